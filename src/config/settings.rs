@@ -1,0 +1,235 @@
+//! Settings after validation: every value is there, typed, and makes sense. No room below reads TOML.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::id::Name;
+use crate::policy::{
+    AutoShutdown, Backoff, ExitCodes, Intensity, OnExhausted, Restart, RestartStrategy, RetryPark,
+};
+
+/// The whole effective configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `[runtime]`
+    pub runtime: RuntimeSettings,
+    /// `[supervisor.*]`, the root first, then in order of appearance.
+    pub supervisors: Vec<Arc<SupervisorSettings>>,
+    /// `[worker.*]`, in order of appearance.
+    pub workers: Vec<Arc<WorkerSettings>>,
+    /// `[http]`
+    pub http: HttpSettings,
+    /// `[telemetry]`
+    pub telemetry: TelemetrySettings,
+    /// Hints that do not hinder a start.
+    pub warnings: Vec<String>,
+    /// The directory of the main file; relative paths start here.
+    pub base_dir: PathBuf,
+}
+
+/// `[runtime]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuntimeSettings {
+    /// The name in status, alerts and metrics.
+    pub name: String,
+    /// Absolute path of the state directory.
+    pub state_dir: PathBuf,
+    /// How long an orderly shutdown may take.
+    pub shutdown_timeout: Duration,
+    /// Who may use the control socket.
+    pub control: SocketSettings,
+}
+
+/// `runtime.control`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketSettings {
+    /// Mode bits of the socket.
+    pub mode: u32,
+    /// Group that owns the socket.
+    pub group: Option<String>,
+    /// Role of that group's members: `viewer`, `operator` or `admin`.
+    pub role: String,
+}
+
+/// `[supervisor.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct SupervisorSettings {
+    /// Its name.
+    pub name: Name,
+    /// Which siblings a restart touches.
+    pub strategy: RestartStrategy,
+    /// The restart budget.
+    pub intensity: Intensity,
+    /// What happens when it is spent.
+    pub on_exhausted: OnExhausted,
+    /// When parked children are tried again; `None`: never.
+    pub retry: Option<RetryPark>,
+    /// Names of workers and supervisors in start order, complete: whoever no list names is appended to the root's.
+    /// Sorted so that `after` of workers below never points against the order.
+    pub children: Vec<Name>,
+    /// Whether significant children end it.
+    pub auto_shutdown: AutoShutdown,
+}
+
+/// `[worker.NAME]` with its defaults filled in. Placeholders are not replaced yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerSettings {
+    /// Its name.
+    pub name: Name,
+    /// argv; never a shell.
+    pub command: Vec<String>,
+    /// When it is restarted.
+    pub restart: Restart,
+    /// Whether its end may end the supervisor.
+    pub significant: bool,
+    /// Recovered first; its loss is critical.
+    pub critical: bool,
+    /// Whether it is started at all.
+    pub enabled: bool,
+    /// Workers that must be ready before it starts.
+    pub after: Vec<Name>,
+    /// What makes it ready.
+    pub ready: ReadyWhen,
+    /// Ends a slow start.
+    pub start_timeout: Duration,
+    /// An exit before this is a start failure.
+    pub min_uptime: Duration,
+    /// How it is stopped.
+    pub stop: StopSettings,
+    /// Delays between restarts.
+    pub backoff: Backoff,
+    /// Working directory, absolute.
+    pub cwd: PathBuf,
+    /// Variables it is given.
+    pub env: BTreeMap<String, String>,
+    /// Names of variables passed through; `["*"]` for all.
+    pub inherit_env: Vec<String>,
+    /// What its exit codes mean.
+    pub exit_codes: ExitCodes,
+    /// What becomes of its output.
+    pub log: LogSettings,
+    /// How long a trial start must hold (`ladder.default.verify`).
+    pub verify: Duration,
+    /// What the runtime's death means to it.
+    pub survive: Survive,
+}
+
+/// What makes a worker ready.
+#[derive(Debug, Clone)]
+pub enum ReadyWhen {
+    /// Being started.
+    Started,
+    /// `READY=1` on the notify socket.
+    Notify,
+    /// A line of its output that matches.
+    Log(regex::bytes::Regex),
+}
+
+impl PartialEq for ReadyWhen {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Started, Self::Started) | (Self::Notify, Self::Notify) => true,
+            (Self::Log(a), Self::Log(b)) => a.as_str() == b.as_str(),
+            (Self::Started | Self::Notify | Self::Log(_), _) => false,
+        }
+    }
+}
+
+/// `stop`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopSettings {
+    /// Signal number that asks.
+    pub signal: i32,
+    /// Who is asked.
+    pub to: StopTo,
+    /// Killed after this.
+    pub timeout: Duration,
+    /// Killed after this if it did not answer its probes.
+    pub unresponsive_timeout: Duration,
+}
+
+/// Who gets the stop signal. The final KILL always goes to the whole tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopTo {
+    /// The main process.
+    Main,
+    /// Every process of its group.
+    Group,
+}
+
+/// `log`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Where it goes.
+    pub to: LogTo,
+    /// Rotated at this size.
+    pub max_size: u64,
+    /// Old files kept.
+    pub keep: u32,
+    /// Longer lines are split.
+    pub max_line: u64,
+    /// What happens to output that comes faster than it can be kept.
+    pub on_full: LogOnFull,
+    /// Where stderr goes.
+    pub stderr: StderrTo,
+}
+
+/// Where output goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTo {
+    /// `logs/SLUG.log`.
+    File,
+    /// The runtime's own stdout, each line behind the instance's name.
+    Stdout,
+    /// Both.
+    Both,
+}
+
+/// What happens to output that comes faster than it can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogOnFull {
+    /// Dropped and counted.
+    Drop,
+    /// The worker waits.
+    Block,
+}
+
+/// Where stderr goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StderrTo {
+    /// Into the same stream as stdout.
+    Merge,
+    /// Into a log of its own, `logs/SLUG.err.log`.
+    Separate,
+}
+
+/// What the runtime's death means to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Survive {
+    /// It lives on, and the next runtime finds it.
+    Adopt,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// `None`: no listener.
+    pub listen: Option<std::net::SocketAddr>,
+    /// True if the file or an override names the address: then a taken one refuses the start.
+    pub listen_explicit: bool,
+    /// Only /livez /readyz /metrics, clear text, no token.
+    pub probe_listen: Option<std::net::SocketAddr>,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TelemetrySettings {
+    /// Filter of the runtime's own log, such as `info` or `regrow=debug`.
+    pub log_level: String,
+    /// JSON lines instead of text.
+    pub log_json: bool,
+    /// The seeds' metric names too.
+    pub seed_names: bool,
+}

@@ -1,0 +1,226 @@
+//! The one vocabulary of things that happened, which everything downstream reads and nobody answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Incarnation, InstanceId, Name};
+
+/// What kind of thing happened. The closed list of the contract, as far as something emits it by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The runtime is up.
+    #[serde(rename = "runtime.started")]
+    RuntimeStarted,
+    /// The runtime has begun to end.
+    #[serde(rename = "runtime.stopping")]
+    RuntimeStopping,
+    /// Survivors of an earlier runtime were found.
+    #[serde(rename = "runtime.adopted")]
+    RuntimeAdopted,
+    /// The runtime's own loop was late.
+    #[serde(rename = "runtime.lagged")]
+    RuntimeLagged,
+    /// A start was begun.
+    #[serde(rename = "worker.starting")]
+    WorkerStarting,
+    /// The process or task exists.
+    #[serde(rename = "worker.started")]
+    WorkerStarted,
+    /// It is ready.
+    #[serde(rename = "worker.ready")]
+    WorkerReady,
+    /// It ended by itself, or its start failed.
+    #[serde(rename = "worker.exited")]
+    WorkerExited,
+    /// It was asked to end.
+    #[serde(rename = "worker.stopping")]
+    WorkerStopping,
+    /// It ended as asked.
+    #[serde(rename = "worker.stopped")]
+    WorkerStopped,
+    /// It was parked.
+    #[serde(rename = "worker.parked")]
+    WorkerParked,
+    /// It could not be killed.
+    #[serde(rename = "worker.stuck")]
+    WorkerStuck,
+    /// It came into being while running.
+    #[serde(rename = "worker.added")]
+    WorkerAdded,
+    /// It was taken out of the tree.
+    #[serde(rename = "worker.removed")]
+    WorkerRemoved,
+    /// An incident began.
+    #[serde(rename = "incident.opened")]
+    IncidentOpened,
+    /// An incident ended.
+    #[serde(rename = "incident.closed")]
+    IncidentClosed,
+    /// A restart is planned.
+    #[serde(rename = "recovery.planned")]
+    RecoveryPlanned,
+    /// A planned step was begun.
+    #[serde(rename = "recovery.step")]
+    RecoveryStep,
+    /// A step held.
+    #[serde(rename = "recovery.verified")]
+    RecoveryVerified,
+    /// A step failed.
+    #[serde(rename = "recovery.failed")]
+    RecoveryFailed,
+    /// Somebody asked for something.
+    #[serde(rename = "action.requested")]
+    ActionRequested,
+}
+
+impl EventKind {
+    /// Every kind, in the order of the contract.
+    pub const ALL: [Self; 21] = [
+        Self::RuntimeStarted,
+        Self::RuntimeStopping,
+        Self::RuntimeAdopted,
+        Self::RuntimeLagged,
+        Self::WorkerStarting,
+        Self::WorkerStarted,
+        Self::WorkerReady,
+        Self::WorkerExited,
+        Self::WorkerStopping,
+        Self::WorkerStopped,
+        Self::WorkerParked,
+        Self::WorkerStuck,
+        Self::WorkerAdded,
+        Self::WorkerRemoved,
+        Self::IncidentOpened,
+        Self::IncidentClosed,
+        Self::RecoveryPlanned,
+        Self::RecoveryStep,
+        Self::RecoveryVerified,
+        Self::RecoveryFailed,
+        Self::ActionRequested,
+    ];
+
+    /// The contract's word, such as `worker.exited`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RuntimeStarted => "runtime.started",
+            Self::RuntimeStopping => "runtime.stopping",
+            Self::RuntimeAdopted => "runtime.adopted",
+            Self::RuntimeLagged => "runtime.lagged",
+            Self::WorkerStarting => "worker.starting",
+            Self::WorkerStarted => "worker.started",
+            Self::WorkerReady => "worker.ready",
+            Self::WorkerExited => "worker.exited",
+            Self::WorkerStopping => "worker.stopping",
+            Self::WorkerStopped => "worker.stopped",
+            Self::WorkerParked => "worker.parked",
+            Self::WorkerStuck => "worker.stuck",
+            Self::WorkerAdded => "worker.added",
+            Self::WorkerRemoved => "worker.removed",
+            Self::IncidentOpened => "incident.opened",
+            Self::IncidentClosed => "incident.closed",
+            Self::RecoveryPlanned => "recovery.planned",
+            Self::RecoveryStep => "recovery.step",
+            Self::RecoveryVerified => "recovery.verified",
+            Self::RecoveryFailed => "recovery.failed",
+            Self::ActionRequested => "action.requested",
+        }
+    }
+}
+
+/// Why: the contract's closed list of causes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Cause {
+    /// It ended by itself.
+    Crash,
+    /// The kernel killed it for memory.
+    Oom,
+    /// It was not ready in time, or did not end when asked.
+    Hang,
+    /// Its start failed.
+    StartFailed,
+    /// A dependency or a sibling's group restart.
+    Dependency,
+    /// Somebody asked.
+    Operator,
+}
+
+impl Cause {
+    /// Every cause that exists by now.
+    pub const ALL: [Self; 6] =
+        [Self::Crash, Self::Oom, Self::Hang, Self::StartFailed, Self::Dependency, Self::Operator];
+
+    /// The contract's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Oom => "oom",
+            Self::Hang => "hang",
+            Self::StartFailed => "start_failed",
+            Self::Dependency => "dependency",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The cause that an end stands for.
+    #[must_use]
+    pub fn of(exit: &crate::exit::Exit) -> Self {
+        use crate::exit::Exit;
+        match exit {
+            Exit::Oom => Self::Oom,
+            Exit::StartFailed(_) => Self::StartFailed,
+            Exit::StartTimeout | Exit::Killed | Exit::Abandoned => Self::Hang,
+            Exit::Stopped => Self::Operator,
+            Exit::Exited { .. }
+            | Exit::Signaled { .. }
+            | Exit::Core { .. }
+            | Exit::Panicked { .. }
+            | Exit::Error { .. }
+            | Exit::Unknown => Self::Crash,
+        }
+    }
+}
+
+/// One thing that happened; the contract's event, without the numbers that the journal gives it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// What kind of thing.
+    pub kind: EventKind,
+    /// The supervisor that decided, where one did.
+    pub supervisor: Option<Name>,
+    /// The worker.
+    pub worker: Option<Name>,
+    /// The instance.
+    pub instance: Option<InstanceId>,
+    /// Which start of it.
+    pub incarnation: Option<Incarnation>,
+    /// The incident it belongs to.
+    pub incident: Option<String>,
+    /// Why.
+    pub cause: Option<Cause>,
+    /// One line for people: who, what happened, what comes next.
+    pub message: String,
+    /// Everything else, by name.
+    pub data: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Event {
+    /// An event that is about no one in particular yet.
+    #[must_use]
+    pub fn new(kind: EventKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            supervisor: None,
+            worker: None,
+            instance: None,
+            incarnation: None,
+            incident: None,
+            cause: None,
+            message: message.into(),
+            data: serde_json::Map::new(),
+        }
+    }
+}

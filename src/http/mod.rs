@@ -1,0 +1,1 @@
+//! HTTP: the control socket and the TCP listener.

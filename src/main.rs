@@ -1,0 +1,2 @@
+//! The `regrow` program.
+fn main() {}

@@ -1,0 +1,144 @@
+//! What a supervisor can be told. Everything is in the past tense but requests; every fact about a child
+//! carries the incarnation it speaks of, and a stale one changes nothing (R7, S2).
+
+use std::time::Duration;
+
+use crate::exit::Exit;
+use crate::id::Incarnation;
+
+use super::spec::ChildSpec;
+
+/// A child's slot in its supervisor. Slots of removed children are used again; the incarnation counter of
+/// a slot never goes back, so an old message cannot reach a new child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChildKey(pub u32);
+
+/// Names one parked retry; a retry whose token is old is a no-op (R23).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RetryToken(pub u64);
+
+/// Names one request, so that its reply finds the asker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+/// Something that happened, or was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// Start the declared children.
+    Boot,
+    /// A start is acknowledged: the incarnation is ready.
+    Ready {
+        /// Which child.
+        child: ChildKey,
+        /// Which start of it.
+        incarnation: Incarnation,
+    },
+    /// A start answered that there is nothing to run (OTP's `ignore`).
+    Ignored {
+        /// Which child.
+        child: ChildKey,
+        /// Which start of it.
+        incarnation: Incarnation,
+    },
+    /// A start failed: nothing of this incarnation lives any more.
+    StartFailed {
+        /// Which child.
+        child: ChildKey,
+        /// Which start of it.
+        incarnation: Incarnation,
+        /// Why.
+        exit: Exit,
+    },
+    /// An incarnation ended, its whole process tree included. Also the answer to a `Stop` action.
+    Exited {
+        /// Which child.
+        child: ChildKey,
+        /// Which start of it.
+        incarnation: Incarnation,
+        /// How.
+        exit: Exit,
+    },
+    /// A retry that was re-posted by [`super::Action::Retry`] is due.
+    Retry {
+        /// Which child.
+        child: ChildKey,
+        /// Which retry.
+        token: RetryToken,
+    },
+    /// Time has passed: a deadline named by `next_due` may have come.
+    Tick,
+    /// What `after` names became ready (`held: false`) or stopped being ready (`held: true`).
+    Held {
+        /// Which child.
+        child: ChildKey,
+        /// Whether a start is to be held back.
+        held: bool,
+    },
+    /// The worker asked for more time to start or stop (`EXTEND_TIMEOUT_USEC`).
+    Extend {
+        /// Which child.
+        child: ChildKey,
+        /// Which start of it.
+        incarnation: Incarnation,
+        /// The deadline is now at least this far away.
+        by: Duration,
+    },
+    /// A user's or program's wish.
+    Request {
+        /// Names the reply.
+        id: RequestId,
+        /// The wish.
+        request: Request,
+    },
+    /// The parent asks this supervisor to end: stop all children in reverse order (R25).
+    Shutdown,
+    /// The time for an orderly end is over: kill what remains, still in reverse order.
+    Kill,
+}
+
+/// What can be asked of a supervisor. OTP's calls stand beside the operator's verbs: the difference is
+/// that an operator's `Stop` is intent, which no automatic rule overrules, while OTP's `Terminate` is undone
+/// by the next group restart (R18).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// OTP `start_child`: add a child at the end and start it.
+    Add {
+        /// The new child.
+        spec: Box<ChildSpec>,
+    },
+    /// OTP `terminate_child`.
+    Terminate {
+        /// Which child.
+        child: ChildKey,
+    },
+    /// OTP `restart_child`: start a child that is down.
+    Revive {
+        /// Which child.
+        child: ChildKey,
+    },
+    /// OTP `delete_child`: forget a child that is down.
+    Delete {
+        /// Which child.
+        child: ChildKey,
+    },
+    /// Operator `start`: clears the intent to have it stopped, ends any wait, starts it if it is down.
+    Start {
+        /// Which child.
+        child: ChildKey,
+    },
+    /// Operator `stop`: stays stopped until `Start`.
+    Stop {
+        /// Which child.
+        child: ChildKey,
+    },
+    /// Operator `restart`: stop if up, then start; ends a backoff or quarantine; never counted.
+    Restart {
+        /// Which child.
+        child: ChildKey,
+    },
+    /// Operator `reset-failed`: clears intensity and backoff; a parked child is tried at once.
+    ResetFailed {
+        /// Which child.
+        child: ChildKey,
+    },
+}

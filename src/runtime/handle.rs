@@ -1,0 +1,175 @@
+//! The public face of a running runtime: what the command line, HTTP and an embedding program call.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::Settings;
+use crate::id::InstanceId;
+use crate::supervisor::Board;
+use crate::telemetry::Journal;
+
+use super::target::Target;
+
+/// What can be asked of instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Start what is stopped.
+    Start,
+    /// Stop, and stay stopped.
+    Stop,
+    /// Stop if up, then start.
+    Restart,
+    /// Forget the failures; a parked worker is tried at once.
+    ResetFailed,
+}
+
+/// Who asks; written into events and shown by `describe`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker(pub String);
+
+/// Why an action was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ActError {
+    /// Nothing has this name. `regrow status` lists what there is.
+    #[error("no worker, instance or supervisor is called `{0}`; `regrow status` lists what there is")]
+    NotFound(String),
+    /// It clashes with what is going on.
+    #[error("{0}")]
+    Conflict(String),
+    /// The runtime is ending.
+    #[error("the runtime is shutting down")]
+    ShuttingDown,
+}
+
+/// What is known of the runtime itself.
+#[derive(Debug)]
+pub struct RuntimeInfo {
+    /// `runtime.name`.
+    pub name: String,
+    /// Version of this build.
+    pub version: &'static str,
+    /// Process id.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// State directory.
+    pub state_dir: PathBuf,
+    /// The settings in force.
+    pub settings: Settings,
+    notes: Mutex<Vec<String>>,
+}
+
+impl RuntimeInfo {
+    /// Notes the start of a runtime.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            name: settings.runtime.name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            started_at: Timestamp::now(),
+            state_dir: settings.runtime.state_dir.clone(),
+            settings,
+            notes: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// What the machine does not give, such as cgroups: the degraded modes by name.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a note once.
+    pub fn note(&self, note: impl Into<String>) {
+        let note = note.into();
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+}
+
+/// One order to the control plane.
+#[derive(Debug)]
+pub enum Order {
+    /// Act on a target.
+    Act {
+        /// On whom.
+        target: Target,
+        /// What.
+        act: Act,
+        /// Who asks.
+        by: Asker,
+        /// The instances it was passed to, or why not.
+        reply: oneshot::Sender<Result<Vec<InstanceId>, ActError>>,
+    },
+    /// End the runtime in order.
+    Shutdown {
+        /// Who asks.
+        by: Asker,
+    },
+}
+
+/// A running runtime; cheap to clone.
+#[derive(Clone)]
+pub struct RuntimeHandle {
+    board: Board,
+    journal: Journal,
+    info: Arc<RuntimeInfo>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl RuntimeHandle {
+    /// Joins the parts. Called by the composition root and by tests of what lies above it.
+    #[must_use]
+    pub fn new(board: Board, journal: Journal, info: Arc<RuntimeInfo>, orders: mpsc::Sender<Order>) -> Self {
+        Self { board, journal, info, orders }
+    }
+
+    /// The newest state of everything; reading it asks no actor.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// The stream of events.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The runtime itself.
+    #[must_use]
+    pub fn info(&self) -> &RuntimeInfo {
+        &self.info
+    }
+
+    /// Passes an action to every instance of the target, and returns them. It does not wait for the outcome:
+    /// watch the board for that.
+    ///
+    /// # Errors
+    /// [`ActError`]: nothing has that name, it clashes, or the runtime is ending.
+    pub async fn act(&self, target: Target, act: Act, by: Asker) -> Result<Vec<InstanceId>, ActError> {
+        let (reply, answer) = oneshot::channel();
+        let order = Order::Act { target, act, by, reply };
+        self.orders.send(order).await.map_err(|_| ActError::ShuttingDown)?;
+        answer.await.map_err(|_| ActError::ShuttingDown)?
+    }
+
+    /// Begins an orderly end of the runtime.
+    pub async fn shutdown(&self, by: Asker) {
+        // An error means that it has already ended.
+        let _ = self.orders.send(Order::Shutdown { by }).await;
+    }
+
+    /// Where the output of an instance is kept.
+    #[must_use]
+    pub fn log_path(&self, instance: &InstanceId) -> PathBuf {
+        self.info.state_dir.join("logs").join(format!("{}.log", instance.slug()))
+    }
+}

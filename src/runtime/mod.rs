@@ -1,0 +1,9 @@
+//! The composition root: the only place that knows every room, and the order in which they start and end.
+
+mod handle;
+mod launch;
+mod target;
+
+pub use handle::{Act, ActError, Asker, RuntimeHandle, RuntimeInfo};
+pub use launch::{Finished, Runtime, StartError};
+pub use target::{Target, TargetError};

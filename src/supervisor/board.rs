@@ -1,0 +1,398 @@
+//! The status board: the newest state of every instance, written by the supervision actors, read by anyone.
+//!
+//! Reading it asks no actor, so `status` answers whatever the tree is doing, and a thousand workers cost one
+//! lock each. Writers never wait: an entry's lock is held only to copy.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::event::Cause;
+use crate::exit::Exit;
+use crate::id::{Incarnation, InstanceId, Name};
+use crate::policy::{Phase, Plan};
+
+/// The contract's health of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// No data.
+    Unknown,
+    /// Ready, and nothing speaks against it.
+    Healthy,
+    /// Works, with less than full strength.
+    Degraded,
+    /// Does not work.
+    Unhealthy,
+    /// Does not run, and should.
+    Dead,
+}
+
+impl Health {
+    /// The contract's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// What an operator wants of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// To run.
+    Running,
+    /// To be down.
+    Stopped,
+    /// To be left alone.
+    Paused,
+}
+
+/// Who asked for something, and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operator {
+    /// A user name, a token's name, or `uid 1000`.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How the last incarnation ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastExit {
+    /// How.
+    pub exit: Exit,
+    /// Which start of it.
+    pub incarnation: Incarnation,
+    /// For people: the end in words and the last line of output.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What is planned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NextAction {
+    /// The plan.
+    pub what: Plan,
+    /// When; `None`: once what it waits for has come.
+    pub at: Option<Timestamp>,
+}
+
+/// Counters of an instance's output, shared with the thread that reads it.
+#[derive(Debug, Default)]
+pub struct OutputCounters {
+    /// Bytes read.
+    pub bytes: AtomicU64,
+    /// Lines kept.
+    pub lines: AtomicU64,
+    /// Lines dropped because they came too fast or could not be written.
+    pub dropped: AtomicU64,
+    /// Lines split because they were too long.
+    pub split: AtomicU64,
+}
+
+/// Everything people see of one instance.
+#[derive(Debug, Clone)]
+pub struct InstanceState {
+    /// Who.
+    pub instance: InstanceId,
+    /// Its supervisor.
+    pub supervisor: Name,
+    /// `process`, later `actor` and `task_command`.
+    pub kind: &'static str,
+    /// Whether its loss is critical.
+    pub critical: bool,
+    /// Where it is.
+    pub phase: Phase,
+    /// What the operator wants.
+    pub wanted: Wanted,
+    /// Who wanted it, where somebody did.
+    pub wanted_by: Option<Operator>,
+    /// Whether this incarnation is ready.
+    pub ready: bool,
+    /// Whether it was taken over from an earlier runtime.
+    pub adopted: bool,
+    /// Main process.
+    pub pid: Option<u32>,
+    /// Newest incarnation.
+    pub incarnation: Incarnation,
+    /// Starts after the first.
+    pub restarts: u64,
+    /// The same, by cause.
+    pub restarts_by_cause: BTreeMap<Cause, u64>,
+    /// When this incarnation was started.
+    pub started_at: Option<Timestamp>,
+    /// When this phase began.
+    pub since: Timestamp,
+    /// How the incarnation before ended.
+    pub last_exit: Option<LastExit>,
+    /// What comes next.
+    pub next_action: Option<NextAction>,
+    /// Restarts that intensity still allows.
+    pub budget_left: u32,
+    /// Who holds its start back.
+    pub waits_for: Vec<String>,
+    /// What it said about itself (`STATUS=`).
+    pub status_text: Option<String>,
+    /// Last heartbeat.
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// What is wrong, in words.
+    pub issues: Vec<String>,
+    /// What it could not be given, such as a cgroup; for `describe`.
+    pub notes: Vec<String>,
+    /// Its output.
+    pub output: Arc<OutputCounters>,
+}
+
+impl InstanceState {
+    /// An instance that was never started.
+    #[must_use]
+    pub fn new(instance: InstanceId, supervisor: Name, kind: &'static str, critical: bool) -> Self {
+        Self {
+            instance,
+            supervisor,
+            kind,
+            critical,
+            phase: Phase::Stopped,
+            wanted: Wanted::Running,
+            wanted_by: None,
+            ready: false,
+            adopted: false,
+            pid: None,
+            incarnation: Incarnation::NONE,
+            restarts: 0,
+            restarts_by_cause: BTreeMap::new(),
+            started_at: None,
+            since: Timestamp::now(),
+            last_exit: None,
+            next_action: None,
+            budget_left: 0,
+            waits_for: Vec::new(),
+            status_text: None,
+            last_heartbeat_at: None,
+            issues: Vec::new(),
+            notes: Vec::new(),
+            output: Arc::default(),
+        }
+    }
+
+    /// The contract's health, as far as it follows from the process itself: a ready worker without probes is
+    /// healthy; one that should run and does not is dead.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.phase {
+            Phase::Running if self.ready => Health::Healthy,
+            Phase::Running
+            | Phase::Starting
+            | Phase::Waiting
+            | Phase::Stopping
+            | Phase::Stopped
+            | Phase::Done => Health::Unknown,
+            Phase::Backoff | Phase::Quarantined | Phase::Stuck => Health::Dead,
+        }
+    }
+
+    /// The health score 0..1; `None`: no data.
+    #[must_use]
+    pub fn score(&self) -> Option<f64> {
+        match self.health() {
+            Health::Healthy => Some(1.0),
+            Health::Dead => Some(0.0),
+            Health::Unknown | Health::Degraded | Health::Unhealthy => None,
+        }
+    }
+
+    /// The contract's one word for people: the first that applies of
+    /// `stopped paused done quarantined stuck recovering dead … starting working healthy unknown`.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        match self.phase {
+            Phase::Stopping if self.wanted == Wanted::Stopped => "stopped",
+            Phase::Stopped => "stopped",
+            Phase::Done => "done",
+            Phase::Quarantined => "quarantined",
+            Phase::Stuck => "stuck",
+            Phase::Backoff | Phase::Stopping => "recovering",
+            Phase::Starting if self.last_exit_is_a_failure() => "recovering",
+            Phase::Starting | Phase::Waiting => "starting",
+            Phase::Running => self.health().word(),
+        }
+    }
+
+    fn last_exit_is_a_failure(&self) -> bool {
+        self.restarts > 0 && self.last_exit.as_ref().is_some_and(|last| last.exit != Exit::Stopped)
+    }
+}
+
+/// What people see of one supervisor.
+#[derive(Debug, Clone)]
+pub struct SupervisorState {
+    /// Who.
+    pub name: Name,
+    /// Its supervisor; the root has none.
+    pub parent: Option<Name>,
+    /// `one_for_one`, `one_for_all` or `rest_for_one`.
+    pub strategy: &'static str,
+    /// `quarantine` or `escalate`.
+    pub on_exhausted: &'static str,
+    /// Restarts allowed in a window.
+    pub max_restarts: u32,
+    /// Length of the window in seconds.
+    pub within_seconds: f64,
+    /// Names of its children in start order: instances and supervisors.
+    pub children: Vec<String>,
+    /// `running`, `stopped`, `starting`, `backoff` …
+    pub phase: Phase,
+    /// How often it was started again.
+    pub restarts: u64,
+}
+
+struct Slots {
+    instances: Vec<Arc<Mutex<InstanceState>>>,
+    by_id: BTreeMap<InstanceId, usize>,
+    supervisors: Vec<SupervisorState>,
+}
+
+/// The board; cheap to clone.
+#[derive(Clone)]
+pub struct Board {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    slots: RwLock<Slots>,
+    version: watch::Sender<u64>,
+    stale: AtomicU64,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Board {
+    /// An empty board.
+    #[must_use]
+    pub fn new() -> Self {
+        let slots = Slots { instances: Vec::new(), by_id: BTreeMap::new(), supervisors: Vec::new() };
+        let (version, _) = watch::channel(0);
+        Self { shared: Arc::new(Shared { slots: RwLock::new(slots), version, stale: AtomicU64::new(0) }) }
+    }
+
+    /// Adds an instance at the end, or replaces its state if it is there.
+    pub fn put(&self, state: InstanceState) {
+        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let id = state.instance.clone();
+        match slots.by_id.get(&id).copied() {
+            Some(at) => *lock(&slots.instances[at]) = state,
+            None => {
+                let at = slots.instances.len();
+                slots.instances.push(Arc::new(Mutex::new(state)));
+                slots.by_id.insert(id, at);
+            }
+        }
+        drop(slots);
+        self.bump();
+    }
+
+    /// Takes an instance off the board.
+    pub fn remove(&self, id: &InstanceId) {
+        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = slots.by_id.remove(id) {
+            slots.instances.remove(at);
+            for place in slots.by_id.values_mut().filter(|place| **place > at) {
+                *place -= 1;
+            }
+        }
+        drop(slots);
+        self.bump();
+    }
+
+    /// Changes one instance's state and wakes who waits for a change. Unknown ids are ignored.
+    pub fn update(&self, id: &InstanceId, change: impl FnOnce(&mut InstanceState)) {
+        let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = slots.by_id.get(id).copied() else { return };
+        change(&mut lock(&slots.instances[at]));
+        drop(slots);
+        self.bump();
+    }
+
+    /// One instance's state.
+    #[must_use]
+    pub fn instance(&self, id: &InstanceId) -> Option<InstanceState> {
+        let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let at = slots.by_id.get(id).copied()?;
+        Some(lock(&slots.instances[at]).clone())
+    }
+
+    /// Every instance, in the order of the file.
+    #[must_use]
+    pub fn instances(&self) -> Vec<InstanceState> {
+        let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.instances.iter().map(|entry| lock(entry).clone()).collect()
+    }
+
+    /// Adds or replaces a supervisor's state.
+    pub fn put_supervisor(&self, state: SupervisorState) {
+        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
+        match slots.supervisors.iter_mut().find(|known| known.name == state.name) {
+            Some(known) => *known = state,
+            None => slots.supervisors.push(state),
+        }
+        drop(slots);
+        self.bump();
+    }
+
+    /// Changes one supervisor's state.
+    pub fn update_supervisor(&self, name: &Name, change: impl FnOnce(&mut SupervisorState)) {
+        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = slots.supervisors.iter_mut().find(|known| known.name == *name) {
+            change(known);
+        }
+        drop(slots);
+        self.bump();
+    }
+
+    /// Every supervisor, the root first.
+    #[must_use]
+    pub fn supervisors(&self) -> Vec<SupervisorState> {
+        self.shared.slots.read().unwrap_or_else(PoisonError::into_inner).supervisors.clone()
+    }
+
+    /// A number that rises with every change; wait for one with `changed()`.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
+    /// Counts a message about an incarnation that is over.
+    pub fn count_stale(&self) {
+        self.shared.stale.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages about incarnations that were over.
+    #[must_use]
+    pub fn stale(&self) -> u64 {
+        self.shared.stale.load(Ordering::Relaxed)
+    }
+
+    fn bump(&self) {
+        self.shared.version.send_modify(|version| *version += 1);
+    }
+}
+
+fn lock(entry: &Mutex<InstanceState>) -> std::sync::MutexGuard<'_, InstanceState> {
+    entry.lock().unwrap_or_else(PoisonError::into_inner)
+}

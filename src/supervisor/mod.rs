@@ -1,0 +1,7 @@
+//! The actors of the tree, and the board on which they write what people see.
+
+mod board;
+
+pub use board::{
+    Board, Health, InstanceState, LastExit, NextAction, Operator, OutputCounters, SupervisorState, Wanted,
+};

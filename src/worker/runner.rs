@@ -1,0 +1,83 @@
+//! The seam between a child actor and what it keeps alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::exit::Exit;
+use crate::id::Incarnation;
+
+/// What a runner tells about an incarnation, in this order: `Started`, `Ready`, and exactly one of
+/// `StartFailed` and `Exited` as the end, after which nothing of the incarnation lives (`LastWords` may follow).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum WorkerReport {
+    /// The process exists.
+    Started {
+        /// Its pid; absent for a worker that is no process.
+        pid: Option<u32>,
+    },
+    /// It is ready.
+    Ready,
+    /// It never became ready, and nothing of it lives.
+    StartFailed {
+        /// Why.
+        exit: Exit,
+        /// What a person can do about it, or its last words.
+        hint: Option<String>,
+    },
+    /// It ended after it was ready, and nothing of its tree lives.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+    /// The last lines it wrote, oldest first, at most a few; comes some time after its end, because reading
+    /// them must not delay the restart.
+    LastWords {
+        /// The lines, lossily decoded.
+        lines: Vec<String>,
+    },
+    /// The main process changed (`MAINPID=`).
+    MainPid {
+        /// The new one.
+        pid: u32,
+    },
+    /// It asked for more time (`EXTEND_TIMEOUT_USEC`).
+    Extend {
+        /// From now.
+        by: Duration,
+    },
+    /// A line about itself (`STATUS=`).
+    Status {
+        /// The line.
+        text: String,
+    },
+    /// It is alive (`WATCHDOG=1`).
+    Beat,
+    /// It says that it does not work (`WATCHDOG=trigger`).
+    Distress,
+    /// It announced its end (`STOPPING=1`).
+    Stopping,
+    /// It reloads its configuration (`RELOADING=1`); `Ready` follows.
+    Reloading,
+    /// The main process ended, but others of its tree live on and are being killed.
+    Leftovers {
+        /// How many are known, where that can be counted.
+        count: Option<u32>,
+    },
+}
+
+/// Where a runner reports to. Never blocks; may be called from any thread.
+pub type Reporter = Arc<dyn Fn(Incarnation, WorkerReport) + Send + Sync>;
+
+/// Starts and stops one instance, one incarnation at a time. Every method returns at once; what comes of it
+/// is reported. `start` is called only after the end of the incarnation before.
+///
+/// Object-safe: processes, actors and the scripted workers of tests implement it.
+pub trait Runner: Send {
+    /// Begins to start this incarnation.
+    fn start(&mut self, incarnation: Incarnation);
+    /// Asks it to end.
+    fn stop(&mut self);
+    /// Kills its whole tree. May be called again if it does not help.
+    fn kill(&mut self);
+}
