@@ -144,6 +144,10 @@ pub enum Action {
         /// With what.
         reply: Reply,
     },
+    /// The boot is over: every declared child was started (and, where the rules say so, waited for), held back,
+    /// or has failed by itself. A parent takes this as the acknowledgement of this supervisor's start. Once, right
+    /// after the actions of the fact that ended the boot.
+    Booted,
     /// All children are down and the supervisor ends. The last action ever.
     Finished {
         /// Why.

@@ -108,8 +108,18 @@ pub enum Order {
         /// The instances it was passed to, or why not.
         reply: oneshot::Sender<Result<Vec<InstanceId>, ActError>>,
     },
+    /// Answer, to show that the control plane turns.
+    Ping {
+        /// The answer.
+        reply: oneshot::Sender<()>,
+    },
     /// End the runtime in order.
     Shutdown {
+        /// Who asks.
+        by: Asker,
+    },
+    /// End the runtime now: kill what is left, still in reverse order.
+    Kill {
         /// Who asks.
         by: Asker,
     },
@@ -165,6 +175,22 @@ impl RuntimeHandle {
     pub async fn shutdown(&self, by: Asker) {
         // An error means that it has already ended.
         let _ = self.orders.send(Order::Shutdown { by }).await;
+    }
+
+    /// Ends the runtime now: what is left is killed, still in reverse order.
+    pub async fn kill(&self, by: Asker) {
+        // An error means that it has already ended.
+        let _ = self.orders.send(Order::Kill { by }).await;
+    }
+
+    /// Whether the control plane turns: it answers within a second.
+    pub async fn alive(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let ping = async {
+            self.orders.send(Order::Ping { reply }).await.ok()?;
+            answer.await.ok()
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(1), ping).await.ok().flatten().is_some()
     }
 
     /// Where the output of an instance is kept.

@@ -18,6 +18,8 @@ pub enum WorkerReport {
     },
     /// It is ready.
     Ready,
+    /// There is nothing to run, and that is no failure (OTP's `ignore`).
+    Skipped,
     /// It never became ready, and nothing of it lives.
     StartFailed {
         /// Why.
