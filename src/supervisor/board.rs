@@ -15,6 +15,7 @@ use crate::event::Cause;
 use crate::exit::Exit;
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{Phase, Plan};
+use crate::worker::OutputCounters;
 
 /// The contract's health of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -87,19 +88,6 @@ pub struct NextAction {
     pub what: Plan,
     /// When; `None`: once what it waits for has come.
     pub at: Option<Timestamp>,
-}
-
-/// Counters of an instance's output, shared with the thread that reads it.
-#[derive(Debug, Default)]
-pub struct OutputCounters {
-    /// Bytes read.
-    pub bytes: AtomicU64,
-    /// Lines kept.
-    pub lines: AtomicU64,
-    /// Lines dropped because they came too fast or could not be written.
-    pub dropped: AtomicU64,
-    /// Lines split because they were too long.
-    pub split: AtomicU64,
 }
 
 /// Everything people see of one instance.

@@ -2,6 +2,5 @@
 
 mod board;
 
-pub use board::{
-    Board, Health, InstanceState, LastExit, NextAction, Operator, OutputCounters, SupervisorState, Wanted,
-};
+pub use crate::worker::OutputCounters;
+pub use board::{Board, Health, InstanceState, LastExit, NextAction, Operator, SupervisorState, Wanted};
