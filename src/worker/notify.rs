@@ -237,3 +237,122 @@ fn status(text: &[u8]) -> String {
     }
     shown
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{IoSlice, Read};
+    use std::os::unix::net::UnixDatagram as Sender;
+
+    use proptest::prelude::*;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+    use super::*;
+
+    #[test]
+    fn every_word_of_the_contract_is_understood_and_nothing_else() {
+        let said = parse(
+            b"READY=1\nRELOADING=1\nMONOTONIC_USEC=5\nWATCHDOG=1\nWATCHDOG=trigger\nSTATUS=half \xff\x1b done\nSTOPPING=1\n\
+              MAINPID=77\nEXTEND_TIMEOUT_USEC=1500000\nBARRIER=1\nERRNO=2\nREADY=0\nMAINPID=-1\nMAINPID=+3\nMAINPID=0\n\
+              MAINPID=9999999999\nEXTEND_TIMEOUT_USEC=x\nnonsense\n=\n\n",
+        );
+        assert_eq!(
+            said,
+            [
+                NotifyMessage::Ready,
+                NotifyMessage::Reloading,
+                NotifyMessage::Beat,
+                NotifyMessage::Distress,
+                NotifyMessage::Status("half \u{fffd}  done".to_owned()),
+                NotifyMessage::Stopping,
+                NotifyMessage::MainPid(77),
+                NotifyMessage::Extend(Duration::from_millis(1500)),
+                NotifyMessage::Barrier,
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_datagram_is_survived_and_a_status_stays_short(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'='), Just(b'\n'), any::<u8>()], 0..2000),
+            key in "(STATUS|MAINPID|EXTEND_TIMEOUT_USEC|READY)?",
+        ) {
+            let datagram = [key.as_bytes(), b"=", &bytes].concat();
+            for message in parse(&datagram) {
+                if let NotifyMessage::Status(text) = message {
+                    prop_assert!(text.len() <= MAX_STATUS && !text.chars().any(char::is_control));
+                }
+            }
+        }
+    }
+
+    async fn next(socket: &NotifySocket) -> Notification {
+        tokio::time::timeout(Duration::from_secs(20), socket.recv()).await.unwrap().unwrap()
+    }
+
+    fn send_with_fds(path: &Path, text: &[u8], fds: &[BorrowedFd<'_>]) {
+        let sender = Sender::unbound().unwrap();
+        sender.connect(path).unwrap();
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+        rustix::net::sendmsg(&sender, &[IoSlice::new(text)], &mut control, SendFlags::empty()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_kernel_says_who_spoke_and_only_the_owner_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        drop(NotifySocket::bind(&path).unwrap());
+        let socket = NotifySocket::bind(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        Sender::unbound().unwrap().send_to(b"READY=1\nSTATUS=up", &path).unwrap();
+        let said = next(&socket).await;
+        assert_eq!(said.pid, std::process::id());
+        assert_eq!(said.uid, rustix::process::getuid().as_raw());
+        assert_eq!(said.messages, [NotifyMessage::Ready, NotifyMessage::Status("up".to_owned())]);
+        assert!(said.barrier.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_barrier_opens_when_its_notification_is_dropped_and_other_descriptors_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = NotifySocket::bind(&path).unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let fds = [writer.as_fd(); 8];
+        send_with_fds(&path, b"BARRIER=1", &fds);
+        send_with_fds(&path, b"STATUS=no barrier", &fds[..2]);
+        drop(writer);
+        let said = next(&socket).await;
+        assert!(said.barrier.is_some() && said.messages == [NotifyMessage::Barrier]);
+        assert_eq!(socket.truncated(), 1, "more descriptors than fit");
+        assert!(next(&socket).await.barrier.is_none());
+        let still_open = reader.read(&mut [0]).unwrap_err();
+        assert_eq!(still_open.kind(), io::ErrorKind::WouldBlock);
+        drop(said);
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "every copy is closed");
+    }
+
+    #[tokio::test]
+    async fn a_datagram_too_long_is_cut_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = NotifySocket::bind(&path).unwrap();
+        let mut long = b"READY=1\n".to_vec();
+        long.resize(2 * MAX_DATAGRAM, b'x');
+        Sender::unbound().unwrap().send_to(&long, &path).unwrap();
+        assert_eq!(next(&socket).await.messages, [NotifyMessage::Ready]);
+        assert_eq!(socket.truncated(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_in_its_place_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        std::fs::write(&path, "precious").unwrap();
+        assert_eq!(NotifySocket::bind(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+}

@@ -18,7 +18,9 @@ use super::escape::escape_for_terminal;
 /// (the sink does not try again before).
 const PATIENCE: Duration = Duration::from_millis(100);
 /// What a pipe that reports room takes without blocking (`PIPE_BUF`).
-const ATOMIC: usize = 4096;
+const PIPE_ROOM: usize = 4096;
+/// What a terminal that reports room takes, all but always.
+const TERMINAL_ROOM: usize = 256;
 
 /// One stream's way to the console.
 pub(super) struct Console {
@@ -81,7 +83,8 @@ impl Console {
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let until = Instant::now() + PATIENCE;
-        for piece in bytes.chunks(ATOMIC) {
+        let room = if self.terminal { TERMINAL_ROOM } else { PIPE_ROOM };
+        for piece in bytes.chunks(room) {
             let mut left = piece;
             while !left.is_empty() {
                 wait_for_room(self.out.as_fd(), until)?;
@@ -104,5 +107,37 @@ fn wait_for_room(out: BorrowedFd<'_>, until: Instant) -> io::Result<()> {
         Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "nobody reads the runtime's stdout")),
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn lines_come_whole_behind_the_name_and_harmless_on_a_terminal() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut plain = Console::new(writer.try_clone().unwrap().into(), false, "web/0");
+        plain.write(b"one\ntw", true).unwrap();
+        plain.write(b"o\x1b\nopen", false).unwrap();
+        plain.end_line().unwrap();
+        let mut terminal = Console::new(writer.into(), true, "web/1");
+        terminal.write(b"\x1b[2J\r\n", true).unwrap();
+        drop((plain, terminal));
+        let mut shown = Vec::new();
+        reader.read_to_end(&mut shown).unwrap();
+        assert_eq!(shown, b"web/0 | one\nweb/0 | two\x1b\nweb/0 | open\nweb/1 | \\x1b[2J\n");
+    }
+
+    #[test]
+    fn a_console_nobody_reads_costs_its_patience_and_no_more() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let mut console = Console::new(writer.into(), false, "web");
+        let started = Instant::now();
+        let error = console.write(&b"line\n".repeat(100_000), true).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
 }

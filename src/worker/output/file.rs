@@ -167,12 +167,15 @@ impl LogFile {
             return Ok(());
         };
         open.checked = Instant::now();
-        match fs::symlink_metadata(self.path.log(0)) {
-            Ok(meta) if (meta.dev(), meta.ino()) == open.id => Ok(()),
-            Ok(_) => Ok(self.close()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(self.close()),
-            Err(error) => Err(error),
+        let there = match fs::symlink_metadata(self.path.log(0)) {
+            Ok(meta) => (meta.dev(), meta.ino()) == open.id,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if !there {
+            self.close();
         }
+        Ok(())
     }
 
     /// The index is a hint: its failures are shown, and never cost a line.
@@ -269,7 +272,70 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Milliseconds since 1970 by the system's clock.
 fn now_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(dir: &Path, max_size: u64, keep: u32) -> LogFile {
+        LogFile::new(LogPath::new(dir, "a"), max_size, keep)
+    }
+
+    #[test]
+    fn an_open_line_is_ended_before_the_next_one_and_a_long_one_stays_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path(), 10, 2);
+        log.write(b"open", true).unwrap();
+        log.write(b" still", false).unwrap();
+        log.write(b"next\n", true).unwrap();
+        assert_eq!(fs::read(dir.path().join("a.log.1")).unwrap(), b"open still\n");
+        log.write(b"longer than a file\nx\n", true).unwrap();
+        assert_eq!(fs::read(dir.path().join("a.log.1")).unwrap(), b"longer than a file\n");
+        assert_eq!(fs::read(dir.path().join("a.log")).unwrap(), b"x\n");
+    }
+
+    #[test]
+    fn a_smaller_keep_removes_what_is_too_many() {
+        let dir = tempfile::tempdir().unwrap();
+        for age in 1..6 {
+            fs::write(dir.path().join(format!("a.log.{age}")), "old").unwrap();
+        }
+        let mut log = log(dir.path(), 3, 2);
+        log.write(b"1\n2\n", true).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains(".log"))
+            .collect();
+        left.sort();
+        assert_eq!(left, ["a.log", "a.log.1", "a.log.2"]);
+    }
+
+    #[test]
+    fn a_log_that_was_moved_away_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path(), 1000, 2);
+        log.write(b"1\n", true).unwrap();
+        fs::remove_file(dir.path().join("a.log")).unwrap();
+        if let Some(open) = &mut log.open {
+            open.checked -= CHECK_EVERY;
+        }
+        log.write(b"2\n", true).unwrap();
+        assert_eq!(fs::read(dir.path().join("a.log")).unwrap(), b"2\n");
+    }
+
+    #[test]
+    fn a_broken_index_costs_no_line() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a.idx")).unwrap();
+        let mut log = log(dir.path(), 1000, 2);
+        log.write(b"1\n", true).unwrap();
+        assert!(log.index_problem().unwrap().starts_with("time index: "));
+        assert_eq!(fs::read(dir.path().join("a.log")).unwrap(), b"1\n");
+    }
 }

@@ -45,8 +45,8 @@ pub(crate) struct StreamSpec {
     pub(crate) counters: Arc<OutputCounters>,
 }
 
-/// The thread that reads all output; cheap to clone. Dropping the last handle lets the thread take what is left and
-/// end by itself.
+/// The thread that reads all output; cheap to clone. Dropping the last handle ends the thread as
+/// [`OutputHub::close`] does.
 #[derive(Clone)]
 pub(crate) struct OutputHub {
     shared: Arc<Shared>,
@@ -155,7 +155,8 @@ impl OutputHub {
         }
     }
 
-    /// Ends the thread, after [`OutputHub::flush`]; whether it ended within `patience`. A hung disk may hold it: it is
+    /// Ends the thread; call [`OutputHub::flush`] first, or what waits in the FIFOs is left to the next runtime.
+    /// Answers whether it ended within `patience`. A hung disk may hold it: it is
     /// then left behind, so that a shutdown does not hang with it.
     pub(crate) fn close(&self, patience: Duration) -> bool {
         self.shared.stop.notify_one();

@@ -134,22 +134,27 @@ impl Sink {
         (self.lost.too_fast > 0).then_some(self.next_notice)
     }
 
-    /// Writes the notices that are due.
+    /// Writes the notices that are due. One that cannot be written stays due.
     pub(super) fn tell_of_lost(&mut self, now: Instant) {
         if now < self.next_notice {
             return;
         }
-        self.next_notice = now + NOTICE_EVERY;
         let fast = std::mem::take(&mut self.lost.too_fast);
-        let text = format!("… {fast} lines dropped: output came faster than it can be kept\n");
-        if fast > 0 && !self.write(text.as_bytes(), true, now) {
+        if fast > 0 && !self.tell(fast, "output came faster than it can be kept", now) {
             self.lost.unwritable += fast;
         }
         let unwritable = self.lost.unwritable;
-        let text = format!("… {unwritable} lines dropped: the log could not be written\n");
-        if unwritable > 0 && self.write(text.as_bytes(), true, now) {
+        if unwritable > 0 && self.tell(unwritable, "the log could not be written", now) {
             self.lost.unwritable = 0;
         }
+    }
+
+    fn tell(&mut self, lines: u64, why: &str, now: Instant) -> bool {
+        let told = self.write(format!("… {lines} lines dropped: {why}\n").as_bytes(), true, now);
+        if told {
+            self.next_notice = now + NOTICE_EVERY;
+        }
+        told
     }
 
     /// The incarnation is over: an unfinished line is shown. In the file it is ended by the next output.

@@ -63,7 +63,7 @@ impl Stream {
                 () = until(resume_at), if resume_at.is_some() => resume_at = None,
                 ready = self.fifo.readable(), if resume_at.is_none() => {
                     let turn = match ready {
-                        Ok(()) => turn(&self.fifo, &self.scratch, &mut self.pipeline),
+                        Ok(()) => self.turn(Receiver::try_read),
                         Err(error) => Turn::Broken(error),
                     };
                     if let Turn::Broken(error) = turn {
@@ -79,30 +79,31 @@ impl Stream {
         }
     }
 
-    /// Reads what is there without pausing, also over the budget.
+    /// Reads what is there without pausing, also over the budget. It asks the system itself: the runtime may not
+    /// have heard yet that there is something.
     fn drain(&mut self) -> Vec<String> {
         let mut read = 0;
         while read < MAX_DRAIN {
-            match turn(&self.fifo, &self.scratch, &mut self.pipeline) {
+            match self.turn(|fifo, buffer| Ok(rustix::io::read(fifo, buffer)?)) {
                 Turn::Read(more) => read += more,
                 Turn::Empty | Turn::Broken(_) => break,
             }
         }
         self.pipeline.finish(Instant::now())
     }
-}
 
-/// One read of at most [`TURN`] bytes.
-fn turn(fifo: &Receiver, scratch: &Scratch, pipeline: &mut Pipeline) -> Turn {
-    let mut buffer = scratch.lock().unwrap_or_else(PoisonError::into_inner);
-    match fifo.try_read(&mut buffer) {
-        Ok(read) => {
-            pipeline.take(&buffer[..read], Instant::now());
-            Turn::Read(read)
+    /// One read of at most [`TURN`] bytes.
+    fn turn(&mut self, read: impl FnOnce(&Receiver, &mut [u8]) -> io::Result<usize>) -> Turn {
+        let mut buffer = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        match read(&self.fifo, &mut buffer) {
+            Ok(read) => {
+                self.pipeline.take(&buffer[..read], Instant::now());
+                Turn::Read(read)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Turn::Empty,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Turn::Read(0),
+            Err(error) => Turn::Broken(error),
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Turn::Empty,
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Turn::Read(0),
-        Err(error) => Turn::Broken(error),
     }
 }
 
