@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const PIPE_ROOM: usize = 4096;
 /// What a terminal that reports room takes, all but always.
 const TERMINAL_ROOM: usize = 256;
+/// Shown lines are collected up to this before they are sent: few writes, and no memory to speak of.
+const BATCH: usize = 16 * 1024;
 
 /// One stream's way to the console.
 pub(super) struct Console {
@@ -53,6 +55,10 @@ impl Console {
         while let Some(at) = memchr::memchr(b'\n', rest) {
             self.line.extend_from_slice(&rest[..at]);
             self.format_line(&mut shown);
+            if shown.len() >= BATCH {
+                self.send(&shown)?;
+                shown.clear();
+            }
             rest = &rest[at + 1..];
         }
         self.line.extend_from_slice(rest);

@@ -300,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn a_line_torn_by_a_failed_write_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path(), 1000, 2);
+        fs::write(dir.path().join("a.log"), "half").unwrap();
+        log.torn = true;
+        log.write(b"next\n", true).unwrap();
+        assert_eq!(fs::read(dir.path().join("a.log")).unwrap(), b"half\nnext\n");
+    }
+
+    #[test]
     fn a_smaller_keep_removes_what_is_too_many() {
         let dir = tempfile::tempdir().unwrap();
         for age in 1..6 {
