@@ -129,7 +129,7 @@ impl Bench {
 
     fn config(&self, count: usize, prefix: &str, socket: &Path, extra: &str) -> String {
         let mut text = String::from(
-            "[http]\nlisten = \"\"\n[supervisor.root]\nintensity = { max_restarts = 1000000, within = \"1s\" }\n\
+            "[http]\nlisten = \"\"\n[supervisor.root]\nintensity = { max_restarts = 100000, within = \"1s\" }\n\
              [defaults.worker]\nbackoff = { first = \"0s\" }\nstop = { timeout = \"0s\" }\n",
         );
         text.push_str(extra);

@@ -275,7 +275,7 @@ async fn every_end_is_told_once_with_what_comes_next() {
 #[tokio::test]
 async fn restarts_grow_nothing() {
     let tree = Tree::boot(
-        "[supervisor.root]\nintensity = { max_restarts = 1000000, within = \"1s\" }\n[defaults.worker]\n\
+        "[supervisor.root]\nintensity = { max_restarts = 100000, within = \"1s\" }\n[defaults.worker]\n\
          backoff = { first = \"0s\" }\n[worker.web]\ncommand = [\"x\"]\n",
     )
     .await;
