@@ -322,3 +322,56 @@ fn beside(found: Vec<Problem>, errors: &[TomlError], document: &Document) -> Vec
     };
     found.into_iter().filter(stands).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::{Key, Shape, join};
+
+    /// Every key of the schema, with `NAME` for names.
+    fn paths(at: &str, keys: &'static [Key], out: &mut Vec<String>) {
+        for key in keys {
+            let path = join(at, key.name);
+            match &key.shape {
+                Shape::Leaf(_) | Shape::Texts(_) | Shape::LeafOr(..) => out.push(path),
+                Shape::Table(keys) => paths(&path, keys, out),
+                // All workers are documented under `defaults.worker`, all supervisors under the root.
+                Shape::Named(Kind::Worker, _) => {}
+                Shape::Named(Kind::Supervisor, keys) => paths(&join(&path, "root"), keys, out),
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_stands_in_the_manual() {
+        let mut all = Vec::new();
+        paths("", FILE, &mut all);
+        let mut section = String::new();
+        let mut found = HashSet::new();
+        for line in DEFAULTS.lines() {
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.trim_end_matches(']').to_owned();
+            }
+            let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
+            if let Some((key, _)) = line.split_once(" = ") {
+                found.insert(join(&section, key.trim()));
+            }
+        }
+        let missing: Vec<&String> = all
+            .iter()
+            .filter(|path| !found.iter().any(|key| key == *path || key.starts_with(&format!("{path}."))))
+            .collect();
+        assert!(missing.is_empty(), "not in config/default.toml: {missing:?}");
+    }
+
+    #[test]
+    fn every_key_without_a_default_is_an_example_and_the_others_are_not() {
+        let mut run = Run::default();
+        let layer = run.read_text("", DEFAULTS.to_owned(), DocumentKind::Default);
+        assert_eq!(run.problems, Vec::new());
+        // serde's structs are strict both ways: a missing default would be a missing field.
+        assert!(layers::merge([layer]).is_ok());
+        let text = "[worker.web]\ncommand = [\"x\"]\n[supervisor.a]\n".to_owned();
+        assert!(load(&Sources::text(text)).is_ok());
+    }
+}

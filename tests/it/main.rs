@@ -1,4 +1,8 @@
 //! The promises, one file each.
 
 mod config_errors;
+mod config_files;
 mod config_load;
+mod config_manual;
+mod config_overrides;
+mod config_properties;
