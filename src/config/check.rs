@@ -256,7 +256,9 @@ impl Checker<'_> {
 
     fn unknown_key(&mut self, path: &str, name: &Spanned<DeString<'_>>, keys: &'static [Key]) {
         let shown = quoted(&join(path, name.get_ref()));
-        let word = nearest(name.get_ref(), keys.iter().map(|key| key.name));
+        // Behind so many problems nobody sees a hint, and each costs time.
+        let hints = self.problems.len() < 1000;
+        let word = nearest(name.get_ref(), keys.iter().map(|key| key.name).filter(|_| hints));
         let known = || {
             let all: Vec<&str> = keys.iter().map(|key| key.name).collect();
             format!("the keys here are {}", all.join(", "))

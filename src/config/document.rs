@@ -58,6 +58,11 @@ impl Document {
         Position { line, column: column + 1 }
     }
 
+    /// The number of the line an offset is in.
+    pub(super) fn line_number(&self, offset: usize) -> usize {
+        self.line_start(offset).1
+    }
+
     /// The line an offset is in, where it starts, and its number.
     pub(super) fn line(&self, offset: usize) -> (&str, usize, usize) {
         let (start, number) = self.line_start(self.clamp(offset));

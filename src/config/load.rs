@@ -130,7 +130,7 @@ impl Run {
             match source::included(&self.base, &pattern) {
                 Ok(paths) => {
                     for path in paths.into_iter().map(|path| shorten(&path)) {
-                        if !self.files.contains(&path) {
+                        if !self.known(&path) {
                             let layer = self.read_file(&path);
                             layers.push(self.without_include(layer));
                         }
@@ -143,6 +143,12 @@ impl Run {
             }
         }
         layers
+    }
+
+    /// `include = ["*.toml"]` finds the main file too, and two patterns may find one file.
+    fn known(&self, path: &Path) -> bool {
+        let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.files.iter().any(|file| full(file) == full(path))
     }
 
     /// One level is enough, and a second one would need rules for circles.
@@ -298,7 +304,7 @@ fn syntax_problems(errors: &[TomlError], document: &Document, index: usize) -> V
         let range = error.span().unwrap_or(0..0);
         let message = error.message().lines().next().unwrap_or("this is not TOML").to_owned();
         // One slip makes several errors on its line, and an open list one on every line below.
-        let first_on_line = lines.insert(document.position(range.start).line);
+        let first_on_line = lines.insert(document.line_number(range.start));
         let in_list = message.contains("array");
         let again = in_list && !messages.insert("array");
         if first_on_line && !again && problems.len() < MAX_SYNTAX {
@@ -312,7 +318,7 @@ fn syntax_problems(errors: &[TomlError], document: &Document, index: usize) -> V
 /// What is found in a recovered text, without the lines whose syntax is wrong and those that an open list has
 /// swallowed.
 fn beside(found: Vec<Problem>, errors: &[TomlError], document: &Document) -> Vec<Problem> {
-    let line = |at: usize| document.position(at).line;
+    let line = |at: usize| document.line_number(at);
     let start = |error: &TomlError| line(error.span().map_or(0, |range| range.start));
     let torn: HashSet<usize> = errors.iter().map(start).collect();
     let swallowed = errors.iter().filter(|error| error.message().contains("array")).map(start).min();

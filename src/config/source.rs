@@ -50,7 +50,7 @@ impl Sources {
         }
         let found = SEARCHED.iter().map(PathBuf::from).find(|path| path.exists());
         found.ok_or_else(|| {
-            let problem = Problem::of_file(SEARCHED[0], "there is no configuration")
+            let problem = Problem::new(None, "there is no configuration")
                 .help(format!("looked for {}; `-c FILE` names another", SEARCHED.join(", ")))
                 .help("two lines are enough: `[worker.web]` and `command = [\"./web\"]`");
             Box::new(problem)

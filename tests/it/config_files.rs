@@ -61,6 +61,15 @@ fn an_included_file_is_held_to_the_same_rules() {
 }
 
 #[test]
+fn a_pattern_that_finds_the_main_file_does_not_read_it_twice() {
+    let folder = Folder::new();
+    let main =
+        folder.file("regrow.toml", b"include = [\"*.toml\", \"b.*\"]\n[worker.web]\ncommand = [\"x\"]\n");
+    folder.file("b.toml", b"[worker.b]\ncommand = [\"x\"]\n");
+    assert_eq!(load_file(&main).unwrap().files.len(), 2);
+}
+
+#[test]
 fn what_is_no_text_file_is_refused() {
     let folder = Folder::new();
     let text = refusal(&folder.file("latin1.toml", b"[worker.web]\ncommand = [\"caf\xe9\"]\n"));

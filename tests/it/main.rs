@@ -1,5 +1,6 @@
 //! The promises, one file each.
 
+mod config_advice;
 mod config_errors;
 mod config_files;
 mod config_load;
