@@ -3,12 +3,11 @@
 //! Every stage reports all it finds before the next may stop the run: texts that do not parse are checked as
 //! far as they do, and names are resolved over whatever survived.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{ConfigError, Value, ValueKind};
-use toml::de::{DeTable, Error as TomlError};
+use toml::de::DeTable;
 
 use super::check::{Checker, Places};
 use super::diagnostic::{Diagnostics, Problem, quoted};
@@ -19,15 +18,13 @@ use super::resolve::{self, Draft};
 use super::schema::Kind;
 use super::settings::Settings;
 use super::source::{self, Sources};
-use super::{advice, explain, overrides};
+use super::{advice, explain, overrides, syntax};
 
 /// The defaults and the reference manual in one.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// More workers than this are a mistake in a generator; each is a task, a directory and a socket.
 const MAX_WORKERS: usize = 10_000;
-/// Syntax errors shown of one file; the recovery guesses, and later guesses build on earlier ones.
-const MAX_SYNTAX: usize = 10;
 
 /// A configuration that is known to be right.
 #[derive(Debug, Clone)]
@@ -64,6 +61,9 @@ pub(super) struct Effective {
     /// True if `$STATE_DIRECTORY` gave the state directory.
     pub(super) state_directory: bool,
 }
+
+/// Settings, the tables they came from, and notes.
+type Built = (Settings, Effective, Vec<String>);
 
 /// Loads, checks and resolves a configuration.
 ///
@@ -195,10 +195,10 @@ impl Run {
         let layer = checker.table("", table.get_ref(), FILE);
         drop(table);
         self.documents.push(Document::new(name, text, kind));
-        let syntax = syntax_problems(&errors, &self.documents[document], document);
-        self.torn |= !syntax.is_empty();
-        self.problems.extend(beside(found, &errors, &self.documents[document]));
-        self.problems.extend(syntax);
+        let torn = syntax::problems(&errors, &self.documents[document], document);
+        self.torn |= !torn.is_empty();
+        self.problems.extend(syntax::beside(found, &errors, &self.documents[document]));
+        self.problems.extend(torn);
         layer
     }
 
@@ -221,38 +221,60 @@ impl Run {
         Ok(Loaded { settings, files, notes, effective, places, documents })
     }
 
-    fn settle(
-        &mut self,
-        sources: &Sources,
-        all: Vec<Layer>,
-    ) -> Result<(Settings, Effective, Vec<String>), ConfigError> {
-        let template = layers::sub(&layers::sub(all.first().unwrap_or(&Layer::new()), "supervisor"), "root");
+    /// Gives the merged layers their strict form and ties them together.
+    fn settle(&mut self, sources: &Sources, all: Vec<Layer>) -> Result<Built, ConfigError> {
+        let builtin = layers::sub(all.first().unwrap_or(&Layer::new()), "supervisor");
+        let template = layers::sub(&builtin, "root");
         let sections = layers::merge(all)?;
-        let (named_supervisors, named_workers) =
-            (layers::sub(&sections, "supervisor"), layers::sub(&sections, "worker"));
-        let defaults = layers::sub(&layers::sub(&sections, "defaults"), "worker");
-        let ladders: RawLadders = layers::read(&layers::sub(&sections, "ladder"))?;
-        let runtime: RawRuntime = layers::read(&layers::sub(&sections, "runtime"))?;
-        let http: RawHttp = layers::read(&layers::sub(&sections, "http"))?;
-        let telemetry: RawTelemetry = layers::read(&layers::sub(&sections, "telemetry"))?;
         self.too_many();
+        let (draft, mut effective) = self.draft(&template, &sections)?;
+        let mut settings = self.sections(sources, &sections)?;
+        effective.state_directory =
+            sources.state_directory().is_some() && !self.places.named("runtime.state_dir");
+        effective.sections = sections;
+        resolve::addresses(&settings.http, &self.places, &mut self.problems);
+        (settings.supervisors, settings.workers) =
+            resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
+        if self.problems.is_empty() {
+            settings.warnings = advice::warnings(&settings);
+        }
+        let notes = advice::notes(&settings);
+        Ok((settings, effective, notes))
+    }
 
-        let state_directory = sources.state_directory();
-        let mut effective = Effective {
-            state_directory: state_directory.is_some() && !self.places.named("runtime.state_dir"),
-            ..Effective::default()
-        };
-        let mut draft = Draft::default();
+    /// Everything that has no name of the user's.
+    fn sections(&self, sources: &Sources, sections: &Layer) -> Result<Settings, ConfigError> {
+        let runtime: RawRuntime = layers::read(&layers::sub(sections, "runtime"))?;
+        let http: RawHttp = layers::read(&layers::sub(sections, "http"))?;
+        let telemetry: RawTelemetry = layers::read(&layers::sub(sections, "telemetry"))?;
+        let explicit = self.places.value("http.listen").is_some_and(|place| place.document != 0);
+        Ok(Settings {
+            runtime: runtime.settle(&self.base, sources.state_directory()),
+            supervisors: Vec::new(),
+            workers: Vec::new(),
+            http: http.settle(explicit),
+            telemetry: telemetry.into(),
+            warnings: Vec::new(),
+            base_dir: self.base.clone(),
+        })
+    }
+
+    /// Supervisors over their template, workers over `[defaults.worker]`, in order of appearance.
+    fn draft(&self, template: &Layer, sections: &Layer) -> Result<(Draft, Effective), ConfigError> {
+        let (supervisors, workers) = (layers::sub(sections, "supervisor"), layers::sub(sections, "worker"));
+        let defaults = layers::sub(&layers::sub(sections, "defaults"), "worker");
+        let ladders: RawLadders = layers::read(&layers::sub(sections, "ladder"))?;
+        let (mut draft, mut effective) = (Draft::default(), Effective::default());
         for (kind, name) in self.places.names.iter().take(2 * MAX_WORKERS) {
             match kind {
                 Kind::Supervisor => {
-                    let own = layers::sub(&named_supervisors, name.as_str());
+                    let own = layers::sub(&supervisors, name.as_str());
                     let merged = layers::merge([template.clone(), own])?;
                     draft.supervisors.push((name.clone(), layers::read::<RawSupervisor>(&merged)?));
                     effective.supervisors.push((name.clone(), merged));
                 }
                 Kind::Worker => {
-                    let own = layers::sub(&named_workers, name.as_str());
+                    let own = layers::sub(&workers, name.as_str());
                     let merged = layers::merge([defaults.clone(), own])?;
                     let raw = layers::read::<RawWorker>(&merged)?;
                     draft.workers.push(raw.settle(name.clone(), &self.base, ladders.verify()));
@@ -260,25 +282,7 @@ impl Run {
                 }
             }
         }
-        effective.sections = sections;
-        let explicit = self.places.value("http.listen").is_some_and(|place| place.document != 0);
-        let mut settings = Settings {
-            runtime: runtime.settle(&self.base, state_directory),
-            supervisors: Vec::new(),
-            workers: Vec::new(),
-            http: http.settle(explicit),
-            telemetry: telemetry.into(),
-            warnings: Vec::new(),
-            base_dir: self.base.clone(),
-        };
-        resolve::addresses(&settings.http, &self.places, &mut self.problems);
-        let (supervisors, workers) = resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
-        (settings.supervisors, settings.workers) = (supervisors, workers);
-        if self.problems.is_empty() {
-            settings.warnings = advice::warnings(&settings);
-        }
-        let notes = advice::notes(&settings);
-        Ok((settings, effective, notes))
+        Ok((draft, effective))
     }
 
     fn too_many(&mut self) {
@@ -297,40 +301,10 @@ fn shorten(path: &Path) -> PathBuf {
     here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path).to_owned()
 }
 
-fn syntax_problems(errors: &[TomlError], document: &Document, index: usize) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = Vec::new();
-    let (mut lines, mut messages) = (HashSet::new(), HashSet::new());
-    for error in errors {
-        let range = error.span().unwrap_or(0..0);
-        let message = error.message().lines().next().unwrap_or("this is not TOML").to_owned();
-        // One slip makes several errors on its line, and an open list one on every line below.
-        let first_on_line = lines.insert(document.line_number(range.start));
-        let in_list = message.contains("array");
-        let again = in_list && !messages.insert("array");
-        if first_on_line && !again && problems.len() < MAX_SYNTAX {
-            let help = in_list.then_some("is a list above this line not closed? Each `[` needs its `]`");
-            problems.push(Problem::new(Some(Place { document: index, range }), message).help_if(help));
-        }
-    }
-    problems
-}
-
-/// What is found in a recovered text, without the lines whose syntax is wrong and those that an open list has
-/// swallowed.
-fn beside(found: Vec<Problem>, errors: &[TomlError], document: &Document) -> Vec<Problem> {
-    let line = |at: usize| document.line_number(at);
-    let start = |error: &TomlError| line(error.span().map_or(0, |range| range.start));
-    let torn: HashSet<usize> = errors.iter().map(start).collect();
-    let swallowed = errors.iter().filter(|error| error.message().contains("array")).map(start).min();
-    let stands = |problem: &Problem| {
-        let line = problem.place().map_or(0, |place| line(place.range.start));
-        !torn.contains(&line) && swallowed.is_none_or(|from| line < from)
-    };
-    found.into_iter().filter(stands).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::config::schema::{Key, Shape, join};
 
