@@ -1,7 +1,9 @@
-//! Everything that is tested from outside the library: one file per promise.
+//! The promises, one file each.
 
+mod config_advice;
+mod config_errors;
+mod config_files;
 mod config_load;
-mod faults_process;
-mod faults_runtime;
-mod house;
-mod rig;
+mod config_manual;
+mod config_overrides;
+mod config_properties;
