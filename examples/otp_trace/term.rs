@@ -225,10 +225,10 @@ pub(crate) fn reason(exit: &Exit) -> String {
 
 /// An atom as Erlang prints it: quoted unless it is a plain lower-case word.
 pub(crate) fn atom(word: &str) -> String {
-    const RESERVED: [&str; 28] = [
+    const RESERVED: [&str; 27] = [
         "after", "and", "andalso", "band", "begin", "bnot", "bor", "bsl", "bsr", "bxor", "case", "catch",
-        "cond", "div", "end", "fun", "if", "let", "maybe", "not", "of", "or", "orelse", "receive", "rem",
-        "try", "when", "xor",
+        "cond", "div", "end", "fun", "if", "let", "not", "of", "or", "orelse", "receive", "rem", "try",
+        "when", "xor",
     ];
     let plain = word.starts_with(|c: char| c.is_ascii_lowercase())
         && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '@');

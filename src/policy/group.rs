@@ -228,6 +228,9 @@ impl Supervisor {
         }
         match self.parked_sibling() {
             Some(parked) => self.hold_back(parked, from),
+            None if self.spec.strategy == RestartStrategy::RestForOne => {
+                self.procedure = Procedure::Run { cursor: Some(root) };
+            }
             None => self.begin_run(),
         }
     }
