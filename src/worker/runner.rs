@@ -32,6 +32,11 @@ pub enum WorkerReport {
         /// How.
         exit: Exit,
     },
+    /// What a person can do about the end that is reported next.
+    Hint {
+        /// One sentence.
+        text: String,
+    },
     /// The last lines it wrote, oldest first, at most a few; comes some time after its end, because reading
     /// them must not delay the restart.
     LastWords {

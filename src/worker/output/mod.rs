@@ -37,8 +37,7 @@ mod tests;
 
 pub use counters::OutputCounters;
 pub use escape::escape_for_terminal;
-pub use follow::LogFollower;
-#[cfg_attr(not(test), expect(unused_imports, reason = "the process runner is their first caller"))]
+//pub use follow::LogFollower;
 pub(crate) use hub::{OutputHub, OutputStream, StreamSpec};
 pub use lines::SPLIT_MARK;
 pub use read::{LogQuery, LogReader, StreamName};
