@@ -19,7 +19,7 @@ use crate::supervisor::{
     supervisor_states,
 };
 use crate::telemetry::Journal;
-use crate::worker::{HostOptions, ProcessHost, Survivor};
+use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
 
 use super::director::Director;
 use super::handle::{Order, RuntimeHandle, RuntimeInfo};
@@ -28,6 +28,9 @@ use super::state_dir::StateDir;
 
 /// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
 const ORDERS: usize = 1024;
+
+/// How long the last output of the workers may take to reach a slow disk before the runtime ends without it.
+const LAST_OUTPUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Why a runtime did not start.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +149,8 @@ fn control_thread(
             Ok((director, host)) => {
                 let _ = tell.send(Ok(()));
                 let finished = director.run().await;
-                host.close();
+                host.output().flush().await;
+                host.output().close(LAST_OUTPUT);
                 finished
             }
             Err(error) => {
@@ -175,6 +179,8 @@ async fn boot(
     })?;
     announce(info, &plane);
     take_in_survivors(info, &host, &plane);
+    let output = host.output().clone();
+    info.watch_problems(Box::new(move || output.problems()));
     let (outcomes, inbox) = mpsc::unbounded_channel();
     let upward: Upward = Box::new(move |outcome| {
         // The director outlives the root.
@@ -248,28 +254,40 @@ fn announce(info: &RuntimeInfo, plane: &Plane) {
 
 /// What an earlier runtime left alive is ended before its worker is started again; the others do not wait for that.
 fn take_in_survivors(info: &Arc<RuntimeInfo>, host: &Arc<ProcessHost>, plane: &Arc<Plane>) {
-    for survivor in host.survivors() {
-        let worker =
-            info.settings.workers.iter().find(|worker| worker.name == *survivor.instance.worker()).cloned();
+    for survivor in host.survivors().to_vec() {
+        let worker = info.settings.workers.iter().find(|worker| worker.name == *survivor.instance.worker()).cloned();
         plane.gate.block(survivor.instance.worker());
         let (host, plane) = (Arc::clone(host), Arc::clone(plane));
         tokio::spawn(async move {
             tell_survivor(&plane, &survivor, "lives on after an earlier runtime; it is being stopped");
             let stop = worker.map(|worker| worker.stop.clone()).unwrap_or_else(default_stop);
-            let how = host.clear(&survivor, &stop).await;
-            tell_survivor(&plane, &survivor, &how);
+            let cleared = host.clear(&survivor, &stop).await;
+            tell_survivor(&plane, &survivor, cleared_text(cleared));
             let turn = plane.gate.unblock(survivor.instance.worker());
             plane.pass(turn);
         });
     }
 }
 
+fn cleared_text(cleared: Cleared) -> &'static str {
+    match cleared {
+        Cleared::Gone => "it has ended by itself",
+        Cleared::Stopped => "it ended as asked; its worker starts now",
+        Cleared::Killed => "it did not end when asked and was killed; its worker starts now",
+        Cleared::Stuck => "it cannot be killed; no second copy is started while it lives",
+    }
+}
+
 fn tell_survivor(plane: &Plane, survivor: &Survivor, text: &str) {
-    let mut event = Event::new(EventKind::RuntimeAdopted, format!("pid {}: {text}", survivor.pid));
+    let who = survivor.pid.map_or_else(|| "what an earlier start left".to_owned(), |pid| format!("pid {pid}"));
+    let mut event = Event::new(EventKind::RuntimeAdopted, format!("{who}: {text}"));
     event.worker = Some(survivor.instance.worker().clone());
     event.instance = Some(survivor.instance.clone());
+    event.incarnation = survivor.incarnation;
     event.supervisor = plane.home(survivor.instance.worker());
-    event.data.insert("pid".to_owned(), survivor.pid.into());
+    if let Some(pid) = survivor.pid {
+        event.data.insert("pid".to_owned(), pid.into());
+    }
     plane.emit(event);
 }
 

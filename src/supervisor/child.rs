@@ -130,6 +130,9 @@ impl ChildState {
                 self.pass(Fact::Exited { child: self.key, incarnation, exit });
             }
             WorkerReport::Extend { by } => self.pass(Fact::Extend { child: self.key, incarnation, by }),
+            WorkerReport::Hint { text } => {
+                self.send(SupervisorMsg::Hint { child: self.key, incarnation, hint: Some(text) });
+            }
             WorkerReport::LastWords { lines } => self.last_words(incarnation, &lines),
             WorkerReport::MainPid { pid } => self.on_board(|entry| entry.pid = Some(pid)),
             WorkerReport::Status { text } => self.on_board(|entry| entry.status_text = Some(text)),

@@ -4,7 +4,6 @@
 
 pub(crate) mod notify;
 pub mod output;
-#[cfg_attr(not(test), expect(dead_code, reason = "the composition root is its first caller"))]
 pub(crate) mod process;
 mod runner;
 pub(crate) mod unix;
