@@ -1,8 +1,41 @@
 //! From TOML to settings that are known to be right.
+//!
+//! Documents are checked one by one against the schema (`check`), what is right is laid over each other
+//! (`layers`: defaults < file < `include` < `REGROW__…` < flags), gets its strict form (`elements`), and the
+//! whole is tied together (`resolve`, `tree`, `order`). No room below reads TOML, and nothing below can meet a
+//! value that makes no sense.
+//!
+//! The trade: a schema table beside serde's structs. It buys what serde cannot give: every problem of every
+//! file in one run, each with its line and a caret, strict types, and the origin of every value.
+//!
+//! Deliberately absent: coercion, includes of includes, variables in the file, other formats than TOML, and
+//! settings that are known by name but do nothing yet: those are unknown keys until they work.
 
 mod settings;
+mod source;
+mod load;
+mod schema;
+mod elements;
+mod leaf;
+mod placeholder;
+mod document;
+mod check;
+mod overrides;
+mod layers;
+mod resolve;
+mod tree;
+mod order;
+mod advice;
+mod explain;
+mod diagnostic;
+mod suggest;
+mod command;
 
+pub use diagnostic::{Diagnostics, ProblemView};
+pub use load::{Loaded, load};
+pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use settings::{
-    HttpSettings, LogOnFull, LogSettings, LogTo, ReadyWhen, RuntimeSettings, Settings, SocketSettings,
-    StderrTo, StopSettings, StopTo, SupervisorSettings, Survive, TelemetrySettings, WorkerSettings,
+    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RuntimeSettings, Settings, SocketSettings,
+    StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };
+pub use source::{SEARCHED, Sources};

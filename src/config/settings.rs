@@ -112,8 +112,8 @@ pub struct WorkerSettings {
     pub log: LogSettings,
     /// How long a trial start must hold (`ladder.default.verify`).
     pub verify: Duration,
-    /// What the runtime's death means to it.
-    pub survive: Survive,
+    /// Whether it has recovery steps beyond plain restarts.
+    pub ladder: Ladder,
 }
 
 /// What makes a worker ready.
@@ -151,7 +151,8 @@ pub struct StopSettings {
 }
 
 /// Who gets the stop signal. The final KILL always goes to the whole tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopTo {
     /// The main process.
     Main,
@@ -177,7 +178,8 @@ pub struct LogSettings {
 }
 
 /// Where output goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogTo {
     /// `logs/SLUG.log`.
     File,
@@ -188,7 +190,8 @@ pub enum LogTo {
 }
 
 /// What happens to output that comes faster than it can be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogOnFull {
     /// Dropped and counted.
     Drop,
@@ -197,7 +200,8 @@ pub enum LogOnFull {
 }
 
 /// Where stderr goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StderrTo {
     /// Into the same stream as stdout.
     Merge,
@@ -205,11 +209,14 @@ pub enum StderrTo {
     Separate,
 }
 
-/// What the runtime's death means to a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Survive {
-    /// It lives on, and the next runtime finds it.
-    Adopt,
+/// Which recovery steps a worker has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ladder {
+    /// Those of `[ladder.default]`.
+    Default,
+    /// None: plain restarts only.
+    None,
 }
 
 /// `[http]`

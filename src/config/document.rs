@@ -1,0 +1,90 @@
+//! Texts that values come from, and places in them.
+//!
+//! The environment and the command line are documents too, one line per variable or flag, so that a bad
+//! override is shown exactly as a bad line of a file is.
+
+use std::ops::Range;
+
+/// One text that values come from.
+#[derive(Debug, Clone)]
+pub(super) struct Document {
+    /// What a person calls it: a path, `environment`, `command line`.
+    pub(super) name: String,
+    pub(super) text: String,
+    pub(super) kind: DocumentKind,
+}
+
+/// What a document is; decides how an origin is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DocumentKind {
+    /// The defaults that are built in.
+    Default,
+    /// A file, or a text handed in.
+    File,
+    /// `REGROW__…` variables, `NAME=value` by line.
+    Environment,
+    /// Flags, `key=value` by line.
+    Flags,
+}
+
+/// A stretch of one document, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) document: usize,
+    pub(super) range: Range<usize>,
+}
+
+/// Line and column of a place, both from 1; columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+impl Document {
+    /// Where an offset is.
+    pub(super) fn position(&self, offset: usize) -> Position {
+        let (start, line) = self.line_start(offset);
+        let column = self.text.get(start..self.clamp(offset)).map_or(0, |text| text.chars().count());
+        Position { line, column: column + 1 }
+    }
+
+    /// The line an offset is in, where it starts, and its number.
+    pub(super) fn line(&self, offset: usize) -> (&str, usize, usize) {
+        let (start, number) = self.line_start(offset);
+        let rest = self.text.get(start..).unwrap_or_default();
+        let line = rest.split('\n').next().unwrap_or_default();
+        (line.strip_suffix('\r').unwrap_or(line), start, number)
+    }
+
+    /// The nearest character boundary at or before an offset.
+    fn clamp(&self, offset: usize) -> usize {
+        let mut at = offset.min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    }
+
+    fn line_start(&self, offset: usize) -> (usize, usize) {
+        let before = &self.text[..self.clamp(offset)];
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        (start, before.bytes().filter(|byte| *byte == b'\n').count() + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_lines_and_characters() {
+        let text = "a = 1\nü = 2\r\nb".to_owned();
+        let doc = Document { name: "x".into(), text, kind: DocumentKind::File };
+        assert_eq!(doc.position(0), Position { line: 1, column: 1 });
+        assert_eq!(doc.position(9), Position { line: 2, column: 3 });
+        assert_eq!(doc.position(7), Position { line: 2, column: 1 }, "inside a character: before it");
+        assert_eq!(doc.line(9), ("ü = 2", 6, 2));
+        assert_eq!(doc.position(999).line, 3);
+    }
+}

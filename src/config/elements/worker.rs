@@ -1,0 +1,226 @@
+//! `[worker.NAME]` and `[defaults.worker]`: what is kept alive, and how.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::leaf::{Leaf, Text};
+use crate::config::schema::{Key, Shape, leaf, table};
+use crate::config::settings::{
+    Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, StderrTo, StopSettings, StopTo, WorkerSettings,
+};
+use crate::id::Name;
+use crate::policy::{Backoff, ExitCodes, Restart};
+
+use super::de;
+
+const RESTART: &[(&str, &str)] = &[
+    ("permanent", "permanent"),
+    ("transient", "transient"),
+    ("temporary", "temporary"),
+    ("always", "permanent"),
+    ("on-failure", "transient"),
+    ("never", "temporary"),
+];
+const READY: &[(&str, &str)] = &[("started", "started"), ("notify", "notify")];
+const STOP_TO: &[(&str, &str)] = &[("main", "main"), ("group", "group")];
+const LOG_TO: &[(&str, &str)] = &[("file", "file"), ("stdout", "stdout"), ("both", "both")];
+const ON_FULL: &[(&str, &str)] = &[("drop", "drop"), ("block", "block")];
+const STDERR: &[(&str, &str)] = &[("merge", "merge"), ("separate", "separate")];
+const LADDER: &[(&str, &str)] = &[("default", "default"), ("none", "none")];
+
+const TIME: Leaf = Leaf::Text(Text::Duration { zero: true });
+const POSITIVE: Leaf = Leaf::Text(Text::Duration { zero: false });
+/// What an exit status can hold.
+const CODES: Leaf = Leaf::Integers { min: 0, max: 255 };
+
+pub(super) const KEYS: &[Key] = &[
+    leaf("command", Leaf::Texts(Text::Template)),
+    leaf("restart", Leaf::Text(Text::Word(RESTART))),
+    leaf("significant", Leaf::Bool),
+    leaf("critical", Leaf::Bool),
+    leaf("enabled", Leaf::Bool),
+    leaf("after", Leaf::Texts(Text::Any)),
+    Key {
+        name: "ready",
+        shape: Shape::LeafOr(Leaf::Text(Text::Word(READY)), &[leaf("log", Leaf::Text(Text::Regex))]),
+    },
+    leaf("start_timeout", POSITIVE),
+    leaf("min_uptime", TIME),
+    table(
+        "stop",
+        &[
+            leaf("signal", Leaf::Text(Text::Signal)),
+            leaf("to", Leaf::Text(Text::Word(STOP_TO))),
+            leaf("timeout", TIME),
+            leaf("unresponsive_timeout", TIME),
+        ],
+    ),
+    table(
+        "backoff",
+        &[
+            leaf("first", TIME),
+            leaf("factor", Leaf::Number { min: 1.0, max: 1e6 }),
+            leaf("max", TIME),
+            leaf("jitter", Leaf::Number { min: 0.0, max: 1.0 }),
+            leaf("reset_after", POSITIVE),
+        ],
+    ),
+    leaf("cwd", Leaf::Text(Text::Template)),
+    Key { name: "env", shape: Shape::Texts(Leaf::Text(Text::Template)) },
+    leaf("inherit_env", Leaf::Texts(Text::Line)),
+    table("exit_codes", &[leaf("normal", CODES), leaf("fatal", CODES)]),
+    table(
+        "log",
+        &[
+            leaf("to", Leaf::Text(Text::Word(LOG_TO))),
+            // Below a page, rotation would cost more than writing.
+            leaf("max_size", Leaf::Text(Text::Size { min: 4 << 10, max: 1 << 40 })),
+            leaf("keep", Leaf::Integer { min: 0, max: 1000 }),
+            // One line is held in memory per stream.
+            leaf("max_line", Leaf::Text(Text::Size { min: 80, max: 16 << 20 })),
+            leaf("on_full", Leaf::Text(Text::Word(ON_FULL))),
+            leaf("stderr", Leaf::Text(Text::Word(STDERR))),
+        ],
+    ),
+    leaf("ladder", Leaf::Text(Text::Word(LADDER))),
+];
+
+/// `[worker.NAME]` as written, over its defaults.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawWorker {
+    command: Option<Vec<String>>,
+    #[serde(with = "de::RestartDef")]
+    restart: Restart,
+    significant: bool,
+    critical: bool,
+    enabled: bool,
+    #[serde(default)]
+    after: Vec<String>,
+    ready: RawReady,
+    #[serde(deserialize_with = "de::duration")]
+    start_timeout: Duration,
+    #[serde(deserialize_with = "de::duration")]
+    min_uptime: Duration,
+    stop: RawStop,
+    #[serde(with = "de::BackoffDef")]
+    backoff: Backoff,
+    cwd: String,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    inherit_env: Vec<String>,
+    #[serde(with = "de::ExitCodesDef")]
+    exit_codes: ExitCodes,
+    log: RawLog,
+    ladder: Ladder,
+}
+
+/// A word or a table; serde calls both variants of one enum.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawReady {
+    Started,
+    Notify,
+    Log(#[serde(deserialize_with = "de::regex")] regex::bytes::Regex),
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStop {
+    #[serde(deserialize_with = "de::signal")]
+    signal: i32,
+    to: StopTo,
+    #[serde(deserialize_with = "de::duration")]
+    timeout: Duration,
+    #[serde(deserialize_with = "de::duration")]
+    unresponsive_timeout: Duration,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    to: LogTo,
+    #[serde(deserialize_with = "de::size")]
+    max_size: u64,
+    keep: u32,
+    #[serde(deserialize_with = "de::size")]
+    max_line: u64,
+    on_full: LogOnFull,
+    stderr: StderrTo,
+}
+
+impl RawWorker {
+    /// The settings, with an empty command and without `after`: both need the other workers, or a place, to
+    /// complain at.
+    pub(in crate::config) fn settle(self, name: Name, base: &Path, verify: Duration) -> Settled {
+        let settings = WorkerSettings {
+            name,
+            command: self.command.unwrap_or_default(),
+            restart: self.restart,
+            significant: self.significant,
+            critical: self.critical,
+            enabled: self.enabled,
+            after: Vec::new(),
+            ready: self.ready.into(),
+            start_timeout: self.start_timeout,
+            min_uptime: self.min_uptime,
+            stop: self.stop.into(),
+            backoff: self.backoff,
+            cwd: absolute(base, &self.cwd),
+            env: self.env,
+            inherit_env: self.inherit_env,
+            exit_codes: self.exit_codes,
+            log: self.log.into(),
+            verify,
+            ladder: self.ladder,
+        };
+        Settled { settings, after: self.after }
+    }
+}
+
+/// A worker whose `after` is not yet resolved.
+#[derive(Debug)]
+pub(in crate::config) struct Settled {
+    pub(in crate::config) settings: WorkerSettings,
+    pub(in crate::config) after: Vec<String>,
+}
+
+/// Joins to the file's directory; `.` leaves no trailing dot.
+fn absolute(base: &Path, cwd: &str) -> std::path::PathBuf {
+    if cwd == "." { base.to_owned() } else { base.join(cwd) }
+}
+
+impl From<RawReady> for ReadyWhen {
+    fn from(raw: RawReady) -> Self {
+        match raw {
+            RawReady::Started => Self::Started,
+            RawReady::Notify => Self::Notify,
+            RawReady::Log(regex) => Self::Log(regex),
+        }
+    }
+}
+
+impl From<RawStop> for StopSettings {
+    fn from(raw: RawStop) -> Self {
+        Self {
+            signal: raw.signal,
+            to: raw.to,
+            timeout: raw.timeout,
+            unresponsive_timeout: raw.unresponsive_timeout,
+        }
+    }
+}
+
+impl From<RawLog> for LogSettings {
+    fn from(raw: RawLog) -> Self {
+        Self {
+            to: raw.to,
+            max_size: raw.max_size,
+            keep: raw.keep,
+            max_line: raw.max_line,
+            on_full: raw.on_full,
+            stderr: raw.stderr,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `check --explain`: the whole effective file, every value with where it came from.
+//!
+//! What stands there is complete and can be read again to the same settings. Therefore paths are absolute,
+//! lists are resolved, and an address nobody asked for is commented out, since asking for it means more.
+
+use config::{Value, ValueKind};
+
+use crate::id::Name;
+
+use super::document::{Document, DocumentKind};
+use super::check::Places;
+use super::elements::{FILE, SUPERVISOR, WORKER};
+use super::layers::{self, Layer};
+use super::load::Effective;
+use super::schema::{Key, Shape, find, join};
+use super::settings::Settings;
+
+pub(super) fn explain(
+    settings: &Settings,
+    effective: &Effective,
+    places: &Places,
+    documents: &[Document],
+) -> String {
+    let mut page = Page { settings, effective, places, documents, text: String::new() };
+    page.section("runtime");
+    for (name, layer) in &effective.supervisors {
+        page.supervisor(name, layer);
+    }
+    for (name, layer) in &effective.workers {
+        page.head(&format!("worker.{name}"));
+        page.table(&format!("worker.{name}"), "defaults.worker", "", layer, WORKER);
+    }
+    page.section("ladder");
+    page.section("http");
+    page.section("telemetry");
+    page.text
+}
+
+struct Page<'a> {
+    settings: &'a Settings,
+    effective: &'a Effective,
+    places: &'a Places,
+    documents: &'a [Document],
+    text: String,
+}
+
+impl Page<'_> {
+    fn head(&mut self, name: &str) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        self.text.push_str(&format!("[{name}]\n"));
+    }
+
+    fn section(&mut self, name: &str) {
+        let Some(Key { shape: Shape::Table(keys), .. }) = find(FILE, name) else { return };
+        self.head(name);
+        let layer = layers::sub(&self.effective.sections, name);
+        self.table(name, name, "", &layer, keys);
+    }
+
+    fn supervisor(&mut self, name: &Name, layer: &Layer) {
+        let section = format!("supervisor.{name}");
+        self.head(&section);
+        // What the root sets for itself is nobody else's default.
+        let inherited = if *name == Name::root() { "supervisor.root" } else { "" };
+        self.table(&section, inherited, "", layer, SUPERVISOR);
+        let children = self.settings.supervisors.iter().find(|supervisor| supervisor.name == *name);
+        let children: Vec<&str> =
+            children.into_iter().flat_map(|supervisor| &supervisor.children).map(Name::as_str).collect();
+        let given = self.places.value(&format!("{section}.children")).is_some();
+        let origin = self.origin(&section, inherited, "children");
+        let origin = match (given, *name == Name::root()) {
+            (true, false) => origin,
+            (true, true) => format!("{origin}, then everybody whom no list names"),
+            (false, true) => "everybody whom no list names".to_owned(),
+            (false, false) => "default".to_owned(),
+        };
+        let list = toml::Value::from(children.iter().map(|name| toml::Value::from(*name)).collect::<Vec<_>>());
+        self.line("children", &list.to_string(), &origin);
+    }
+
+    fn table(&mut self, section: &str, inherited: &str, at: &str, layer: &Layer, keys: &'static [Key]) {
+        for key in keys {
+            let below = join(at, key.name);
+            // Resolved by the caller, in place of what is written.
+            if at.is_empty() && key.name == "children" {
+                continue;
+            }
+            match (&key.shape, layer.get(key.name)) {
+                (Shape::Table(keys), _) => {
+                    self.table(section, inherited, &below, &layers::sub(layer, key.name), keys);
+                }
+                (Shape::LeafOr(_, keys), Some(value)) if is_table(value) => {
+                    self.table(section, inherited, &below, &layers::sub(layer, key.name), keys);
+                }
+                (Shape::Texts(_), Some(value)) => self.texts(section, inherited, &below, value),
+                (Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Named(..) | Shape::Texts(_), value) => {
+                    self.leaf(section, inherited, &below, value);
+                }
+            }
+        }
+    }
+
+    fn texts(&mut self, section: &str, inherited: &str, at: &str, value: &Value) {
+        let ValueKind::Table(table) = &value.kind else { return };
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.as_str());
+        for (name, value) in entries {
+            let origin = self.origin(section, inherited, &join(at, name));
+            self.line(&format!("{at}.{}", key_text(name)), &written(value), &origin);
+        }
+    }
+
+    fn leaf(&mut self, section: &str, inherited: &str, at: &str, value: Option<&Value>) {
+        let origin = self.origin(section, inherited, at);
+        let runtime = &self.settings.runtime;
+        match join(section, at).as_str() {
+            "runtime.name" => {
+                let origin = if value.is_some() { origin } else { "default: the host's name".to_owned() };
+                self.line(at, &quote(&runtime.name), &origin);
+            }
+            "runtime.state_dir" => {
+                let origin = match (value, self.effective.state_directory) {
+                    (Some(_), _) => origin,
+                    (None, true) => "$STATE_DIRECTORY".to_owned(),
+                    (None, false) => "default".to_owned(),
+                };
+                self.line(at, &quote(&runtime.state_dir.to_string_lossy()), &origin);
+            }
+            "http.listen" if !self.settings.http.listen_explicit => {
+                let Some(value) = value else { return };
+                self.line("# listen", &written(value), "default; naming it makes a taken port an error");
+            }
+            _ if at == "cwd" => {
+                let worker = self.settings.workers.iter().find(|worker| section == format!("worker.{}", worker.name));
+                let Some(worker) = worker else { return };
+                self.line(at, &quote(&worker.cwd.to_string_lossy()), &origin);
+            }
+            _ => {
+                let Some(value) = value else { return };
+                self.line(at, &written(value), &origin);
+            }
+        }
+    }
+
+    fn line(&mut self, key: &str, value: &str, origin: &str) {
+        self.text.push_str(&format!("{key} = {value}  # {origin}\n"));
+    }
+
+    /// Where a value stands: `config/regrow.toml:12`, `REGROW__…`, `default`.
+    fn origin(&self, section: &str, inherited: &str, at: &str) -> String {
+        let place = self.places.value(&join(section, at));
+        let place = place.or_else(|| self.places.value(&join(inherited, at)).filter(|_| !inherited.is_empty()));
+        let found = place.and_then(|place| Some((self.documents.get(place.document)?, place)));
+        let Some((document, place)) = found else { return "default".to_owned() };
+        match document.kind {
+            DocumentKind::Default => "default".to_owned(),
+            DocumentKind::File => format!("{}:{}", one_line(&document.name), document.position(place.range.start).line),
+            DocumentKind::Environment => {
+                let (line, ..) = document.line(place.range.start);
+                line.split('=').next().unwrap_or_default().to_owned()
+            }
+            DocumentKind::Flags => "command line".to_owned(),
+        }
+    }
+}
+
+fn is_table(value: &Value) -> bool {
+    matches!(value.kind, ValueKind::Table(_))
+}
+
+/// A file's name must not end the comment it stands in.
+fn one_line(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn key_text(name: &str) -> String {
+    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if bare { name.to_owned() } else { quote(name) }
+}
+
+fn quote(text: &str) -> String {
+    // Always on one line, so that the origin can follow.
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn written(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::Boolean(value) => value.to_string(),
+        ValueKind::I64(value) => value.to_string(),
+        ValueKind::Float(value) => toml::Value::from(*value).to_string(),
+        ValueKind::String(value) => quote(value),
+        ValueKind::Array(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
+        // Nothing else comes out of the check.
+        _ => String::new(),
+    }
+}

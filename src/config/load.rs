@@ -1,0 +1,310 @@
+//! From sources to settings: read, check, lay over each other, resolve.
+//!
+//! Every stage reports all it finds before the next may stop the run: texts that do not parse are checked as
+//! far as they do, and names are resolved over whatever survived.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{ConfigError, Value, ValueKind};
+use toml::de::{DeTable, Error as TomlError};
+
+use super::check::{Checker, Places};
+use super::diagnostic::{Diagnostics, Problem, quoted};
+use super::document::{Document, DocumentKind, Place};
+use super::elements::{FILE, RawHttp, RawLadders, RawRuntime, RawSupervisor, RawTelemetry, RawWorker};
+use super::layers::{self, Layer};
+use super::resolve::{self, Draft};
+use super::schema::Kind;
+use super::settings::Settings;
+use super::source::{self, Sources};
+use super::{advice, explain, overrides};
+
+/// The defaults and the reference manual in one.
+pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// More workers than this are a mistake in a generator; each is a task, a directory and a socket.
+const MAX_WORKERS: usize = 10_000;
+/// Syntax errors shown of one file; the recovery guesses, and later guesses build on earlier ones.
+const MAX_SYNTAX: usize = 10;
+
+/// A configuration that is known to be right.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the runtime is built from.
+    pub settings: Settings,
+    /// The files it came from, the main one first.
+    pub files: Vec<PathBuf>,
+    /// Remarks for `check`, such as which supervisors follow OTP's rules exactly.
+    pub notes: Vec<String>,
+    effective: Effective,
+    places: Arc<Places>,
+    documents: Arc<[Document]>,
+}
+
+impl Loaded {
+    /// The whole effective configuration as TOML, each value with its origin behind it. Read again, it gives
+    /// the same settings.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        explain::explain(&self.settings, &self.effective, &self.places, &self.documents)
+    }
+}
+
+/// The merged tables.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Effective {
+    /// `runtime`, `ladder`, `http`, `telemetry`.
+    pub(super) sections: Layer,
+    /// As they stand under `[supervisor.*]`, over the defaults.
+    pub(super) supervisors: Vec<(crate::id::Name, Layer)>,
+    /// As they stand under `[worker.*]`, over `[defaults.worker]`.
+    pub(super) workers: Vec<(crate::id::Name, Layer)>,
+    /// True if `$STATE_DIRECTORY` gave the state directory.
+    pub(super) state_directory: bool,
+}
+
+/// Loads, checks and resolves a configuration.
+///
+/// # Errors
+/// [`Diagnostics`] with every problem of every file.
+pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
+    let mut run = Run::default();
+    let layers = run.read_all(sources);
+    run.finish(sources, layers)
+}
+
+#[derive(Default)]
+struct Run {
+    documents: Vec<Document>,
+    places: Places,
+    problems: Vec<Problem>,
+    files: Vec<PathBuf>,
+    base: PathBuf,
+    /// A file could not be read or parsed: names may be missing that are there.
+    torn: bool,
+}
+
+impl Run {
+    /// All layers, the weakest first.
+    fn read_all(&mut self, sources: &Sources) -> Vec<Layer> {
+        let mut layers = vec![self.read_text("built-in defaults", DEFAULTS.to_owned(), DocumentKind::Default)];
+        let main = self.read_main(sources);
+        let patterns = main.get("include").cloned();
+        layers.push(main);
+        let included = self.includes(patterns);
+        layers.extend(included);
+        let Self { documents, places, problems, .. } = self;
+        layers.push(overrides::environment(&sources.env, documents, places, problems));
+        layers.push(overrides::flags(&sources.flags, documents, places, problems));
+        layers
+    }
+
+    fn read_main(&mut self, sources: &Sources) -> Layer {
+        if let Some(text) = &sources.inline {
+            self.base = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+            return self.read_text("inline", text.clone(), DocumentKind::File);
+        }
+        match sources.find() {
+            Ok(path) => {
+                let full = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+                self.base = full.parent().unwrap_or(Path::new("/")).to_owned();
+                self.read_file(&path)
+            }
+            Err(problem) => {
+                self.torn = true;
+                self.problems.push(problem);
+                Layer::new()
+            }
+        }
+    }
+
+    fn includes(&mut self, patterns: Option<Value>) -> Vec<Layer> {
+        let Some(ValueKind::Array(patterns)) = patterns.map(|value| value.kind) else { return Vec::new() };
+        let mut layers = Vec::new();
+        for (index, pattern) in patterns.into_iter().enumerate() {
+            let ValueKind::String(pattern) = pattern.kind else { continue };
+            let place = self.places.value(&format!("include[{index}]")).cloned();
+            match source::included(&self.base, &pattern) {
+                Ok(paths) => {
+                    for path in paths.into_iter().map(|path| shorten(&path)) {
+                        if !self.files.contains(&path) {
+                            let layer = self.read_file(&path);
+                            layers.push(self.without_include(layer));
+                        }
+                    }
+                }
+                Err(why) => {
+                    self.torn = true;
+                    self.problems.push(Problem::new(place, format!("{} {why}", quoted(&pattern))));
+                }
+            }
+        }
+        layers
+    }
+
+    /// One level is enough, and a second one would need rules for circles.
+    fn without_include(&mut self, mut layer: Layer) -> Layer {
+        if layer.remove("include").is_some() {
+            let place = self.places.key("include").cloned();
+            self.problems.push(
+                Problem::new(place, "an included file cannot include others")
+                    .help("list all files in `include` of the main file"),
+            );
+        }
+        layer
+    }
+
+    fn read_file(&mut self, path: &Path) -> Layer {
+        self.files.push(path.to_owned());
+        let name = path.display().to_string();
+        match source::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => self.read_text(&name, text, DocumentKind::File),
+            Ok(Err(error)) => {
+                self.torn = true;
+                let at = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                let place = Place { document: self.documents.len(), range: at..at + 3 };
+                self.documents.push(Document { name, text, kind: DocumentKind::File });
+                self.problems.push(
+                    Problem::new(Some(place), "the file is not valid UTF-8").label("this is no character"),
+                );
+                Layer::new()
+            }
+            Err(problem) => {
+                self.torn = true;
+                self.problems.push(problem);
+                Layer::new()
+            }
+        }
+    }
+
+    fn read_text(&mut self, name: &str, text: String, kind: DocumentKind) -> Layer {
+        let document = self.documents.len();
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        let mut found = Vec::new();
+        let mut checker =
+            Checker { document, offset: 0, places: &mut self.places, problems: &mut found };
+        let layer = checker.table("", table.get_ref(), FILE);
+        drop(table);
+        self.documents.push(Document { name: name.to_owned(), text, kind });
+        let syntax = syntax_problems(&errors, &self.documents[document], document);
+        self.torn |= !syntax.is_empty();
+        self.problems.extend(beside(found, &syntax, &self.documents[document]));
+        self.problems.extend(syntax);
+        layer
+    }
+
+    fn finish(mut self, sources: &Sources, layers: Vec<Layer>) -> Result<Loaded, Diagnostics> {
+        let built = self.settle(sources, layers);
+        let Self { documents, places, mut problems, files, .. } = self;
+        let (settings, effective, notes) = match built {
+            Ok(built) if problems.is_empty() => built,
+            Ok(_) => return Err(Diagnostics::new(problems, documents)),
+            Err(error) => {
+                // Only if schema and serde structs disagree; with other problems it is their consequence.
+                if problems.is_empty() {
+                    problems.push(Problem::of_file("configuration", format!("cannot be understood: {error}")));
+                }
+                return Err(Diagnostics::new(problems, documents));
+            }
+        };
+        let (places, documents) = (Arc::new(places), documents.into());
+        Ok(Loaded { settings, files, notes, effective, places, documents })
+    }
+
+    fn settle(
+        &mut self,
+        sources: &Sources,
+        all: Vec<Layer>,
+    ) -> Result<(Settings, Effective, Vec<String>), ConfigError> {
+        let template = layers::sub(&layers::sub(all.first().unwrap_or(&Layer::new()), "supervisor"), "root");
+        let sections = layers::merge(all)?;
+        let (named_supervisors, named_workers) = (layers::sub(&sections, "supervisor"), layers::sub(&sections, "worker"));
+        let defaults = layers::sub(&layers::sub(&sections, "defaults"), "worker");
+        let ladders: RawLadders = layers::read(&layers::sub(&sections, "ladder"))?;
+        let runtime: RawRuntime = layers::read(&layers::sub(&sections, "runtime"))?;
+        let http: RawHttp = layers::read(&layers::sub(&sections, "http"))?;
+        let telemetry: RawTelemetry = layers::read(&layers::sub(&sections, "telemetry"))?;
+        self.too_many();
+
+        let state_directory = sources.state_directory();
+        let mut effective = Effective {
+            state_directory: state_directory.is_some() && !self.places.named("runtime.state_dir"),
+            ..Effective::default()
+        };
+        let mut draft = Draft::default();
+        for (kind, name) in self.places.names.iter().take(2 * MAX_WORKERS) {
+            match kind {
+                Kind::Supervisor => {
+                    let own = layers::sub(&named_supervisors, name.as_str());
+                    let merged = layers::merge([template.clone(), own])?;
+                    draft.supervisors.push((name.clone(), layers::read::<RawSupervisor>(&merged)?));
+                    effective.supervisors.push((name.clone(), merged));
+                }
+                Kind::Worker => {
+                    let own = layers::sub(&named_workers, name.as_str());
+                    let merged = layers::merge([defaults.clone(), own])?;
+                    let raw = layers::read::<RawWorker>(&merged)?;
+                    draft.workers.push(raw.settle(name.clone(), &self.base, ladders.verify()));
+                    effective.workers.push((name.clone(), merged));
+                }
+            }
+        }
+        effective.sections = sections;
+        let explicit = self.places.value("http.listen").is_some_and(|place| place.document != 0);
+        let mut settings = Settings {
+            runtime: runtime.settle(&self.base, state_directory),
+            supervisors: Vec::new(),
+            workers: Vec::new(),
+            http: http.settle(explicit),
+            telemetry: telemetry.into(),
+            warnings: Vec::new(),
+            base_dir: self.base.clone(),
+        };
+        resolve::addresses(&settings.http, &self.places, &mut self.problems);
+        let (supervisors, workers) = resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
+        (settings.supervisors, settings.workers) = (supervisors, workers);
+        if self.problems.is_empty() {
+            settings.warnings = advice::warnings(&settings);
+        }
+        let notes = advice::notes(&settings);
+        Ok((settings, effective, notes))
+    }
+
+    fn too_many(&mut self) {
+        let workers = self.places.names.iter().filter(|(kind, _)| *kind == Kind::Worker);
+        if let Some((_, name)) = workers.clone().nth(MAX_WORKERS) {
+            let place = self.places.key(&format!("worker.{name}")).cloned();
+            let title = format!("there are {} workers; at most {MAX_WORKERS} are taken", workers.count());
+            self.problems.push(Problem::new(place, title));
+        }
+    }
+}
+
+/// A path as a person would write it from here.
+fn shorten(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().ok();
+    here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path).to_owned()
+}
+
+fn syntax_problems(errors: &[TomlError], document: &Document, index: usize) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    let mut lines = std::collections::HashSet::new();
+    for error in errors {
+        let range = error.span().unwrap_or(0..0);
+        // One slip makes several errors on its line; the first says it.
+        if lines.insert(document.position(range.start).line) && problems.len() < MAX_SYNTAX {
+            let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
+            problems.push(Problem::new(Some(Place { document: index, range }), message));
+        }
+    }
+    problems
+}
+
+/// What is found in a recovered text, without the lines whose syntax is wrong.
+fn beside(found: Vec<Problem>, syntax: &[Problem], document: &Document) -> Vec<Problem> {
+    let line = |problem: &Problem| problem.place().map(|place| document.position(place.range.start).line);
+    let torn: Vec<Option<usize>> = syntax.iter().map(line).collect();
+    found.into_iter().filter(|problem| !torn.contains(&line(problem))).collect()
+}

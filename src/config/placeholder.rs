@@ -1,0 +1,69 @@
+//! `{instance}` and its like in commands, directories and environment values.
+//!
+//! A value is put in place and never split or read again, so what it holds (spaces, `;`, `$(…)`, braces) stays
+//! one argument. `{{` is a brace; a closing brace needs no such care.
+
+/// Every name that may stand in braces.
+pub const PLACEHOLDERS: [&str; 8] =
+    ["worker", "instance", "slug", "index", "incarnation", "port", "state_dir", "payload_file"];
+
+/// Why a text with braces is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceholderError {
+    /// A name that is none of [`PLACEHOLDERS`].
+    #[error("`{{{0}}}` is not a placeholder")]
+    Unknown(String),
+    /// A brace that is never closed.
+    #[error("a brace is opened and never closed")]
+    Open,
+}
+
+/// Replaces every placeholder by what `value` has for it; one without a value becomes empty.
+///
+/// # Errors
+/// [`PlaceholderError`]; never for a text that came out of the configuration, which is checked there.
+///
+/// ```
+/// use regrow::config::expand;
+/// let text = expand("run {worker} {{x}", |name| (name == "worker").then(|| "a b".to_owned()));
+/// assert_eq!(text.unwrap(), "run a b {x}");
+/// ```
+pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, PlaceholderError> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('{') {
+            out.push('{');
+            rest = after;
+            continue;
+        }
+        let (name, after) = rest.split_once('}').ok_or(PlaceholderError::Open)?;
+        if !PLACEHOLDERS.contains(&name) {
+            return Err(PlaceholderError::Unknown(name.to_owned()));
+        }
+        out.push_str(&value(name).unwrap_or_default());
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_never_read_again() {
+        let out = expand("{worker}-{slug}", |_| Some("{instance}; $(id)".into()));
+        assert_eq!(out.unwrap(), "{instance}; $(id)-{instance}; $(id)");
+    }
+
+    #[test]
+    fn braces_and_strangers() {
+        assert_eq!(expand("{{\"a\": 1}", |_| None).unwrap(), "{\"a\": 1}");
+        assert_eq!(expand("{pid}", |_| None), Err(PlaceholderError::Unknown("pid".into())));
+        assert_eq!(expand("a {worker", |_| None), Err(PlaceholderError::Open));
+    }
+}

@@ -1,0 +1,210 @@
+//! What only the whole can tell: names that must exist, values that must go together, one order of all.
+//! After OTP's `supervisor:check_childspecs`, but with every problem at once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::id::Name;
+use crate::policy::{AutoShutdown, Restart};
+
+use super::check::Places;
+use super::diagnostic::{Problem, quoted};
+use super::document::Place;
+use super::elements::{RawSupervisor, Settled};
+use super::order::{self, Wait};
+use super::schema::Kind;
+use super::settings::{HttpSettings, SupervisorSettings, WorkerSettings};
+use super::suggest::nearest;
+use super::tree::{self, Tree};
+
+/// Everything typed, nothing yet tied together.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) supervisors: Vec<(Name, RawSupervisor)>,
+    pub(super) workers: Vec<Settled>,
+}
+
+type Resolved = (Vec<Arc<SupervisorSettings>>, Vec<Arc<WorkerSettings>>);
+
+/// Ties names together and checks what must fit. `torn`: a file could not be read in full, so that a missing
+/// name may be one of its.
+pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut Vec<Problem>) -> Resolved {
+    let Draft { supervisors, mut workers } = draft;
+    for worker in &workers {
+        command(&worker.settings, places, problems);
+        exit_codes(&worker.settings, places, problems);
+        significant_permanent(&worker.settings, places, problems);
+    }
+    if torn {
+        return (Vec::new(), Vec::new());
+    }
+    let waits = waits(&mut workers, places, problems);
+    let lists: Vec<(Name, Vec<String>)> =
+        supervisors.iter().map(|(name, raw)| (name.clone(), raw.children.clone())).collect();
+    let tree = tree::build(&lists, places, problems);
+    let circles = order::circles(&waits, problems);
+    let Some(mut tree) = tree else { return (Vec::new(), Vec::new()) };
+    significant_never(&workers, &supervisors, &tree, places, problems);
+    if !circles {
+        let strategies = supervisors.iter().map(|(name, raw)| (name.clone(), raw.strategy)).collect();
+        order::arrange(&mut tree, &strategies, &waits, problems);
+    }
+    let supervisors = supervisors.into_iter().map(|(name, raw)| Arc::new(settled(name, &raw, &mut tree))).collect();
+    (supervisors, workers.into_iter().map(|worker| Arc::new(worker.settings)).collect())
+}
+
+/// Loopback only, as long as nothing encrypts.
+pub(super) fn addresses(http: &HttpSettings, places: &Places, problems: &mut Vec<Problem>) {
+    let place = |path: &str| places.value(path).filter(|place| place.document != 0).cloned();
+    if let Some(listen) = http.listen
+        && !listen.ip().is_loopback()
+    {
+        let title = format!("`http.listen` cannot be {listen}: without TLS only a loopback address is safe");
+        problems.push(Problem::new(place("http.listen"), title).help(format!(
+            "listen on 127.0.0.1:{} behind a proxy, or offer only health and metrics with `probe_listen`",
+            listen.port()
+        )));
+    }
+    if http.listen.is_some_and(|listen| listen.port() != 0) && http.listen == http.probe_listen {
+        let problem = Problem::new(place("http.probe_listen"), "`http.probe_listen` is the same as `http.listen`");
+        problems.push(problem.help("`listen` serves health and metrics already; give this one another port"));
+    }
+}
+
+/// Where a worker's key stands: at the worker, in the defaults of workers, or the worker itself.
+fn at_worker(name: &Name, key: &str, places: &Places) -> Option<Place> {
+    let given = |path: String| places.value(&path).filter(|place| place.document != 0);
+    given(format!("worker.{name}.{key}"))
+        .or_else(|| given(format!("defaults.worker.{key}")))
+        .or_else(|| places.key(&format!("worker.{name}")))
+        .cloned()
+}
+
+fn command(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    let name = &worker.name;
+    let named = places.named(&format!("worker.{name}.command")) || places.named("defaults.worker.command");
+    match worker.command.first() {
+        // A command of the wrong type is reported as that.
+        None if named && !places.named(&format!("worker.{name}.command[0]")) => {
+            let empty = places.value(&format!("worker.{name}.command")).is_some()
+                && places.value(&format!("worker.{name}.command[0]")).is_none();
+            if empty && !problems.iter().any(|problem| problem.place() == at_worker(name, "command", places).as_ref()) {
+                let title = format!("worker `{name}` has an empty command");
+                problems.push(
+                    Problem::new(at_worker(name, "command", places), title)
+                        .help("the first text is the program, the others are its arguments"),
+                );
+            }
+        }
+        None => {
+            let title = format!("worker `{name}` has no command");
+            problems.push(
+                Problem::new(places.key(&format!("worker.{name}")).cloned(), title)
+                    .help("say what to run: `command = [\"./program\", \"argument\"]`"),
+            );
+        }
+        Some(program) if program.is_empty() => {
+            let place = at_worker(name, "command[0]", places);
+            problems.push(Problem::new(place, format!("worker `{name}` has a program without a name")));
+        }
+        Some(_) => {}
+    }
+}
+
+fn exit_codes(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    let both = worker.exit_codes.fatal.iter().find(|code| worker.exit_codes.normal.contains(code));
+    if let Some(code) = both {
+        let title = format!("exit code {code} of worker `{}` is both normal and fatal", worker.name);
+        problems.push(Problem::new(at_worker(&worker.name, "exit_codes.fatal", places), title));
+    }
+}
+
+/// R32: a permanent child is always restarted, so its end never means anything.
+fn significant_permanent(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    if worker.significant && worker.restart == Restart::Permanent {
+        let title = format!("worker `{}` is significant, but permanent: it is restarted after every end", worker.name);
+        let place = at_worker(&worker.name, "significant", places);
+        problems.push(Problem::new(place, title).help("`restart = \"transient\"` or `\"temporary\"`"));
+    }
+}
+
+/// R32: without `auto_shutdown` nobody listens.
+fn significant_never(
+    workers: &[Settled],
+    supervisors: &[(Name, RawSupervisor)],
+    tree: &Tree,
+    places: &Places,
+    problems: &mut Vec<Problem>,
+) {
+    let modes: HashMap<&Name, AutoShutdown> =
+        supervisors.iter().map(|(name, raw)| (name, raw.auto_shutdown)).collect();
+    for Settled { settings: worker, .. } in workers.iter().filter(|worker| worker.settings.significant) {
+        let Some(parent) = tree.parent.get(&worker.name) else { continue };
+        if modes.get(parent) == Some(&AutoShutdown::Never) {
+            let title = format!(
+                "worker `{}` is significant, but its supervisor `{parent}` has auto_shutdown = \"never\"",
+                worker.name
+            );
+            let help = format!("set `auto_shutdown = \"any_significant\"` in [supervisor.{parent}], or leave `significant` out");
+            problems.push(Problem::new(at_worker(&worker.name, "significant", places), title).help(help));
+        }
+    }
+}
+
+/// Turns the texts of `after` into names, in the workers too.
+fn waits(workers: &mut [Settled], places: &Places, problems: &mut Vec<Problem>) -> Vec<Wait> {
+    let known: HashSet<Name> = workers.iter().map(|worker| worker.settings.name.clone()).collect();
+    let mut waits = Vec::new();
+    for Settled { settings: worker, after } in workers {
+        for (index, text) in after.iter().enumerate() {
+            let place = at_worker(&worker.name, &format!("after[{index}]"), places);
+            match Name::try_new(text).ok().filter(|name| known.contains(name)) {
+                // Named in the defaults of all workers, it means all others.
+                Some(name) if name == worker.name && !own_after(&worker.name, places) => {}
+                Some(name) if worker.after.contains(&name) => {
+                    problems.push(Problem::new(place, format!("`{name}` stands twice in this list")));
+                }
+                Some(name) => {
+                    worker.after.push(name.clone());
+                    waits.push(Wait { worker: worker.name.clone(), dependency: name, place });
+                }
+                None => problems.extend(unknown_dependency(text, &known, place, places)),
+            }
+        }
+    }
+    waits
+}
+
+fn own_after(worker: &Name, places: &Places) -> bool {
+    places.named(&format!("worker.{worker}.after"))
+}
+
+fn unknown_dependency(
+    text: &str,
+    known: &HashSet<Name>,
+    place: Option<Place>,
+    places: &Places,
+) -> Option<Problem> {
+    if places.names.iter().any(|(kind, name)| *kind == Kind::Supervisor && name.as_str() == text) {
+        let problem = Problem::new(place, format!("`{text}` is a supervisor; `after` takes workers"));
+        return Some(problem.help("name those of its workers that must be ready"));
+    }
+    // A bad name has been reported where it is given.
+    if places.named(&format!("worker.{text}")) {
+        return None;
+    }
+    let word = nearest(text, known.iter().map(Name::as_str));
+    Some(Problem::new(place, format!("there is no worker {}", quoted(text))).suggest(word))
+}
+
+fn settled(name: Name, raw: &RawSupervisor, tree: &mut Tree) -> SupervisorSettings {
+    SupervisorSettings {
+        strategy: raw.strategy,
+        intensity: raw.intensity,
+        on_exhausted: raw.on_exhausted,
+        retry: raw.retry(),
+        children: tree.children.remove(&name).unwrap_or_default(),
+        auto_shutdown: raw.auto_shutdown,
+        name,
+    }
+}

@@ -1,0 +1,65 @@
+//! The shape of the file: which keys there are and what each takes.
+//!
+//! One table serves every reader of it: the check of files, the match of `REGROW__…` names, "did you mean",
+//! `check --explain`, and the test that holds `config/default.toml` complete. The alternative, serde alone,
+//! knows neither positions nor more than one error at a time. serde still has the last word: the merged
+//! values pass through strict structs (`elements`), so that the table cannot drift from the code unnoticed.
+
+use super::leaf::Leaf;
+
+/// What may stand behind a key.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// One value.
+    Leaf(Leaf),
+    /// A table of fixed keys.
+    Table(&'static [Key]),
+    /// Tables under names that the user chooses: `[worker.NAME]`.
+    Named(Kind, &'static [Key]),
+    /// Free keys with text values: `env`.
+    Texts(Leaf),
+    /// A word, or a table of fixed keys: `ready`.
+    LeafOr(Leaf, &'static [Key]),
+}
+
+/// A key and what it takes.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+}
+
+/// What a user-chosen name is the name of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Worker,
+    Supervisor,
+}
+
+impl Kind {
+    /// The word before the name: `[worker.NAME]`.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Supervisor => "supervisor",
+        }
+    }
+}
+
+pub(super) const fn leaf(name: &'static str, leaf: Leaf) -> Key {
+    Key { name, shape: Shape::Leaf(leaf) }
+}
+
+pub(super) const fn table(name: &'static str, keys: &'static [Key]) -> Key {
+    Key { name, shape: Shape::Table(keys) }
+}
+
+/// Finds a key by name.
+pub(super) fn find<'a>(keys: &'a [Key], name: &str) -> Option<&'a Key> {
+    keys.iter().find(|key| key.name == name)
+}
+
+/// `stop.timeout` from `stop` and `timeout`; no dot at the start.
+pub(super) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}

@@ -1,0 +1,179 @@
+//! Where the configuration comes from, and whether a file may be trusted.
+//!
+//! A file says which programs run as whom, so one that strangers can write is refused, as `sshd` does. The
+//! check is on the opened file, not on its path, so that it cannot be swapped in between.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::Problem;
+
+/// Where a file is looked for if none is named.
+pub const SEARCHED: [&str; 3] = ["regrow.toml", "config/regrow.toml", "/etc/regrow/regrow.toml"];
+
+/// Largest file. 10,000 workers in full are about 3 MiB; a log or an image given by mistake is refused early.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Everything a configuration is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file; `None` looks for the first of [`SEARCHED`].
+    pub file: Option<PathBuf>,
+    /// The environment; only `REGROW__…` and `STATE_DIRECTORY` are read.
+    pub env: Vec<(OsString, OsString)>,
+    /// Flags that set a key: `("http.listen", "127.0.0.1:0")`.
+    pub flags: Vec<(String, String)>,
+    /// A text in place of a file; relative paths start at the current directory.
+    pub inline: Option<String>,
+}
+
+impl Sources {
+    /// The sources of a command line: this file, or a search, and the environment of this process.
+    #[must_use]
+    pub fn of_process(file: Option<PathBuf>) -> Self {
+        Self { file, env: std::env::vars_os().collect(), ..Self::default() }
+    }
+
+    /// A text in place of a file, and nothing else.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { inline: Some(text.into()), ..Self::default() }
+    }
+
+    /// The file that is meant.
+    pub(super) fn find(&self) -> Result<PathBuf, Problem> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let found = SEARCHED.iter().map(PathBuf::from).find(|path| path.exists());
+        found.ok_or_else(|| {
+            Problem::of_file(SEARCHED[0], "there is no configuration")
+                .help(format!("looked for {}; `-c FILE` names another", SEARCHED.join(", ")))
+                .help("two lines are enough: `[worker.web]` and `command = [\"./web\"]`")
+        })
+    }
+
+    /// The first directory of `$STATE_DIRECTORY`, which systemd sets.
+    pub(super) fn state_directory(&self) -> Option<PathBuf> {
+        let (_, value) = self.env.iter().find(|(name, _)| name == "STATE_DIRECTORY")?;
+        std::env::split_paths(value).next().filter(|path| path.is_absolute())
+    }
+}
+
+/// The bytes of a file that may be trusted.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+    let shown = path.display().to_string();
+    let refused = |error: std::io::Error| Problem::of_file(shown.as_str(), format!("cannot be read: {error}"));
+    let file = File::open(path).map_err(refused)?;
+    let metadata = file.metadata().map_err(refused)?;
+    trusted(&metadata).map_err(|problem| problem(&shown))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(refused)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Problem::of_file(shown, format!("is larger than {}", crate::units::format_size(MAX_FILE))));
+    }
+    Ok(bytes)
+}
+
+fn trusted(metadata: &std::fs::Metadata) -> Result<(), impl FnOnce(&str) -> Problem + use<>> {
+    let (owner, mode) = (metadata.uid(), metadata.mode());
+    let own = own_uid();
+    let foreign = owner != 0 && Some(owner) != own;
+    if !foreign && mode & 0o002 == 0 {
+        return Ok(());
+    }
+    Err(move |shown: &str| {
+        let why = if foreign {
+            format!("is refused: it belongs to uid {owner}, neither to root nor to the user of this runtime")
+        } else {
+            format!("is refused: everybody may write it (mode {:04o})", mode & 0o7777)
+        };
+        let fix = if foreign { format!("chown it: chown {} {shown}", own.unwrap_or(0)) } else { format!("chmod o-w {shown}") };
+        Problem::of_file(shown, why).help("the file decides which programs run").help(fix)
+    })
+}
+
+/// The effective user of this process; read from /proc, because asking libc would be `unsafe`.
+fn own_uid() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The files an `include` pattern names, sorted. `*` and `?` stand in the file name only, and `*` matches no
+/// hidden file; a pattern that matches nothing is fine, a plain name must exist.
+pub(super) fn included(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
+    let path = base.join(pattern);
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Err("names no file".to_owned());
+    };
+    let folder = path.parent().unwrap_or(base);
+    if folder.to_string_lossy().contains(['*', '?']) && !base.to_string_lossy().contains(['*', '?']) {
+        return Err("has a wildcard in a folder; it can stand only in the file name".to_owned());
+    }
+    if !name.contains(['*', '?']) {
+        return if path.exists() { Ok(vec![path]) } else { Err(format!("names no file: {}", path.display())) };
+    }
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot be looked up: {error}")),
+    };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_str().is_some_and(|file| matches(name, file)))
+        .map(|entry| entry.path())
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// `*` is any run of characters, `?` any one.
+fn matches(pattern: &str, name: &str) -> bool {
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == name[n] => (p, n) = (p + 1, n + 1),
+            _ => match star {
+                // Let the last star take one character more.
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    (p, n) = (at + 1, taken + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards() {
+        assert!(matches("*.toml", "web.toml"));
+        assert!(!matches("*.toml", ".web.toml"));
+        assert!(!matches("*.toml", "web.toml~"));
+        assert!(matches("a*b?c*", "aXXbYc"));
+        assert!(matches("*a*a*", "banana"));
+        assert!(!matches("?", ""));
+    }
+
+    #[test]
+    fn the_own_user_is_known() {
+        assert!(own_uid().is_some());
+    }
+}
