@@ -4,6 +4,6 @@ mod handle;
 mod launch;
 mod target;
 
-pub use handle::{Act, ActError, Asker, RuntimeHandle, RuntimeInfo};
+pub use handle::{Act, ActError, Asker, Order, RuntimeHandle, RuntimeInfo};
 pub use launch::{Finished, Runtime, StartError};
 pub use target::{Target, TargetError};
