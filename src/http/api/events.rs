@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::telemetry::{Recorded, Subscription};
 
-use super::super::dto::EventsBody;
+use super::super::dto::{EventView, EventsBody};
 use super::super::problem::Problem;
 use super::{Api, KEEP_ALIVE, event_stream, json};
 
@@ -59,7 +59,7 @@ fn list(api: &Api, after: u64, wanted: &Wanted, limit: Option<usize>) -> Result<
     let limit = limit.unwrap_or(kept.len());
     let shown: Vec<_> = kept.iter().filter(|event| wanted.wants(event)).take(limit).collect();
     let next_cursor = shown.last().map(|event| event.seq.to_string());
-    let items = shown.into_iter().filter_map(|event| serde_json::to_value(&**event).ok()).collect();
+    let items = shown.into_iter().map(|event| EventView::from(&**event)).collect();
     Ok(json(&EventsBody { schema: "regrow.events/1".to_owned(), items, next_cursor }))
 }
 
@@ -112,7 +112,7 @@ impl Feeder {
         if !self.wanted.wants(event) {
             return Ok(());
         }
-        let Ok(data) = serde_json::to_string(event) else { return Ok(()) };
+        let Ok(data) = serde_json::to_string(&EventView::from(event)) else { return Ok(()) };
         self.send(format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.event.kind.word())).await
     }
 

@@ -6,14 +6,16 @@
 mod action;
 mod config;
 mod describe;
+mod event;
 mod status;
 mod tree;
 
 pub use action::{Accepted, ActionInstance, ActionState, ActionView};
 pub use config::effective;
 pub use describe::{DescribeBody, Detail, OperatorView, OutputView};
+pub use event::EventView;
 pub use status::{
     EventsBody, Issue, LastExitView, LogLine, LogsBody, NextActionView, RuntimeView, StatusBody, SupervisorView,
     Totals, WorkerView, WorkersBody,
 };
-pub use tree::{TreeBody, TreeNode};
+pub use tree::{SupervisorNode, TreeBody, TreeNode};

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::runtime::RuntimeInfo;
 use crate::supervisor::{Health, InstanceState, LastExit, NextAction, SupervisorState};
 
+use super::event::EventView;
+
 /// One line about what is wrong.
 pub type Issue = String;
 
@@ -80,7 +82,7 @@ impl Totals {
             total_workers: workers.len() as u64,
             healthy_workers: count(&["healthy"]),
             warning_workers: count(&["degraded"]),
-            critical_workers: count(&["unhealthy", "dead"]),
+            critical_workers: workers.iter().filter(|worker| worker.is_critical()).count() as u64,
             restarts_total: workers.iter().map(|worker| worker.restarts).sum(),
         }
     }
@@ -173,6 +175,13 @@ impl WorkerView {
             critical: state.critical,
             next_action: state.next_action.as_ref().map(NextActionView::from),
         }
+    }
+
+    /// Whether it counts as critical: unhealthy, dead, quarantined or stuck.
+    #[must_use]
+    pub fn is_critical(&self) -> bool {
+        ["unhealthy", "dead"].contains(&self.health.as_str())
+            || ["quarantined", "stuck"].contains(&self.phase.as_str())
     }
 
     /// Whether its health is `healthy`.
@@ -298,7 +307,7 @@ pub struct EventsBody {
     /// `regrow.events/1`
     pub schema: String,
     /// `regrow.event/1` each, oldest first.
-    pub items: Vec<serde_json::Value>,
+    pub items: Vec<EventView>,
     /// Give it as `cursor` for what comes after; null if nothing was kept yet.
     pub next_cursor: Option<String>,
 }
