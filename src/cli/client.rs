@@ -79,10 +79,12 @@ impl Client {
     pub(crate) async fn stream(&self, path: &str) -> Result<EventStream, Failure> {
         let open = self.send(Method::GET, path, "text/event-stream");
         let response = tokio::time::timeout(TIMEOUT, open).await.map_err(|_| self.too_late(TIMEOUT))??;
-        if response.status() != StatusCode::OK {
-            self.body(response).await?;
+        if response.status() == StatusCode::OK {
+            return Ok(EventStream { body: response.into_body(), pending: Vec::new() });
         }
-        Ok(EventStream { body: response_body(response).await, pending: Vec::new() })
+        let status = response.status();
+        self.body(response).await?;
+        Err(Failure::Failed(format!("the runtime answered {status} instead of a stream")))
     }
 
     async fn send(&self, method: Method, path: &str, accept: &str) -> Result<Response<Incoming>, Failure> {
@@ -141,10 +143,6 @@ impl Client {
         let (path, limit) = (self.socket.display(), crate::units::format_duration(limit));
         Failure::Unreachable(format!("the runtime on {path} did not answer within {limit}"))
     }
-}
-
-async fn response_body(response: Response<Incoming>) -> Incoming {
-    response.into_body()
 }
 
 /// `{id}` of a route, with its `/` encoded. Names need no other encoding.

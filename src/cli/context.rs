@@ -72,6 +72,14 @@ impl Context {
         self.out.flush()?;
         Ok(())
     }
+
+    /// Prints bytes of others exactly as they are; only for what is no terminal.
+    pub(crate) fn print_raw(&mut self, text: &str) -> Result<(), Failure> {
+        let mut out = std::io::stdout();
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        Ok(())
+    }
 }
 
 /// Runs a verb's asynchronous part.

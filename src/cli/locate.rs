@@ -7,55 +7,37 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::config::SEARCHED;
 use crate::http::SOCKET_NAME;
 
 use super::args::Global;
 use super::failure::Failure;
 
-/// Where a configuration is looked for, in this order.
-const PLACES: [&str; 3] = ["regrow.toml", "config/regrow.toml", "/etc/regrow/regrow.toml"];
-
 /// The state directory's name beside the file.
 const STATE_DIR: &str = ".regrow";
-
-/// The configuration that the options name, or the first that is there.
-pub(crate) fn config(global: &Global) -> Result<PathBuf, Failure> {
-    if let Some(named) = &global.config {
-        return Ok(named.clone());
-    }
-    let found = PLACES.iter().map(PathBuf::from).find(|path| path.is_file());
-    found.ok_or_else(|| {
-        let places = PLACES.join(", ");
-        Failure::Config(format!(
-            "regrow: no configuration found; looked for {places}\n\
-             Give one with `-c FILE`. A file with these two lines is complete:\n\n  [worker.web]\n  command = [\"./web\"]\n\n\
-             Or try `regrow demo`."
-        ))
-    })
-}
 
 /// The control socket that the options name.
 pub(crate) fn socket(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(named) = &global.socket {
         return Ok(named.clone());
     }
-    match config(global) {
-        Ok(file) => {
-            if global.config.is_some() && !file.exists() {
-                let text = format!("no runtime to ask: there is no file {}", file.display());
-                return Err(Failure::Unreachable(text));
-            }
-            Ok(state_dir(&file).join(SOCKET_NAME))
+    let found = match &global.config {
+        Some(named) if !named.exists() => {
+            let text = format!("no runtime to ask: there is no file {}", named.display());
+            return Err(Failure::Unreachable(text));
         }
-        Err(_) if Path::new(STATE_DIR).join(SOCKET_NAME).exists() => Ok(Path::new(STATE_DIR).join(SOCKET_NAME)),
-        Err(_) => {
-            let text = format!(
-                "no runtime to ask: there is no {} here. Name it with `-c FILE` or `--socket PATH`, \
-                 or start one with `regrow start -c FILE`",
-                PLACES.join(", ")
-            );
-            Err(Failure::Unreachable(text))
-        }
+        Some(named) => Some(named.clone()),
+        None => SEARCHED.iter().map(PathBuf::from).find(|path| path.is_file()),
+    };
+    let beside = Path::new(STATE_DIR).join(SOCKET_NAME);
+    match found {
+        Some(file) => Ok(state_dir(&file).join(SOCKET_NAME)),
+        None if beside.exists() => Ok(beside),
+        None => Err(Failure::Unreachable(format!(
+            "no runtime to ask: there is no {} here. Name it with `-c FILE` or `--socket PATH`, \
+             or start one with `regrow start -c FILE`",
+            SEARCHED.join(", ")
+        ))),
     }
 }
 

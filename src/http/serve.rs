@@ -126,7 +126,7 @@ where
             let _ = serving.await;
         }
     }
-    drop((place, life));
+    drop((place, life.open));
 }
 
 impl Life {

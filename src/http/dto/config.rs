@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::config::{
-    LogOnFull, LogTo, ReadyWhen, Settings, StderrTo, StopTo, SupervisorSettings, Survive, WorkerSettings,
+    Ladder, LogOnFull, LogTo, ReadyWhen, Settings, StderrTo, StopTo, SupervisorSettings, WorkerSettings,
 };
 use crate::exit::signal_name;
 use crate::policy::{AutoShutdown, OnExhausted, Restart, RestartStrategy};
@@ -115,7 +115,7 @@ fn worker(one: &WorkerSettings) -> Value {
         "inherit_env": one.inherit_env,
         "exit_codes": { "normal": one.exit_codes.normal.to_vec(), "fatal": one.exit_codes.fatal.to_vec() },
         "log": log(one),
-        "survive": match one.survive { Survive::Adopt => "adopt" },
+        "ladder": match one.ladder { Ladder::Default => "default", Ladder::None => "none" },
     })
 }
 
