@@ -1,2 +1,5 @@
-//! The `regrow` program.
-fn main() {}
+//! The `regrow` program: everything is in the library's `cli`.
+
+fn main() -> std::process::ExitCode {
+    regrow::cli::main()
+}

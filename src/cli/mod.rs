@@ -1,1 +1,86 @@
 //! The command line: one file per verb.
+//!
+//! Verbs that look or act talk to a running runtime over its control socket and print what it answers; only
+//! `start`, `run` and `demo` bring one up. What is printed is made by pure functions from the answers, so that
+//! it can be tested as text. Worker output and messages are escaped before they reach a terminal.
+//!
+//! Deliberately absent, until their day: `--url` and tokens. A runtime is reached where it lives.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room is the one that prints")]
+
+mod act;
+mod args;
+mod check;
+mod client;
+mod completion;
+mod context;
+mod daemon;
+mod demo;
+mod describe;
+mod events;
+mod failure;
+mod foreground;
+mod is;
+mod live;
+mod locate;
+mod logging;
+mod logs;
+mod notify;
+mod run;
+mod shutdown;
+mod signals;
+mod start;
+mod status;
+mod table;
+mod tree;
+mod version;
+mod wait;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use context::Context;
+use failure::Failure;
+
+/// Runs the command that the process was called with, and returns its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are no errors; clap prints both and knows the code.
+        Err(error) => error.exit(),
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let mut context = Context::new(cli.global);
+    match cli.verb {
+        Verb::Start(args) => start::run(&mut context, args),
+        Verb::Stop(args) => act::run(&mut context, "stop", args),
+        Verb::Restart(args) => act::run(&mut context, "restart", args),
+        Verb::ResetFailed(args) => act::run(&mut context, "reset-failed", args),
+        Verb::Shutdown(args) => shutdown::run(&mut context, args),
+        Verb::Status(args) => status::run(&mut context, args),
+        Verb::Describe(args) => describe::run(&mut context, args),
+        Verb::Logs(args) => logs::run(&mut context, args),
+        Verb::Events(args) => events::run(&mut context, args),
+        Verb::IsActive(args) => is::run(&mut context, is::Question::Active, args),
+        Verb::IsFailed(args) => is::run(&mut context, is::Question::Failed, args),
+        Verb::IsHealthy(args) => is::run(&mut context, is::Question::Healthy, args),
+        Verb::Wait(args) => wait::run(&mut context, args),
+        Verb::Check(args) => check::run(&mut context, args),
+        Verb::Run(args) => run::run(&mut context, args),
+        Verb::Demo => demo::run(&mut context),
+        Verb::Version => version::run(&mut context),
+        Verb::Completion(args) => completion::run(&mut context, args),
+    }
+}

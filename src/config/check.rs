@@ -68,12 +68,7 @@ pub(super) struct Checker<'a> {
 
 impl Checker<'_> {
     /// A table of fixed keys.
-    pub(super) fn table(
-        &mut self,
-        path: &str,
-        table: &DeTable<'_>,
-        keys: &'static [Key],
-    ) -> Map<String, Value> {
+    pub(super) fn table(&mut self, path: &str, table: &DeTable<'_>, keys: &'static [Key]) -> Map<String, Value> {
         let mut layer = Map::new();
         for (name, value) in in_order(table) {
             let at = join(path, name.get_ref());
@@ -103,13 +98,12 @@ impl Checker<'_> {
                 Some(to_value(self.texts(path, table, leaf)))
             }
             Shape::LeafOr(leaf, keys) if value.get_ref().is_table() => {
-                if value.get_ref().as_table().is_some_and(DeTable::is_empty) {
-                    let says = format!("is empty; expected {}", wants_table(keys));
-                    self.fault(path, value.span(), Fault::new(says));
-                }
                 let checked = self.fixed(path, value, keys, &leaf.expects())?;
-                // Nothing right in it: the value below stays.
-                (checked.kind != ValueKind::Table(Map::new())).then_some(checked)
+                if checked.kind == ValueKind::Table(Map::new()) {
+                    self.fault(path, value.span(), Fault::new(format!("is empty; expected {}", wants_table(keys))));
+                    return None;
+                }
+                Some(checked)
             }
             Shape::LeafOr(leaf, _) => self.leaf(path, value, leaf),
         }
@@ -140,8 +134,7 @@ impl Checker<'_> {
             match &name {
                 Ok(name) => self.places.add_name(kind, name.clone()),
                 Err(error) => {
-                    let title =
-                        format!("{} is no name for a {}: {error}", quoted(key.get_ref()), kind.word());
+                    let title = format!("{} is no name for a {}: {error}", quoted(key.get_ref()), kind.word());
                     let better = rename(key.get_ref()).map(|name| format!("how about `{name}`?"));
                     self.problems.push(Problem::new(Some(self.place(key.span())), title).help_if(better));
                 }
@@ -163,8 +156,7 @@ impl Checker<'_> {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let title = format!("{} cannot be the name of a variable", quoted(name));
                 self.problems.push(
-                    Problem::new(Some(self.place(key.span())), title)
-                        .help("a name without `=` and not empty"),
+                    Problem::new(Some(self.place(key.span())), title).help("a name without `=` and not empty"),
                 );
                 continue;
             }
@@ -184,8 +176,7 @@ impl Checker<'_> {
             (Leaf::Integer { min, max }, DeValue::Integer(number)) => {
                 integer(number).and_then(|number| check_integer(number, *min, *max)).map(ValueKind::I64)
             }
-            (Leaf::Number { min, max }, DeValue::Integer(number)) =>
-            {
+            (Leaf::Number { min, max }, DeValue::Integer(number)) => {
                 #[expect(clippy::cast_precision_loss, reason = "the range is far below 2^53")]
                 integer(number)
                     .and_then(|number| check_number(number as f64, *min, *max))
@@ -206,23 +197,28 @@ impl Checker<'_> {
             }
             _ => Err(wrong_type(leaf, value.get_ref())),
         };
-        checked.map(|kind| Value::new(None, kind)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
+        checked
+            .map(|kind| Value::new(None, kind))
+            .map_err(|fault| self.fault(path, value.span(), fault))
+            .ok()
     }
 
     fn item_text(&mut self, path: &str, value: &Spanned<DeValue<'_>>, text: &Text) -> Option<Value> {
-        let checked = if let DeValue::String(value) = value.get_ref() {
-            text.check(value)
-        } else {
-            Err(Fault::new(format!("must be a text in quotes, not {}", type_name(value.get_ref()))))
+        let checked = match value.get_ref() {
+            DeValue::String(value) => text.check(value),
+            other => Err(Fault::new(format!("must be a text in quotes, not {}", type_name(other)))),
         };
-        checked.map(|text| Value::new(None, text)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
+        checked
+            .map(|text| Value::new(None, text))
+            .map_err(|fault| self.fault(path, value.span(), fault))
+            .ok()
     }
 
     fn list(
         &mut self,
         path: &str,
         value: &Spanned<DeValue<'_>>,
-        item: &ItemCheck<'_, Self>,
+        item: &dyn Fn(&mut Self, &str, &Spanned<DeValue<'_>>) -> Option<Value>,
     ) -> Option<Value> {
         let array = value.get_ref().as_array()?;
         if array.len() > MAX_ITEMS {
@@ -256,9 +252,7 @@ impl Checker<'_> {
 
     fn unknown_key(&mut self, path: &str, name: &Spanned<DeString<'_>>, keys: &'static [Key]) {
         let shown = quoted(&join(path, name.get_ref()));
-        // Behind so many problems nobody sees a hint, and each costs time.
-        let hints = self.problems.len() < 1000;
-        let word = nearest(name.get_ref(), keys.iter().map(|key| key.name).filter(|_| hints));
+        let word = nearest(name.get_ref(), keys.iter().map(|key| key.name));
         let known = || {
             let all: Vec<&str> = keys.iter().map(|key| key.name).collect();
             format!("the keys here are {}", all.join(", "))
@@ -271,8 +265,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn fault(&mut self, path: &str, span: Range<usize>, fault: Fault) {
-        let mut problem = Problem::new(Some(self.place(span)), format!("{} {}", quoted(path), fault.says))
-            .help_if(fault.help);
+        let mut problem =
+            Problem::new(Some(self.place(span)), format!("{} {}", quoted(path), fault.says)).help_if(fault.help);
         if let Some(label) = fault.label {
             problem = problem.label(label);
         }
@@ -283,8 +277,6 @@ impl Checker<'_> {
         Place { document: self.document, range: range.start + self.offset..range.end + self.offset }
     }
 }
-
-type ItemCheck<'a, C> = dyn Fn(&mut C, &str, &Spanned<DeValue<'_>>) -> Option<Value> + 'a;
 
 /// Entries as they stand in the text: `toml` keeps them by name.
 fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
@@ -318,9 +310,7 @@ fn wrong_type(leaf: &Leaf, value: &DeValue<'_>) -> Fault {
         }
         (Leaf::Texts(_), DeValue::String(one)) => fault.help(format!("write `[{one:?}]`")),
         (Leaf::Bool, DeValue::String(_)) => fault.help("write it without quotes"),
-        (Leaf::Integer { .. } | Leaf::Number { .. }, DeValue::String(_)) => {
-            fault.help("write it without quotes")
-        }
+        (Leaf::Integer { .. } | Leaf::Number { .. }, DeValue::String(_)) => fault.help("write it without quotes"),
         _ => fault,
     }
 }

@@ -13,17 +13,13 @@ use super::document::{Document, Place};
 
 /// Shown at most; a binary file given by mistake has a problem on every line.
 const MAX_SHOWN: usize = 50;
-/// Kept at most, for programs that ask for all.
-const MAX_KEPT: usize = 1000;
 /// Longest piece of a user's text inside a message.
 const MAX_QUOTED: usize = 60;
 
 /// Everything that is wrong with a configuration. Never empty.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
-    /// At most [`MAX_KEPT`].
     problems: Vec<Problem>,
-    count: usize,
     documents: Vec<Document>,
 }
 
@@ -107,20 +103,17 @@ impl Diagnostics {
             .into_iter()
             .filter(|problem| seen.insert((problem.place.clone(), problem.title.clone())))
             .collect();
-        problems
-            .sort_by_key(|problem| problem.place.as_ref().map(|place| (place.document, place.range.start)));
-        let count = problems.len();
-        problems.truncate(MAX_KEPT);
-        Self { problems, count, documents }
+        problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.document, place.range.start)));
+        Self { problems, documents }
     }
 
     /// How many problems there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.count
+        self.problems.len()
     }
 
-    /// The problems as data, the first thousand.
+    /// The problems as data.
     #[must_use]
     pub fn problems(&self) -> Vec<ProblemView> {
         self.problems.iter().map(|problem| self.view(problem)).collect()
@@ -136,7 +129,7 @@ impl Diagnostics {
             text.push_str(&renderer.render(&[self.group(problem)]));
             text.push_str("\n\n");
         }
-        if let Some(more) = self.count.checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
+        if let Some(more) = self.problems.len().checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
             text.push_str(&format!("... and {more} more\n\n"));
         }
         text.push_str(&self.count_line());
@@ -144,9 +137,8 @@ impl Diagnostics {
     }
 
     fn count_line(&self) -> String {
-        let files: HashSet<String> =
-            self.problems.iter().filter_map(|problem| self.view(problem).file).collect();
-        let problems = plural(self.count, "problem");
+        let files: HashSet<String> = self.problems.iter().filter_map(|problem| self.view(problem).file).collect();
+        let problems = plural(self.problems.len(), "problem");
         match files.len() {
             0 => problems,
             n => format!("{problems} in {}", plural(n, "file")),
@@ -154,8 +146,7 @@ impl Diagnostics {
     }
 
     fn view(&self, problem: &Problem) -> ProblemView {
-        let found =
-            problem.place.as_ref().and_then(|place| Some((self.documents.get(place.document)?, place)));
+        let found = problem.place.as_ref().and_then(|place| Some((self.documents.get(place.document)?, place)));
         let position = found.map(|(document, place)| document.position(place.range.start));
         ProblemView {
             message: problem.title.clone(),

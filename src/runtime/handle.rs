@@ -1,7 +1,8 @@
 //! The public face of a running runtime: what the command line, HTTP and an embedding program call.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -12,6 +13,9 @@ use crate::supervisor::Board;
 use crate::telemetry::Journal;
 
 use super::target::Target;
+
+/// A control loop that is this late counts as stuck.
+const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What can be asked of instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,10 +134,15 @@ pub enum Order {
         /// Who asks.
         by: Asker,
     },
-    /// End the runtime now: kill what is left, still in reverse order.
+    /// End the runtime now: what remains is killed, still in reverse order.
     Kill {
         /// Who asks.
         by: Asker,
+    },
+    /// Answered by a loop that turns.
+    Ping {
+        /// Any answer will do.
+        reply: oneshot::Sender<()>,
     },
 }
 
@@ -189,20 +198,31 @@ impl RuntimeHandle {
         let _ = self.orders.send(Order::Shutdown { by }).await;
     }
 
-    /// Ends the runtime now: what is left is killed, still in reverse order.
+    /// Ends the runtime now: what remains is killed, still in reverse order. The second SIGTERM.
     pub async fn kill(&self, by: Asker) {
         // An error means that it has already ended.
         let _ = self.orders.send(Order::Kill { by }).await;
     }
 
-    /// Whether the control plane turns: it answers within a second.
+    /// Whether the control loop turns: it answers within two seconds.
     pub async fn alive(&self) -> bool {
         let (reply, answer) = oneshot::channel();
-        let ping = async {
+        let ask = async {
             self.orders.send(Order::Ping { reply }).await.ok()?;
             answer.await.ok()
         };
-        tokio::time::timeout(std::time::Duration::from_secs(1), ping).await.ok().flatten().is_some()
+        tokio::time::timeout(ALIVE_WITHIN, ask).await.is_ok_and(|answer| answer.is_some())
+    }
+
+    /// Whether every enabled critical worker is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let states = self.board.instances();
+        let critical = self.info.settings.workers.iter().filter(|worker| worker.enabled && worker.critical);
+        critical.into_iter().all(|worker| {
+            let mut of_it = states.iter().filter(|state| *state.instance.worker() == worker.name).peekable();
+            of_it.peek().is_some() && of_it.all(|state| state.ready)
+        })
     }
 
     /// Where the output of an instance is kept.

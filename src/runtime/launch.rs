@@ -52,6 +52,16 @@ pub enum StartError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// An address that somebody wrote down cannot be taken.
+    #[error("cannot listen on {key} = \"{address}\": {source}. Free the address or give another one")]
+    Listen {
+        /// The key that names it.
+        key: &'static str,
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The system's words.
+        source: std::io::Error,
+    },
     /// Something else of the system failed.
     #[error("{what}: {source}")]
     System {

@@ -1,5 +1,10 @@
 //! What leaves the runtime for people and machines: the journal of events and the metrics page.
 
 mod journal;
+mod names;
+mod page;
+mod procfs;
 
 pub use journal::{Journal, Recorded, Subscription};
+pub use page::{OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};
+pub use procfs::{Sampler, Usage, boot_time, open_files, open_files_limit, ticks_per_second, usage};

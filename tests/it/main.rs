@@ -1,9 +1,12 @@
 //! The promises, one file each.
 
-mod config_advice;
+mod fake;
+
+mod cli_act;
+mod cli_codes;
+mod cli_look;
 mod config_errors;
-mod config_files;
 mod config_load;
-mod config_manual;
-mod config_overrides;
-mod config_properties;
+mod http_api;
+mod http_metrics;
+mod http_public;

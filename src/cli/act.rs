@@ -1,0 +1,102 @@
+//! `stop`, `restart`, `reset-failed` and `start TARGET`: asks, and with `--wait` sees it through.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::http::dto::{Accepted, ActionState, ActionView};
+
+use super::args::{Format, Targets, WaitFlag};
+use super::client::{Client, action_path};
+use super::context::{Context, block_on, parse_targets};
+use super::failure::Failure;
+use super::words::safe;
+
+/// One question to the server waits at most this long; then it is asked again.
+const ONE_WAIT: Duration = Duration::from_secs(20);
+
+/// Options of the verbs that act.
+#[derive(Debug, Args)]
+pub(crate) struct ActArgs {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    #[command(flatten)]
+    pub(crate) wait: WaitFlag,
+}
+
+pub(crate) fn run(context: &mut Context, verb: &str, args: ActArgs) -> Result<(), Failure> {
+    let targets = parse_targets(&args.targets)?;
+    let client = context.client()?;
+    block_on(async {
+        let mut asked = Vec::new();
+        for target in &targets {
+            asked.push(client.post(&action_path(target, verb)).await?);
+        }
+        match args.wait.wait {
+            None => print_accepted(context, verb, &asked),
+            Some(limit) => see_through(context, &client, verb, &asked, limit).await,
+        }
+    })
+}
+
+fn print_accepted(context: &mut Context, verb: &str, asked: &[Accepted]) -> Result<(), Failure> {
+    match context.format() {
+        Format::Json | Format::Jsonl => {
+            let whole = serde_json::json!({ "schema": format!("regrow.{verb}/1"), "items": asked });
+            context.print_json(&whole, asked)
+        }
+        Format::Name => {
+            context.print(&asked.iter().map(|one| format!("{}\n", one.action_id)).collect::<String>())
+        }
+        Format::Table | Format::Wide | Format::Csv => {
+            context.print(&asked.iter().map(|one| format!("{}\n", safe(&one.message))).collect::<String>())
+        }
+    }
+}
+
+async fn see_through(
+    context: &mut Context,
+    client: &Client,
+    verb: &str,
+    asked: &[Accepted],
+    limit: Duration,
+) -> Result<(), Failure> {
+    let until = tokio::time::Instant::now() + limit;
+    let mut views = Vec::new();
+    for one in asked {
+        views.push(outcome(client, &one.action_id, until).await?);
+    }
+    match context.format() {
+        Format::Json | Format::Jsonl => {
+            let whole = serde_json::json!({ "schema": format!("regrow.{verb}/1"), "items": views });
+            context.print_json(&whole, &views)?;
+        }
+        Format::Table | Format::Wide | Format::Csv | Format::Name => {
+            let lines = views.iter().flat_map(|view| &view.instances);
+            let text: String =
+                lines.map(|one| format!("{}: {} ({})\n", one.instance, one.status, safe(&one.message))).collect();
+            context.print(&text)?;
+        }
+    }
+    let any = |state| views.iter().any(|view| view.state == state);
+    if any(ActionState::Failed) {
+        return Err(Failure::Failed(format!("{verb} failed; `regrow describe` says why")));
+    }
+    if any(ActionState::Running) {
+        let limit = crate::units::format_duration(limit);
+        return Err(Failure::WaitRanOut(format!("{verb} is still under way after {limit}")));
+    }
+    Ok(())
+}
+
+async fn outcome(client: &Client, id: &str, until: tokio::time::Instant) -> Result<ActionView, Failure> {
+    loop {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let wait = left.min(ONE_WAIT);
+        let path = format!("/api/v1/actions/{id}?wait={}ms", wait.as_millis());
+        let view: ActionView = client.get_within(&path, wait + Duration::from_secs(10)).await?;
+        if view.state != ActionState::Running || left.is_zero() {
+            return Ok(view);
+        }
+    }
+}

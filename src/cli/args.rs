@@ -1,0 +1,120 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{act, check, completion, describe, events, is, logs, run, shutdown, start, status, wait};
+
+const AFTER_HELP: &str = "\
+TARGET is a worker (`parser`), one instance (`parser/0`), `sup:NAME` or `--all`.
+Exit codes: 0 done or healthy, 1 failed, 2 usage, 3 not running or not healthy, 4 no such target,
+5 runtime not reachable, 6 configuration invalid, 7 not permitted, 8 --wait ran out.";
+
+/// Workers that grow back: supervises processes and recovers them when they fail.
+#[derive(Debug, Parser)]
+#[command(name = "regrow", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Configuration; else regrow.toml, config/regrow.toml, /etc/regrow/regrow.toml
+    #[arg(short, long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) config: Option<PathBuf>,
+    /// Control socket of a running runtime; else the one of the configuration
+    #[arg(long, global = true, value_name = "PATH", env = "REGROW_CONTROL", help_heading = "Global options")]
+    pub(crate) socket: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    pub(crate) output: Format,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns for people
+    #[default]
+    Table,
+    /// More columns
+    Wide,
+    /// One JSON document
+    Json,
+    /// One JSON document a line
+    Jsonl,
+    /// Comma-separated, with a header line
+    Csv,
+    /// Names alone
+    Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the runtime; with TARGET: start stopped workers
+    Start(start::StartArgs),
+    /// Stop workers; they stay stopped
+    Stop(act::ActArgs),
+    /// Stop and start workers
+    Restart(act::ActArgs),
+    /// Forget failures; parked workers are tried at once
+    ResetFailed(act::ActArgs),
+    /// End the runtime and its workers in order
+    Shutdown(shutdown::ShutdownArgs),
+    /// How everything is
+    Status(status::StatusArgs),
+    /// Everything about a worker: state, last exit, what comes next
+    Describe(describe::DescribeArgs),
+    /// What workers wrote
+    Logs(logs::LogsArgs),
+    /// What happened
+    Events(events::EventsArgs),
+    /// Exit 0 if it runs and is ready, else 3
+    IsActive(is::IsArgs),
+    /// Exit 0 if it was given up, else 3
+    IsFailed(is::IsArgs),
+    /// Exit 0 if it is healthy, else 3
+    IsHealthy(is::IsArgs),
+    /// Wait until a target is ready, healthy or stopped
+    Wait(wait::WaitArgs),
+    /// Check a configuration without running it
+    Check(check::CheckArgs),
+    /// Supervise one command without a file, and exit with its code
+    Run(run::RunArgs),
+    /// Watch a small tree crash, hang and recover, in half a minute
+    Demo,
+    /// Version of this build
+    Version,
+    /// Completion script for a shell
+    Completion(completion::CompletionArgs),
+}
+
+/// TARGET… or `--all`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Targets {
+    /// Worker, instance or sup:NAME
+    #[arg(value_name = "TARGET", required_unless_present = "all")]
+    pub(crate) targets: Vec<String>,
+    /// Every worker
+    #[arg(long, conflicts_with = "targets")]
+    pub(crate) all: bool,
+}
+
+/// `--wait[=30s]`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WaitFlag {
+    /// Wait for the outcome, at most this long
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "30s", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+}
+
+/// `5s`, `2m` …
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    crate::units::parse_duration(text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,99 @@
+//! `regrow check`: every problem of a configuration at once, or the whole effective file.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{Diagnostics, Loaded, Sources, load};
+
+use super::args::{Format, Global};
+use super::context::Context;
+use super::failure::Failure;
+use super::words::plural;
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// File; else as for `-c`
+    file: Option<PathBuf>,
+    /// Print the whole effective configuration with each value's origin
+    #[arg(long)]
+    explain: bool,
+}
+
+pub(crate) fn run(context: &mut Context, args: CheckArgs) -> Result<(), Failure> {
+    let file = args.file.or_else(|| context.global.config.clone());
+    let loaded = match load(&Sources::of_process(file)) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => return Err(invalid(context, &diagnostics)?),
+    };
+    if matches!(context.format(), Format::Json | Format::Jsonl) {
+        let whole = serde_json::json!({
+            "schema": "regrow.check/1",
+            "ok": true,
+            "files": loaded.files,
+            "warnings": loaded.settings.warnings,
+            "notes": loaded.notes,
+            "problems": [],
+            "config": crate::http::dto::effective(&loaded.settings),
+        });
+        return context.print_json(&whole, std::slice::from_ref(&whole));
+    }
+    if args.explain {
+        return context.print(&loaded.explain());
+    }
+    context.print(&summary(&loaded))
+}
+
+/// Loads the configuration that the options name, with the diagnostics as the failure.
+pub(crate) fn load_for(global: &Global) -> Result<Loaded, Failure> {
+    load(&Sources::of_process(global.config.clone()))
+        .map_err(|diagnostics| Failure::Config(diagnostics.render(colour())))
+}
+
+fn invalid(context: &mut Context, diagnostics: &Diagnostics) -> Result<Failure, Failure> {
+    if !matches!(context.format(), Format::Json | Format::Jsonl) {
+        return Ok(Failure::Config(diagnostics.render(colour())));
+    }
+    let problems: Vec<_> = diagnostics
+        .problems()
+        .into_iter()
+        .map(|problem| {
+            serde_json::json!({
+                "message": problem.message,
+                "file": problem.file,
+                "line": problem.line,
+                "column": problem.column,
+                "help": problem.help,
+            })
+        })
+        .collect();
+    let whole = serde_json::json!({ "schema": "regrow.check/1", "ok": false, "problems": problems });
+    context.print_json(&whole, &problems)?;
+    Ok(Failure::Config(format!("regrow: {}", plural(diagnostics.count() as u64, "problem"))))
+}
+
+/// Diagnostics go to stderr, so its terminal decides; anstream removes what nobody would see.
+fn colour() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+fn summary(loaded: &Loaded) -> String {
+    let settings = &loaded.settings;
+    let mut out = String::new();
+    for warning in &settings.warnings {
+        out.push_str(&format!("warning: {warning}\n"));
+    }
+    for note in &loaded.notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
+    let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
+    out.push_str(&format!(
+        "{} is right: {}, {}\n",
+        files.join(", "),
+        plural(settings.workers.len() as u64, "worker"),
+        plural(settings.supervisors.len() as u64, "supervisor"),
+    ));
+    out
+}

@@ -1,0 +1,77 @@
+//! `start --daemon`: the same program once more, in a session of its own; the first one waits for its readiness.
+//!
+//! The child's stdout is a pipe on which it says `ready`; its stderr stays the caller's until then, so that a
+//! failed start is seen where it was asked for. Deliberately absent: the second fork of old daemons. The child
+//! has no terminal to lose.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::runtime::{Asker, RuntimeHandle};
+
+use super::check::load_for;
+use super::context::Context;
+use super::failure::Failure;
+
+/// What the child says.
+const READY: &str = "ready";
+
+/// Starts the child and waits until it is ready or has failed.
+pub(crate) fn launch(context: &mut Context) -> Result<(), Failure> {
+    // A broken file is told here, once, and not by a process that is about to end.
+    let loaded = load_for(&context.global)?;
+    let failed = |error: std::io::Error| Failure::Failed(format!("cannot start in the background: {error}"));
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.args(["start", "--daemonized"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    if let Some(file) = loaded.files.first() {
+        command.arg("--config").arg(file);
+    }
+    let mut child = command.spawn().map_err(failed)?;
+    let mut said = String::new();
+    if let Some(pipe) = child.stdout.take() {
+        // An end without a word is the answer too.
+        let _ = BufReader::new(pipe).read_line(&mut said);
+    }
+    if said.trim_end() == READY {
+        let text = format!(
+            "{} runs in the background as pid {}; state in {}\n",
+            loaded.settings.runtime.name,
+            child.id(),
+            loaded.settings.runtime.state_dir.display()
+        );
+        return context.print(&text);
+    }
+    let status = child.wait().map_err(failed)?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);
+    // What went wrong was said on stderr by the child.
+    Err(Failure::Code(code.unwrap_or(1)))
+}
+
+/// In the child: leaves the caller's session and terminal.
+pub(crate) fn detach() -> Result<(), Failure> {
+    rustix::process::setsid()
+        .map(drop)
+        .map_err(|error| Failure::Failed(format!("cannot leave the session: {error}")))
+}
+
+/// In the child: says so, and lets go of the caller's pipe and terminal.
+pub(crate) fn ready(state_dir: &Path) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    // The caller may have gone; the runtime stays.
+    let _ = writeln!(out, "{READY}").and_then(|()| out.flush());
+    let failed = |error: std::io::Error| Failure::Failed(format!("cannot let go of the terminal: {error}"));
+    let null = OpenOptions::new().write(true).open("/dev/null").map_err(failed)?;
+    let path = state_dir.join("logs").join("regrow.log");
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(failed)?;
+    rustix::stdio::dup2_stdout(&null).map_err(|error| failed(error.into()))?;
+    rustix::stdio::dup2_stderr(&log).map_err(|error| failed(error.into()))
+}
+
+/// In the child: a start that failed ends in order.
+pub(crate) fn ask_to_end(handle: &RuntimeHandle) {
+    let handle = handle.clone();
+    tokio::spawn(async move { handle.shutdown(Asker("a failed start".to_owned())).await });
+}

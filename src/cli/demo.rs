@@ -1,0 +1,151 @@
+//! `regrow demo`: a small tree crashes, hangs and recovers before one's eyes, and each line is explained.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::config::{Sources, load};
+use crate::http::dto::{EventView, StatusBody};
+use crate::runtime::{Asker, RuntimeHandle};
+
+use super::client::Client;
+use super::context::{Context, block_on};
+use super::failure::Failure;
+use super::foreground::{Foreground, Happened};
+use super::live::LiveLog;
+use super::signals::Signals;
+use super::table::{bold, dim, paint};
+
+/// The tree.
+const CONFIG: &str = include_str!("demo.toml");
+
+/// Everything has happened by then.
+const LONG_ENOUGH: Duration = Duration::from_secs(24);
+
+/// What each first event of a kind means: instance, kind, words.
+const EXPLAINED: [(&str, &str, &str); 12] = [
+    ("steady", "worker.ready", "Nothing says otherwise, so it is ready as soon as it runs."),
+    ("client", "worker.starting", "It names sleeper in `after`, so it was held back until sleeper was ready."),
+    ("crasher", "worker.exited", "It ended by itself. The exit is seen at once; the first restart waits for nothing."),
+    ("crasher", "recovery.planned", "From the second restart on there is a delay, which doubles each time."),
+    ("sleeper", "worker.started", "It runs, but it is ready only once its output says `listening on`."),
+    ("sleeper", "worker.exited", "It was not ready within start_timeout. A hang is a failed start: killed and tried again."),
+    ("doomed", "worker.exited", "It cannot start. Its supervisor `lab` allows two restarts a minute."),
+    ("doomed", "worker.parked", "Restarts did not help, so it is parked. Nobody else is touched; it is tried again by itself."),
+    ("doomed", "worker.ready", "What hindered it is gone, and the trial start found out. Nobody had to do anything."),
+    ("stubborn", "worker.stopping", "It ignores the signal that asks it to end, so it is killed after stop.timeout."),
+    ("", "runtime.stopping", "Now everything ends, in the reverse order of the start."),
+    ("client", "worker.stopped", "It ended before sleeper, on which it depends."),
+];
+
+pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
+    let scratch = Scratch::new()?;
+    let file = scratch.fill()?;
+    let loaded = load(&Sources { file: Some(file.clone()), ..Sources::default() })
+        .map_err(|problems| Failure::Config(problems.render(false)))?;
+    let intro = format!(
+        "{}\nSix workers under two supervisors, about half a minute. Its configuration:\n\n{}\n",
+        paint("regrow demo", bold()),
+        indented(CONFIG)
+    );
+    context.print(&intro)?;
+    let socket = loaded.settings.runtime.state_dir.join(crate::http::SOCKET_NAME);
+    block_on(async {
+        let mut signals = Signals::new()?;
+        let mut runtime = Foreground::start(loaded.settings).await?;
+        let names: Vec<String> =
+            runtime.handle().info().settings.workers.iter().map(|worker| worker.name.to_string()).collect();
+        let live = LiveLog::new(names.iter().map(String::as_str));
+        let (before_the_end, mut tables) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(end_later(runtime.handle().clone(), socket, before_the_end));
+        let mut told = BTreeSet::new();
+        let finished = runtime
+            .attend(&mut signals, |_, happened| {
+                if let Ok(table) = tables.try_recv() {
+                    context.print(&table)?;
+                }
+                match happened {
+                    Happened::Event(event) => show(context, &live, &mut told, event),
+                    Happened::Booted(_) | Happened::Signal(_) => Ok(()),
+                }
+            })
+            .await;
+        runtime.close();
+        finished.map(drop)
+    })?;
+    drop(scratch);
+    context.print("\nNothing is left running, and the demo's folder is gone. Next: `regrow start -c FILE`.\n")
+}
+
+/// Shows how everything is, then asks for the end.
+async fn end_later(handle: RuntimeHandle, socket: PathBuf, tables: tokio::sync::mpsc::Sender<String>) {
+    tokio::time::sleep(LONG_ENOUGH).await;
+    if let Ok(body) = Client::new(socket).get::<StatusBody>("/api/v1/status").await {
+        let table = super::status::render(&body, Timestamp::now(), false, None);
+        let _ = tables.send(format!("\n$ regrow status\n{table}\n")).await;
+    }
+    handle.shutdown(Asker("the demo".to_owned())).await;
+}
+
+fn show(
+    context: &mut Context,
+    live: &LiveLog,
+    told: &mut BTreeSet<usize>,
+    event: &EventView,
+) -> Result<(), Failure> {
+    writeln!(context.out(), "{}", live.line(event))?;
+    let who = event.instance.as_deref().unwrap_or_default();
+    let fits = |(name, kind, _): &(&str, &str, &str)| (*name, *kind) == (who, event.kind.as_str());
+    if let Some(at) = EXPLAINED.iter().position(fits)
+        && told.insert(at)
+    {
+        writeln!(context.out(), "{}", paint(&format!("              └ {}", EXPLAINED[at].2), dim()))?;
+    }
+    Ok(())
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+/// The demo's own folder; gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("regrow-demo-{}", std::process::id()));
+        make(&path).map(|()| Self(path))
+    }
+
+    fn fill(&self) -> Result<PathBuf, Failure> {
+        for name in ["crasher", "sleeper", "doomed"] {
+            make(&self.0.join(name))?;
+        }
+        let write = |path: PathBuf, text: &str| {
+            std::fs::write(&path, text)
+                .map(|()| path.clone())
+                .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
+        };
+        write(self.0.join("doomed/began"), &Timestamp::now().as_second().to_string())?;
+        write(self.0.join("regrow.toml"), CONFIG)
+    }
+}
+
+/// A new folder that nobody else can write to; one that is there already is not ours.
+fn make(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Failure::Failed(format!("cannot make {}: {error}", path.display())))
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is in a folder for temporary things.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

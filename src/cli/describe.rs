@@ -1,0 +1,196 @@
+//! `regrow describe W`: everything about a worker, in the order in which one asks at night.
+
+use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::http::dto::{DescribeBody, Detail};
+use crate::runtime::Target;
+
+use super::args::Format;
+use super::client::{Client, encode};
+use super::context::{Context, block_on, parse_target};
+use super::failure::Failure;
+use super::table::{bold, dim, paint, status_style};
+use super::words::{clock, count, plural, relative, safe, size, span};
+
+/// Options of `describe`.
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArgs {
+    /// Worker or instance
+    #[arg(value_name = "WORKER")]
+    target: String,
+}
+
+pub(crate) fn run(context: &mut Context, args: DescribeArgs) -> Result<(), Failure> {
+    let target = parse_target(&args.target)?;
+    let client = context.client()?;
+    let body = block_on(fetch(&client, &target))?;
+    match context.format() {
+        Format::Json | Format::Jsonl => context.print_json(&body, &body.items),
+        Format::Name => {
+            let names: String = body.items.iter().map(|item| format!("{}\n", item.worker.instance)).collect();
+            context.print(&names)
+        }
+        Format::Table | Format::Wide | Format::Csv => {
+            let now = Timestamp::now();
+            let zone = TimeZone::system();
+            let pages: Vec<_> = body.items.iter().map(|item| render(item, now, &zone)).collect();
+            context.print(&pages.join("\n"))
+        }
+    }
+}
+
+/// The answer about a worker or instance.
+pub(crate) async fn fetch(client: &Client, target: &Target) -> Result<DescribeBody, Failure> {
+    match target {
+        Target::Worker(_) | Target::Instance(_) => {
+            client.get(&format!("/api/v1/workers/{}", encode(&target.to_string()))).await
+        }
+        Target::Supervisor(_) | Target::All => {
+            Err(Failure::Usage(format!("`{target}` is not a worker; give a worker or one instance")))
+        }
+    }
+}
+
+/// One instance's page.
+pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
+    let worker = &detail.worker;
+    let mut page = Page(String::new());
+    page.0 = format!(
+        "{}   {}\n",
+        paint(&worker.instance, bold()),
+        paint(&worker.status, status_style(&worker.status))
+    );
+    let critical = if worker.critical { ", critical" } else { "" };
+    page.line("what", &format!("{} of supervisor `{}`{critical}", worker.kind, worker.supervisor));
+    page.line("phase", &phase(detail, now, zone));
+    page.line("process", &process(detail));
+    page.list("issues", &worker.issues);
+    page.line("next", &next(detail, now, zone));
+    page.line("waits for", &detail.waits_for.join(", "));
+    page.line("last exit", &last_exit(detail, now, zone));
+    page.line("restarts", &restarts(detail));
+    page.line("wanted", &wanted(detail, now, zone));
+    page.line("says", &detail.status_text.as_deref().map(safe).unwrap_or_default());
+    if let Some(at) = worker.last_heartbeat_at {
+        page.line("heartbeat", &relative(at, now));
+    }
+    page.line("command", &command(&detail.command));
+    page.line("output", &output(detail));
+    page.line("log", &detail.log_path);
+    page.line("state", &detail.state_path);
+    page.list("notes", &detail.notes);
+    page.0
+}
+
+struct Page(String);
+
+impl Page {
+    /// Nothing is said where there is nothing to say.
+    fn line(&mut self, name: &str, text: &str) {
+        if !text.is_empty() {
+            self.0.push_str(&format!("  {} {text}\n", paint(&format!("{name:<10}"), dim())));
+        }
+    }
+
+    fn list(&mut self, name: &str, texts: &[String]) {
+        for (at, text) in texts.iter().enumerate() {
+            self.line(if at == 0 { name } else { "" }, &safe(text));
+        }
+    }
+}
+
+fn phase(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
+    let worker = &detail.worker;
+    let ready = match (worker.phase.as_str(), worker.ready) {
+        ("running" | "starting", true) => ", ready",
+        ("running" | "starting", false) => ", not ready",
+        _ => "",
+    };
+    let adopted = if worker.adopted { ", taken over from an earlier runtime" } else { "" };
+    let since = clock(detail.since, now, zone);
+    format!("{}{ready}{adopted}, since {since} ({})", worker.phase, span(detail.since_seconds))
+}
+
+fn process(detail: &Detail) -> String {
+    let worker = &detail.worker;
+    let mut parts = Vec::new();
+    match worker.pid {
+        Some(pid) => parts.push(format!("pid {pid}")),
+        None => return String::new(),
+    }
+    parts.push(format!("incarnation {}", worker.incarnation));
+    if let Some(percent) = worker.cpu_percent {
+        parts.push(format!("{percent:.1} % of a core"));
+    }
+    if let Some(bytes) = worker.memory_bytes {
+        parts.push(size(bytes));
+    }
+    if let Some(files) = detail.open_files {
+        parts.push(plural(files, "open file"));
+    }
+    parts.join(", ")
+}
+
+fn next(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
+    let Some(next) = &detail.worker.next_action else { return String::new() };
+    match next.at {
+        Some(at) => format!("{} {} ({})", next.what, relative(at, now), clock(at, now, zone)),
+        None => format!("{}, as soon as what it waits for has come", next.what),
+    }
+}
+
+fn last_exit(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
+    let Some(last) = &detail.worker.last_exit else { return String::new() };
+    let mut facts = vec![clock(last.at, now, zone), last.kind.clone()];
+    if let Some(code) = last.code {
+        facts.push(format!("code {code}"));
+    }
+    if let Some(signal) = &last.signal {
+        facts.push(format!("signal {signal}"));
+    }
+    if let Some(incarnation) = detail.last_exit_incarnation {
+        facts.push(format!("incarnation {incarnation}"));
+    }
+    format!("{} ({})", safe(&last.message), facts.join(", "))
+}
+
+fn restarts(detail: &Detail) -> String {
+    let causes: Vec<_> =
+        detail.restarts_by_cause.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+    let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join(", ")) };
+    format!("{}{causes}; {} left before it is given up", count(detail.worker.restarts), detail.budget_left)
+}
+
+fn wanted(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
+    match &detail.wanted_by {
+        Some(operator) => {
+            let at = clock(operator.at, now, zone);
+            format!("{}, asked by {} at {at}", detail.worker.wanted, safe(&operator.by))
+        }
+        None => detail.worker.wanted.clone(),
+    }
+}
+
+fn output(detail: &Detail) -> String {
+    let output = &detail.output;
+    let mut text = format!("{}, {}", plural(output.lines, "line"), size(output.bytes));
+    if output.dropped > 0 {
+        text.push_str(&format!("; {} dropped", count(output.dropped)));
+    }
+    if output.split > 0 {
+        text.push_str(&format!("; {} split", count(output.split)));
+    }
+    text
+}
+
+fn command(argv: &[String]) -> String {
+    let plain = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-_./=:,@%+{}".contains(c))
+    };
+    let quoted = |text: &String| {
+        if plain(text) { text.clone() } else { format!("'{}'", safe(text).replace('\'', "'\\''")) }
+    };
+    argv.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}

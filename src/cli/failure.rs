@@ -1,0 +1,103 @@
+//! How a command can fail, and the exit code of each: the one table of contract §3.
+
+use crate::runtime::StartError;
+
+/// Every way not to exit with 0.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// 1: it was tried and failed.
+    Failed(String),
+    /// 2: what was typed makes no sense.
+    Usage(String),
+    /// 3: not running or not healthy. Said by the verb itself; the text may be empty.
+    NotHealthy(String),
+    /// 4: nothing has that name.
+    NoTarget(String),
+    /// 5: no runtime answers.
+    Unreachable(String),
+    /// 6: the configuration is invalid. The text is the diagnostics.
+    Config(String),
+    /// 7: not permitted.
+    NotPermitted(String),
+    /// 8: `--wait` ran out.
+    WaitRanOut(String),
+    /// The code of a supervised command, of `run`.
+    Code(u8),
+    /// Whoever read the output has gone; nobody is left to be told.
+    ReaderGone,
+}
+
+impl Failure {
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::ReaderGone => 0,
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::NotHealthy(_) => 3,
+            Self::NoTarget(_) => 4,
+            Self::Unreachable(_) => 5,
+            Self::Config(_) => 6,
+            Self::NotPermitted(_) => 7,
+            Self::WaitRanOut(_) => 8,
+            Self::Code(code) => *code,
+        }
+    }
+
+    /// Says it on stderr.
+    pub(crate) fn print(&self) {
+        match self {
+            Self::ReaderGone | Self::Code(_) => {}
+            Self::NotHealthy(text) if text.is_empty() => {}
+            Self::Config(text) => anstream::eprintln!("{text}"),
+            Self::Failed(text)
+            | Self::Usage(text)
+            | Self::NotHealthy(text)
+            | Self::NoTarget(text)
+            | Self::Unreachable(text)
+            | Self::NotPermitted(text)
+            | Self::WaitRanOut(text) => anstream::eprintln!("regrow: {text}"),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    /// Errors of writing to stdout; those of other files are wrapped where they happen.
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Failed(format!("cannot print: {error}")),
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_codes_are_the_contracts() {
+        let text = String::new;
+        let codes = [
+            Failure::ReaderGone,
+            Failure::Failed(text()),
+            Failure::Usage(text()),
+            Failure::NotHealthy(text()),
+            Failure::NoTarget(text()),
+            Failure::Unreachable(text()),
+            Failure::Config(text()),
+            Failure::NotPermitted(text()),
+            Failure::WaitRanOut(text()),
+        ];
+        for (code, failure) in codes.iter().enumerate() {
+            assert_eq!(usize::from(failure.code()), code);
+        }
+        assert_eq!(Failure::Code(130).code(), 130);
+    }
+}

@@ -1,0 +1,206 @@
+//! A runtime in this process: brought up, watched, and ended by signals.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::config::Settings;
+use crate::http::dto::EventView;
+use crate::http::{Listeners, SOCKET_NAME, Servers};
+use crate::policy::Phase;
+use crate::runtime::{Asker, Finished, Runtime, RuntimeHandle};
+use crate::supervisor::InstanceState;
+
+use super::failure::Failure;
+use super::logging::{self, LogFile};
+use super::notify::notify;
+use super::signals::{Came, Signals};
+
+/// How often a start is looked at until it is over.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A running runtime with its servers.
+pub(crate) struct Foreground {
+    handle: RuntimeHandle,
+    servers: Servers,
+    finished: oneshot::Receiver<Finished>,
+    last_seq: u64,
+}
+
+/// How far the start is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Boot {
+    /// Something is still on its way.
+    UnderWay,
+    /// Every critical worker is ready, and no first start is under way.
+    Ready,
+    /// A critical worker was given up.
+    Failed(String),
+}
+
+/// What the caller is told while it watches.
+pub(crate) enum Happened<'a> {
+    /// An event of the journal.
+    Event(&'a EventView),
+    /// The start is over.
+    Booted(&'a Boot),
+    /// A signal.
+    Signal(Came),
+}
+
+impl Foreground {
+    /// Takes the addresses, starts the runtime and then the servers.
+    pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
+        let listeners = Listeners::bind(&settings.http)?;
+        let log = LogFile::new();
+        logging::install(&settings.telemetry, &log);
+        let log_path = settings.runtime.state_dir.join("logs").join("regrow.log");
+        let runtime = Runtime::start(settings)?;
+        let handle = runtime.handle().clone();
+        if let Err(error) = log.open(&log_path) {
+            handle.info().note(format!("the runtime's own log {} cannot be written: {error}", log_path.display()));
+        }
+        let (over, finished) = oneshot::channel();
+        let waiter = std::thread::Builder::new().name("regrow-wait".to_owned()).spawn(move || {
+            // Nobody waits any more: the process is ending.
+            let _ = over.send(runtime.wait());
+        });
+        waiter.map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
+        match Servers::start_on(handle.clone(), listeners) {
+            Ok(servers) => Ok(Self { handle, servers, finished, last_seq: 0 }),
+            Err(error) => {
+                handle.shutdown(Asker("a failed start".to_owned())).await;
+                // Whatever it ended with, the start has failed.
+                let _ = finished.await;
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(crate) fn handle(&self) -> &RuntimeHandle {
+        &self.handle
+    }
+
+    /// The lines that a person sees first.
+    pub(crate) fn header(&self, files: &[impl AsRef<Path>]) -> String {
+        let info = self.handle.info();
+        let settings = &info.settings;
+        let from = files.first().map(|file| format!(", from {}", file.as_ref().display())).unwrap_or_default();
+        let workers = super::words::plural(settings.workers.len() as u64, "worker");
+        let supervisors = super::words::plural(settings.supervisors.len() as u64, "supervisor");
+        let mut out = format!("regrow {}  {}, pid {}: {workers}, {supervisors}{from}\n", info.version, info.name, info.pid);
+        out.push_str(&format!("  socket  {}\n", info.state_dir.join(SOCKET_NAME).display()));
+        out.push_str(&format!("  logs    {}\n", info.state_dir.join("logs").display()));
+        if let Some(address) = self.servers.public_address() {
+            out.push_str(&format!("  http    http://{address}  /livez /readyz /metrics\n"));
+        }
+        if let Some(address) = self.servers.probe_address() {
+            out.push_str(&format!("  probes  http://{address}  /livez /readyz /metrics\n"));
+        }
+        for note in settings.warnings.iter().chain(&info.notes()) {
+            out.push_str(&format!("  note    {note}\n"));
+        }
+        out
+    }
+
+    /// Watches until the runtime has ended. The first SIGTERM or SIGINT ends it in order, the second now.
+    pub(crate) async fn attend(
+        &mut self,
+        signals: &mut Signals,
+        mut tell: impl FnMut(&RuntimeHandle, Happened<'_>) -> Result<(), Failure>,
+    ) -> Result<Finished, Failure> {
+        let (old, mut live) = self.handle.journal().follow(0);
+        for recorded in &old {
+            self.last_seq = recorded.seq;
+            tell(&self.handle, Happened::Event(&EventView::from(&**recorded)))?;
+        }
+        let mut booting = tokio::time::interval(LOOK);
+        let mut booted = false;
+        let mut asked = false;
+        let handle = self.handle.clone();
+        loop {
+            tokio::select! {
+                Some(recorded) = live.next() => {
+                    self.last_seq = recorded.seq;
+                    tell(&handle, Happened::Event(&EventView::from(&*recorded)))?;
+                }
+                came = signals.next() => {
+                    tell(&handle, Happened::Signal(came))?;
+                    self.answer(came, &mut asked).await;
+                }
+                _ = booting.tick(), if !booted => {
+                    let boot = boot(&handle);
+                    if boot != Boot::UnderWay {
+                        booted = true;
+                        if boot == Boot::Ready {
+                            notify("READY=1");
+                        }
+                        tell(&handle, Happened::Booted(&boot))?;
+                    }
+                }
+                finished = &mut self.finished => {
+                    for recorded in handle.journal().since(self.last_seq) {
+                        tell(&handle, Happened::Event(&EventView::from(&*recorded)))?;
+                    }
+                    return finished.map_err(|_| Failure::Failed("the runtime broke down; its log says why".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Ends the servers; the runtime has ended before.
+    pub(crate) fn close(self) {
+        self.servers.stop();
+    }
+
+    async fn answer(&self, came: Came, asked: &mut bool) {
+        match came {
+            Came::End(signal) => {
+                let by = Asker(format!("signal {}", crate::exit::signal_name(signal)));
+                if std::mem::replace(asked, true) {
+                    self.handle.kill(by).await;
+                } else {
+                    notify("STOPPING=1");
+                    self.handle.shutdown(by).await;
+                }
+            }
+            Came::Hangup | Came::User(_) => {}
+        }
+    }
+}
+
+/// Looks how far the start is.
+fn boot(handle: &RuntimeHandle) -> Boot {
+    let states = handle.board().instances();
+    let enabled = |state: &InstanceState| {
+        let workers = &handle.info().settings.workers;
+        workers.iter().any(|worker| worker.enabled && worker.name == *state.instance.worker())
+    };
+    if states.iter().filter(|state| enabled(state)).any(on_its_way) {
+        return Boot::UnderWay;
+    }
+    let given_up = |state: &&InstanceState| state.critical && matches!(state.phase, Phase::Quarantined | Phase::Stuck);
+    if let Some(lost) = states.iter().find(given_up) {
+        let why = lost.last_exit.as_ref().map_or("", |last| last.message.as_str());
+        return Boot::Failed(format!("the critical worker {} was given up: {why}", lost.instance));
+    }
+    let booted = !states.is_empty() || handle.info().settings.workers.is_empty();
+    if booted && handle.is_ready() { Boot::Ready } else { Boot::UnderWay }
+}
+
+/// A first start that is neither done nor failed yet.
+fn on_its_way(state: &InstanceState) -> bool {
+    use crate::supervisor::Wanted;
+    match state.phase {
+        Phase::Starting => state.restarts == 0,
+        Phase::Stopped => state.incarnation.0 == 0 && state.wanted == Wanted::Running,
+        Phase::Waiting
+        | Phase::Running
+        | Phase::Stopping
+        | Phase::Backoff
+        | Phase::Quarantined
+        | Phase::Stuck
+        | Phase::Done => false,
+    }
+}

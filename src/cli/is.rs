@@ -1,0 +1,66 @@
+//! `regrow is-active`, `is-failed`, `is-healthy`: one word, and an exit code for scripts.
+
+use clap::Args;
+
+use crate::http::dto::WorkerView;
+
+use super::args::Format;
+use super::context::{Context, block_on, parse_target};
+use super::failure::Failure;
+use super::status::fetch;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// Runs and is ready.
+    Active,
+    /// Was given up.
+    Failed,
+    /// Is healthy.
+    Healthy,
+}
+
+/// Options of the three.
+#[derive(Debug, Args)]
+pub(crate) struct IsArgs {
+    /// Worker (all its instances), instance or sup:NAME
+    target: String,
+    /// Say nothing
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Question {
+    /// All must run; one that failed is enough.
+    fn holds(self, workers: &[WorkerView]) -> bool {
+        match self {
+            Self::Active => workers.iter().all(|worker| worker.phase == "running" && worker.ready),
+            Self::Failed => workers.iter().any(|worker| ["quarantined", "stuck"].contains(&worker.phase.as_str())),
+            Self::Healthy => workers.iter().all(WorkerView::is_healthy),
+        }
+    }
+}
+
+pub(crate) fn run(context: &mut Context, question: Question, args: IsArgs) -> Result<(), Failure> {
+    let target = parse_target(&args.target)?;
+    let client = context.client()?;
+    let body = block_on(fetch(&client, Some(&target)))?;
+    let holds = question.holds(&body.workers);
+    if matches!(context.format(), Format::Json | Format::Jsonl) {
+        let verb = match question {
+            Question::Active => "is-active",
+            Question::Failed => "is-failed",
+            Question::Healthy => "is-healthy",
+        };
+        let answer = serde_json::json!({ "schema": format!("regrow.{verb}/1"), "target": args.target, "answer": holds });
+        context.print_json(&answer, std::slice::from_ref(&answer))?;
+    } else if !args.quiet {
+        let lines: String = body
+            .workers
+            .iter()
+            .map(|worker| if body.workers.len() == 1 { format!("{}\n", worker.status) } else { format!("{} {}\n", worker.instance, worker.status) })
+            .collect();
+        context.print(&lines)?;
+    }
+    if holds { Ok(()) } else { Err(Failure::NotHealthy(String::new())) }
+}

@@ -1,0 +1,83 @@
+//! One event as one line: time, who, what, in a colour that says how bad it is.
+
+use anstyle::Style;
+use jiff::tz::TimeZone;
+
+use crate::http::dto::EventView;
+
+use super::table::{bold, dim, green, paint, red, yellow};
+use super::words::{clock_millis, safe};
+
+/// Prints events of one runtime with aligned names.
+pub(crate) struct LiveLog {
+    zone: TimeZone,
+    column: usize,
+}
+
+/// Longer names push their line to the right, not all the others.
+const WIDEST: usize = 24;
+
+impl LiveLog {
+    /// Names up to the longest of these line up.
+    pub(crate) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let column = names.map(|name| name.chars().count()).max().unwrap_or(0);
+        Self { zone: TimeZone::system(), column: column.clamp(7, WIDEST) }
+    }
+
+    #[cfg(test)]
+    fn in_utc(column: usize) -> Self {
+        Self { zone: TimeZone::UTC, column }
+    }
+
+    /// The line, without its end.
+    pub(crate) fn line(&self, event: &EventView) -> String {
+        let who = event.instance.as_deref().or(event.supervisor.as_deref()).unwrap_or("regrow");
+        let message = safe(&event.message);
+        // The column says who already.
+        let said = message.strip_prefix(who).map(|rest| rest.trim_start_matches([':', ' ']));
+        let time = paint(&clock_millis(event.at, &self.zone), dim());
+        let who = format!("{who:<width$}", width = self.column);
+        format!("{time}  {who}  {}", paint(said.unwrap_or(&message), style(&event.kind)))
+    }
+}
+
+fn style(kind: &str) -> Style {
+    match kind {
+        "worker.parked" | "worker.stuck" => red().bold(),
+        "recovery.failed" | "worker.exited" => red(),
+        "incident.opened" | "recovery.planned" | "recovery.step" | "runtime.lagged" => yellow(),
+        "worker.ready" | "recovery.verified" | "incident.closed" => green(),
+        "worker.starting" | "worker.started" | "worker.stopping" | "worker.stopped" => dim(),
+        "runtime.started" | "runtime.stopping" | "action.requested" => bold(),
+        _ => Style::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, EventKind};
+    use crate::telemetry::Journal;
+
+    fn view(event: Event) -> EventView {
+        let journal = Journal::new();
+        journal.emit(event);
+        let mut view = EventView::from(&*journal.since(0)[0]);
+        view.at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        view
+    }
+
+    #[test]
+    fn a_line_says_when_who_and_what() {
+        let mut event = Event::new(EventKind::WorkerExited, "parser exited with code 1\u{1b}[2J; restart 1 in 0 s");
+        event.instance = Some("parser".parse().unwrap());
+        let line = anstream::adapter::strip_str(&LiveLog::in_utc(8).line(&view(event))).to_string();
+        assert_eq!(line, "03:04:05.678  parser    exited with code 1\\x1b[2J; restart 1 in 0 s");
+    }
+
+    #[test]
+    fn an_event_of_no_one_is_the_runtimes_own() {
+        let line = LiveLog::in_utc(7).line(&view(Event::new(EventKind::RuntimeStarted, "up")));
+        assert_eq!(anstream::adapter::strip_str(&line).to_string(), "03:04:05.678  regrow   up");
+    }
+}

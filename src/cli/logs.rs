@@ -1,0 +1,158 @@
+//! `regrow logs T…`: what workers wrote, exactly for a file, harmless for a terminal.
+
+use std::collections::BTreeSet;
+
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::http::dto::{LogLine, LogsBody};
+
+use super::args::{Format, Targets};
+use super::client::{Client, encode, encode_query};
+use super::context::{Context, block_on, parse_targets};
+use super::failure::Failure;
+use super::status::fetch;
+use super::table::paint;
+use super::words::{csv, safe};
+use crate::runtime::Target;
+
+/// Colours of the names, in turn.
+const COLOURS: [AnsiColor; 5] =
+    [AnsiColor::Cyan, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::Yellow, AnsiColor::Green];
+
+/// Options of `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    targets: Targets,
+    /// Go on with what is written from now
+    #[arg(long, short)]
+    follow: bool,
+    /// Only what was written since: `5m` ago, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = super::events::since)]
+    since: Option<Timestamp>,
+    /// The last N lines of each
+    #[arg(long, short = 'n', value_name = "N")]
+    tail: Option<usize>,
+    /// Only lines that match
+    #[arg(long, value_name = "REGEX")]
+    grep: Option<String>,
+}
+
+pub(crate) fn run(context: &mut Context, args: LogsArgs) -> Result<(), Failure> {
+    let targets = parse_targets(&args.targets)?;
+    let client = context.client()?;
+    block_on(async {
+        let instances = instances(&client, &targets).await?;
+        let paths: Vec<_> = instances.iter().map(|instance| path(instance, &args)).collect();
+        let printer = Printer::new(&instances, context);
+        if args.follow {
+            return follow(context, &client, &printer, paths).await;
+        }
+        let mut items = Vec::new();
+        for path in paths {
+            let body: LogsBody = client.get(&path).await?;
+            items.extend(body.items);
+        }
+        printer.all(context, items)
+    })
+}
+
+async fn instances(client: &Client, targets: &[Target]) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    for target in targets {
+        for worker in fetch(client, Some(target)).await?.workers {
+            if seen.insert(worker.instance.clone()) {
+                found.push(worker.instance);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn path(instance: &str, args: &LogsArgs) -> String {
+    let mut query = Vec::new();
+    query.extend(args.tail.map(|tail| format!("tail={tail}")));
+    query.extend(args.since.map(|since| format!("since={}", encode_query(&since.to_string()))));
+    query.extend(args.grep.as_deref().map(|grep| format!("grep={}", encode_query(grep))));
+    format!("/api/v1/workers/{}/logs?{}", encode(instance), query.join("&"))
+}
+
+/// How a line is printed.
+struct Printer {
+    format: Format,
+    terminal: bool,
+    names: Vec<String>,
+}
+
+impl Printer {
+    fn new(instances: &[String], context: &Context) -> Self {
+        Self { format: context.format(), terminal: context.is_terminal(), names: instances.to_vec() }
+    }
+
+    fn all(&self, context: &mut Context, items: Vec<LogLine>) -> Result<(), Failure> {
+        if matches!(self.format, Format::Json | Format::Jsonl) {
+            let body = LogsBody { schema: "regrow.logs/1".to_owned(), items, next_cursor: None };
+            return context.print_json(&body, &body.items);
+        }
+        let header = if self.format == Format::Csv { "instance,at,line\n" } else { "" };
+        let lines: String = items.iter().map(|line| self.line(line)).collect();
+        self.print(context, &format!("{header}{lines}"))
+    }
+
+    fn line(&self, line: &LogLine) -> String {
+        match self.format {
+            Format::Json | Format::Jsonl => format!("{}\n", serde_json::to_string(line).unwrap_or_default()),
+            Format::Csv => {
+                let at = line.at.map(|at| at.to_string()).unwrap_or_default();
+                format!("{},{at},{}\n", csv(&line.instance), csv(&line.line))
+            }
+            Format::Name => format!("{}\n", line.instance),
+            Format::Table | Format::Wide => {
+                // A file gets what was written; a terminal only what cannot command it.
+                let text = if self.terminal { safe(&line.line) } else { line.line.clone() };
+                format!("{}{text}\n", self.prefix(&line.instance))
+            }
+        }
+    }
+
+    /// Whose line it is, where there are several.
+    fn prefix(&self, instance: &str) -> String {
+        if self.names.len() < 2 {
+            return String::new();
+        }
+        let at = self.names.iter().position(|name| name == instance).unwrap_or(0);
+        let width = self.names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let style = Style::new().fg_color(Some(COLOURS[at % COLOURS.len()].into()));
+        let name = format!("{instance:<width$} |");
+        format!("{} ", if self.terminal { paint(&name, style) } else { name })
+    }
+
+    fn print(&self, context: &mut Context, text: &str) -> Result<(), Failure> {
+        if self.terminal { context.print(text) } else { context.print_raw(text) }
+    }
+}
+
+async fn follow(context: &mut Context, client: &Client, printer: &Printer, paths: Vec<String>) -> Result<(), Failure> {
+    let (sender, mut lines) = mpsc::channel(256);
+    for path in paths {
+        let mut stream = client.stream(&path).await?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while let Some(event) = stream.next().await {
+                let Ok(line) = serde_json::from_str::<LogLine>(&event.data) else { continue };
+                if sender.send(line).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(sender);
+    while let Some(line) = lines.recv().await {
+        printer.print(context, &printer.line(&line))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! `regrow run -- CMD…`: one command under supervision, without a file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::Settings;
+use crate::exit::Exit;
+use crate::runtime::RuntimeHandle;
+
+use super::context::{Context, block_on};
+use super::failure::Failure;
+use super::foreground::{Foreground, Happened};
+use super::signals::{Came, Signals};
+use super::words::safe;
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Say nothing about restarts
+    #[arg(long, short)]
+    quiet: bool,
+    /// The command with its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
+    let settings =
+        Settings::for_command(&args.command).map_err(|problems| Failure::Usage(problems.render(false)))?;
+    let scratch = Scratch(settings.runtime.state_dir.clone());
+    let code = block_on(async {
+        let mut signals = Signals::new()?;
+        let mut runtime = Foreground::start(settings).await?;
+        let mut ended_by = None;
+        let watched = runtime
+            .attend(&mut signals, |handle, happened| {
+                match happened {
+                    Happened::Event(event) if !args.quiet => tell(event),
+                    Happened::Signal(Came::End(signal)) => {
+                        ended_by.get_or_insert(signal);
+                    }
+                    Happened::Signal(Came::Hangup) => forward(handle, 1),
+                    Happened::Signal(Came::User(signal)) => forward(handle, signal),
+                    Happened::Event(_) | Happened::Booted(_) => {}
+                }
+                Ok(())
+            })
+            .await;
+        let code = exit_code(runtime.handle(), ended_by);
+        runtime.close();
+        watched.map(|_| code)
+    });
+    drop(scratch);
+    match code? {
+        0 => Ok(()),
+        code => Err(Failure::Code(code)),
+    }
+}
+
+/// The state directory of one run; gone with it.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is in a folder for temporary things.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a person wants to know of a command that is supervised: that it fell and got up.
+fn tell(event: &crate::http::dto::EventView) {
+    if matches!(event.kind.as_str(), "worker.exited" | "worker.parked" | "worker.stuck" | "recovery.planned") {
+        anstream::eprintln!("regrow: {}", safe(&event.message));
+    }
+}
+
+/// Passes a signal on to the command, through a handle that no other process can have taken over.
+fn forward(handle: &RuntimeHandle, signal: i32) {
+    let states = handle.board().instances();
+    let pid = states.first().and_then(|state| state.pid).and_then(|pid| i32::try_from(pid).ok());
+    let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { return };
+    let Some(signal) = rustix::process::Signal::from_named_raw(signal) else { return };
+    // It may have ended in between: then there is nobody to tell.
+    if let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        let _ = rustix::process::pidfd_send_signal(process, signal);
+    }
+}
+
+/// The command's own code, or 128 and the signal, as a shell has it.
+fn exit_code(handle: &RuntimeHandle, ended_by: Option<i32>) -> u8 {
+    let states = handle.board().instances();
+    let Some(last) = states.first().and_then(|state| state.last_exit.as_ref()) else { return 1 };
+    let stopped = matches!(last.exit, Exit::Stopped | Exit::Killed);
+    let code = match (last.exit.code(), last.exit.signal()) {
+        (None, None) if stopped => ended_by.map_or(0, |signal| 128 + signal),
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => start_failure_code(&last.exit),
+    };
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// What a shell answers for a command that cannot be run.
+fn start_failure_code(exit: &Exit) -> i32 {
+    use crate::exit::StartFailure;
+    match exit {
+        Exit::StartFailed(StartFailure::NotFound { .. }) => 127,
+        Exit::StartFailed(StartFailure::NotExecutable { .. } | StartFailure::BadFormat { .. }) => 126,
+        Exit::StartFailed(_)
+        | Exit::Exited { .. }
+        | Exit::Signaled { .. }
+        | Exit::Oom
+        | Exit::Core { .. }
+        | Exit::StartTimeout
+        | Exit::Killed
+        | Exit::Stopped
+        | Exit::Panicked { .. }
+        | Exit::Error { .. }
+        | Exit::Abandoned
+        | Exit::Unknown => 1,
+    }
+}

@@ -1,0 +1,136 @@
+//! `regrow start`: runs the runtime; with TARGET it starts what was stopped.
+
+use std::io::Write;
+
+use clap::Args;
+
+use crate::runtime::Finished;
+
+use super::act::{self, ActArgs};
+use super::args::{Format, Targets, WaitFlag};
+use super::check::load_for;
+use super::context::{Context, block_on};
+use super::daemon;
+use super::failure::Failure;
+use super::foreground::{Boot, Foreground, Happened};
+use super::live::LiveLog;
+use super::signals::{Came, Signals};
+
+/// Options of `start`.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Stopped workers to start; without any, the runtime itself
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Start every stopped worker
+    #[arg(long, conflicts_with = "targets")]
+    all: bool,
+    /// Go into the background; returns once ready (0) or failed (1)
+    #[arg(long, conflicts_with_all = ["targets", "all"])]
+    daemon: bool,
+    /// What `--daemon` starts
+    #[arg(long, hide = true)]
+    daemonized: bool,
+    #[command(flatten)]
+    wait: WaitFlag,
+}
+
+pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure> {
+    if args.all || !args.targets.is_empty() {
+        let targets = Targets { targets: args.targets, all: args.all };
+        return act::run(context, "start", ActArgs { targets, wait: args.wait });
+    }
+    if args.wait.wait.is_some() {
+        return Err(Failure::Usage("`--wait` belongs to `start TARGET`; `start --daemon` waits by itself".to_owned()));
+    }
+    if args.daemon {
+        return daemon::launch(context);
+    }
+    if args.daemonized {
+        daemon::detach()?;
+    }
+    foreground(context, args.daemonized)
+}
+
+fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
+    let loaded = load_for(&context.global)?;
+    let files = loaded.files.clone();
+    let json = matches!(context.format(), Format::Json | Format::Jsonl);
+    block_on(async {
+        // Taken before anything is started: a signal must never end the process past its workers.
+        let mut signals = Signals::new()?;
+        let mut runtime = Foreground::start(loaded.settings).await?;
+        if !daemonized && !json {
+            context.print(&runtime.header(&files))?;
+        }
+        let names: Vec<String> =
+            runtime.handle().info().settings.workers.iter().map(|worker| worker.name.to_string()).collect();
+        let live = LiveLog::new(names.iter().map(String::as_str));
+        let mut reader = Reader { json, quiet: daemonized, live };
+        let mut failed = None;
+        let finished = runtime
+            .attend(&mut signals, |handle, happened| match happened {
+                Happened::Booted(boot) if daemonized => {
+                    if let Boot::Failed(why) = boot {
+                        failed = Some(why.clone());
+                        daemon::ask_to_end(handle);
+                        return Ok(());
+                    }
+                    daemon::ready(&handle.info().state_dir)
+                }
+                Happened::Booted(_) => Ok(()),
+                Happened::Event(event) => reader.event(context, event),
+                Happened::Signal(came) => reader.signal(context, came),
+            })
+            .await;
+        runtime.close();
+        match (finished?, failed) {
+            (_, Some(why)) => Err(Failure::Failed(why)),
+            (Finished::Stopped | Finished::Done, None) => Ok(()),
+            (Finished::GaveUp(why), None) => Err(Failure::Failed(why)),
+        }
+    })
+}
+
+/// The live log on stdout. Once nobody reads it, the runtime goes on without.
+struct Reader {
+    json: bool,
+    quiet: bool,
+    live: LiveLog,
+}
+
+impl Reader {
+    fn event(&mut self, context: &mut Context, event: &crate::http::dto::EventView) -> Result<(), Failure> {
+        log(event);
+        let line = if self.json { serde_json::to_string(event).unwrap_or_default() } else { self.live.line(event) };
+        self.print(context, &line);
+        Ok(())
+    }
+
+    fn signal(&mut self, context: &mut Context, came: Came) -> Result<(), Failure> {
+        if came == Came::Hangup {
+            tracing::info!("SIGHUP ignored: the configuration is read at start only");
+            if !self.json {
+                self.print(context, "regrow: SIGHUP ignored: the configuration is read at start only");
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, context: &mut Context, line: &str) {
+        if !self.quiet && writeln!(context.out(), "{line}").is_err() {
+            self.quiet = true;
+        }
+    }
+}
+
+/// Every event is a line of the runtime's own log.
+pub(crate) fn log(event: &crate::http::dto::EventView) {
+    let instance = event.instance.as_deref().unwrap_or("-");
+    let (kind, seq, message) = (event.kind.as_str(), event.seq, event.message.as_str());
+    match kind {
+        "worker.parked" | "worker.stuck" => tracing::error!(kind, seq, instance, "{message}"),
+        "worker.exited" | "recovery.failed" | "incident.opened" => tracing::warn!(kind, seq, instance, "{message}"),
+        _ => tracing::info!(kind, seq, instance, "{message}"),
+    }
+}

@@ -1,0 +1,294 @@
+//! `regrow status`: how everything is, as a table, a tree or JSON.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::http::dto::{StatusBody, TreeBody, WorkerView};
+use crate::runtime::Target;
+
+use super::args::Format;
+use super::client::{Client, EventStream};
+use super::context::{Context, block_on, parse_target};
+use super::failure::Failure;
+use super::table::{Cell, Table, bold, dim, green, paint, red, status_style, yellow};
+use super::words::{self, csv, plural, relative, safe, span};
+
+/// `--watch` draws at most this often …
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// … and at least this often, for what changes without an event: uptime, load and memory.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Worker, instance or sup:NAME; everything without it
+    target: Option<String>,
+    /// Draw again when something changes
+    #[arg(long, short)]
+    watch: bool,
+    /// Show the supervision tree
+    #[arg(long, short)]
+    tree: bool,
+    /// Exit 3 unless everything shown is healthy
+    #[arg(long)]
+    exit_code: bool,
+}
+
+pub(crate) fn run(context: &mut Context, args: StatusArgs) -> Result<(), Failure> {
+    let target = args.target.as_deref().map(parse_target).transpose()?;
+    let client = context.client()?;
+    block_on(async {
+        let body = fetch(&client, target.as_ref()).await?;
+        draw(context, &args, &body)?;
+        if args.watch {
+            return watch(context, &client, &args, target.as_ref()).await;
+        }
+        let healthy = body.workers.iter().all(|worker| worker.is_healthy() || worker.status == "done");
+        if args.exit_code && !healthy { Err(Failure::NotHealthy(String::new())) } else { Ok(()) }
+    })
+}
+
+/// The status of a target, or of everything. The totals and the tree are those of what is left.
+pub(crate) async fn fetch(client: &Client, target: Option<&Target>) -> Result<StatusBody, Failure> {
+    let mut body: StatusBody = client.get("/api/v1/status").await?;
+    let Some(target) = target else { return Ok(body) };
+    let kept: Vec<String> = match target {
+        Target::All => return Ok(body),
+        Target::Supervisor(name) => {
+            let kept = below(&body, name.as_str());
+            if kept.is_empty() {
+                return Err(no_target(target));
+            }
+            kept
+        }
+        Target::Worker(_) | Target::Instance(_) => Vec::new(),
+    };
+    body.workers.retain(|worker| match target {
+        Target::Worker(name) => worker.worker == name.as_str(),
+        Target::Instance(id) => worker.instance == id.to_string(),
+        Target::Supervisor(_) => kept.contains(&worker.supervisor),
+        Target::All => true,
+    });
+    if body.workers.is_empty() && kept.is_empty() {
+        return Err(no_target(target));
+    }
+    narrow(&mut body, &kept);
+    Ok(body)
+}
+
+/// That nothing is called so.
+pub(crate) fn no_target(target: &Target) -> Failure {
+    Failure::NoTarget(format!("nothing is called `{target}`; `regrow status` lists what there is"))
+}
+
+fn below(body: &StatusBody, top: &str) -> Vec<String> {
+    let mut found: Vec<String> =
+        body.supervisors.iter().filter(|view| view.name == top).map(|view| view.name.clone()).collect();
+    for _ in 0..body.supervisors.len() {
+        for view in &body.supervisors {
+            let inside = view.parent.as_ref().is_some_and(|parent| found.contains(parent));
+            if inside && !found.contains(&view.name) {
+                found.push(view.name.clone());
+            }
+        }
+    }
+    found
+}
+
+fn narrow(body: &mut StatusBody, supervisors: &[String]) {
+    body.totals = crate::http::dto::Totals::of(&body.workers);
+    body.supervisors.retain(|view| supervisors.contains(&view.name));
+    if let Some(top) = body.supervisors.first_mut() {
+        top.parent = None;
+    }
+}
+
+async fn watch(
+    context: &mut Context,
+    client: &Client,
+    args: &StatusArgs,
+    target: Option<&Target>,
+) -> Result<(), Failure> {
+    let mut events = client.stream("/api/v1/events").await?;
+    loop {
+        let drawn = tokio::time::Instant::now();
+        // What has happened by now is drawn; the next event after that is the next reason.
+        let gone = !next_reason(&mut events, drawn).await;
+        tokio::time::sleep_until(drawn + REDRAW).await;
+        if gone {
+            return Err(Failure::Unreachable("the runtime has ended".to_owned()));
+        }
+        let body = fetch(client, target).await?;
+        if context.is_terminal() && context.format() != Format::Jsonl {
+            context.print("\x1b[H\x1b[2J")?;
+        }
+        draw(context, args, &body)?;
+    }
+}
+
+/// False once the runtime is gone.
+async fn next_reason(events: &mut EventStream, drawn: tokio::time::Instant) -> bool {
+    tokio::select! {
+        event = events.next() => event.is_some(),
+        () = tokio::time::sleep_until(drawn + REFRESH) => true,
+    }
+}
+
+fn draw(context: &mut Context, args: &StatusArgs, body: &StatusBody) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let width = context.width();
+    match context.format() {
+        Format::Json | Format::Jsonl if args.tree => {
+            let tree = TreeBody::of(body);
+            context.print_json(&tree, &tree.items)
+        }
+        Format::Json | Format::Jsonl => context.print_json(body, &body.workers),
+        Format::Name => {
+            let names: String = body.workers.iter().map(|worker| format!("{}\n", worker.instance)).collect();
+            context.print(&names)
+        }
+        Format::Csv => context.print(&csv_table(body)),
+        Format::Table | Format::Wide if args.tree => context.print(&super::tree::render(body, now, width)),
+        Format::Table => context.print(&render(body, now, false, width)),
+        Format::Wide => context.print(&render(body, now, true, width)),
+    }
+}
+
+/// The table with its header lines.
+pub(crate) fn render(body: &StatusBody, now: Timestamp, wide: bool, width: Option<usize>) -> String {
+    let mut out = header(body, now);
+    if body.workers.is_empty() {
+        out.push_str("\nno workers are configured\n");
+        return out;
+    }
+    out.push('\n');
+    let columns = ["INSTANCE", "STATUS", "PID", "UPTIME", "RESTARTS", "CPU", "MEM"];
+    let more = ["SUPERVISOR", "PHASE", "HEALTH", "SCORE", "WANTED", "INC", "LAST EXIT"];
+    let mut names = columns.to_vec();
+    names.extend(if wide { more.as_slice() } else { &[] });
+    names.push("NEXT / ISSUE");
+    let mut table = Table::new(&names);
+    for worker in &body.workers {
+        let mut cells = usual_cells(worker);
+        if wide {
+            cells.extend(wide_cells(worker));
+        }
+        cells.push(Cell::new(next_or_issue(worker, now)));
+        table.row(cells);
+    }
+    out.push_str(&table.render(width));
+    out
+}
+
+/// What runs, how much of it is well, and what the machine does not give.
+pub(crate) fn header(body: &StatusBody, now: Timestamp) -> String {
+    let runtime = &body.runtime;
+    let up = span(now.duration_since(runtime.started_at).as_secs_f64());
+    let totals = &body.totals;
+    let mut parts = vec![paint(&format!("{} healthy", totals.healthy_workers), green())];
+    if totals.warning_workers > 0 {
+        parts.push(paint(&format!("{} degraded", totals.warning_workers), yellow()));
+    }
+    if totals.critical_workers > 0 {
+        parts.push(paint(&format!("{} critical", totals.critical_workers), red()));
+    }
+    let other = totals.total_workers
+        - (totals.healthy_workers + totals.warning_workers + totals.critical_workers).min(totals.total_workers);
+    if other > 0 {
+        parts.push(format!("{other} other"));
+    }
+    let mut out = format!(
+        "{}  pid {}, up {up}; {}: {}; {}\n",
+        paint(&safe(&runtime.name), bold()),
+        runtime.pid,
+        plural(totals.total_workers, "worker"),
+        parts.join(", "),
+        plural(totals.restarts_total, "restart"),
+    );
+    for note in &runtime.notes {
+        out.push_str(&paint(&format!("note: {}", safe(note)), dim()));
+        out.push('\n');
+    }
+    out
+}
+
+fn usual_cells(worker: &WorkerView) -> Vec<Cell> {
+    let none = || "-".to_owned();
+    vec![
+        Cell::new(&worker.instance),
+        Cell::new(&worker.status).styled(status_style(&worker.status)),
+        Cell::figure(worker.pid.map_or_else(none, |pid| pid.to_string())),
+        Cell::figure(worker.uptime_seconds.map_or_else(none, span)),
+        Cell::figure(words::count(worker.restarts)),
+        Cell::figure(worker.cpu_percent.map_or_else(none, |percent| format!("{percent:.1}%"))),
+        Cell::figure(worker.memory_bytes.map_or_else(none, words::size)),
+    ]
+}
+
+fn wide_cells(worker: &WorkerView) -> Vec<Cell> {
+    let none = || "-".to_owned();
+    vec![
+        Cell::new(&worker.supervisor),
+        Cell::new(&worker.phase),
+        Cell::new(&worker.health),
+        Cell::figure(worker.score.map_or_else(none, |score| format!("{score:.2}"))),
+        Cell::new(&worker.wanted),
+        Cell::figure(worker.incarnation.to_string()),
+        Cell::new(worker.last_exit.as_ref().map_or_else(none, |last| last.kind.clone())),
+    ]
+}
+
+/// What comes next and what is wrong, in one line.
+pub(crate) fn next_or_issue(worker: &WorkerView, now: Timestamp) -> String {
+    let mut parts = Vec::new();
+    if let Some(next) = &worker.next_action {
+        let what = match next.what.as_str() {
+            "soft_restart" => "restart",
+            "verify" => "on trial until",
+            "wait_dependency" => "waits for a dependency",
+            other => other,
+        };
+        parts.push(match (next.at, next.what.as_str()) {
+            (Some(at), "verify") => format!("{what} {}", relative(at, now).trim_start_matches("in ")),
+            (Some(at), _) => format!("{what} {}", relative(at, now)),
+            (None, _) => what.to_owned(),
+        });
+    }
+    parts.extend(worker.issues.iter().map(|issue| safe(issue)));
+    let down = ["recovering", "quarantined", "dead", "stuck"].contains(&worker.status.as_str());
+    if let Some(last) = worker.last_exit.as_ref().filter(|_| down && worker.issues.is_empty()) {
+        parts.push(safe(&last.message));
+    }
+    parts.join("; ")
+}
+
+fn csv_table(body: &StatusBody) -> String {
+    let mut out = String::from(
+        "instance,worker,supervisor,status,phase,health,pid,incarnation,restarts,uptime_seconds,cpu_percent,memory_bytes,last_exit,issues\n",
+    );
+    for worker in &body.workers {
+        let text = |value: Option<String>| value.unwrap_or_default();
+        let fields = [
+            worker.instance.clone(),
+            worker.worker.clone(),
+            worker.supervisor.clone(),
+            worker.status.clone(),
+            worker.phase.clone(),
+            worker.health.clone(),
+            text(worker.pid.map(|pid| pid.to_string())),
+            worker.incarnation.to_string(),
+            worker.restarts.to_string(),
+            text(worker.uptime_seconds.map(|seconds| seconds.to_string())),
+            text(worker.cpu_percent.map(|percent| percent.to_string())),
+            text(worker.memory_bytes.map(|bytes| bytes.to_string())),
+            text(worker.last_exit.as_ref().map(|last| last.message.clone())),
+            worker.issues.join("; "),
+        ];
+        out.push_str(&fields.map(|field| csv(&field)).join(","));
+        out.push('\n');
+    }
+    out
+}

@@ -1,0 +1,106 @@
+//! `regrow wait T --for ready`: returns once it is so.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::http::dto::WorkerView;
+
+use super::args::{Targets, duration};
+use super::client::Client;
+use super::context::{Context, block_on, parse_targets};
+use super::failure::Failure;
+use super::status::fetch;
+use crate::runtime::Target;
+
+/// Looked at again at least this often, should an event be missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum State {
+    /// Runs and is ready
+    Ready,
+    /// Is healthy
+    Healthy,
+    /// Is down, because it was stopped or its work is done
+    Stopped,
+}
+
+/// Options of `wait`.
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    #[command(flatten)]
+    targets: Targets,
+    /// What to wait for
+    #[arg(long = "for", value_enum, value_name = "STATE")]
+    state: State,
+    /// Give up after this, with exit code 3
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+}
+
+impl State {
+    fn holds(self, worker: &WorkerView) -> bool {
+        match self {
+            Self::Ready => worker.phase == "running" && worker.ready,
+            Self::Healthy => worker.is_healthy(),
+            Self::Stopped => ["stopped", "done"].contains(&worker.phase.as_str()),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Healthy => "healthy",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+pub(crate) fn run(context: &mut Context, args: WaitArgs) -> Result<(), Failure> {
+    let targets = parse_targets(&args.targets)?;
+    let client = context.client()?;
+    block_on(async {
+        let all = wait_for_all(&client, &targets, args.state);
+        match args.timeout {
+            None => all.await,
+            Some(limit) => match tokio::time::timeout(limit, all).await {
+                Ok(done) => done,
+                Err(_) => Err(Failure::NotHealthy(unmet(&client, &targets, args.state).await?)),
+            },
+        }
+    })
+}
+
+async fn wait_for_all(client: &Client, targets: &[Target], state: State) -> Result<(), Failure> {
+    // Opened before the first look, so that no change can slip in between.
+    let mut events = client.stream("/api/v1/events").await?;
+    loop {
+        if missing(client, targets, state).await?.is_empty() {
+            return Ok(());
+        }
+        // Any sign of life is a reason to look; none for a second is one too.
+        match tokio::time::timeout(LOOK_AGAIN, events.next()).await {
+            Ok(None) => return Err(Failure::Unreachable("the runtime has ended".to_owned())),
+            Ok(Some(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(_) => {}
+        }
+    }
+}
+
+async fn missing(client: &Client, targets: &[Target], state: State) -> Result<Vec<WorkerView>, Failure> {
+    let mut missing = Vec::new();
+    for target in targets {
+        let body = fetch(client, Some(target)).await?;
+        missing.extend(body.workers.into_iter().filter(|worker| !state.holds(worker)));
+    }
+    Ok(missing)
+}
+
+async fn unmet(client: &Client, targets: &[Target], state: State) -> Result<String, Failure> {
+    let missing = missing(client, targets, state).await?;
+    let names: Vec<_> =
+        missing.iter().take(8).map(|worker| format!("{} is {}", worker.instance, worker.status)).collect();
+    Ok(format!("not {} in time: {}", state.word(), names.join(", ")))
+}

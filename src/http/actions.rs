@@ -1,0 +1,276 @@
+//! Actions: what was asked, the same answer for the same `Idempotency-Key`, and what became of it.
+//!
+//! The outcome is not stored but seen: an action is done when the board shows its instances where they were
+//! asked to be. So it costs nothing until somebody asks, and it cannot disagree with `status`.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::id::{Incarnation, InstanceId};
+use crate::policy::Phase;
+use crate::runtime::{Act, RuntimeHandle};
+use crate::supervisor::{InstanceState, Wanted};
+
+use super::dto::{ActionInstance, ActionState, ActionView};
+
+/// Actions and keys remembered. A client that retries does so within seconds, not a thousand actions later.
+const REMEMBERED: usize = 1024;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Of instances.
+    Act(Act),
+    /// Of the runtime.
+    Shutdown,
+}
+
+impl Verb {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Act(Act::Start) => "start",
+            Self::Act(Act::Stop) => "stop",
+            Self::Act(Act::Restart) => "restart",
+            Self::Act(Act::ResetFailed) => "reset-failed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// An instance as it was when it was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Before {
+    instance: InstanceId,
+    incarnation: Incarnation,
+    phase: Phase,
+}
+
+impl From<&InstanceState> for Before {
+    fn from(state: &InstanceState) -> Self {
+        Self { instance: state.instance.clone(), incarnation: state.incarnation, phase: state.phase }
+    }
+}
+
+/// One remembered action.
+#[derive(Debug)]
+pub(crate) struct Action {
+    pub(crate) id: String,
+    verb: Verb,
+    target: String,
+    by: String,
+    at: Timestamp,
+    instances: Vec<Before>,
+}
+
+impl Action {
+    pub(crate) fn new(verb: Verb, target: String, by: String, instances: Vec<Before>) -> Self {
+        Self { id: new_id(), verb, target, by, at: Timestamp::now(), instances }
+    }
+
+    /// For people: `restart of parser asked by ann: parser/0, parser/1`.
+    pub(crate) fn message(&self) -> String {
+        let names: Vec<_> = self.instances.iter().take(8).map(|one| one.instance.to_string()).collect();
+        let more = self.instances.len().saturating_sub(8);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        match self.verb {
+            Verb::Shutdown => format!("shutdown asked by {}", self.by),
+            Verb::Act(_) => {
+                format!("{} of {} asked by {}: {}{more}", self.verb.word(), self.target, self.by, names.join(", "))
+            }
+        }
+    }
+
+    /// What became of it.
+    pub(crate) fn view(&self, runtime: &RuntimeHandle) -> ActionView {
+        let instances: Vec<_> = self.instances.iter().map(|before| self.instance(before, runtime)).collect();
+        let any = |state| instances.iter().any(|one: &ActionInstance| one.state == state);
+        let state = match self.verb {
+            Verb::Shutdown => ActionState::Running,
+            Verb::Act(_) if any(ActionState::Failed) => ActionState::Failed,
+            Verb::Act(_) if any(ActionState::Running) => ActionState::Running,
+            Verb::Act(_) => ActionState::Ok,
+        };
+        ActionView {
+            schema: "regrow.action/1".to_owned(),
+            id: self.id.clone(),
+            action: self.verb.word().to_owned(),
+            target: self.target.clone(),
+            by: self.by.clone(),
+            requested_at: self.at,
+            state,
+            message: self.message(),
+            instances,
+        }
+    }
+
+    fn instance(&self, before: &Before, runtime: &RuntimeHandle) -> ActionInstance {
+        let now = runtime.board().instance(&before.instance);
+        let (state, message) = match self.verb {
+            Verb::Act(act) => progress(act, before, now.as_ref()),
+            Verb::Shutdown => (ActionState::Running, String::new()),
+        };
+        ActionInstance {
+            instance: before.instance.to_string(),
+            state,
+            status: now.map_or("removed", |state| state.status()).to_owned(),
+            message,
+        }
+    }
+}
+
+/// How far one instance is.
+fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionState, String) {
+    let Some(now) = now else {
+        let state = if act == Act::Stop { ActionState::Ok } else { ActionState::Failed };
+        return (state, "it was removed".to_owned());
+    };
+    if now.phase == Phase::Stuck {
+        return (ActionState::Failed, "it cannot be killed".to_owned());
+    }
+    match act {
+        Act::Stop => stopped(now),
+        Act::Restart => started(before.incarnation, now),
+        Act::Start => match before.phase {
+            Phase::Running => (ActionState::Ok, "it was already running".to_owned()),
+            Phase::Waiting
+            | Phase::Starting
+            | Phase::Stopping
+            | Phase::Backoff
+            | Phase::Quarantined
+            | Phase::Stuck
+            | Phase::Stopped
+            | Phase::Done => started_or_running(before.incarnation, now),
+        },
+        Act::ResetFailed => match before.phase {
+            Phase::Quarantined | Phase::Backoff => started(before.incarnation, now),
+            Phase::Waiting
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Stopping
+            | Phase::Stuck
+            | Phase::Stopped
+            | Phase::Done => (ActionState::Ok, "nothing had failed".to_owned()),
+        },
+    }
+}
+
+fn stopped(now: &InstanceState) -> (ActionState, String) {
+    let down = matches!(now.phase, Phase::Stopped | Phase::Done)
+        || (now.phase == Phase::Quarantined && now.pid.is_none() && now.wanted == Wanted::Stopped);
+    match (down, now.wanted) {
+        (true, _) => (ActionState::Ok, "it is down".to_owned()),
+        (false, Wanted::Running) if now.phase == Phase::Running => {
+            (ActionState::Running, "it still runs".to_owned())
+        }
+        (false, _) => (ActionState::Running, format!("it is {}", now.phase.word())),
+    }
+}
+
+fn started_or_running(before: Incarnation, now: &InstanceState) -> (ActionState, String) {
+    if now.phase == Phase::Running && now.ready { (ActionState::Ok, up(now)) } else { started(before, now) }
+}
+
+/// A newer incarnation must be ready, or have done its work.
+fn started(before: Incarnation, now: &InstanceState) -> (ActionState, String) {
+    let newer = now.incarnation > before;
+    match now.phase {
+        Phase::Running if newer && now.ready => (ActionState::Ok, up(now)),
+        Phase::Done if newer => (ActionState::Ok, "its work is done".to_owned()),
+        Phase::Quarantined if newer => {
+            let why = now.last_exit.as_ref().map_or("", |last| last.message.as_str());
+            (ActionState::Failed, format!("it was parked: {why}"))
+        }
+        Phase::Stopped if now.wanted == Wanted::Stopped && newer => {
+            (ActionState::Failed, "somebody stopped it".to_owned())
+        }
+        Phase::Waiting if !now.waits_for.is_empty() => {
+            (ActionState::Running, format!("it waits for {}", now.waits_for.join(", ")))
+        }
+        Phase::Waiting
+        | Phase::Starting
+        | Phase::Running
+        | Phase::Stopping
+        | Phase::Backoff
+        | Phase::Quarantined
+        | Phase::Stuck
+        | Phase::Stopped
+        | Phase::Done => (ActionState::Running, format!("it is {}", now.phase.word())),
+    }
+}
+
+fn up(now: &InstanceState) -> String {
+    match now.pid {
+        Some(pid) => format!("it runs as pid {pid}"),
+        None => "it runs".to_owned(),
+    }
+}
+
+/// The remembered actions.
+#[derive(Default)]
+pub(crate) struct Actions {
+    kept: Mutex<Kept>,
+    /// Held while an action with a key is being passed on, so that its twin waits for the answer.
+    pub(crate) keyed: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Kept {
+    order: VecDeque<Arc<Action>>,
+    keys: HashMap<String, (String, Arc<Action>)>,
+    key_order: VecDeque<String>,
+}
+
+/// What is known of a key.
+pub(crate) enum Known {
+    /// Never seen.
+    New,
+    /// The same request before.
+    Same(Arc<Action>),
+    /// Another request before.
+    Other,
+}
+
+impl Actions {
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Action>> {
+        self.lock().order.iter().find(|action| action.id == id).cloned()
+    }
+
+    pub(crate) fn known(&self, key: &str, request: &str) -> Known {
+        match self.lock().keys.get(key) {
+            None => Known::New,
+            Some((before, action)) if before == request => Known::Same(Arc::clone(action)),
+            Some(_) => Known::Other,
+        }
+    }
+
+    pub(crate) fn remember(&self, action: Action, key: Option<(String, String)>) -> Arc<Action> {
+        let action = Arc::new(action);
+        let mut kept = self.lock();
+        if kept.order.len() == REMEMBERED {
+            kept.order.pop_front();
+        }
+        kept.order.push_back(Arc::clone(&action));
+        if let Some((key, request)) = key {
+            if kept.key_order.len() == REMEMBERED
+                && let Some(oldest) = kept.key_order.pop_front()
+            {
+                kept.keys.remove(&oldest);
+            }
+            kept.key_order.push_back(key.clone());
+            kept.keys.insert(key, (request, Arc::clone(&action)));
+        }
+        action
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Random, so that an id of an earlier runtime cannot be mistaken for one of this.
+fn new_id() -> String {
+    let number = getrandom::u64().unwrap_or_else(|_| Timestamp::now().as_nanosecond() as u64);
+    format!("act-{number:016x}")
+}

@@ -1,0 +1,208 @@
+//! Routes that ask for something: passed on to the runtime, answered with 202 and where to look.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde::Deserialize;
+
+use crate::id::InstanceId;
+use crate::runtime::{Act, Asker, Target};
+use crate::supervisor::InstanceState;
+
+use super::super::actions::{Action, Before, Known, Verb};
+use super::super::dto::{Accepted, ActionState};
+use super::super::peer::{Peer, Role};
+use super::super::{problem::Problem, snapshot};
+use super::look::{supervisor_name, worker_target};
+use super::{Api, json};
+
+/// The control plane takes an order in microseconds; one that takes this long is stuck.
+const PASS_ON: Duration = Duration::from_secs(5);
+
+/// Longest `?wait=`; a client asks again.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Longest `Idempotency-Key`.
+const LONGEST_KEY: usize = 255;
+
+type Asked = Result<Response<Body>, Problem>;
+
+pub(super) async fn worker(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+) -> Asked {
+    let Path((id, verb)) = path.map_err(|error| Problem::invalid(error.body_text()))?;
+    let act = parse_act(&verb)?;
+    let target = worker_target(Ok(Path(id)))?;
+    submit(&api, &peer, &headers, target, act).await
+}
+
+pub(super) async fn supervisor(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+) -> Asked {
+    let Path((name, verb)) = path.map_err(|error| Problem::invalid(error.body_text()))?;
+    let act = parse_act(&verb)?;
+    let target = Target::Supervisor(supervisor_name(Ok(Path(name)))?);
+    submit(&api, &peer, &headers, target, act).await
+}
+
+pub(super) async fn all(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    verb: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Asked {
+    let Path(verb) = verb.map_err(|error| Problem::invalid(error.body_text()))?;
+    submit(&api, &peer, &headers, Target::All, parse_act(&verb)?).await
+}
+
+pub(super) async fn shutdown(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Asked {
+    peer.require(Role::Admin)?;
+    let asker = Asker(peer.name.clone());
+    let action = || async { Ok((Verb::Shutdown, "the runtime".to_owned(), Vec::new())) };
+    let answer = keyed(&api, &peer, &headers, "shutdown", action).await?;
+    // Ordered after the answer was made: the end of the runtime ends this server too.
+    let order = tokio::time::timeout(PASS_ON, api.runtime.shutdown(asker));
+    order.await.map_err(|_| Problem::busy("the control loop does not take orders"))?;
+    Ok(answer)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Waiting {
+    wait: Option<String>,
+}
+
+/// `GET /api/v1/actions/{id}?wait=30s`: answers once it is done, or after the wait.
+pub(super) async fn outcome(
+    State(api): State<Arc<Api>>,
+    id: Result<Path<String>, PathRejection>,
+    waiting: Result<Query<Waiting>, QueryRejection>,
+) -> Asked {
+    let Path(id) = id.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(waiting) = waiting.map_err(|error| Problem::invalid(error.body_text()))?;
+    let limit = match waiting.wait.as_deref().map(crate::units::parse_duration) {
+        None => Duration::ZERO,
+        Some(Ok(limit)) => limit.min(LONGEST_WAIT),
+        Some(Err(error)) => return Err(Problem::invalid(format!("wait: {error}"))),
+    };
+    let action = api.actions.get(&id).ok_or_else(|| {
+        Problem::not_found("no such action; only the last thousand of this runtime are remembered")
+    })?;
+    let mut changes = api.runtime.board().watch();
+    let mut stopped = api.stopped();
+    let until = tokio::time::Instant::now() + limit;
+    loop {
+        changes.borrow_and_update();
+        let view = action.view(&api.runtime);
+        let over = tokio::time::Instant::now() >= until;
+        if view.state != ActionState::Running || over || *stopped.borrow() {
+            return Ok(json(&view));
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = stopped.changed() => {}
+            () = tokio::time::sleep_until(until) => {}
+        }
+    }
+}
+
+async fn submit(api: &Arc<Api>, peer: &Peer, headers: &HeaderMap, target: Target, act: Act) -> Asked {
+    peer.require(Role::Operator)?;
+    let request = format!("{} {target}", Verb::Act(act).word());
+    keyed(api, peer, headers, &request, || pass_on(api, peer, target, act)).await
+}
+
+/// Asks the runtime, and notes how every instance was before.
+async fn pass_on(
+    api: &Api,
+    peer: &Peer,
+    target: Target,
+    act: Act,
+) -> Result<(Verb, String, Vec<Before>), Problem> {
+    let before = snapshot::resolve(&api.runtime, &target).unwrap_or_default();
+    let named = target.to_string();
+    let asked = api.runtime.act(target, act, Asker(peer.name.clone()));
+    let instances = tokio::time::timeout(PASS_ON, asked)
+        .await
+        .map_err(|_| Problem::busy("the control loop does not take orders"))??;
+    Ok((Verb::Act(act), named, remembered(&before, &instances)))
+}
+
+fn remembered(before: &[InstanceState], instances: &[InstanceId]) -> Vec<Before> {
+    before.iter().filter(|state| instances.contains(&state.instance)).map(Before::from).collect()
+}
+
+/// Runs `action` once for each `Idempotency-Key`.
+async fn keyed<F>(
+    api: &Arc<Api>,
+    peer: &Peer,
+    headers: &HeaderMap,
+    request: &str,
+    action: impl FnOnce() -> F,
+) -> Asked
+where
+    F: Future<Output = Result<(Verb, String, Vec<Before>), Problem>>,
+{
+    let key = idempotency_key(headers)?;
+    let _turn = match &key {
+        Some(_) => Some(api.actions.keyed.lock().await),
+        None => None,
+    };
+    if let Some(key) = &key {
+        match api.actions.known(key, request) {
+            Known::New => {}
+            Known::Same(before) => return accepted(&before),
+            Known::Other => {
+                let detail = "this Idempotency-Key was used for another request";
+                return Err(Problem::new(StatusCode::CONFLICT, "key_reused", detail));
+            }
+        }
+    }
+    let (verb, target, instances) = action().await?;
+    let action = Action::new(verb, target, peer.name.clone(), instances);
+    accepted(&api.actions.remember(action, key.map(|key| (key, request.to_owned()))))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= LONGEST_KEY => Ok(Some(key.to_owned())),
+        Ok(_) | Err(_) => Err(Problem::invalid("an Idempotency-Key is 1 to 255 visible ASCII characters")),
+    }
+}
+
+fn accepted(action: &Action) -> Asked {
+    let body = Accepted { ok: true, action_id: action.id.clone(), message: action.message() };
+    let mut response = json(&body);
+    *response.status_mut() = StatusCode::ACCEPTED;
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/actions/{}", action.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+fn parse_act(verb: &str) -> Result<Act, Problem> {
+    match verb {
+        "restart" => Ok(Act::Restart),
+        "stop" => Ok(Act::Stop),
+        "start" => Ok(Act::Start),
+        "reset-failed" => Ok(Act::ResetFailed),
+        other => Err(Problem::not_found(format!(
+            "there is no action `{}`; there are restart, stop, start and reset-failed",
+            other.escape_debug().take(64).collect::<String>()
+        ))),
+    }
+}

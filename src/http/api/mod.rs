@@ -1,0 +1,121 @@
+//! The routes of the control socket.
+
+mod act;
+mod events;
+mod logs;
+mod look;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::middleware::from_fn;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Router, extract::State};
+use tokio::sync::{mpsc, watch};
+
+use crate::runtime::RuntimeHandle;
+use crate::telemetry::{PageFormat, Sampler};
+
+use super::actions::Actions;
+use super::{body, metrics, problem::Problem, public};
+
+/// What every route works on.
+pub(crate) struct Api {
+    runtime: RuntimeHandle,
+    sampler: Sampler,
+    actions: Actions,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Api {
+    pub(crate) fn new(runtime: RuntimeHandle, stopped: watch::Receiver<bool>) -> Self {
+        Self { runtime, sampler: Sampler::default(), actions: Actions::default(), stopped }
+    }
+
+    /// 200 while the runtime's loops turn; never depends on a worker.
+    pub(crate) async fn livez(&self) -> Response<Body> {
+        public::bare(self.runtime.alive().await)
+    }
+
+    /// 200 while every enabled critical worker is ready.
+    pub(crate) fn readyz(&self) -> Response<Body> {
+        public::bare(self.runtime.is_ready())
+    }
+
+    /// The metrics page, in the form that the scraper wants.
+    pub(crate) async fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let format = PageFormat::accepted(accept);
+        let page = metrics::scrape(&self.runtime, &self.sampler).render(format);
+        let mut response = Response::new(Body::from(page));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        response
+    }
+
+    /// Ends with the servers; a stream selects on it.
+    fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.clone()
+    }
+}
+
+/// Every route.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    let bare = Router::new()
+        .route("/livez", get(async |State(api): State<Arc<Api>>| api.livez().await))
+        .route("/readyz", get(async |State(api): State<Arc<Api>>| api.readyz()))
+        .route("/metrics", get(async |State(api): State<Arc<Api>>, headers: HeaderMap| api.metrics(&headers).await));
+    let looks = Router::new()
+        .route("/status", get(look::status))
+        .route("/tree", get(look::tree))
+        .route("/workers", get(look::workers))
+        .route("/workers/{id}", get(look::worker))
+        .route("/workers/{id}/logs", get(logs::logs))
+        .route("/supervisors/{name}", get(look::supervisor))
+        .route("/config", get(look::config))
+        .route("/events", get(events::events))
+        .route("/actions/{id}", get(act::outcome));
+    let acts = Router::new()
+        .route("/workers/{id}/{verb}", post(act::worker))
+        .route("/supervisors/{name}/{verb}", post(act::supervisor))
+        .route("/all/{verb}", post(act::all))
+        .route("/shutdown", post(act::shutdown));
+    bare.nest("/api/v1", looks.merge(acts))
+        .fallback(async || Problem::not_found("there is no such route; the contract's §4 lists them"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this route wants another method")
+        })
+        .layer(from_fn(body::check))
+        .with_state(api)
+}
+
+/// JSON with its type.
+fn json<T: serde::Serialize>(value: &T) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => {
+            let mut response = Response::new(Body::from(bytes));
+            let kind = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(error) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()).into_response()
+        }
+    }
+}
+
+/// A stream of server-sent events, fed through the returned sender.
+fn event_stream() -> (mpsc::Sender<Bytes>, Response<Body>) {
+    // As many chunks as a slow client may have under way; the feeder waits for it beyond that.
+    let (feed, chunks) = mpsc::channel(64);
+    let mut response = Response::new(Body::new(body::Stream(chunks)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    (feed, response)
+}
+
+/// Says so, so that a dead client is noticed and its place is free again.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);

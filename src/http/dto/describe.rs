@@ -1,0 +1,123 @@
+//! `regrow.describe/1`: everything that is known of an instance.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::supervisor::{InstanceState, Operator};
+
+use super::status::{WorkerView, seconds_between, to_millis};
+
+/// `GET /api/v1/workers/{id}`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DescribeBody {
+    /// `regrow.describe/1`
+    pub schema: String,
+    /// Every instance of the worker, or the one.
+    pub items: Vec<Detail>,
+    /// Always null.
+    pub next_cursor: Option<String>,
+}
+
+/// One instance with everything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    /// What `status` shows.
+    #[serde(flatten)]
+    pub worker: WorkerView,
+    /// Since when it is in this phase.
+    pub since: Timestamp,
+    /// The same as a length.
+    pub since_seconds: f64,
+    /// Who wanted it so, where somebody did.
+    pub wanted_by: Option<OperatorView>,
+    /// Restarts that intensity still allows.
+    pub budget_left: u32,
+    /// Restarts by cause.
+    pub restarts_by_cause: BTreeMap<String, u64>,
+    /// Which start ended as `last_exit` says.
+    pub last_exit_incarnation: Option<u64>,
+    /// Who holds its start back.
+    pub waits_for: Vec<String>,
+    /// What it said about itself.
+    pub status_text: Option<String>,
+    /// What it could not be given.
+    pub notes: Vec<String>,
+    /// argv, as configured; empty if unknown.
+    pub command: Vec<String>,
+    /// Open files of the main process.
+    pub open_files: Option<u64>,
+    /// Its output.
+    pub output: OutputView,
+    /// Where its output is kept.
+    pub log_path: String,
+    /// Its own directory.
+    pub state_path: String,
+}
+
+impl Detail {
+    /// Joins what `status` shows with the rest of the state.
+    #[must_use]
+    pub fn new(worker: WorkerView, state: &InstanceState, now: Timestamp) -> Self {
+        let by_cause = state.restarts_by_cause.iter();
+        Self {
+            worker,
+            since: to_millis(state.since),
+            since_seconds: seconds_between(state.since, now),
+            wanted_by: state.wanted_by.as_ref().map(OperatorView::from),
+            budget_left: state.budget_left,
+            restarts_by_cause: by_cause.map(|(cause, count)| (cause.word().to_owned(), *count)).collect(),
+            last_exit_incarnation: state.last_exit.as_ref().map(|last| last.incarnation.0),
+            waits_for: state.waits_for.clone(),
+            status_text: state.status_text.clone(),
+            notes: state.notes.clone(),
+            command: Vec::new(),
+            open_files: None,
+            output: OutputView::from(state),
+            log_path: String::new(),
+            state_path: String::new(),
+        }
+    }
+}
+
+/// Who asked, and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OperatorView {
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl From<&Operator> for OperatorView {
+    fn from(operator: &Operator) -> Self {
+        Self { by: operator.by.clone(), at: to_millis(operator.at) }
+    }
+}
+
+/// Counters of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputView {
+    /// Bytes read.
+    pub bytes: u64,
+    /// Lines kept.
+    pub lines: u64,
+    /// Lines dropped.
+    pub dropped: u64,
+    /// Lines split.
+    pub split: u64,
+}
+
+impl From<&InstanceState> for OutputView {
+    fn from(state: &InstanceState) -> Self {
+        let output = &state.output;
+        Self {
+            bytes: output.bytes.load(Ordering::Relaxed),
+            lines: output.lines.load(Ordering::Relaxed),
+            dropped: output.dropped.load(Ordering::Relaxed),
+            split: output.split.load(Ordering::Relaxed),
+        }
+    }
+}

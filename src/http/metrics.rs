@@ -1,0 +1,70 @@
+//! Gathers what the metrics page is made of.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::event::Cause;
+use crate::runtime::RuntimeHandle;
+use crate::supervisor::{Health, InstanceState};
+use crate::telemetry::{
+    OwnSample, Sampler, Scrape, WorkerSample, boot_time, open_files, open_files_limit, ticks_per_second, usage,
+};
+
+/// The runtime as it is now.
+pub(crate) fn scrape(runtime: &RuntimeHandle, sampler: &Sampler) -> Scrape {
+    let now = Timestamp::now();
+    let info = runtime.info();
+    let board = runtime.board();
+    Scrape {
+        version: info.version,
+        runtime: info.name.clone(),
+        workers: board.instances().iter().map(|state| worker(state, sampler, now)).collect(),
+        supervisors: board.supervisors().iter().map(|state| state.name.to_string()).collect(),
+        events: runtime.journal().counts(),
+        events_dropped: runtime.journal().dropped(),
+        stale: board.stale(),
+        own: own(info.pid),
+        seed_names: info.settings.telemetry.seed_names,
+    }
+}
+
+fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -> WorkerSample {
+    let age = state.started_at.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
+    let used = state.pid.and_then(|pid| sampler.sample(pid, age));
+    let count = |cause| state.restarts_by_cause.get(&cause).copied().unwrap_or(0);
+    WorkerSample {
+        worker_id: state.instance.to_string(),
+        supervisor: state.supervisor.to_string(),
+        status: state.status(),
+        healthy: state.health() == Health::Healthy,
+        up: state.ready,
+        score: state.score(),
+        restarts: Cause::ALL.iter().map(|cause| (*cause, count(*cause))).collect(),
+        started_at: state.started_at.filter(|_| state.pid.is_some()).map(unix),
+        cpu_seconds: used.map(|(usage, _)| usage.cpu_seconds),
+        cpu_percent: used.and_then(|(_, percent)| percent),
+        memory_bytes: used.map(|(usage, _)| usage.resident_bytes),
+        open_files: state.pid.and_then(open_files),
+        heartbeat_at: state.last_heartbeat_at.map(unix),
+        lines_dropped: state.output.dropped.load(Ordering::Relaxed),
+    }
+}
+
+fn own(pid: u32) -> Option<OwnSample> {
+    let usage = usage(pid)?;
+    Some(OwnSample {
+        cpu_seconds: usage.cpu_seconds,
+        resident_bytes: usage.resident_bytes,
+        virtual_bytes: usage.virtual_bytes,
+        threads: usage.threads,
+        open_files: open_files(pid),
+        max_files: open_files_limit(),
+        started_at: boot_time().map(|boot| boot + usage.started_ticks as f64 / ticks_per_second()),
+    })
+}
+
+fn unix(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1000.0
+}

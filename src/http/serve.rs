@@ -1,0 +1,180 @@
+//! Accepting connections, with a limit on everything a client can waste.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use axum::response::IntoResponse;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use crate::config::SocketSettings;
+
+use super::peer::{Peer, Users};
+use super::problem::Problem;
+use super::public::Public;
+
+/// Open connections of one listener. Further ones wait in the kernel's queue; a client that stalls is gone
+/// after [`HEADER_TIMEOUT`], so the queue moves.
+const CONNECTIONS: usize = 256;
+
+/// A request's header must be complete after this, and an idle connection ends.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest request head. Paths, a key and a few headers fit many times.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Pause after a failed accept (out of file descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the control socket needs for each connection.
+#[derive(Clone)]
+pub(crate) struct Control {
+    pub(crate) router: Router,
+    pub(crate) users: Arc<Users>,
+    pub(crate) settings: Arc<SocketSettings>,
+}
+
+/// When a connection must end, and a token that says that it is open.
+#[derive(Clone)]
+pub(crate) struct Life {
+    pub(crate) stopped: watch::Receiver<bool>,
+    pub(crate) open: mpsc::Sender<()>,
+}
+
+/// Serves the control socket until told to stop.
+pub(crate) async fn control(listener: UnixListener, control: Control, mut life: Life) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Some(place) = place(&places, &mut life).await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = life.over() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let service = control.for_peer(&stream);
+                tokio::spawn(connection(stream, service, place, life.clone()));
+            }
+            Err(error) => accept_failed("the control socket", &error).await,
+        }
+    }
+}
+
+/// Serves a TCP address until told to stop.
+pub(crate) async fn public(listener: TcpListener, public: Public, mut life: Life) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let public = Arc::new(public);
+    loop {
+        let Some(place) = place(&places, &mut life).await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = life.over() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let public = Arc::clone(&public);
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let public = Arc::clone(&public);
+                    async move { Ok::<_, Infallible>(public.answer(&request).await) }
+                });
+                tokio::spawn(connection(stream, service, place, life.clone()));
+            }
+            Err(error) => accept_failed("a TCP address", &error).await,
+        }
+    }
+}
+
+async fn place(places: &Arc<Semaphore>, life: &mut Life) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        place = Arc::clone(places).acquire_owned() => place.ok(),
+        () = life.over() => None,
+    }
+}
+
+async fn accept_failed(what: &str, error: &std::io::Error) {
+    tracing::warn!(%error, "cannot accept on {what}");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+async fn connection<T, S>(stream: T, service: S, place: OwnedSemaphorePermit, mut life: Life)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    // A connection that ends badly is the client's affair.
+    tokio::select! {
+        _ = serving.as_mut() => {}
+        () = life.over() => {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
+        }
+    }
+    drop((place, life.open));
+}
+
+impl Life {
+    /// Returns once the servers end.
+    async fn over(&mut self) {
+        // An error means that the owner is gone, which is the same.
+        let _ = self.stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+impl Control {
+    /// The service of one connection: the router for a peer that is admitted, a refusal for any other.
+    fn for_peer(&self, stream: &UnixStream) -> ForPeer {
+        ForPeer { peer: self.admit(stream), router: TowerToHyperService::new(self.router.clone()) }
+    }
+
+    fn admit(&self, stream: &UnixStream) -> Result<Peer, Problem> {
+        let refused = |detail: String| Problem::forbidden("not_permitted", detail);
+        let credentials = stream.peer_cred().map_err(|error| refused(format!("cannot tell who asks: {error}")))?;
+        let own = rustix::process::geteuid().as_raw();
+        let (uid, gid) = (credentials.uid(), credentials.gid());
+        self.users.admit(uid, gid, own, &self.settings).ok_or_else(|| {
+            refused(format!("uid {uid} is neither the runtime's user nor root nor a member of runtime.control.group"))
+        })
+    }
+}
+
+/// Every request carries who asks.
+struct ForPeer {
+    peer: Result<Peer, Problem>,
+    router: TowerToHyperService<Router>,
+}
+
+impl Service<Request<Incoming>> for ForPeer {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        match &self.peer {
+            Ok(peer) => {
+                request.extensions_mut().insert(peer.clone());
+                Box::pin(self.router.call(request))
+            }
+            Err(problem) => {
+                let refusal = problem.clone().into_response();
+                Box::pin(async move { Ok(refusal) })
+            }
+        }
+    }
+}

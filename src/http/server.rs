@@ -1,0 +1,136 @@
+//! The thread `regrow-api` and its life.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+
+use crate::runtime::{RuntimeHandle, StartError};
+
+use super::api::{self, Api};
+use super::listen::{self, Listeners};
+use super::peer::Users;
+use super::public::{self, Public};
+use super::serve::{self, Life};
+
+/// How long open connections get to finish when the servers end.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The running servers. Dropping it ends them.
+pub struct Servers {
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+    runtime: RuntimeHandle,
+    public: Option<std::net::SocketAddr>,
+    probe: Option<std::net::SocketAddr>,
+}
+
+impl Servers {
+    /// Takes every address and serves. The caller holds the state directory's lock.
+    ///
+    /// # Errors
+    /// [`StartError`]: an address cannot be taken, or the socket cannot be made.
+    pub fn start(runtime: RuntimeHandle) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&runtime.info().settings.http)?;
+        Self::start_on(runtime, listeners)
+    }
+
+    /// Serves on TCP addresses that were taken before.
+    ///
+    /// # Errors
+    /// [`StartError`]: the control socket cannot be made, or the thread cannot be started.
+    pub fn start_on(runtime: RuntimeHandle, listeners: Listeners) -> Result<Self, StartError> {
+        let users = Users::read();
+        let info = runtime.info();
+        for note in &listeners.notes {
+            tracing::warn!("{note}");
+            info.note(note.clone());
+        }
+        let wrap = |source| StartError::System { what: "cannot make the control socket", source };
+        let control =
+            listen::bind_control(&info.state_dir, &info.settings.runtime.control, &users).map_err(wrap)?;
+        let (public, probe) = (listeners.public_address(), listeners.probe_address());
+        let (stop, stopped) = watch::channel(false);
+        let plane = Plane { runtime: runtime.clone(), users, control, listeners, stopped };
+        let spawn = std::thread::Builder::new().name("regrow-api".to_owned());
+        let wrap = |source| StartError::System { what: "cannot start the API thread", source };
+        let thread = spawn.spawn(move || plane.run()).map_err(wrap)?;
+        Ok(Self { stop, thread: Some(thread), runtime, public, probe })
+    }
+
+    /// Where `http.listen` is served.
+    #[must_use]
+    pub fn public_address(&self) -> Option<std::net::SocketAddr> {
+        self.public
+    }
+
+    /// Where `http.probe_listen` is served.
+    #[must_use]
+    pub fn probe_address(&self) -> Option<std::net::SocketAddr> {
+        self.probe
+    }
+
+    /// Ends the servers: no new connections, half a second for the open ones, and the socket is gone.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic over there has been reported by the panic hook.
+            let _ = thread.join();
+        }
+        listen::remove_control(&self.runtime.info().state_dir);
+    }
+}
+
+struct Plane {
+    runtime: RuntimeHandle,
+    users: Users,
+    control: std::os::unix::net::UnixListener,
+    listeners: Listeners,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Plane {
+    fn run(self) {
+        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build() {
+            Ok(own) => {
+                own.block_on(self.serve());
+                own.shutdown_timeout(GRACE);
+            }
+            Err(error) => tracing::error!(%error, "the API has no event loop and does not answer"),
+        }
+    }
+
+    async fn serve(self) {
+        let api = Arc::new(Api::new(self.runtime.clone(), self.stopped.clone()));
+        let router = api::router(Arc::clone(&api));
+        let mut stopped = self.stopped.clone();
+        let (open, mut all_closed) = mpsc::channel(1);
+        if let Ok(listener) = UnixListener::from_std(self.control) {
+            let control = serve::Control {
+                router,
+                users: Arc::new(self.users),
+                settings: Arc::new(self.runtime.info().settings.runtime.control.clone()),
+            };
+            tokio::spawn(serve::control(listener, control, Life { stopped: self.stopped.clone(), open: open.clone() }));
+        }
+        let addresses = [(self.listeners.public, public::Kind::Public), (self.listeners.probe, public::Kind::Probe)];
+        for (listener, kind) in addresses {
+            let Some(listener) = listener.and_then(|listener| TcpListener::from_std(listener).ok()) else { continue };
+            let public = Public::new(Arc::clone(&api), kind, listener.local_addr().ok());
+            tokio::spawn(serve::public(listener, public, Life { stopped: self.stopped.clone(), open: open.clone() }));
+        }
+        // An error means that the owner is gone, which is the same.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        drop(open);
+        // Either the last connection is gone, or its time is over.
+        let _ = tokio::time::timeout(GRACE, all_closed.recv()).await;
+    }
+}

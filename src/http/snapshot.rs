@@ -1,0 +1,87 @@
+//! From the board to what travels: one pass, one reading of `/proc` per process.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::id::InstanceId;
+use crate::runtime::{RuntimeHandle, Target};
+use crate::supervisor::InstanceState;
+use crate::telemetry::{Sampler, open_files};
+
+use super::dto::{Detail, RuntimeView, StatusBody, SupervisorView, Totals, WorkerView};
+
+/// Everything, now.
+pub(crate) fn status(runtime: &RuntimeHandle, sampler: &Sampler) -> StatusBody {
+    let now = Timestamp::now();
+    let workers: Vec<_> =
+        runtime.board().instances().iter().map(|state| worker(state, sampler, now)).collect();
+    StatusBody {
+        schema: "regrow.status/1".to_owned(),
+        runtime: RuntimeView::from(runtime.info()),
+        totals: Totals::of(&workers),
+        workers,
+        supervisors: runtime.board().supervisors().iter().map(SupervisorView::from).collect(),
+    }
+}
+
+/// One instance, with load and memory.
+pub(crate) fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -> WorkerView {
+    let mut view = WorkerView::new(state, now);
+    let age = view.uptime_seconds.map(Duration::from_secs_f64);
+    if let Some((usage, percent)) = state.pid.and_then(|pid| sampler.sample(pid, age)) {
+        view.cpu_percent = percent;
+        view.memory_bytes = Some(usage.resident_bytes);
+    }
+    view
+}
+
+/// One instance with everything.
+pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState, sampler: &Sampler) -> Detail {
+    let now = Timestamp::now();
+    let mut detail = Detail::new(worker(state, sampler, now), state, now);
+    let info = runtime.info();
+    let configured = info.settings.workers.iter().find(|one| one.name == *state.instance.worker());
+    detail.command = configured.map(|one| one.command.clone()).unwrap_or_default();
+    detail.open_files = state.pid.and_then(open_files);
+    detail.log_path = runtime.log_path(&state.instance).display().to_string();
+    detail.state_path = info.state_dir.join("w").join(state.instance.slug()).display().to_string();
+    detail
+}
+
+/// The instances that a target means; `None`: nothing has that name.
+pub(crate) fn resolve(runtime: &RuntimeHandle, target: &Target) -> Option<Vec<InstanceState>> {
+    let all = runtime.board().instances();
+    let found: Vec<_> = match target {
+        Target::Worker(name) => all.into_iter().filter(|state| state.instance.worker() == name).collect(),
+        Target::Instance(id) => all.into_iter().filter(|state| state.instance == *id).collect(),
+        Target::All => return Some(all),
+        Target::Supervisor(name) => {
+            let below = below(runtime, name.as_str())?;
+            return Some(all.into_iter().filter(|state| below.contains(&state.supervisor.to_string())).collect());
+        }
+    };
+    (!found.is_empty()).then_some(found)
+}
+
+/// The ids alone.
+pub(crate) fn ids(states: &[InstanceState]) -> Vec<InstanceId> {
+    states.iter().map(|state| state.instance.clone()).collect()
+}
+
+/// A supervisor and every supervisor below it.
+fn below(runtime: &RuntimeHandle, top: &str) -> Option<Vec<String>> {
+    let all = runtime.board().supervisors();
+    all.iter().find(|state| state.name.as_str() == top)?;
+    let mut found = vec![top.to_owned()];
+    // Each pass reaches one level deeper; the count of supervisors bounds the depth.
+    for _ in 0..all.len() {
+        for state in &all {
+            let parent = state.parent.as_ref().map(ToString::to_string);
+            if parent.is_some_and(|parent| found.contains(&parent)) && !found.contains(&state.name.to_string()) {
+                found.push(state.name.to_string());
+            }
+        }
+    }
+    Some(found)
+}

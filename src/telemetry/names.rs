@@ -1,0 +1,74 @@
+//! The one table of metric names. A series that is not in it does not exist.
+
+/// What a family's values mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MetricKind {
+    /// Goes up and down.
+    Gauge,
+    /// Only rises; its name ends in `_total`.
+    Counter,
+}
+
+/// One metric family.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Family {
+    /// Full name.
+    pub(super) name: &'static str,
+    /// What its values mean.
+    pub(super) kind: MetricKind,
+    /// One line for people.
+    pub(super) help: &'static str,
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: MetricKind::Gauge, help }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: MetricKind::Counter, help }
+}
+
+pub(super) const BUILD_INFO: Family = gauge("regrow_build_info", "Version and name of the runtime; always 1.");
+pub(super) const WORKERS: Family = gauge("regrow_workers", "Instances by supervisor and status.");
+pub(super) const UP: Family = gauge("regrow_worker_up", "1 if the instance runs and is ready.");
+pub(super) const STATUS: Family = gauge("regrow_worker_status", "1 for the status that holds, 0 for the others.");
+pub(super) const SCORE: Family = gauge("regrow_worker_health_score", "Health from 0 to 1; absent without data.");
+pub(super) const RESTARTS: Family =
+    counter("regrow_worker_restarts_total", "Starts after the first, by what made them needed.");
+pub(super) const STARTED: Family =
+    gauge("regrow_worker_start_time_seconds", "When the running incarnation was started, in Unix time.");
+pub(super) const CPU: Family =
+    counter("regrow_worker_cpu_seconds_total", "Processor time of the running main process.");
+pub(super) const MEMORY: Family = gauge("regrow_worker_memory_bytes", "Resident memory of the main process.");
+pub(super) const FILES: Family =
+    gauge("regrow_worker_open_file_descriptors", "Open files of the main process.");
+pub(super) const HEARTBEAT: Family =
+    gauge("regrow_worker_last_heartbeat_timestamp_seconds", "When it last said that it is alive, in Unix time.");
+pub(super) const LINES_DROPPED: Family =
+    counter("regrow_log_lines_dropped_total", "Output lines that could not be kept.");
+pub(super) const EVENTS: Family = counter("regrow_events_total", "Events by kind.");
+pub(super) const EVENTS_DROPPED: Family =
+    counter("regrow_events_dropped_total", "Events that slow followers of the stream have lost.");
+pub(super) const STALE: Family =
+    counter("regrow_stale_messages_total", "Messages about incarnations that were over, dropped.");
+
+pub(super) const PROCESS_CPU: Family =
+    counter("process_cpu_seconds_total", "Processor time of the runtime itself.");
+pub(super) const PROCESS_MEMORY: Family =
+    gauge("process_resident_memory_bytes", "Resident memory of the runtime itself.");
+pub(super) const PROCESS_VIRTUAL: Family =
+    gauge("process_virtual_memory_bytes", "Address space of the runtime itself.");
+pub(super) const PROCESS_THREADS: Family = gauge("process_threads", "Threads of the runtime itself.");
+pub(super) const PROCESS_FILES: Family = gauge("process_open_fds", "Open files of the runtime itself.");
+pub(super) const PROCESS_MAX_FILES: Family = gauge("process_max_fds", "Limit on the runtime's open files.");
+pub(super) const PROCESS_STARTED: Family =
+    gauge("process_start_time_seconds", "When the runtime was started, in Unix time.");
+
+pub(super) const SEED_STATUS: Family = gauge("worker_health_status", "1 if the instance is healthy.");
+pub(super) const SEED_SCORE: Family = gauge("worker_health_score", "Health from 0 to 1; absent without data.");
+pub(super) const SEED_CPU_USAGE: Family = gauge("worker_cpu_usage", "Load in percent of one core.");
+pub(super) const SEED_CPU_PERCENT: Family = gauge("worker_cpu_percent", "Load in percent of one core.");
+pub(super) const SEED_MEMORY_USAGE: Family = gauge("worker_memory_usage", "Resident memory in MiB.");
+pub(super) const SEED_MEMORY_MB: Family = gauge("worker_memory_mb", "Resident memory in MiB.");
+pub(super) const SEED_TOTAL: Family = gauge("system_total_workers", "Instances.");
+pub(super) const SEED_HEALTHY: Family = gauge("system_healthy_workers", "Instances that are healthy.");

@@ -1,0 +1,358 @@
+//! The metrics page: Prometheus text, OpenMetrics or JSON, written in one pass into one buffer.
+//!
+//! It keeps no registry. Every scrape is rendered from the state as it is, so the series of a removed worker
+//! are gone at the next scrape and no figure can drift from what `status` shows. The price is that a scrape
+//! costs time in proportion to the workers: some milliseconds for a thousand.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::event::{Cause, EventKind};
+
+use super::names::{self, Family, MetricKind};
+
+/// The contract's words for a status, in the order in which the first that applies is taken.
+pub const STATUS_WORDS: [&str; 15] = [
+    "stopped", "paused", "done", "quarantined", "stuck", "recovering", "dead", "unresponsive", "unhealthy", "slow",
+    "degraded", "starting", "working", "healthy", "unknown",
+];
+
+/// How a page is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageFormat {
+    /// Prometheus text exposition 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// The same figures as JSON.
+    Json,
+}
+
+impl PageFormat {
+    /// Chosen by an `Accept` header.
+    #[must_use]
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") {
+            Self::OpenMetrics
+        } else if accept.contains("application/json") && !accept.contains("text/plain") {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+
+    /// The `Content-Type` to answer with.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+/// One instance, as the page sees it.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerSample {
+    /// The instance.
+    pub worker_id: String,
+    /// Its supervisor.
+    pub supervisor: String,
+    /// One of [`STATUS_WORDS`].
+    pub status: &'static str,
+    /// Health is `healthy`.
+    pub healthy: bool,
+    /// Runs and is ready.
+    pub up: bool,
+    /// Health score.
+    pub score: Option<f64>,
+    /// Starts after the first, by cause.
+    pub restarts: Vec<(Cause, u64)>,
+    /// Unix time of the start.
+    pub started_at: Option<f64>,
+    /// Processor time.
+    pub cpu_seconds: Option<f64>,
+    /// Load; 100 is one core.
+    pub cpu_percent: Option<f64>,
+    /// Resident memory.
+    pub memory_bytes: Option<u64>,
+    /// Open files.
+    pub open_files: Option<u64>,
+    /// Unix time of the last heartbeat.
+    pub heartbeat_at: Option<f64>,
+    /// Output lines that could not be kept.
+    pub lines_dropped: u64,
+}
+
+/// The runtime's own process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OwnSample {
+    /// Processor time.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// Address space.
+    pub virtual_bytes: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Open files.
+    pub open_files: Option<u64>,
+    /// Limit on open files.
+    pub max_files: Option<u64>,
+    /// Unix time of its start.
+    pub started_at: Option<f64>,
+}
+
+/// Everything one page is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Scrape {
+    /// Version of this build.
+    pub version: &'static str,
+    /// `runtime.name`.
+    pub runtime: String,
+    /// Every instance.
+    pub workers: Vec<WorkerSample>,
+    /// Every supervisor's name.
+    pub supervisors: Vec<String>,
+    /// Events by kind.
+    pub events: Vec<(EventKind, u64)>,
+    /// Events lost by followers.
+    pub events_dropped: u64,
+    /// Stale messages.
+    pub stale: u64,
+    /// The runtime's own process.
+    pub own: Option<OwnSample>,
+    /// The seeds' names too.
+    pub seed_names: bool,
+}
+
+impl Scrape {
+    /// Writes the page.
+    #[must_use]
+    pub fn render(&self, format: PageFormat) -> String {
+        let mut page = Page::new(format, self.workers.len());
+        self.runtime_families(&mut page);
+        self.worker_families(&mut page);
+        if let Some(own) = &self.own {
+            own_families(own, &mut page);
+        }
+        if self.seed_names {
+            self.seed_families(&mut page);
+        }
+        page.finish()
+    }
+
+    fn runtime_families(&self, page: &mut Page) {
+        page.family(names::BUILD_INFO);
+        page.sample(&[("version", self.version), ("runtime", &self.runtime)], 1.0);
+        page.family(names::WORKERS);
+        let mut counts = BTreeMap::<(&str, &str), u64>::new();
+        for worker in &self.workers {
+            *counts.entry((&worker.supervisor, worker.status)).or_default() += 1;
+        }
+        for supervisor in &self.supervisors {
+            for status in STATUS_WORDS {
+                let count = counts.get(&(supervisor.as_str(), status)).copied().unwrap_or(0);
+                page.sample(&[("supervisor", supervisor), ("status", status)], count as f64);
+            }
+        }
+        page.family(names::EVENTS);
+        for (kind, count) in &self.events {
+            page.sample(&[("kind", kind.word())], *count as f64);
+        }
+        page.family(names::EVENTS_DROPPED);
+        page.sample(&[], self.events_dropped as f64);
+        page.family(names::STALE);
+        page.sample(&[], self.stale as f64);
+    }
+
+    fn worker_families(&self, page: &mut Page) {
+        self.each(page, names::UP, |worker| Some(f64::from(u8::from(worker.up))));
+        page.family(names::STATUS);
+        for worker in &self.workers {
+            for status in STATUS_WORDS {
+                let labels = [worker.id(), worker.by(), ("status", status)];
+                page.sample(&labels, f64::from(u8::from(worker.status == status)));
+            }
+        }
+        self.each(page, names::SCORE, |worker| worker.score);
+        page.family(names::RESTARTS);
+        for worker in &self.workers {
+            for (cause, count) in &worker.restarts {
+                page.sample(&[worker.id(), worker.by(), ("cause", cause.word())], *count as f64);
+            }
+        }
+        self.each(page, names::STARTED, |worker| worker.started_at);
+        self.each(page, names::CPU, |worker| worker.cpu_seconds);
+        self.each(page, names::MEMORY, |worker| worker.memory_bytes.map(|bytes| bytes as f64));
+        self.each(page, names::FILES, |worker| worker.open_files.map(|count| count as f64));
+        self.each(page, names::HEARTBEAT, |worker| worker.heartbeat_at);
+        self.each(page, names::LINES_DROPPED, |worker| Some(worker.lines_dropped as f64));
+    }
+
+    fn seed_families(&self, page: &mut Page) {
+        let mib = |worker: &WorkerSample| worker.memory_bytes.map(|bytes| bytes as f64 / f64::from(1 << 20));
+        self.each_seed(page, names::SEED_STATUS, |worker| Some(f64::from(u8::from(worker.healthy))));
+        self.each_seed(page, names::SEED_SCORE, |worker| worker.score);
+        self.each_seed(page, names::SEED_CPU_USAGE, |worker| worker.cpu_percent);
+        self.each_seed(page, names::SEED_CPU_PERCENT, |worker| worker.cpu_percent);
+        self.each_seed(page, names::SEED_MEMORY_USAGE, mib);
+        self.each_seed(page, names::SEED_MEMORY_MB, mib);
+        page.family(names::SEED_TOTAL);
+        page.sample(&[], self.workers.len() as f64);
+        page.family(names::SEED_HEALTHY);
+        page.sample(&[], self.workers.iter().filter(|worker| worker.healthy).count() as f64);
+    }
+
+    fn each(&self, page: &mut Page, family: Family, value: impl Fn(&WorkerSample) -> Option<f64>) {
+        page.family(family);
+        for worker in &self.workers {
+            if let Some(value) = value(worker) {
+                page.sample(&[worker.id(), worker.by()], value);
+            }
+        }
+    }
+
+    fn each_seed(&self, page: &mut Page, family: Family, value: impl Fn(&WorkerSample) -> Option<f64>) {
+        page.family(family);
+        for worker in &self.workers {
+            if let Some(value) = value(worker) {
+                page.sample(&[worker.id()], value);
+            }
+        }
+    }
+}
+
+impl WorkerSample {
+    fn id(&self) -> (&'static str, &str) {
+        ("worker_id", &self.worker_id)
+    }
+
+    fn by(&self) -> (&'static str, &str) {
+        ("supervisor", &self.supervisor)
+    }
+}
+
+fn own_families(own: &OwnSample, page: &mut Page) {
+    let figures = [
+        (names::PROCESS_CPU, Some(own.cpu_seconds)),
+        (names::PROCESS_MEMORY, Some(own.resident_bytes as f64)),
+        (names::PROCESS_VIRTUAL, Some(own.virtual_bytes as f64)),
+        (names::PROCESS_THREADS, Some(own.threads as f64)),
+        (names::PROCESS_FILES, own.open_files.map(|count| count as f64)),
+        (names::PROCESS_MAX_FILES, own.max_files.map(|count| count as f64)),
+        (names::PROCESS_STARTED, own.started_at),
+    ];
+    for (family, value) in figures {
+        if let Some(value) = value {
+            page.family(family);
+            page.sample(&[], value);
+        }
+    }
+}
+
+/// The buffer, and the family whose samples are being written. A family without samples leaves no trace.
+struct Page {
+    out: String,
+    format: PageFormat,
+    pending: Option<Family>,
+    open: Option<Family>,
+}
+
+impl Page {
+    fn new(format: PageFormat, workers: usize) -> Self {
+        let mut out = String::with_capacity(8192 + workers * 4096);
+        if format == PageFormat::Json {
+            out.push_str(r#"{"schema":"regrow.metrics/1","metrics":["#);
+        }
+        Self { out, format, pending: None, open: None }
+    }
+
+    fn family(&mut self, family: Family) {
+        self.pending = Some(family);
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        let first = self.pending.is_some();
+        if let Some(family) = self.pending.take() {
+            self.begin(family);
+        }
+        let Some(family) = self.open else { return };
+        match self.format {
+            PageFormat::Text | PageFormat::OpenMetrics => self.text_sample(family.name, labels, value),
+            PageFormat::Json => self.json_sample(first, labels, value),
+        }
+    }
+
+    fn begin(&mut self, family: Family) {
+        let (kind, base) = match family.kind {
+            MetricKind::Gauge => ("gauge", family.name),
+            // OpenMetrics names the family without the suffix of its samples.
+            MetricKind::Counter if self.format == PageFormat::OpenMetrics => {
+                ("counter", family.name.trim_end_matches("_total"))
+            }
+            MetricKind::Counter => ("counter", family.name),
+        };
+        match self.format {
+            PageFormat::Text | PageFormat::OpenMetrics => {
+                let help = family.help;
+                let _ = writeln!(self.out, "# HELP {base} {help}\n# TYPE {base} {kind}");
+            }
+            PageFormat::Json => {
+                self.out.push_str(if self.open.is_some() { "]}," } else { "" });
+                let (name, help) = (family.name, serde_json::Value::from(family.help));
+                let _ =
+                    write!(self.out, r#"{{"name":"{name}","type":"{kind}","help":{help},"samples":["#);
+            }
+        }
+        self.open = Some(family);
+    }
+
+    fn text_sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.out.push_str(name);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            self.out.push(if at == 0 { '{' } else { ',' });
+            self.out.push_str(label);
+            self.out.push_str("=\"");
+            escape_label(&mut self.out, text);
+            self.out.push('"');
+        }
+        if !labels.is_empty() {
+            self.out.push('}');
+        }
+        let _ = writeln!(self.out, " {value}");
+    }
+
+    fn json_sample(&mut self, first: bool, labels: &[(&str, &str)], value: f64) {
+        self.out.push_str(if first { r#"{"labels":{"# } else { r#",{"labels":{"# });
+        for (at, (label, text)) in labels.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            let _ = write!(self.out, r#"{comma}"{label}":{}"#, serde_json::Value::from(*text));
+        }
+        let _ = write!(self.out, r#"}},"value":{}}}"#, serde_json::Value::from(value));
+    }
+
+    fn finish(mut self) -> String {
+        match self.format {
+            PageFormat::Text => {}
+            PageFormat::OpenMetrics => self.out.push_str("# EOF\n"),
+            PageFormat::Json => {
+                self.out.push_str(if self.open.is_some() { "]}]}" } else { "]}" });
+            }
+        }
+        self.out
+    }
+}
+
+/// The format's three escapes; everything else stands as it is.
+fn escape_label(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            other => out.push(other),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What Linux says about a process: processor time, memory, open files.
+//!
+//! One read of `/proc/PID/stat` per process carries everything that `status` shows, so a thousand workers cost
+//! a few milliseconds and no thread of their own. Deliberately absent: sums over a worker's whole process
+//! tree; those come from its cgroup once it has one.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Samples closer together than this say nothing about load; the newer one is answered from the older.
+const SHORTEST: Duration = Duration::from_millis(900);
+
+/// Processes remembered between samples. Reached only after as many restarts; then everything is forgotten and
+/// the next figures are averages since the start again.
+const REMEMBERED: usize = 16_384;
+
+/// One process at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    /// User and system time in seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// Address space.
+    pub virtual_bytes: u64,
+    /// Threads.
+    pub threads: u64,
+    /// When it was started, in clock ticks since boot: tells a reused pid apart.
+    pub started_ticks: u64,
+}
+
+/// Reads one process; `None` if it is gone or not ours to see.
+#[must_use]
+pub fn usage(pid: u32) -> Option<Usage> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Counts a process's open files; `None` if that is not ours to see.
+#[must_use]
+pub fn open_files(pid: u32) -> Option<u64> {
+    let folder = format!("/proc/{pid}/fd");
+    let readable = std::fs::read_dir(&folder).ok()?;
+    // Since Linux 6.2 the folder's size is the count; before, it is 0.
+    match std::fs::metadata(Path::new(&folder)).ok()?.len() {
+        0 => Some(readable.count() as u64),
+        count => Some(count),
+    }
+}
+
+/// The limit on this process's own open files.
+#[must_use]
+pub fn open_files_limit() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// When the machine was started, in seconds since 1970.
+#[must_use]
+pub fn boot_time() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+/// Clock ticks in a second.
+#[must_use]
+pub fn ticks_per_second() -> f64 {
+    rustix::param::clock_ticks_per_second() as f64
+}
+
+/// The fields behind the program's name, which may itself hold spaces and parentheses.
+fn parse_stat(stat: &str) -> Option<Usage> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let mut number = |skip: usize| fields.nth(skip)?.parse::<u64>().ok();
+    let (user, system) = (number(11)?, number(0)?);
+    let threads = number(4)?;
+    let started_ticks = number(1)?;
+    let virtual_bytes = number(0)?;
+    let resident_pages = number(0)?;
+    Some(Usage {
+        cpu_seconds: (user + system) as f64 / ticks_per_second(),
+        resident_bytes: resident_pages * rustix::param::page_size() as u64,
+        virtual_bytes,
+        threads,
+        started_ticks,
+    })
+}
+
+#[derive(Clone, Copy)]
+struct Sample {
+    usage: Usage,
+    at: Instant,
+    percent: Option<f64>,
+}
+
+/// Turns processor time into load: 100 is one core, over the time since the sample before, or since the start.
+#[derive(Default)]
+pub struct Sampler {
+    seen: Mutex<HashMap<u32, Sample>>,
+}
+
+impl Sampler {
+    /// The process now, and its load. `age` is how long it has run.
+    #[must_use]
+    pub fn sample(&self, pid: u32, age: Option<Duration>) -> Option<(Usage, Option<f64>)> {
+        let now = Instant::now();
+        let before = self.lock().get(&pid).copied();
+        if let Some(recent) = before.filter(|sample| now - sample.at < SHORTEST) {
+            return Some((recent.usage, recent.percent));
+        }
+        let usage = usage(pid)?;
+        let percent = load(before, usage, now, age);
+        let mut seen = self.lock();
+        if seen.len() >= REMEMBERED {
+            seen.clear();
+        }
+        seen.insert(pid, Sample { usage, at: now, percent });
+        Some((usage, percent))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Sample>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load(before: Option<Sample>, usage: Usage, now: Instant, age: Option<Duration>) -> Option<f64> {
+    let same = before.filter(|sample| sample.usage.started_ticks == usage.started_ticks);
+    let (busy, span) = match same {
+        Some(sample) => (usage.cpu_seconds - sample.usage.cpu_seconds, now - sample.at),
+        None => (usage.cpu_seconds, age?),
+    };
+    // A figure over less than a few clock ticks would be noise.
+    (span >= Duration::from_millis(50)).then(|| (busy / span.as_secs_f64() * 1000.0).round() / 10.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_program_name_does_not_shift_the_fields() {
+        let stat = "7 (a) R 1 (b) S 1 7 7 0 -1 4194304 10 0 0 0 150 50 0 0 20 0 3 0 999 4096000 25 0";
+        let usage = parse_stat(stat).unwrap();
+        assert_eq!(usage.cpu_seconds, 200.0 / ticks_per_second());
+        assert_eq!((usage.threads, usage.started_ticks, usage.virtual_bytes), (3, 999, 4_096_000));
+        assert_eq!(usage.resident_bytes, 25 * rustix::param::page_size() as u64);
+    }
+
+    #[test]
+    fn this_process_has_memory_threads_and_files() {
+        let me = usage(std::process::id()).unwrap();
+        assert!(me.resident_bytes > 0 && me.threads > 0);
+        assert!(open_files(std::process::id()).unwrap() > 0);
+        assert!(open_files_limit().unwrap() > 0 && boot_time().unwrap() > 0.0);
+        assert_eq!(usage(0), None);
+    }
+
+    #[test]
+    fn load_is_over_the_time_since_the_sample_before() {
+        let now = Instant::now();
+        let usage = |cpu_seconds| Usage {
+            cpu_seconds,
+            resident_bytes: 0,
+            virtual_bytes: 0,
+            threads: 1,
+            started_ticks: 5,
+        };
+        let before = Sample { usage: usage(1.0), at: now, percent: None };
+        let later = now + Duration::from_secs(2);
+        assert_eq!(load(Some(before), usage(2.0), later, None), Some(50.0));
+        assert_eq!(load(None, usage(2.0), later, Some(Duration::from_secs(4))), Some(50.0));
+        assert_eq!(load(None, usage(2.0), later, None), None);
+    }
+}

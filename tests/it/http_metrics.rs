@@ -1,0 +1,200 @@
+//! The metrics page parses, whatever is in it, and says what the board says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regrow::event::Cause;
+use regrow::telemetry::{PageFormat, Scrape, WorkerSample};
+
+use crate::fake::{Fake, id};
+
+type Labels = BTreeMap<String, String>;
+
+/// A strict reader of the text format: every sample under its TYPE, families whole, labels escaped, no twins.
+struct Page {
+    samples: Vec<(String, Labels, f64)>,
+}
+
+impl Page {
+    fn parse(text: &str, openmetrics: bool) -> Self {
+        assert!(text.ends_with('\n'));
+        let (mut family, mut kind) = (String::new(), String::new());
+        let mut seen_families = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut samples = Vec::new();
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            if line == "# EOF" {
+                assert!(openmetrics && lines.peek().is_none(), "EOF is the last line of OpenMetrics only");
+                return Self { samples };
+            }
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                family = rest.split(' ').next().unwrap().to_owned();
+                assert!(seen_families.insert(family.clone()), "{family} stands twice");
+                let next = lines.next().unwrap();
+                kind = next.strip_prefix(&format!("# TYPE {family} ")).unwrap().to_owned();
+                assert!(["gauge", "counter"].contains(&kind.as_str()));
+                continue;
+            }
+            let (name, labels, value) = parse_sample(line);
+            let expected = if openmetrics && kind == "counter" { format!("{family}_total") } else { family.clone() };
+            assert_eq!(name, expected, "a sample outside its family");
+            assert!(kind != "counter" || name.ends_with("_total"), "{name}");
+            assert!(seen.insert((name.clone(), labels.clone())), "{line} stands twice");
+            samples.push((name, labels, value));
+        }
+        assert!(!openmetrics, "no EOF");
+        Self { samples }
+    }
+
+    fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let fits = |have: &Labels| labels.iter().all(|(key, value)| have.get(*key).is_some_and(|text| text == value));
+        self.samples.iter().find(|(one, have, _)| one == name && fits(have)).map(|(_, _, value)| *value)
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.samples.iter().filter(|(one, ..)| one == name).count()
+    }
+}
+
+fn parse_sample(line: &str) -> (String, Labels, f64) {
+    let name_end = line.find(['{', ' ']).unwrap();
+    let name = &line[..name_end];
+    assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{line}");
+    let mut labels = Labels::new();
+    let mut rest = &line[name_end..];
+    if let Some(inside) = rest.strip_prefix('{') {
+        let mut chars = inside.char_indices();
+        let mut from = 0;
+        loop {
+            let equals = inside[from..].find("=\"").unwrap() + from;
+            let key = &inside[from..equals];
+            assert!(!key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{line}");
+            let mut value = String::new();
+            let mut escaped = false;
+            let mut end = 0;
+            for (at, c) in chars.by_ref() {
+                if at < equals + 2 {
+                    continue;
+                }
+                match (escaped, c) {
+                    (false, '\\') => escaped = true,
+                    (false, '"') => {
+                        end = at + 1;
+                        break;
+                    }
+                    (false, c) => value.push(c),
+                    (true, 'n') => (value.push('\n'), escaped = false).1,
+                    (true, c @ ('\\' | '"')) => (value.push(c), escaped = false).1,
+                    (true, c) => panic!("bad escape \\{c} in {line}"),
+                }
+            }
+            assert!(end > 0, "open quote in {line}");
+            assert!(labels.insert(key.to_owned(), value).is_none(), "a label stands twice in {line}");
+            match &inside[end..=end] {
+                "," => from = end + 1,
+                "}" => {
+                    rest = &inside[end + 1..];
+                    break;
+                }
+                other => panic!("{other:?} in {line}"),
+            }
+        }
+    }
+    let value = rest.strip_prefix(' ').unwrap().parse().unwrap();
+    (name.to_owned(), labels, value)
+}
+
+fn scrape(fake: &Fake) -> Page {
+    let answer = fake.get("/metrics");
+    assert!(answer.head.contains("text/plain; version=0.0.4"));
+    Page::parse(&answer.body, false)
+}
+
+#[test]
+fn the_page_says_what_the_board_says() {
+    let fake = Fake::start();
+    fake.board.count_stale();
+    let page = scrape(&fake);
+    assert_eq!(page.get("regrow_build_info", &[("runtime", "orders"), ("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
+    assert_eq!(page.get("regrow_workers", &[("supervisor", "ingest"), ("status", "quarantined")]), Some(1.0));
+    assert_eq!(page.get("regrow_workers", &[("supervisor", "root"), ("status", "stopped")]), Some(1.0));
+    assert_eq!(page.get("regrow_worker_up", &[("worker_id", "broker")]), Some(1.0));
+    assert_eq!(page.get("regrow_worker_up", &[("worker_id", "parser/0")]), Some(0.0));
+    let on: Vec<_> = page.samples.iter().filter(|(name, _, value)| name == "regrow_worker_status" && *value == 1.0).collect();
+    assert_eq!(on.len(), 4, "one hot per instance");
+    assert_eq!(page.get("regrow_worker_restarts_total", &[("worker_id", "parser/1"), ("cause", "oom")]), Some(10.0));
+    assert_eq!(page.get("regrow_worker_health_score", &[("worker_id", "web")]), None, "no data is no sample");
+    assert!(page.get("regrow_worker_memory_bytes", &[("worker_id", "broker")]).unwrap() > 1e6);
+    assert!(page.get("regrow_worker_open_file_descriptors", &[("worker_id", "broker")]).unwrap() > 3.0);
+    assert!(page.get("regrow_worker_cpu_seconds_total", &[("worker_id", "broker")]).is_some());
+    assert_eq!(page.get("regrow_stale_messages_total", &[]), Some(1.0));
+    assert_eq!(page.get("system_total_workers", &[]), Some(4.0));
+    assert_eq!(page.get("system_healthy_workers", &[]), Some(1.0));
+    assert_eq!(page.get("worker_health_status", &[("worker_id", "broker")]), Some(1.0));
+    assert!(page.get("worker_memory_mb", &[("worker_id", "broker")]).unwrap() > 1.0);
+    let now = jiff::Timestamp::now().as_second() as f64;
+    assert!((now - page.get("process_start_time_seconds", &[]).unwrap()).abs() < 3600.0);
+    assert!(page.get("process_max_fds", &[]).unwrap() > 0.0);
+}
+
+#[test]
+fn a_removed_workers_series_are_gone() {
+    let fake = Fake::start();
+    fake.board.remove(&id("parser/1"));
+    let page = scrape(&fake);
+    assert!(!page.samples.iter().any(|(_, labels, _)| labels.values().any(|value| value == "parser/1")));
+    assert_eq!(page.get("regrow_workers", &[("supervisor", "ingest"), ("status", "quarantined")]), Some(0.0));
+    assert_eq!(page.count("regrow_worker_up"), 3);
+}
+
+#[test]
+fn openmetrics_and_json_on_request() {
+    let fake = Fake::start();
+    let open = fake.ask("GET", "/metrics", "accept: application/openmetrics-text; version=1.0.0\r\n", "");
+    assert!(open.head.contains("application/openmetrics-text; version=1.0.0"));
+    let page = Page::parse(&open.body, true);
+    assert_eq!(page.get("regrow_worker_restarts_total", &[("worker_id", "parser/0"), ("cause", "crash")]), Some(2.0));
+    let json = fake.ask("GET", "/metrics", "accept: application/json\r\n", "").json();
+    assert_eq!(json["schema"], "regrow.metrics/1");
+    let names: Vec<_> = json["metrics"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"regrow_worker_up"));
+    let text = scrape(&fake);
+    let samples: usize = json["metrics"].as_array().unwrap().iter().map(|one| one["samples"].as_array().unwrap().len()).sum();
+    assert_eq!(samples, text.samples.len(), "the same figures in both");
+}
+
+#[test]
+fn hostile_labels_cannot_break_out() {
+    let hostile = "a\"} 1\nregrow_worker_up{worker_id=\"evil\\";
+    let worker = WorkerSample {
+        worker_id: hostile.to_owned(),
+        supervisor: "root".to_owned(),
+        status: "healthy",
+        up: true,
+        restarts: vec![(Cause::Crash, 1)],
+        ..WorkerSample::default()
+    };
+    let scrape = Scrape { workers: vec![worker], runtime: "x\\y\n".to_owned(), seed_names: true, ..Scrape::default() };
+    let page = Page::parse(&scrape.render(PageFormat::Text), false);
+    assert_eq!(page.count("regrow_worker_up"), 1);
+    assert_eq!(page.get("regrow_worker_up", &[("worker_id", hostile)]), Some(1.0));
+    Page::parse(&scrape.render(PageFormat::OpenMetrics), true);
+    let json: serde_json::Value = serde_json::from_str(&scrape.render(PageFormat::Json)).unwrap();
+    assert_eq!(json["metrics"][0]["samples"][0]["labels"]["runtime"], "x\\y\n");
+}
+
+#[test]
+fn an_empty_runtime_has_a_page_too() {
+    let empty = Scrape::default();
+    Page::parse(&empty.render(PageFormat::Text), false);
+    Page::parse(&empty.render(PageFormat::OpenMetrics), true);
+    let _: serde_json::Value = serde_json::from_str(&empty.render(PageFormat::Json)).unwrap();
+}
+
+#[test]
+fn seed_names_can_be_left_out() {
+    let fake = Fake::with(|settings| settings.telemetry.seed_names = false);
+    let page = scrape(&fake);
+    assert_eq!(page.get("system_total_workers", &[]), None);
+    assert_eq!(page.count("regrow_worker_up"), 4);
+}
