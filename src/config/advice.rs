@@ -1,7 +1,9 @@
 //! What is allowed but probably not meant, and what is worth knowing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::id::Name;
 use crate::policy::{Backoff, Intensity, OnExhausted, Restart};
 use crate::units::format_duration;
 
@@ -13,8 +15,10 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
     for supervisor in &settings.supervisors {
         warnings.extend(never_exhausted(supervisor, &workers_of(settings, supervisor)));
     }
+    let disabled: HashSet<&Name> =
+        settings.workers.iter().filter(|worker| !worker.enabled).map(|worker| &worker.name).collect();
     for worker in &settings.workers {
-        warnings.extend(disabled_dependencies(worker, settings));
+        warnings.extend(disabled_dependencies(worker, &disabled));
         warnings.extend(slow_stop(worker, settings));
         warnings.extend(capped_first(worker));
     }
@@ -32,7 +36,7 @@ pub(super) fn notes(settings: &Settings) -> Vec<String> {
 }
 
 fn workers_of<'a>(settings: &'a Settings, supervisor: &SupervisorSettings) -> Vec<&'a WorkerSettings> {
-    let children: std::collections::HashSet<_> = supervisor.children.iter().collect();
+    let children: HashSet<_> = supervisor.children.iter().collect();
     settings.workers.iter().filter(|worker| children.contains(&worker.name)).map(AsRef::as_ref).collect()
 }
 
@@ -68,7 +72,10 @@ fn never_exhausted(supervisor: &SupervisorSettings, workers: &[&WorkerSettings])
                 .map(|worker| u64::from(failures_within(&worker.backoff, within, max_restarts)))
                 .sum();
             let never = nodes == 0 && !workers.is_empty() && failures <= u64::from(max_restarts);
-            let needs = format!("its backoff allows {failures} failures where {} are needed", u64::from(max_restarts) + 1);
+            let needs = format!(
+                "its backoff allows {failures} failures where {} are needed",
+                u64::from(max_restarts) + 1
+            );
             let who = format!("all {} together", super::diagnostic::plural(workers.len(), "worker"));
             never.then(|| tell(who, needs)).into_iter().collect()
         }
@@ -130,12 +137,13 @@ impl Iterator for Delays {
     }
 }
 
-fn disabled_dependencies(worker: &WorkerSettings, settings: &Settings) -> Vec<String> {
-    let disabled = |name: &&crate::id::Name| {
-        worker.enabled && settings.workers.iter().any(|other| other.name == **name && !other.enabled)
-    };
-    let waits = worker.after.iter().filter(disabled);
-    waits.map(|name| format!("worker `{}` waits for `{name}`, which is not enabled: it will not start", worker.name)).collect()
+fn disabled_dependencies(worker: &WorkerSettings, disabled: &HashSet<&Name>) -> Vec<String> {
+    let waits = worker.after.iter().filter(|name| worker.enabled && disabled.contains(name));
+    waits
+        .map(|name| {
+            format!("worker `{}` waits for `{name}`, which is not enabled: it will not start", worker.name)
+        })
+        .collect()
 }
 
 fn slow_stop(worker: &WorkerSettings, settings: &Settings) -> Option<String> {

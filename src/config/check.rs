@@ -68,7 +68,12 @@ pub(super) struct Checker<'a> {
 
 impl Checker<'_> {
     /// A table of fixed keys.
-    pub(super) fn table(&mut self, path: &str, table: &DeTable<'_>, keys: &'static [Key]) -> Map<String, Value> {
+    pub(super) fn table(
+        &mut self,
+        path: &str,
+        table: &DeTable<'_>,
+        keys: &'static [Key],
+    ) -> Map<String, Value> {
         let mut layer = Map::new();
         for (name, value) in in_order(table) {
             let at = join(path, name.get_ref());
@@ -98,12 +103,13 @@ impl Checker<'_> {
                 Some(to_value(self.texts(path, table, leaf)))
             }
             Shape::LeafOr(leaf, keys) if value.get_ref().is_table() => {
-                let checked = self.fixed(path, value, keys, &leaf.expects())?;
-                if checked.kind == ValueKind::Table(Map::new()) {
-                    self.fault(path, value.span(), Fault::new(format!("is empty; expected {}", wants_table(keys))));
-                    return None;
+                if value.get_ref().as_table().is_some_and(DeTable::is_empty) {
+                    let says = format!("is empty; expected {}", wants_table(keys));
+                    self.fault(path, value.span(), Fault::new(says));
                 }
-                Some(checked)
+                let checked = self.fixed(path, value, keys, &leaf.expects())?;
+                // Nothing right in it: the value below stays.
+                (checked.kind != ValueKind::Table(Map::new())).then_some(checked)
             }
             Shape::LeafOr(leaf, _) => self.leaf(path, value, leaf),
         }
@@ -134,7 +140,8 @@ impl Checker<'_> {
             match &name {
                 Ok(name) => self.places.add_name(kind, name.clone()),
                 Err(error) => {
-                    let title = format!("{} is no name for a {}: {error}", quoted(key.get_ref()), kind.word());
+                    let title =
+                        format!("{} is no name for a {}: {error}", quoted(key.get_ref()), kind.word());
                     let better = rename(key.get_ref()).map(|name| format!("how about `{name}`?"));
                     self.problems.push(Problem::new(Some(self.place(key.span())), title).help_if(better));
                 }
@@ -156,7 +163,8 @@ impl Checker<'_> {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let title = format!("{} cannot be the name of a variable", quoted(name));
                 self.problems.push(
-                    Problem::new(Some(self.place(key.span())), title).help("a name without `=` and not empty"),
+                    Problem::new(Some(self.place(key.span())), title)
+                        .help("a name without `=` and not empty"),
                 );
                 continue;
             }
@@ -176,7 +184,8 @@ impl Checker<'_> {
             (Leaf::Integer { min, max }, DeValue::Integer(number)) => {
                 integer(number).and_then(|number| check_integer(number, *min, *max)).map(ValueKind::I64)
             }
-            (Leaf::Number { min, max }, DeValue::Integer(number)) => {
+            (Leaf::Number { min, max }, DeValue::Integer(number)) =>
+            {
                 #[expect(clippy::cast_precision_loss, reason = "the range is far below 2^53")]
                 integer(number)
                     .and_then(|number| check_number(number as f64, *min, *max))
@@ -197,28 +206,23 @@ impl Checker<'_> {
             }
             _ => Err(wrong_type(leaf, value.get_ref())),
         };
-        checked
-            .map(|kind| Value::new(None, kind))
-            .map_err(|fault| self.fault(path, value.span(), fault))
-            .ok()
+        checked.map(|kind| Value::new(None, kind)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
     }
 
     fn item_text(&mut self, path: &str, value: &Spanned<DeValue<'_>>, text: &Text) -> Option<Value> {
-        let checked = match value.get_ref() {
-            DeValue::String(value) => text.check(value),
-            other => Err(Fault::new(format!("must be a text in quotes, not {}", type_name(other)))),
+        let checked = if let DeValue::String(value) = value.get_ref() {
+            text.check(value)
+        } else {
+            Err(Fault::new(format!("must be a text in quotes, not {}", type_name(value.get_ref()))))
         };
-        checked
-            .map(|text| Value::new(None, text))
-            .map_err(|fault| self.fault(path, value.span(), fault))
-            .ok()
+        checked.map(|text| Value::new(None, text)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
     }
 
     fn list(
         &mut self,
         path: &str,
         value: &Spanned<DeValue<'_>>,
-        item: &dyn Fn(&mut Self, &str, &Spanned<DeValue<'_>>) -> Option<Value>,
+        item: &ItemCheck<'_, Self>,
     ) -> Option<Value> {
         let array = value.get_ref().as_array()?;
         if array.len() > MAX_ITEMS {
@@ -252,7 +256,9 @@ impl Checker<'_> {
 
     fn unknown_key(&mut self, path: &str, name: &Spanned<DeString<'_>>, keys: &'static [Key]) {
         let shown = quoted(&join(path, name.get_ref()));
-        let word = nearest(name.get_ref(), keys.iter().map(|key| key.name));
+        // Behind so many problems nobody sees a hint, and each costs time.
+        let hints = self.problems.len() < 1000;
+        let word = nearest(name.get_ref(), keys.iter().map(|key| key.name).filter(|_| hints));
         let known = || {
             let all: Vec<&str> = keys.iter().map(|key| key.name).collect();
             format!("the keys here are {}", all.join(", "))
@@ -265,8 +271,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn fault(&mut self, path: &str, span: Range<usize>, fault: Fault) {
-        let mut problem =
-            Problem::new(Some(self.place(span)), format!("{} {}", quoted(path), fault.says)).help_if(fault.help);
+        let mut problem = Problem::new(Some(self.place(span)), format!("{} {}", quoted(path), fault.says))
+            .help_if(fault.help);
         if let Some(label) = fault.label {
             problem = problem.label(label);
         }
@@ -277,6 +283,8 @@ impl Checker<'_> {
         Place { document: self.document, range: range.start + self.offset..range.end + self.offset }
     }
 }
+
+type ItemCheck<'a, C> = dyn Fn(&mut C, &str, &Spanned<DeValue<'_>>) -> Option<Value> + 'a;
 
 /// Entries as they stand in the text: `toml` keeps them by name.
 fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
@@ -310,7 +318,9 @@ fn wrong_type(leaf: &Leaf, value: &DeValue<'_>) -> Fault {
         }
         (Leaf::Texts(_), DeValue::String(one)) => fault.help(format!("write `[{one:?}]`")),
         (Leaf::Bool, DeValue::String(_)) => fault.help("write it without quotes"),
-        (Leaf::Integer { .. } | Leaf::Number { .. }, DeValue::String(_)) => fault.help("write it without quotes"),
+        (Leaf::Integer { .. } | Leaf::Number { .. }, DeValue::String(_)) => {
+            fault.help("write it without quotes")
+        }
         _ => fault,
     }
 }

@@ -28,29 +28,15 @@ mod resolve;
 mod schema;
 mod settings;
 mod source;
-mod load;
-mod schema;
-mod elements;
-mod leaf;
-mod placeholder;
-mod document;
-mod check;
-mod overrides;
-mod layers;
-mod resolve;
-mod tree;
-mod order;
-mod advice;
-mod explain;
-mod diagnostic;
 mod suggest;
-mod command;
+mod syntax;
+mod tree;
 
 pub use diagnostic::{Diagnostics, ProblemView};
 pub use load::{Loaded, load};
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use settings::{
-    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RuntimeSettings, Settings, SocketSettings,
-    StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings, WorkerSettings,
+    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RuntimeSettings, Settings,
+    SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };
 pub use source::{SEARCHED, Sources};

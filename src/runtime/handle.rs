@@ -1,7 +1,7 @@
 //! The public face of a running runtime: what the command line, HTTP and an embedding program call.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -138,11 +138,6 @@ pub enum Order {
     Kill {
         /// Who asks.
         by: Asker,
-    },
-    /// Answered by a loop that turns.
-    Ping {
-        /// Any answer will do.
-        reply: oneshot::Sender<()>,
     },
 }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::config::{
-    LogOnFull, LogSettings, LogTo, ReadyWhen, StderrTo, StopSettings, StopTo, Survive, WorkerSettings,
+    LogOnFull, LogSettings, LogTo, ReadyWhen, StderrTo, StopSettings, StopTo, WorkerSettings,
 };
 use crate::exit::{Exit, StartFailure};
 use crate::id::{Incarnation, Name};
@@ -159,7 +159,7 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
             stderr: StderrTo::Merge,
         },
         verify: Duration::from_secs(10),
-        survive: Survive::Adopt,
+        ladder: crate::config::Ladder::Default,
     }
 }
 
