@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -17,10 +18,14 @@ use crate::worker::unix::{Placement, Stack, can_clone_into};
 /// Where the cgroups of one runtime stand.
 #[derive(Debug)]
 pub(super) struct CgroupRoot {
-    dir: PathBuf,
+    dir: Arc<RootDir>,
     /// Whether children can be born in them; else they go there by themselves.
     born: bool,
 }
+
+/// The directory; removed once nobody needs it, unless a cgroup with processes is left in it.
+#[derive(Debug)]
+struct RootDir(PathBuf);
 
 /// The cgroup of one instance. Removed when dropped, if nobody is left in it.
 #[derive(Debug)]
@@ -28,8 +33,12 @@ pub(super) struct Cgroup {
     path: PathBuf,
     dir: OwnedFd,
     events: File,
+    /// Only there with a memory controller.
+    memory: Option<File>,
     /// Open only if children go there by themselves.
     procs: Option<File>,
+    /// Keeps the directory above; absent if an earlier runtime made it.
+    root: Option<Arc<RootDir>>,
 }
 
 impl CgroupRoot {
@@ -53,7 +62,7 @@ impl CgroupRoot {
 
     fn try_at(dir: &Path) -> io::Result<Self> {
         make_dir(dir)?;
-        let mut root = Self { dir: dir.to_owned(), born: true };
+        let mut root = Self { dir: Arc::new(RootDir(dir.to_owned())), born: true };
         let trial = root.make("trial")?;
         let mut stack = Stack::new()?;
         root.born = can_clone_into(&mut stack, trial.dir.as_fd());
@@ -67,14 +76,15 @@ impl CgroupRoot {
 
     /// The directory.
     pub(super) fn dir(&self) -> &Path {
-        &self.dir
+        &self.dir.0
     }
 
     /// Makes the cgroup of an instance, or takes the one that an earlier runtime left.
     pub(super) fn make(&self, slug: &str) -> io::Result<Cgroup> {
-        let path = self.dir.join(slug);
+        let path = self.dir().join(slug);
         make_dir(&path)?;
         let mut cgroup = Cgroup::open(path)?;
+        cgroup.root = Some(self.dir.clone());
         if !self.born {
             cgroup.procs =
                 Some(std::fs::OpenOptions::new().write(true).open(cgroup.path.join("cgroup.procs"))?);
@@ -83,9 +93,9 @@ impl CgroupRoot {
     }
 }
 
-impl Drop for CgroupRoot {
+impl Drop for RootDir {
     fn drop(&mut self) {
-        remove_dir(&self.dir);
+        remove_dir(&self.0);
     }
 }
 
@@ -94,7 +104,8 @@ impl Cgroup {
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let dir = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let events = File::open(path.join("cgroup.events"))?;
-        Ok(Self { path, dir, events, procs: None })
+        let memory = File::open(path.join("memory.events")).ok();
+        Ok(Self { path, dir, events, memory, procs: None, root: None })
     }
 
     /// The directory.
@@ -146,7 +157,7 @@ impl Cgroup {
 
     /// How many of its processes the kernel killed for memory; `None` without a memory controller here.
     pub(super) fn oom_kills(&self) -> Option<u64> {
-        oom_kills_in(&self.path.join("memory.events"))
+        self.memory.as_ref().and_then(oom_kills_in)
     }
 }
 
@@ -157,8 +168,10 @@ impl Drop for Cgroup {
 }
 
 /// The `oom_kill` line of `memory.events` (v2) or `memory.oom_control` (v1).
-pub(super) fn oom_kills_in(path: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
+pub(super) fn oom_kills_in(file: &File) -> Option<u64> {
+    let mut text = [0; 512];
+    let read = file.read_at(&mut text, 0).ok()?;
+    let text = std::str::from_utf8(&text[..read]).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
