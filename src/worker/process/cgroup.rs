@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -39,6 +40,10 @@ pub(super) struct Cgroup {
     procs: Option<File>,
     /// Keeps the directory above; absent if an earlier runtime made it.
     root: Option<Arc<RootDir>>,
+    /// Killed as a whole: on some kernels (6.18 among them) whoever is born into it later dies at once.
+    spent: AtomicBool,
+    /// Another one stands under its path now, which must not be removed with it.
+    replaced: AtomicBool,
 }
 
 impl CgroupRoot {
@@ -79,17 +84,30 @@ impl CgroupRoot {
         &self.dir.0
     }
 
-    /// Makes the cgroup of an instance, or takes the one that an earlier runtime left.
+    /// Makes the cgroup of an instance. One that is there already is made anew if it is empty, since nobody knows
+    /// what was done to it; else it is taken as it is, and children enter it by themselves.
     pub(super) fn make(&self, slug: &str) -> io::Result<Cgroup> {
         let path = self.dir().join(slug);
+        let fresh = match std::fs::remove_dir(&path) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
         make_dir(&path)?;
         let mut cgroup = Cgroup::open(path)?;
         cgroup.root = Some(self.dir.clone());
-        if !self.born {
+        if !self.born || !fresh {
             cgroup.procs =
                 Some(std::fs::OpenOptions::new().write(true).open(cgroup.path.join("cgroup.procs"))?);
         }
         Ok(cgroup)
+    }
+}
+
+impl CgroupRoot {
+    /// One into which children can be born, in place of a spent one.
+    pub(super) fn renew(&self, spent: &Cgroup, slug: &str) -> io::Result<Cgroup> {
+        spent.replaced.store(true, Ordering::Relaxed);
+        self.make(slug)
     }
 }
 
@@ -105,7 +123,8 @@ impl Cgroup {
         let dir = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let events = File::open(path.join("cgroup.events"))?;
         let memory = File::open(path.join("memory.events")).ok();
-        Ok(Self { path, dir, events, memory, procs: None, root: None })
+        let (spent, replaced) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { path, dir, events, memory, procs: None, root: None, spent, replaced })
     }
 
     /// The directory.
@@ -135,10 +154,18 @@ impl Cgroup {
     /// Kills everybody in it, also who is just being born. False: this kernel cannot (before 5.14).
     pub(super) fn kill(&self) -> io::Result<bool> {
         match std::fs::write(self.path.join("cgroup.kill"), "1") {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.spent.store(true, Ordering::Relaxed);
+                Ok(true)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it was killed as a whole and must be renewed before somebody is born into it.
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent.load(Ordering::Relaxed) && self.procs.is_none()
     }
 
     /// Who lives in it.
@@ -163,7 +190,9 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        remove_dir(&self.path);
+        if !self.replaced.load(Ordering::Relaxed) {
+            remove_dir(&self.path);
+        }
     }
 }
 
