@@ -242,7 +242,8 @@ impl Player {
                     let _ = actor.send_message(SupervisorMsg::Fact(Fact::Retry { child, token }));
                 }
             }
-            ["call", "start", rest @ ..] => self.add(rest),
+            // With an id alone it is for `simple_one_for_one`; elsewhere Erlang answers that this is no spec.
+            ["call", "start", rest @ ..] if rest.len() >= 4 => self.add(rest),
             ["call", "terminate", id] => self.ask(id, |child| Request::Terminate { child }),
             ["call", "restart", id] => self.ask(id, |child| Request::Revive { child }),
             ["call", "delete", id] => self.ask(id, |child| Request::Delete { child }),
