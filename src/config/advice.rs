@@ -68,7 +68,10 @@ fn never_exhausted(supervisor: &SupervisorSettings, workers: &[&WorkerSettings])
                 .map(|worker| u64::from(failures_within(&worker.backoff, within, max_restarts)))
                 .sum();
             let never = nodes == 0 && !workers.is_empty() && failures <= u64::from(max_restarts);
-            let needs = format!("its backoff allows {failures} failures where {} are needed", u64::from(max_restarts) + 1);
+            let needs = format!(
+                "its backoff allows {failures} failures where {} are needed",
+                u64::from(max_restarts) + 1
+            );
             let who = format!("all {} together", super::diagnostic::plural(workers.len(), "worker"));
             never.then(|| tell(who, needs)).into_iter().collect()
         }
@@ -135,7 +138,11 @@ fn disabled_dependencies(worker: &WorkerSettings, settings: &Settings) -> Vec<St
         worker.enabled && settings.workers.iter().any(|other| other.name == **name && !other.enabled)
     };
     let waits = worker.after.iter().filter(disabled);
-    waits.map(|name| format!("worker `{}` waits for `{name}`, which is not enabled: it will not start", worker.name)).collect()
+    waits
+        .map(|name| {
+            format!("worker `{}` waits for `{name}`, which is not enabled: it will not start", worker.name)
+        })
+        .collect()
 }
 
 fn slow_stop(worker: &WorkerSettings, settings: &Settings) -> Option<String> {

@@ -68,7 +68,12 @@ pub(super) struct Checker<'a> {
 
 impl Checker<'_> {
     /// A table of fixed keys.
-    pub(super) fn table(&mut self, path: &str, table: &DeTable<'_>, keys: &'static [Key]) -> Map<String, Value> {
+    pub(super) fn table(
+        &mut self,
+        path: &str,
+        table: &DeTable<'_>,
+        keys: &'static [Key],
+    ) -> Map<String, Value> {
         let mut layer = Map::new();
         for (name, value) in in_order(table) {
             let at = join(path, name.get_ref());
@@ -100,7 +105,11 @@ impl Checker<'_> {
             Shape::LeafOr(leaf, keys) if value.get_ref().is_table() => {
                 let checked = self.fixed(path, value, keys, &leaf.expects())?;
                 if checked.kind == ValueKind::Table(Map::new()) {
-                    self.fault(path, value.span(), Fault::new(format!("is empty; expected {}", wants_table(keys))));
+                    self.fault(
+                        path,
+                        value.span(),
+                        Fault::new(format!("is empty; expected {}", wants_table(keys))),
+                    );
                     return None;
                 }
                 Some(checked)
@@ -134,7 +143,8 @@ impl Checker<'_> {
             match &name {
                 Ok(name) => self.places.add_name(kind, name.clone()),
                 Err(error) => {
-                    let title = format!("{} is no name for a {}: {error}", quoted(key.get_ref()), kind.word());
+                    let title =
+                        format!("{} is no name for a {}: {error}", quoted(key.get_ref()), kind.word());
                     let better = rename(key.get_ref()).map(|name| format!("how about `{name}`?"));
                     self.problems.push(Problem::new(Some(self.place(key.span())), title).help_if(better));
                 }
@@ -156,7 +166,8 @@ impl Checker<'_> {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let title = format!("{} cannot be the name of a variable", quoted(name));
                 self.problems.push(
-                    Problem::new(Some(self.place(key.span())), title).help("a name without `=` and not empty"),
+                    Problem::new(Some(self.place(key.span())), title)
+                        .help("a name without `=` and not empty"),
                 );
                 continue;
             }
@@ -176,7 +187,8 @@ impl Checker<'_> {
             (Leaf::Integer { min, max }, DeValue::Integer(number)) => {
                 integer(number).and_then(|number| check_integer(number, *min, *max)).map(ValueKind::I64)
             }
-            (Leaf::Number { min, max }, DeValue::Integer(number)) => {
+            (Leaf::Number { min, max }, DeValue::Integer(number)) =>
+            {
                 #[expect(clippy::cast_precision_loss, reason = "the range is far below 2^53")]
                 integer(number)
                     .and_then(|number| check_number(number as f64, *min, *max))
@@ -197,10 +209,7 @@ impl Checker<'_> {
             }
             _ => Err(wrong_type(leaf, value.get_ref())),
         };
-        checked
-            .map(|kind| Value::new(None, kind))
-            .map_err(|fault| self.fault(path, value.span(), fault))
-            .ok()
+        checked.map(|kind| Value::new(None, kind)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
     }
 
     fn item_text(&mut self, path: &str, value: &Spanned<DeValue<'_>>, text: &Text) -> Option<Value> {
@@ -208,10 +217,7 @@ impl Checker<'_> {
             DeValue::String(value) => text.check(value),
             other => Err(Fault::new(format!("must be a text in quotes, not {}", type_name(other)))),
         };
-        checked
-            .map(|text| Value::new(None, text))
-            .map_err(|fault| self.fault(path, value.span(), fault))
-            .ok()
+        checked.map(|text| Value::new(None, text)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
     }
 
     fn list(
@@ -265,8 +271,8 @@ impl Checker<'_> {
     }
 
     pub(super) fn fault(&mut self, path: &str, span: Range<usize>, fault: Fault) {
-        let mut problem =
-            Problem::new(Some(self.place(span)), format!("{} {}", quoted(path), fault.says)).help_if(fault.help);
+        let mut problem = Problem::new(Some(self.place(span)), format!("{} {}", quoted(path), fault.says))
+            .help_if(fault.help);
         if let Some(label) = fault.label {
             problem = problem.label(label);
         }
@@ -310,7 +316,9 @@ fn wrong_type(leaf: &Leaf, value: &DeValue<'_>) -> Fault {
         }
         (Leaf::Texts(_), DeValue::String(one)) => fault.help(format!("write `[{one:?}]`")),
         (Leaf::Bool, DeValue::String(_)) => fault.help("write it without quotes"),
-        (Leaf::Integer { .. } | Leaf::Number { .. }, DeValue::String(_)) => fault.help("write it without quotes"),
+        (Leaf::Integer { .. } | Leaf::Number { .. }, DeValue::String(_)) => {
+            fault.help("write it without quotes")
+        }
         _ => fault,
     }
 }

@@ -103,7 +103,8 @@ impl Diagnostics {
             .into_iter()
             .filter(|problem| seen.insert((problem.place.clone(), problem.title.clone())))
             .collect();
-        problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.document, place.range.start)));
+        problems
+            .sort_by_key(|problem| problem.place.as_ref().map(|place| (place.document, place.range.start)));
         Self { problems, documents }
     }
 
@@ -137,7 +138,8 @@ impl Diagnostics {
     }
 
     fn count_line(&self) -> String {
-        let files: HashSet<String> = self.problems.iter().filter_map(|problem| self.view(problem).file).collect();
+        let files: HashSet<String> =
+            self.problems.iter().filter_map(|problem| self.view(problem).file).collect();
         let problems = plural(self.problems.len(), "problem");
         match files.len() {
             0 => problems,
@@ -146,7 +148,8 @@ impl Diagnostics {
     }
 
     fn view(&self, problem: &Problem) -> ProblemView {
-        let found = problem.place.as_ref().and_then(|place| Some((self.documents.get(place.document)?, place)));
+        let found =
+            problem.place.as_ref().and_then(|place| Some((self.documents.get(place.document)?, place)));
         let position = found.map(|(document, place)| document.position(place.range.start));
         ProblemView {
             message: problem.title.clone(),

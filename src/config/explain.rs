@@ -7,8 +7,8 @@ use config::{Value, ValueKind};
 
 use crate::id::Name;
 
-use super::document::{Document, DocumentKind};
 use super::check::Places;
+use super::document::{Document, DocumentKind};
 use super::elements::{FILE, SUPERVISOR, WORKER};
 use super::layers::{self, Layer};
 use super::load::Effective;
@@ -76,7 +76,8 @@ impl Page<'_> {
             (false, true) => "everybody whom no list names".to_owned(),
             (false, false) => "default".to_owned(),
         };
-        let list = toml::Value::from(children.iter().map(|name| toml::Value::from(*name)).collect::<Vec<_>>());
+        let list =
+            toml::Value::from(children.iter().map(|name| toml::Value::from(*name)).collect::<Vec<_>>());
         self.line("children", &list.to_string(), &origin);
     }
 
@@ -133,7 +134,8 @@ impl Page<'_> {
                 self.line("# listen", &written(value), "default; naming it makes a taken port an error");
             }
             _ if at == "cwd" => {
-                let worker = self.settings.workers.iter().find(|worker| section == format!("worker.{}", worker.name));
+                let worker =
+                    self.settings.workers.iter().find(|worker| section == format!("worker.{}", worker.name));
                 let Some(worker) = worker else { return };
                 self.line(at, &quote(&worker.cwd.to_string_lossy()), &origin);
             }
@@ -151,12 +153,15 @@ impl Page<'_> {
     /// Where a value stands: `config/regrow.toml:12`, `REGROW__…`, `default`.
     fn origin(&self, section: &str, inherited: &str, at: &str) -> String {
         let place = self.places.value(&join(section, at));
-        let place = place.or_else(|| self.places.value(&join(inherited, at)).filter(|_| !inherited.is_empty()));
+        let place =
+            place.or_else(|| self.places.value(&join(inherited, at)).filter(|_| !inherited.is_empty()));
         let found = place.and_then(|place| Some((self.documents.get(place.document)?, place)));
         let Some((document, place)) = found else { return "default".to_owned() };
         match document.kind {
             DocumentKind::Default => "default".to_owned(),
-            DocumentKind::File => format!("{}:{}", one_line(&document.name), document.position(place.range.start).line),
+            DocumentKind::File => {
+                format!("{}:{}", one_line(&document.name), document.position(place.range.start).line)
+            }
             DocumentKind::Environment => {
                 let (line, ..) = document.line(place.range.start);
                 line.split('=').next().unwrap_or_default().to_owned()

@@ -24,7 +24,8 @@ impl Source for Given {
 
 /// Merges layers, the last on top.
 pub(super) fn merge(layers: impl IntoIterator<Item = Layer>) -> Result<Layer, ConfigError> {
-    let builder = layers.into_iter().fold(Config::builder(), |builder, layer| builder.add_source(Given(layer)));
+    let builder =
+        layers.into_iter().fold(Config::builder(), |builder, layer| builder.add_source(Given(layer)));
     builder.build()?.collect()
 }
 

@@ -21,13 +21,22 @@ const MAX_REGEX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) enum Leaf {
     Bool,
-    Integer { min: i64, max: i64 },
-    Number { min: f64, max: f64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Number {
+        min: f64,
+        max: f64,
+    },
     Text(Text),
     /// A list of texts.
     Texts(Text),
     /// A list of whole numbers.
-    Integers { min: i64, max: i64 },
+    Integers {
+        min: i64,
+        max: i64,
+    },
 }
 
 /// What a text must say.
@@ -197,7 +206,8 @@ fn duration_hint(text: &str) -> Option<String> {
         return Some(format!("add a unit: `\"{text}s\"` for seconds"));
     }
     let digits = trimmed.bytes().filter(u8::is_ascii_digit).count();
-    (digits > 0).then(|| "one whole number and one unit: `90m` for an hour and a half, `1500ms` for 1.5 s".into())
+    (digits > 0)
+        .then(|| "one whole number and one unit: `90m` for an hour and a half, `1500ms` for 1.5 s".into())
 }
 
 fn check_size(text: &str, min: u64, max: u64) -> Result<(), Fault> {
@@ -218,7 +228,9 @@ fn check_template(text: &str) -> Result<(), Fault> {
         Err(PlaceholderError::Unknown(name)) => {
             let fault = Fault::new(format!("has an unknown placeholder {}", quoted(&format!("{{{name}}}"))));
             Err(match nearest(&name, PLACEHOLDERS) {
-                Some(word) => fault.help(format!("did you mean `{{{word}}}`? `{{{{` stands for a brace itself")),
+                Some(word) => {
+                    fault.help(format!("did you mean `{{{word}}}`? `{{{{` stands for a brace itself"))
+                }
                 None => fault.help(format!(
                     "there are {}; `{{{{` stands for a brace itself",
                     PLACEHOLDERS.map(|word| format!("`{{{word}}}`")).join(" ")

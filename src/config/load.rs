@@ -88,7 +88,8 @@ struct Run {
 impl Run {
     /// All layers, the weakest first.
     fn read_all(&mut self, sources: &Sources) -> Vec<Layer> {
-        let mut layers = vec![self.read_text("built-in defaults", DEFAULTS.to_owned(), DocumentKind::Default)];
+        let mut layers =
+            vec![self.read_text("built-in defaults", DEFAULTS.to_owned(), DocumentKind::Default)];
         let main = self.read_main(sources);
         let patterns = main.get("include").cloned();
         layers.push(main);
@@ -183,8 +184,7 @@ impl Run {
         let document = self.documents.len();
         let (table, errors) = DeTable::parse_recoverable(&text);
         let mut found = Vec::new();
-        let mut checker =
-            Checker { document, offset: 0, places: &mut self.places, problems: &mut found };
+        let mut checker = Checker { document, offset: 0, places: &mut self.places, problems: &mut found };
         let layer = checker.table("", table.get_ref(), FILE);
         drop(table);
         self.documents.push(Document { name: name.to_owned(), text, kind });
@@ -204,7 +204,8 @@ impl Run {
             Err(error) => {
                 // Only if schema and serde structs disagree; with other problems it is their consequence.
                 if problems.is_empty() {
-                    problems.push(Problem::of_file("configuration", format!("cannot be understood: {error}")));
+                    problems
+                        .push(Problem::of_file("configuration", format!("cannot be understood: {error}")));
                 }
                 return Err(Diagnostics::new(problems, documents));
             }
@@ -220,7 +221,8 @@ impl Run {
     ) -> Result<(Settings, Effective, Vec<String>), ConfigError> {
         let template = layers::sub(&layers::sub(all.first().unwrap_or(&Layer::new()), "supervisor"), "root");
         let sections = layers::merge(all)?;
-        let (named_supervisors, named_workers) = (layers::sub(&sections, "supervisor"), layers::sub(&sections, "worker"));
+        let (named_supervisors, named_workers) =
+            (layers::sub(&sections, "supervisor"), layers::sub(&sections, "worker"));
         let defaults = layers::sub(&layers::sub(&sections, "defaults"), "worker");
         let ladders: RawLadders = layers::read(&layers::sub(&sections, "ladder"))?;
         let runtime: RawRuntime = layers::read(&layers::sub(&sections, "runtime"))?;

@@ -11,31 +11,31 @@
 //! Deliberately absent: coercion, includes of includes, variables in the file, other formats than TOML, and
 //! settings that are known by name but do nothing yet: those are unknown keys until they work.
 
+mod advice;
+mod check;
+mod command;
+mod diagnostic;
+mod document;
+mod elements;
+mod explain;
+mod layers;
+mod leaf;
+mod load;
+mod order;
+mod overrides;
+mod placeholder;
+mod resolve;
+mod schema;
 mod settings;
 mod source;
-mod load;
-mod schema;
-mod elements;
-mod leaf;
-mod placeholder;
-mod document;
-mod check;
-mod overrides;
-mod layers;
-mod resolve;
-mod tree;
-mod order;
-mod advice;
-mod explain;
-mod diagnostic;
 mod suggest;
-mod command;
+mod tree;
 
 pub use diagnostic::{Diagnostics, ProblemView};
 pub use load::{Loaded, load};
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use settings::{
-    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RuntimeSettings, Settings, SocketSettings,
-    StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings, WorkerSettings,
+    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RuntimeSettings, Settings,
+    SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };
 pub use source::{SEARCHED, Sources};

@@ -150,11 +150,8 @@ fn resolve(name: &str, style: Style, places: &Places) -> Result<(Vec<String>, &'
         (Some((first, _)), Some((second, _))) => {
             let (first, second) = (first.join("."), second.join("."));
             Err(Box::new(move |place, shown| {
-                Problem::new(
-                    Some(place),
-                    format!("{} matches both `{first}` and `{second}`", quoted(shown)),
-                )
-                .help("set it in the file instead")
+                Problem::new(Some(place), format!("{} matches both `{first}` and `{second}`", quoted(shown)))
+                    .help("set it in the file instead")
             }))
         }
         (None, _) => Err(no_match(name, style, places, &found)),
@@ -237,12 +234,8 @@ fn search(
 }
 
 fn names_of(kind: Kind, places: &Places) -> Vec<String> {
-    let mut names: Vec<String> = places
-        .names
-        .iter()
-        .filter(|(of, _)| *of == kind)
-        .map(|(_, name)| name.to_string())
-        .collect();
+    let mut names: Vec<String> =
+        places.names.iter().filter(|(of, _)| *of == kind).map(|(_, name)| name.to_string()).collect();
     if kind == Kind::Supervisor && !names.iter().any(|name| name == "root") {
         names.push("root".to_owned());
     }
@@ -321,9 +314,8 @@ fn put(layer: &mut Layer, path: &[String], value: Value) {
             layer.insert(last.clone(), value);
         }
         [first, rest @ ..] => {
-            let entry = layer
-                .entry(first.clone())
-                .or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
+            let entry =
+                layer.entry(first.clone()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
             if let ValueKind::Table(table) = &mut entry.kind {
                 put(table, rest, value);
             } else {

@@ -49,7 +49,8 @@ pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut 
         let strategies = supervisors.iter().map(|(name, raw)| (name.clone(), raw.strategy)).collect();
         order::arrange(&mut tree, &strategies, &waits, problems);
     }
-    let supervisors = supervisors.into_iter().map(|(name, raw)| Arc::new(settled(name, &raw, &mut tree))).collect();
+    let supervisors =
+        supervisors.into_iter().map(|(name, raw)| Arc::new(settled(name, &raw, &mut tree))).collect();
     (supervisors, workers.into_iter().map(|worker| Arc::new(worker.settings)).collect())
 }
 
@@ -66,7 +67,8 @@ pub(super) fn addresses(http: &HttpSettings, places: &Places, problems: &mut Vec
         )));
     }
     if http.listen.is_some_and(|listen| listen.port() != 0) && http.listen == http.probe_listen {
-        let problem = Problem::new(place("http.probe_listen"), "`http.probe_listen` is the same as `http.listen`");
+        let problem =
+            Problem::new(place("http.probe_listen"), "`http.probe_listen` is the same as `http.listen`");
         problems.push(problem.help("`listen` serves health and metrics already; give this one another port"));
     }
 }
@@ -88,7 +90,11 @@ fn command(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>
         None if named && !places.named(&format!("worker.{name}.command[0]")) => {
             let empty = places.value(&format!("worker.{name}.command")).is_some()
                 && places.value(&format!("worker.{name}.command[0]")).is_none();
-            if empty && !problems.iter().any(|problem| problem.place() == at_worker(name, "command", places).as_ref()) {
+            if empty
+                && !problems
+                    .iter()
+                    .any(|problem| problem.place() == at_worker(name, "command", places).as_ref())
+            {
                 let title = format!("worker `{name}` has an empty command");
                 problems.push(
                     Problem::new(at_worker(name, "command", places), title)
@@ -122,7 +128,10 @@ fn exit_codes(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Probl
 /// R32: a permanent child is always restarted, so its end never means anything.
 fn significant_permanent(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
     if worker.significant && worker.restart == Restart::Permanent {
-        let title = format!("worker `{}` is significant, but permanent: it is restarted after every end", worker.name);
+        let title = format!(
+            "worker `{}` is significant, but permanent: it is restarted after every end",
+            worker.name
+        );
         let place = at_worker(&worker.name, "significant", places);
         problems.push(Problem::new(place, title).help("`restart = \"transient\"` or `\"temporary\"`"));
     }
@@ -145,7 +154,9 @@ fn significant_never(
                 "worker `{}` is significant, but its supervisor `{parent}` has auto_shutdown = \"never\"",
                 worker.name
             );
-            let help = format!("set `auto_shutdown = \"any_significant\"` in [supervisor.{parent}], or leave `significant` out");
+            let help = format!(
+                "set `auto_shutdown = \"any_significant\"` in [supervisor.{parent}], or leave `significant` out"
+            );
             problems.push(Problem::new(at_worker(&worker.name, "significant", places), title).help(help));
         }
     }

@@ -66,14 +66,18 @@ impl Sources {
 /// The bytes of a file that may be trusted.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     let shown = path.display().to_string();
-    let refused = |error: std::io::Error| Problem::of_file(shown.as_str(), format!("cannot be read: {error}"));
+    let refused =
+        |error: std::io::Error| Problem::of_file(shown.as_str(), format!("cannot be read: {error}"));
     let file = File::open(path).map_err(refused)?;
     let metadata = file.metadata().map_err(refused)?;
     trusted(&metadata).map_err(|problem| problem(&shown))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(refused)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(Problem::of_file(shown, format!("is larger than {}", crate::units::format_size(MAX_FILE))));
+        return Err(Problem::of_file(
+            shown,
+            format!("is larger than {}", crate::units::format_size(MAX_FILE)),
+        ));
     }
     Ok(bytes)
 }
@@ -91,7 +95,11 @@ fn trusted(metadata: &std::fs::Metadata) -> Result<(), impl FnOnce(&str) -> Prob
         } else {
             format!("is refused: everybody may write it (mode {:04o})", mode & 0o7777)
         };
-        let fix = if foreign { format!("chown it: chown {} {shown}", own.unwrap_or(0)) } else { format!("chmod o-w {shown}") };
+        let fix = if foreign {
+            format!("chown it: chown {} {shown}", own.unwrap_or(0))
+        } else {
+            format!("chmod o-w {shown}")
+        };
         Problem::of_file(shown, why).help("the file decides which programs run").help(fix)
     })
 }
@@ -115,7 +123,11 @@ pub(super) fn included(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, Strin
         return Err("has a wildcard in a folder; it can stand only in the file name".to_owned());
     }
     if !name.contains(['*', '?']) {
-        return if path.exists() { Ok(vec![path]) } else { Err(format!("names no file: {}", path.display())) };
+        return if path.exists() {
+            Ok(vec![path])
+        } else {
+            Err(format!("names no file: {}", path.display()))
+        };
     }
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -112,8 +112,9 @@ fn shared_names(places: &Places, problems: &mut Vec<Problem>) {
                 format!("`{name}` is a worker and a supervisor: both share one name space")
             };
             let other = places.key(&supervisor).filter(|_| !built_in).cloned();
-            problems
-                .push(Problem::new(places.key(&worker).cloned(), title).also(other, "the supervisor of that name"));
+            problems.push(
+                Problem::new(places.key(&worker).cloned(), title).also(other, "the supervisor of that name"),
+            );
         }
     }
 }

@@ -5,7 +5,6 @@ mod fake;
 mod cli_act;
 mod cli_codes;
 mod cli_look;
-mod config_errors;
 mod config_load;
 mod http_api;
 mod http_metrics;

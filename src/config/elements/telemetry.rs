@@ -9,10 +9,7 @@ const FORMATS: &[(&str, &str)] = &[("text", "text"), ("json", "json")];
 pub(super) const KEYS: &[Key] = &[
     table(
         "log",
-        &[
-            leaf("level", Leaf::Text(Text::LogFilter)),
-            leaf("format", Leaf::Text(Text::Word(FORMATS))),
-        ],
+        &[leaf("level", Leaf::Text(Text::LogFilter)), leaf("format", Leaf::Text(Text::Word(FORMATS)))],
     ),
     leaf("seed_names", Leaf::Bool),
 ];
@@ -34,10 +31,6 @@ struct RawLog {
 
 impl From<RawTelemetry> for TelemetrySettings {
     fn from(raw: RawTelemetry) -> Self {
-        Self {
-            log_level: raw.log.level,
-            log_json: raw.log.format == "json",
-            seed_names: raw.seed_names,
-        }
+        Self { log_level: raw.log.level, log_json: raw.log.format == "json", seed_names: raw.seed_names }
     }
 }
