@@ -17,9 +17,6 @@ pub enum EventKind {
     /// Survivors of an earlier runtime were found.
     #[serde(rename = "runtime.adopted")]
     RuntimeAdopted,
-    /// The runtime's own loop was late.
-    #[serde(rename = "runtime.lagged")]
-    RuntimeLagged,
     /// A start was begun.
     #[serde(rename = "worker.starting")]
     WorkerStarting,
@@ -50,24 +47,6 @@ pub enum EventKind {
     /// It was taken out of the tree.
     #[serde(rename = "worker.removed")]
     WorkerRemoved,
-    /// An incident began.
-    #[serde(rename = "incident.opened")]
-    IncidentOpened,
-    /// An incident ended.
-    #[serde(rename = "incident.closed")]
-    IncidentClosed,
-    /// A restart is planned.
-    #[serde(rename = "recovery.planned")]
-    RecoveryPlanned,
-    /// A planned step was begun.
-    #[serde(rename = "recovery.step")]
-    RecoveryStep,
-    /// A step held.
-    #[serde(rename = "recovery.verified")]
-    RecoveryVerified,
-    /// A step failed.
-    #[serde(rename = "recovery.failed")]
-    RecoveryFailed,
     /// Somebody asked for something.
     #[serde(rename = "action.requested")]
     ActionRequested,
@@ -75,11 +54,10 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 14] = [
         Self::RuntimeStarted,
         Self::RuntimeStopping,
         Self::RuntimeAdopted,
-        Self::RuntimeLagged,
         Self::WorkerStarting,
         Self::WorkerStarted,
         Self::WorkerReady,
@@ -90,12 +68,6 @@ impl EventKind {
         Self::WorkerStuck,
         Self::WorkerAdded,
         Self::WorkerRemoved,
-        Self::IncidentOpened,
-        Self::IncidentClosed,
-        Self::RecoveryPlanned,
-        Self::RecoveryStep,
-        Self::RecoveryVerified,
-        Self::RecoveryFailed,
         Self::ActionRequested,
     ];
 
@@ -106,7 +78,6 @@ impl EventKind {
             Self::RuntimeStarted => "runtime.started",
             Self::RuntimeStopping => "runtime.stopping",
             Self::RuntimeAdopted => "runtime.adopted",
-            Self::RuntimeLagged => "runtime.lagged",
             Self::WorkerStarting => "worker.starting",
             Self::WorkerStarted => "worker.started",
             Self::WorkerReady => "worker.ready",
@@ -117,12 +88,6 @@ impl EventKind {
             Self::WorkerStuck => "worker.stuck",
             Self::WorkerAdded => "worker.added",
             Self::WorkerRemoved => "worker.removed",
-            Self::IncidentOpened => "incident.opened",
-            Self::IncidentClosed => "incident.closed",
-            Self::RecoveryPlanned => "recovery.planned",
-            Self::RecoveryStep => "recovery.step",
-            Self::RecoveryVerified => "recovery.verified",
-            Self::RecoveryFailed => "recovery.failed",
             Self::ActionRequested => "action.requested",
         }
     }

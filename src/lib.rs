@@ -1,4 +1,51 @@
 //! regrow: workers that grow back.
+//!
+//! A self-healing worker runtime: Erlang's supervision for processes in any language, in one binary. Each worker
+//! is a child of a supervisor with a restart budget; supervisors form a tree; a failure is answered where it
+//! happened, and only what cannot be answered there goes up.
+//!
+//! # The idea
+//!
+//! **Facts go up, commands go down, events go out.** For each child one supervisor decides, in one pure function,
+//! and acts; nobody else starts or stops it.
+//!
+//! ```text
+//!  dead:  runner ── Exit ──► child actor ──────────┐
+//!  asked: CLI / HTTP ──► RuntimeHandle ── Request ─┼──► supervisor actor ──► policy: on_fact(now, fact) -> Actions
+//!  time:  one timer per supervisor ── Tick ────────┘          │               (pure; the only decider for its children)
+//!                                                             └─ executes: start · stop · set a timer · give up
+//!  give up: the supervisor ends; its parent's on_fact gets the Exit: the same code one level higher
+//!  every step emits an Event ──► journal ──► live log · events · metrics            nobody answers an Event
+//! ```
+//!
+//! # Code map, from the top down
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`cli`] | one file per verb; tables, JSON, exit codes |
+//! | [`http`] | the control socket and the TCP listener: routes, wire shapes |
+//! | [`runtime`] | the composition root: state directory, boot, orders, the end |
+//! | [`supervisor`] | the actors of the tree, the status board, who waits for whom |
+//! | [`worker`] | runs one process: spawn, output, notify socket, whole-tree stop; all `unsafe` and OS calls in one module |
+//! | [`telemetry`] | the journal of events, the metrics page |
+//! | [`config`] | TOML to settings that are known to be right; every problem at once, each with its place |
+//! | [`event`] | the vocabulary of what happened |
+//! | [`policy`] | OTP's rules and what goes beyond them, as one pure decision per fact |
+//! | [`exit`] [`id`] [`units`] | how a worker can end; names; durations and sizes |
+//!
+//! Using goes only downward, and `policy` and what is below it name no runtime, clock, file or socket; a test reads
+//! the source and holds both.
+//!
+//! # Glossary
+//!
+//! * **worker**: what the user wants kept alive; **instance**: one copy of it; **incarnation**: the n-th start of an
+//!   instance. Every fact and command carries the incarnation, and a stale one changes nothing.
+//! * **fact**: something that happened, in the past tense; **action**: something to do, with no choice left in it.
+//! * **restart strategy**: which siblings a restart touches; **intensity**: how many restarts a window may hold.
+//! * **parked** (phase `quarantined`): the budget is spent; tried again later, loudly.
+//! * **fence**: a file lock that every process of a worker's tree holds open, so that no second copy is ever started
+//!   beside a survivor.
+//! * supervisors *give up*; that is what OTP calls escalation.
 
 pub mod cli;
 pub mod config;
@@ -12,3 +59,11 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod units;
 pub mod worker;
+
+pub use config::Settings;
+pub use event::{Cause, Event, EventKind};
+pub use exit::{Exit, StartFailure};
+pub use id::{Incarnation, InstanceId, Name};
+pub use runtime::{Act, ActError, Asker, Finished, Runtime, RuntimeHandle, StartError, Target};
+pub use supervisor::{Board, Health, InstanceState};
+pub use telemetry::Journal;

@@ -90,6 +90,10 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
             (_, Some(why)) => Err(Failure::Failed(why)),
             (Finished::Stopped | Finished::Done, None) => Ok(()),
             (Finished::GaveUp(why), None) => Err(Failure::Failed(why)),
+            (Finished::Abandoned(who), None) => Err(Failure::Failed(format!(
+                "these could not be killed and were left behind: {}; the next runtime will not start a second copy",
+                who.join(", ")
+            ))),
         }
     })
 }

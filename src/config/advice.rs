@@ -1,7 +1,9 @@
 //! What is allowed but probably not meant, and what is worth knowing.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::id::Name;
 use crate::policy::{Backoff, Intensity, OnExhausted, Restart};
 use crate::units::format_duration;
 
@@ -13,8 +15,10 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
     for supervisor in &settings.supervisors {
         warnings.extend(never_exhausted(supervisor, &workers_of(settings, supervisor)));
     }
+    let disabled: HashSet<&Name> =
+        settings.workers.iter().filter(|worker| !worker.enabled).map(|worker| &worker.name).collect();
     for worker in &settings.workers {
-        warnings.extend(disabled_dependencies(worker, settings));
+        warnings.extend(disabled_dependencies(worker, &disabled));
         warnings.extend(slow_stop(worker, settings));
         warnings.extend(capped_first(worker));
     }
@@ -32,7 +36,7 @@ pub(super) fn notes(settings: &Settings) -> Vec<String> {
 }
 
 fn workers_of<'a>(settings: &'a Settings, supervisor: &SupervisorSettings) -> Vec<&'a WorkerSettings> {
-    let children: std::collections::HashSet<_> = supervisor.children.iter().collect();
+    let children: HashSet<_> = supervisor.children.iter().collect();
     settings.workers.iter().filter(|worker| children.contains(&worker.name)).map(AsRef::as_ref).collect()
 }
 
@@ -133,11 +137,8 @@ impl Iterator for Delays {
     }
 }
 
-fn disabled_dependencies(worker: &WorkerSettings, settings: &Settings) -> Vec<String> {
-    let disabled = |name: &&crate::id::Name| {
-        worker.enabled && settings.workers.iter().any(|other| other.name == **name && !other.enabled)
-    };
-    let waits = worker.after.iter().filter(disabled);
+fn disabled_dependencies(worker: &WorkerSettings, disabled: &HashSet<&Name>) -> Vec<String> {
+    let waits = worker.after.iter().filter(|name| worker.enabled && disabled.contains(name));
     waits
         .map(|name| {
             format!("worker `{}` waits for `{name}`, which is not enabled: it will not start", worker.name)

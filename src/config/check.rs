@@ -103,16 +103,13 @@ impl Checker<'_> {
                 Some(to_value(self.texts(path, table, leaf)))
             }
             Shape::LeafOr(leaf, keys) if value.get_ref().is_table() => {
-                let checked = self.fixed(path, value, keys, &leaf.expects())?;
-                if checked.kind == ValueKind::Table(Map::new()) {
-                    self.fault(
-                        path,
-                        value.span(),
-                        Fault::new(format!("is empty; expected {}", wants_table(keys))),
-                    );
-                    return None;
+                if value.get_ref().as_table().is_some_and(DeTable::is_empty) {
+                    let says = format!("is empty; expected {}", wants_table(keys));
+                    self.fault(path, value.span(), Fault::new(says));
                 }
-                Some(checked)
+                let checked = self.fixed(path, value, keys, &leaf.expects())?;
+                // Nothing right in it: the value below stays.
+                (checked.kind != ValueKind::Table(Map::new())).then_some(checked)
             }
             Shape::LeafOr(leaf, _) => self.leaf(path, value, leaf),
         }
@@ -213,9 +210,10 @@ impl Checker<'_> {
     }
 
     fn item_text(&mut self, path: &str, value: &Spanned<DeValue<'_>>, text: &Text) -> Option<Value> {
-        let checked = match value.get_ref() {
-            DeValue::String(value) => text.check(value),
-            other => Err(Fault::new(format!("must be a text in quotes, not {}", type_name(other)))),
+        let checked = if let DeValue::String(value) = value.get_ref() {
+            text.check(value)
+        } else {
+            Err(Fault::new(format!("must be a text in quotes, not {}", type_name(value.get_ref()))))
         };
         checked.map(|text| Value::new(None, text)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
     }
@@ -224,7 +222,7 @@ impl Checker<'_> {
         &mut self,
         path: &str,
         value: &Spanned<DeValue<'_>>,
-        item: &dyn Fn(&mut Self, &str, &Spanned<DeValue<'_>>) -> Option<Value>,
+        item: &ItemCheck<'_, Self>,
     ) -> Option<Value> {
         let array = value.get_ref().as_array()?;
         if array.len() > MAX_ITEMS {
@@ -258,7 +256,9 @@ impl Checker<'_> {
 
     fn unknown_key(&mut self, path: &str, name: &Spanned<DeString<'_>>, keys: &'static [Key]) {
         let shown = quoted(&join(path, name.get_ref()));
-        let word = nearest(name.get_ref(), keys.iter().map(|key| key.name));
+        // Behind so many problems nobody sees a hint, and each costs time.
+        let hints = self.problems.len() < 1000;
+        let word = nearest(name.get_ref(), keys.iter().map(|key| key.name).filter(|_| hints));
         let known = || {
             let all: Vec<&str> = keys.iter().map(|key| key.name).collect();
             format!("the keys here are {}", all.join(", "))
@@ -283,6 +283,8 @@ impl Checker<'_> {
         Place { document: self.document, range: range.start + self.offset..range.end + self.offset }
     }
 }
+
+type ItemCheck<'a, C> = dyn Fn(&mut C, &str, &Spanned<DeValue<'_>>) -> Option<Value> + 'a;
 
 /// Entries as they stand in the text: `toml` keeps them by name.
 fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {

@@ -13,13 +13,17 @@ use super::document::{Document, Place};
 
 /// Shown at most; a binary file given by mistake has a problem on every line.
 const MAX_SHOWN: usize = 50;
+/// Kept at most, for programs that ask for all.
+const MAX_KEPT: usize = 1000;
 /// Longest piece of a user's text inside a message.
 const MAX_QUOTED: usize = 60;
 
 /// Everything that is wrong with a configuration. Never empty.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
+    /// At most [`MAX_KEPT`].
     problems: Vec<Problem>,
+    count: usize,
     documents: Vec<Document>,
 }
 
@@ -105,16 +109,18 @@ impl Diagnostics {
             .collect();
         problems
             .sort_by_key(|problem| problem.place.as_ref().map(|place| (place.document, place.range.start)));
-        Self { problems, documents }
+        let count = problems.len();
+        problems.truncate(MAX_KEPT);
+        Self { problems, count, documents }
     }
 
     /// How many problems there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.problems.len()
+        self.count
     }
 
-    /// The problems as data.
+    /// The problems as data, the first thousand.
     #[must_use]
     pub fn problems(&self) -> Vec<ProblemView> {
         self.problems.iter().map(|problem| self.view(problem)).collect()
@@ -130,7 +136,7 @@ impl Diagnostics {
             text.push_str(&renderer.render(&[self.group(problem)]));
             text.push_str("\n\n");
         }
-        if let Some(more) = self.problems.len().checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
+        if let Some(more) = self.count.checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
             text.push_str(&format!("... and {more} more\n\n"));
         }
         text.push_str(&self.count_line());
@@ -140,7 +146,7 @@ impl Diagnostics {
     fn count_line(&self) -> String {
         let files: HashSet<String> =
             self.problems.iter().filter_map(|problem| self.view(problem).file).collect();
-        let problems = plural(self.problems.len(), "problem");
+        let problems = plural(self.count, "problem");
         match files.len() {
             0 => problems,
             n => format!("{problems} in {}", plural(n, "file")),

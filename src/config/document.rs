@@ -12,6 +12,8 @@ pub(super) struct Document {
     pub(super) name: String,
     pub(super) text: String,
     pub(super) kind: DocumentKind,
+    /// Where each line begins: a file of nothing but errors asks for many positions.
+    lines: Vec<usize>,
 }
 
 /// What a document is; decides how an origin is told.
@@ -42,16 +44,28 @@ pub(super) struct Position {
 }
 
 impl Document {
+    pub(super) fn new(name: impl Into<String>, text: String, kind: DocumentKind) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(breaks).collect();
+        Self { name: name.into(), text, kind, lines }
+    }
+
     /// Where an offset is.
     pub(super) fn position(&self, offset: usize) -> Position {
+        let offset = self.clamp(offset);
         let (start, line) = self.line_start(offset);
-        let column = self.text.get(start..self.clamp(offset)).map_or(0, |text| text.chars().count());
+        let column = self.text.get(start..offset).map_or(0, |text| text.chars().count());
         Position { line, column: column + 1 }
+    }
+
+    /// The number of the line an offset is in.
+    pub(super) fn line_number(&self, offset: usize) -> usize {
+        self.line_start(offset).1
     }
 
     /// The line an offset is in, where it starts, and its number.
     pub(super) fn line(&self, offset: usize) -> (&str, usize, usize) {
-        let (start, number) = self.line_start(offset);
+        let (start, number) = self.line_start(self.clamp(offset));
         let rest = self.text.get(start..).unwrap_or_default();
         let line = rest.split('\n').next().unwrap_or_default();
         (line.strip_suffix('\r').unwrap_or(line), start, number)
@@ -66,10 +80,11 @@ impl Document {
         at
     }
 
+    /// Where the line of an offset begins, and its number.
     fn line_start(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..self.clamp(offset)];
-        let start = before.rfind('\n').map_or(0, |at| at + 1);
-        (start, before.bytes().filter(|byte| *byte == b'\n').count() + 1)
+        let number = self.lines.partition_point(|start| *start <= offset);
+        let start = number.checked_sub(1).and_then(|index| self.lines.get(index)).copied();
+        (start.unwrap_or(0), number.max(1))
     }
 }
 
@@ -80,7 +95,7 @@ mod tests {
     #[test]
     fn positions_count_lines_and_characters() {
         let text = "a = 1\nü = 2\r\nb".to_owned();
-        let doc = Document { name: "x".into(), text, kind: DocumentKind::File };
+        let doc = Document::new("x", text, DocumentKind::File);
         assert_eq!(doc.position(0), Position { line: 1, column: 1 });
         assert_eq!(doc.position(9), Position { line: 2, column: 3 });
         assert_eq!(doc.position(7), Position { line: 2, column: 1 }, "inside a character: before it");

@@ -3,6 +3,8 @@
 //! What stands there is complete and can be read again to the same settings. Therefore paths are absolute,
 //! lists are resolved, and an address nobody asked for is commented out, since asking for it means more.
 
+use std::collections::HashMap;
+
 use config::{Value, ValueKind};
 
 use crate::id::Name;
@@ -13,7 +15,7 @@ use super::elements::{FILE, SUPERVISOR, WORKER};
 use super::layers::{self, Layer};
 use super::load::Effective;
 use super::schema::{Key, Shape, find, join};
-use super::settings::Settings;
+use super::settings::{Settings, WorkerSettings};
 
 pub(super) fn explain(
     settings: &Settings,
@@ -21,8 +23,9 @@ pub(super) fn explain(
     places: &Places,
     documents: &[Document],
 ) -> String {
-    let mut page = Page { settings, effective, places, documents, text: String::new() };
-    page.section("runtime");
+    let workers = settings.workers.iter().map(|worker| (worker.name.as_str(), worker.as_ref())).collect();
+    let mut page = Page { settings, effective, places, documents, workers, text: String::new() };
+    page.section(&["runtime"]);
     for (name, layer) in &effective.supervisors {
         page.supervisor(name, layer);
     }
@@ -30,9 +33,9 @@ pub(super) fn explain(
         page.head(&format!("worker.{name}"));
         page.table(&format!("worker.{name}"), "defaults.worker", "", layer, WORKER);
     }
-    page.section("ladder");
-    page.section("http");
-    page.section("telemetry");
+    page.section(&["ladder", "default"]);
+    page.section(&["http"]);
+    page.section(&["telemetry"]);
     page.text
 }
 
@@ -41,6 +44,7 @@ struct Page<'a> {
     effective: &'a Effective,
     places: &'a Places,
     documents: &'a [Document],
+    workers: HashMap<&'a str, &'a WorkerSettings>,
     text: String,
 }
 
@@ -52,11 +56,16 @@ impl Page<'_> {
         self.text.push_str(&format!("[{name}]\n"));
     }
 
-    fn section(&mut self, name: &str) {
-        let Some(Key { shape: Shape::Table(keys), .. }) = find(FILE, name) else { return };
-        self.head(name);
-        let layer = layers::sub(&self.effective.sections, name);
-        self.table(name, name, "", &layer, keys);
+    /// A table of fixed keys, by its path.
+    fn section(&mut self, path: &[&str]) {
+        let (mut keys, mut layer) = (FILE, self.effective.sections.clone());
+        for name in path {
+            let Some(Key { shape: Shape::Table(below), .. }) = find(keys, name) else { return };
+            (keys, layer) = (below, layers::sub(&layer, name));
+        }
+        let name = path.join(".");
+        self.head(&name);
+        self.table(&name, &name, "", &layer, keys);
     }
 
     fn supervisor(&mut self, name: &Name, layer: &Layer) {
@@ -134,10 +143,9 @@ impl Page<'_> {
                 self.line("# listen", &written(value), "default; naming it makes a taken port an error");
             }
             _ if at == "cwd" => {
-                let worker =
-                    self.settings.workers.iter().find(|worker| section == format!("worker.{}", worker.name));
-                let Some(worker) = worker else { return };
-                self.line(at, &quote(&worker.cwd.to_string_lossy()), &origin);
+                let worker = section.strip_prefix("worker.").and_then(|name| self.workers.get(name));
+                let Some(cwd) = worker.map(|worker| quote(&worker.cwd.to_string_lossy())) else { return };
+                self.line(at, &cwd, &origin);
             }
             _ => {
                 let Some(value) = value else { return };
@@ -200,6 +208,10 @@ fn quote(text: &str) -> String {
     out
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the check lets only these kinds of another crate's enum through"
+)]
 fn written(value: &Value) -> String {
     match &value.kind {
         ValueKind::Boolean(value) => value.to_string(),
@@ -207,7 +219,6 @@ fn written(value: &Value) -> String {
         ValueKind::Float(value) => toml::Value::from(*value).to_string(),
         ValueKind::String(value) => quote(value),
         ValueKind::Array(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
-        // Nothing else comes out of the check.
         _ => String::new(),
     }
 }

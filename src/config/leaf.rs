@@ -152,7 +152,9 @@ impl Text {
             Self::Line => check_line(text)?,
             Self::Duration { zero } => check_duration(text, *zero)?,
             Self::DurationOrNever if text == "never" => {}
-            Self::DurationOrNever => check_duration(text, false)?,
+            Self::DurationOrNever => check_duration(text, false).map_err(|fault| {
+                if nearest(text, ["never"]).is_some() { fault.help("did you mean `never`?") } else { fault }
+            })?,
             Self::Size { min, max } => check_size(text, *min, *max)?,
             Self::Template => check_template(text)?,
             Self::Regex => check_regex(text)?,

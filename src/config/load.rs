@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{ConfigError, Value, ValueKind};
-use toml::de::{DeTable, Error as TomlError};
+use toml::de::DeTable;
 
 use super::check::{Checker, Places};
 use super::diagnostic::{Diagnostics, Problem, quoted};
@@ -18,15 +18,13 @@ use super::resolve::{self, Draft};
 use super::schema::Kind;
 use super::settings::Settings;
 use super::source::{self, Sources};
-use super::{advice, explain, overrides};
+use super::{advice, explain, overrides, syntax};
 
 /// The defaults and the reference manual in one.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// More workers than this are a mistake in a generator; each is a task, a directory and a socket.
 const MAX_WORKERS: usize = 10_000;
-/// Syntax errors shown of one file; the recovery guesses, and later guesses build on earlier ones.
-const MAX_SYNTAX: usize = 10;
 
 /// A configuration that is known to be right.
 #[derive(Debug, Clone)]
@@ -63,6 +61,9 @@ pub(super) struct Effective {
     /// True if `$STATE_DIRECTORY` gave the state directory.
     pub(super) state_directory: bool,
 }
+
+/// Settings, the tables they came from, and notes.
+type Built = (Settings, Effective, Vec<String>);
 
 /// Loads, checks and resolves a configuration.
 ///
@@ -114,7 +115,7 @@ impl Run {
             }
             Err(problem) => {
                 self.torn = true;
-                self.problems.push(problem);
+                self.problems.push(*problem);
                 Layer::new()
             }
         }
@@ -129,7 +130,7 @@ impl Run {
             match source::included(&self.base, &pattern) {
                 Ok(paths) => {
                     for path in paths.into_iter().map(|path| shorten(&path)) {
-                        if !self.files.contains(&path) {
+                        if !self.known(&path) {
                             let layer = self.read_file(&path);
                             layers.push(self.without_include(layer));
                         }
@@ -142,6 +143,12 @@ impl Run {
             }
         }
         layers
+    }
+
+    /// `include = ["*.toml"]` finds the main file too, and two patterns may find one file.
+    fn known(&self, path: &Path) -> bool {
+        let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.files.iter().any(|file| full(file) == full(path))
     }
 
     /// One level is enough, and a second one would need rules for circles.
@@ -166,7 +173,7 @@ impl Run {
                 let at = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
                 let place = Place { document: self.documents.len(), range: at..at + 3 };
-                self.documents.push(Document { name, text, kind: DocumentKind::File });
+                self.documents.push(Document::new(name, text, DocumentKind::File));
                 self.problems.push(
                     Problem::new(Some(place), "the file is not valid UTF-8").label("this is no character"),
                 );
@@ -174,7 +181,7 @@ impl Run {
             }
             Err(problem) => {
                 self.torn = true;
-                self.problems.push(problem);
+                self.problems.push(*problem);
                 Layer::new()
             }
         }
@@ -187,11 +194,11 @@ impl Run {
         let mut checker = Checker { document, offset: 0, places: &mut self.places, problems: &mut found };
         let layer = checker.table("", table.get_ref(), FILE);
         drop(table);
-        self.documents.push(Document { name: name.to_owned(), text, kind });
-        let syntax = syntax_problems(&errors, &self.documents[document], document);
-        self.torn |= !syntax.is_empty();
-        self.problems.extend(beside(found, &syntax, &self.documents[document]));
-        self.problems.extend(syntax);
+        self.documents.push(Document::new(name, text, kind));
+        let torn = syntax::problems(&errors, &self.documents[document], document);
+        self.torn |= !torn.is_empty();
+        self.problems.extend(syntax::beside(found, &errors, &self.documents[document]));
+        self.problems.extend(torn);
         layer
     }
 
@@ -214,38 +221,60 @@ impl Run {
         Ok(Loaded { settings, files, notes, effective, places, documents })
     }
 
-    fn settle(
-        &mut self,
-        sources: &Sources,
-        all: Vec<Layer>,
-    ) -> Result<(Settings, Effective, Vec<String>), ConfigError> {
-        let template = layers::sub(&layers::sub(all.first().unwrap_or(&Layer::new()), "supervisor"), "root");
+    /// Gives the merged layers their strict form and ties them together.
+    fn settle(&mut self, sources: &Sources, all: Vec<Layer>) -> Result<Built, ConfigError> {
+        let builtin = layers::sub(all.first().unwrap_or(&Layer::new()), "supervisor");
+        let template = layers::sub(&builtin, "root");
         let sections = layers::merge(all)?;
-        let (named_supervisors, named_workers) =
-            (layers::sub(&sections, "supervisor"), layers::sub(&sections, "worker"));
-        let defaults = layers::sub(&layers::sub(&sections, "defaults"), "worker");
-        let ladders: RawLadders = layers::read(&layers::sub(&sections, "ladder"))?;
-        let runtime: RawRuntime = layers::read(&layers::sub(&sections, "runtime"))?;
-        let http: RawHttp = layers::read(&layers::sub(&sections, "http"))?;
-        let telemetry: RawTelemetry = layers::read(&layers::sub(&sections, "telemetry"))?;
         self.too_many();
+        let (draft, mut effective) = self.draft(&template, &sections)?;
+        let mut settings = self.sections(sources, &sections)?;
+        effective.state_directory =
+            sources.state_directory().is_some() && !self.places.named("runtime.state_dir");
+        effective.sections = sections;
+        resolve::addresses(&settings.http, &self.places, &mut self.problems);
+        (settings.supervisors, settings.workers) =
+            resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
+        if self.problems.is_empty() {
+            settings.warnings = advice::warnings(&settings);
+        }
+        let notes = advice::notes(&settings);
+        Ok((settings, effective, notes))
+    }
 
-        let state_directory = sources.state_directory();
-        let mut effective = Effective {
-            state_directory: state_directory.is_some() && !self.places.named("runtime.state_dir"),
-            ..Effective::default()
-        };
-        let mut draft = Draft::default();
+    /// Everything that has no name of the user's.
+    fn sections(&self, sources: &Sources, sections: &Layer) -> Result<Settings, ConfigError> {
+        let runtime: RawRuntime = layers::read(&layers::sub(sections, "runtime"))?;
+        let http: RawHttp = layers::read(&layers::sub(sections, "http"))?;
+        let telemetry: RawTelemetry = layers::read(&layers::sub(sections, "telemetry"))?;
+        let explicit = self.places.value("http.listen").is_some_and(|place| place.document != 0);
+        Ok(Settings {
+            runtime: runtime.settle(&self.base, sources.state_directory()),
+            supervisors: Vec::new(),
+            workers: Vec::new(),
+            http: http.settle(explicit),
+            telemetry: telemetry.into(),
+            warnings: Vec::new(),
+            base_dir: self.base.clone(),
+        })
+    }
+
+    /// Supervisors over their template, workers over `[defaults.worker]`, in order of appearance.
+    fn draft(&self, template: &Layer, sections: &Layer) -> Result<(Draft, Effective), ConfigError> {
+        let (supervisors, workers) = (layers::sub(sections, "supervisor"), layers::sub(sections, "worker"));
+        let defaults = layers::sub(&layers::sub(sections, "defaults"), "worker");
+        let ladders: RawLadders = layers::read(&layers::sub(sections, "ladder"))?;
+        let (mut draft, mut effective) = (Draft::default(), Effective::default());
         for (kind, name) in self.places.names.iter().take(2 * MAX_WORKERS) {
             match kind {
                 Kind::Supervisor => {
-                    let own = layers::sub(&named_supervisors, name.as_str());
+                    let own = layers::sub(&supervisors, name.as_str());
                     let merged = layers::merge([template.clone(), own])?;
                     draft.supervisors.push((name.clone(), layers::read::<RawSupervisor>(&merged)?));
                     effective.supervisors.push((name.clone(), merged));
                 }
                 Kind::Worker => {
-                    let own = layers::sub(&named_workers, name.as_str());
+                    let own = layers::sub(&workers, name.as_str());
                     let merged = layers::merge([defaults.clone(), own])?;
                     let raw = layers::read::<RawWorker>(&merged)?;
                     draft.workers.push(raw.settle(name.clone(), &self.base, ladders.verify()));
@@ -253,25 +282,7 @@ impl Run {
                 }
             }
         }
-        effective.sections = sections;
-        let explicit = self.places.value("http.listen").is_some_and(|place| place.document != 0);
-        let mut settings = Settings {
-            runtime: runtime.settle(&self.base, state_directory),
-            supervisors: Vec::new(),
-            workers: Vec::new(),
-            http: http.settle(explicit),
-            telemetry: telemetry.into(),
-            warnings: Vec::new(),
-            base_dir: self.base.clone(),
-        };
-        resolve::addresses(&settings.http, &self.places, &mut self.problems);
-        let (supervisors, workers) = resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
-        (settings.supervisors, settings.workers) = (supervisors, workers);
-        if self.problems.is_empty() {
-            settings.warnings = advice::warnings(&settings);
-        }
-        let notes = advice::notes(&settings);
-        Ok((settings, effective, notes))
+        Ok((draft, effective))
     }
 
     fn too_many(&mut self) {
@@ -290,23 +301,57 @@ fn shorten(path: &Path) -> PathBuf {
     here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path).to_owned()
 }
 
-fn syntax_problems(errors: &[TomlError], document: &Document, index: usize) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = Vec::new();
-    let mut lines = std::collections::HashSet::new();
-    for error in errors {
-        let range = error.span().unwrap_or(0..0);
-        // One slip makes several errors on its line; the first says it.
-        if lines.insert(document.position(range.start).line) && problems.len() < MAX_SYNTAX {
-            let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
-            problems.push(Problem::new(Some(Place { document: index, range }), message));
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::config::schema::{Key, Shape, join};
+
+    /// Every key of the schema, with `NAME` for names.
+    fn paths(at: &str, keys: &'static [Key], out: &mut Vec<String>) {
+        for key in keys {
+            let path = join(at, key.name);
+            match &key.shape {
+                Shape::Leaf(_) | Shape::Texts(_) | Shape::LeafOr(..) => out.push(path),
+                Shape::Table(keys) => paths(&path, keys, out),
+                // All workers are documented under `defaults.worker`, all supervisors under the root.
+                Shape::Named(Kind::Worker, _) => {}
+                Shape::Named(Kind::Supervisor, keys) => paths(&join(&path, "root"), keys, out),
+            }
         }
     }
-    problems
-}
 
-/// What is found in a recovered text, without the lines whose syntax is wrong.
-fn beside(found: Vec<Problem>, syntax: &[Problem], document: &Document) -> Vec<Problem> {
-    let line = |problem: &Problem| problem.place().map(|place| document.position(place.range.start).line);
-    let torn: Vec<Option<usize>> = syntax.iter().map(line).collect();
-    found.into_iter().filter(|problem| !torn.contains(&line(problem))).collect()
+    #[test]
+    fn every_key_stands_in_the_manual() {
+        let mut all = Vec::new();
+        paths("", FILE, &mut all);
+        let mut section = String::new();
+        let mut found = HashSet::new();
+        for line in DEFAULTS.lines() {
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.trim_end_matches(']').to_owned();
+            }
+            let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
+            if let Some((key, _)) = line.split_once(" = ") {
+                found.insert(join(&section, key.trim()));
+            }
+        }
+        let missing: Vec<&String> = all
+            .iter()
+            .filter(|path| !found.iter().any(|key| key == *path || key.starts_with(&format!("{path}."))))
+            .collect();
+        assert!(missing.is_empty(), "not in config/default.toml: {missing:?}");
+    }
+
+    #[test]
+    fn every_key_without_a_default_is_an_example_and_the_others_are_not() {
+        let mut run = Run::default();
+        let layer = run.read_text("", DEFAULTS.to_owned(), DocumentKind::Default);
+        assert_eq!(run.problems, Vec::new());
+        // serde's structs are strict both ways: a missing default would be a missing field.
+        assert!(layers::merge([layer]).is_ok());
+        let text = "[worker.web]\ncommand = [\"x\"]\n[supervisor.a]\n".to_owned();
+        assert!(load(&Sources::text(text)).is_ok());
+    }
 }

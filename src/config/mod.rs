@@ -29,6 +29,7 @@ mod schema;
 mod settings;
 mod source;
 mod suggest;
+mod syntax;
 mod tree;
 
 pub use diagnostic::{Diagnostics, ProblemView};

@@ -131,7 +131,7 @@ fn lay(
             }
         }
     }
-    documents.push(Document { name: name.to_owned(), text, kind });
+    documents.push(Document::new(name, text, kind));
     layer
 }
 

@@ -30,13 +30,14 @@ type Resolved = (Vec<Arc<SupervisorSettings>>, Vec<Arc<WorkerSettings>>);
 /// name may be one of its.
 pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut Vec<Problem>) -> Resolved {
     let Draft { supervisors, mut workers } = draft;
-    for worker in &workers {
-        command(&worker.settings, places, problems);
-        exit_codes(&worker.settings, places, problems);
-        significant_permanent(&worker.settings, places, problems);
-    }
+    // What seems to be missing may stand in the part that could not be read.
     if torn {
         return (Vec::new(), Vec::new());
+    }
+    for worker in &workers {
+        command(worker, places, problems);
+        exit_codes(&worker.settings, places, problems);
+        significant_permanent(&worker.settings, places, problems);
     }
     let waits = waits(&mut workers, places, problems);
     let lists: Vec<(Name, Vec<String>)> =
@@ -82,39 +83,26 @@ fn at_worker(name: &Name, key: &str, places: &Places) -> Option<Place> {
         .cloned()
 }
 
-fn command(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
-    let name = &worker.name;
+fn command(worker: &Settled, places: &Places, problems: &mut Vec<Problem>) {
+    let name = &worker.settings.name;
     let named = places.named(&format!("worker.{name}.command")) || places.named("defaults.worker.command");
-    match worker.command.first() {
-        // A command of the wrong type is reported as that.
-        None if named && !places.named(&format!("worker.{name}.command[0]")) => {
-            let empty = places.value(&format!("worker.{name}.command")).is_some()
-                && places.value(&format!("worker.{name}.command[0]")).is_none();
-            if empty
-                && !problems
-                    .iter()
-                    .any(|problem| problem.place() == at_worker(name, "command", places).as_ref())
-            {
-                let title = format!("worker `{name}` has an empty command");
-                problems.push(
-                    Problem::new(at_worker(name, "command", places), title)
-                        .help("the first text is the program, the others are its arguments"),
-                );
-            }
+    let problem = match worker.settings.command.first() {
+        Some(program) if !program.is_empty() => return,
+        // It has been reported for what it is.
+        None if named && !worker.has_command => return,
+        Some(_) => {
+            let place = at_worker(name, "command[0]", places);
+            Problem::new(place, format!("the program of worker `{name}` has no name"))
+        }
+        None if named => {
+            Problem::new(at_worker(name, "command", places), format!("worker `{name}` has an empty command"))
         }
         None => {
-            let title = format!("worker `{name}` has no command");
-            problems.push(
-                Problem::new(places.key(&format!("worker.{name}")).cloned(), title)
-                    .help("say what to run: `command = [\"./program\", \"argument\"]`"),
-            );
+            let place = places.key(&format!("worker.{name}")).cloned();
+            Problem::new(place, format!("worker `{name}` has no command"))
         }
-        Some(program) if program.is_empty() => {
-            let place = at_worker(name, "command[0]", places);
-            problems.push(Problem::new(place, format!("worker `{name}` has a program without a name")));
-        }
-        Some(_) => {}
-    }
+    };
+    problems.push(problem.help("the program first, then its arguments: `command = [\"./program\", \"-v\"]`"));
 }
 
 fn exit_codes(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
@@ -166,7 +154,7 @@ fn significant_never(
 fn waits(workers: &mut [Settled], places: &Places, problems: &mut Vec<Problem>) -> Vec<Wait> {
     let known: HashSet<Name> = workers.iter().map(|worker| worker.settings.name.clone()).collect();
     let mut waits = Vec::new();
-    for Settled { settings: worker, after } in workers {
+    for Settled { settings: worker, after, .. } in workers {
         for (index, text) in after.iter().enumerate() {
             let place = at_worker(&worker.name, &format!("after[{index}]"), places);
             match Name::try_new(text).ok().filter(|name| known.contains(name)) {

@@ -44,15 +44,16 @@ impl Sources {
     }
 
     /// The file that is meant.
-    pub(super) fn find(&self) -> Result<PathBuf, Problem> {
+    pub(super) fn find(&self) -> Result<PathBuf, Box<Problem>> {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
         let found = SEARCHED.iter().map(PathBuf::from).find(|path| path.exists());
         found.ok_or_else(|| {
-            Problem::of_file(SEARCHED[0], "there is no configuration")
+            let problem = Problem::new(None, "there is no configuration")
                 .help(format!("looked for {}; `-c FILE` names another", SEARCHED.join(", ")))
-                .help("two lines are enough: `[worker.web]` and `command = [\"./web\"]`")
+                .help("two lines are enough: `[worker.web]` and `command = [\"./web\"]`");
+            Box::new(problem)
         })
     }
 
@@ -64,20 +65,19 @@ impl Sources {
 }
 
 /// The bytes of a file that may be trusted.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
     let shown = path.display().to_string();
-    let refused =
-        |error: std::io::Error| Problem::of_file(shown.as_str(), format!("cannot be read: {error}"));
+    let refused = |error: std::io::Error| {
+        Box::new(Problem::of_file(shown.as_str(), format!("cannot be read: {error}")))
+    };
     let file = File::open(path).map_err(refused)?;
     let metadata = file.metadata().map_err(refused)?;
-    trusted(&metadata).map_err(|problem| problem(&shown))?;
+    trusted(&metadata).map_err(|problem| Box::new(problem(&shown)))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(refused)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(Problem::of_file(
-            shown,
-            format!("is larger than {}", crate::units::format_size(MAX_FILE)),
-        ));
+        let title = format!("is larger than {}", crate::units::format_size(MAX_FILE));
+        return Err(Box::new(Problem::of_file(shown, title)));
     }
     Ok(bytes)
 }
@@ -123,11 +123,7 @@ pub(super) fn included(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, Strin
         return Err("has a wildcard in a folder; it can stand only in the file name".to_owned());
     }
     if !name.contains(['*', '?']) {
-        return if path.exists() {
-            Ok(vec![path])
-        } else {
-            Err(format!("names no file: {}", path.display()))
-        };
+        return if path.exists() { Ok(vec![path]) } else { Err("names no file".to_owned()) };
     }
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -12,6 +12,8 @@ pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
     let allowed = (wanted.chars().count() / 3).max(1);
     candidates
         .into_iter()
+        // A hint is not worth more time than this.
+        .take(2000)
         .map(|candidate| (distance(&wanted, &normal(candidate)), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)

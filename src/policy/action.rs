@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use crate::exit::Exit;
 use crate::id::Incarnation;
 
+use super::check::SpecError;
 use super::fact::{ChildKey, RequestId, RetryToken};
 
 /// The actions of one fact. Four stand inline: a plain restart allocates nothing.
@@ -80,6 +81,8 @@ pub enum Refused {
     AlreadyStarted,
     /// `Add`: the id is there and down.
     AlreadyPresent,
+    /// `Add`: the specification is impossible under this supervisor (R32).
+    BadSpec(SpecError),
     /// Not possible under `simple_one_for_one`.
     SimpleOneForOne,
     /// The start failed.
@@ -113,7 +116,7 @@ pub enum Action {
     Retry {
         /// Which child.
         child: ChildKey,
-        /// Which retry.
+        /// To be handed back in the fact.
         token: RetryToken,
     },
     /// Tell people.
@@ -144,6 +147,10 @@ pub enum Action {
         /// With what.
         reply: Reply,
     },
+    /// The boot is over: every declared child was started (and, where the rules say so, waited for), held back,
+    /// or has failed by itself. A parent takes this as the acknowledgement of this supervisor's start. Once, right
+    /// after the actions of the fact that ended the boot.
+    Booted,
     /// All children are down and the supervisor ends. The last action ever.
     Finished {
         /// Why.

@@ -13,7 +13,8 @@ use super::spec::ChildSpec;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChildKey(pub u32);
 
-/// Names one parked retry; a retry whose token is old is a no-op (R23).
+/// Names the life of the child a retry is for, so that a retry of a removed child cannot reach the next one
+/// in its slot. Within one life any retry does, as in OTP: it is a no-op unless the child waits for one (R23).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RetryToken(pub u64);
 
@@ -62,7 +63,7 @@ pub enum Fact {
     Retry {
         /// Which child.
         child: ChildKey,
-        /// Which retry.
+        /// The token that [`super::Action::Retry`] carried.
         token: RetryToken,
     },
     /// Time has passed: a deadline named by `next_due` may have come.

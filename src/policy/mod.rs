@@ -6,12 +6,26 @@
 //! test against Erlang and in production.
 
 mod action;
+mod backoff;
+mod check;
+mod child;
+mod exits;
 mod fact;
+mod group;
+mod intensity;
+mod machine;
+mod quarantine;
+mod request;
+mod roster;
 mod spec;
+mod stop;
+mod timers;
 mod view;
 
 pub use action::{Action, Actions, Done, Ended, Refused, Reply, ReportKind, StopHow};
+pub use check::{SpecError, check_child};
 pub use fact::{ChildKey, Fact, Request, RequestId, RetryToken};
+pub use machine::Supervisor;
 pub use spec::{
     AutoShutdown, Backoff, ChildKind, ChildSpec, ExitCodes, Intensity, OnExhausted, Restart, RestartStrategy,
     RetryPark, Shutdown, SupervisorSpec, Time,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::id::Incarnation;
+
 /// Monotonic time since the runtime began. The pure core never reads a clock; the shell hands this in.
 pub type Time = Duration;
 
@@ -159,4 +161,7 @@ pub struct ChildSpec {
     pub held: bool,
     /// True if an operator stopped it in an earlier life of the runtime, or it is not `enabled`: not started at boot.
     pub stopped: bool,
+    /// The last incarnation it had under an earlier life of this supervisor; 0 for none. The next start is one higher,
+    /// so that counting goes on over a restart of the supervisor itself.
+    pub incarnation: Incarnation,
 }

@@ -1,7 +1,7 @@
 //! The public face of a running runtime: what the command line, HTTP and an embedding program call.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -50,7 +50,6 @@ pub enum ActError {
 }
 
 /// What is known of the runtime itself.
-#[derive(Debug)]
 pub struct RuntimeInfo {
     /// `runtime.name`.
     pub name: String,
@@ -65,7 +64,11 @@ pub struct RuntimeInfo {
     /// The settings in force.
     pub settings: Settings,
     notes: Mutex<Vec<String>>,
+    problems: OnceLock<Problems>,
 }
+
+/// What does not work right now, asked anew each time, such as a full disk.
+type Problems = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 
 impl RuntimeInfo {
     /// Notes the start of a runtime.
@@ -79,13 +82,22 @@ impl RuntimeInfo {
             state_dir: settings.runtime.state_dir.clone(),
             settings,
             notes: Mutex::new(Vec::new()),
+            problems: OnceLock::new(),
         }
     }
 
-    /// What the machine does not give, such as cgroups: the degraded modes by name.
+    /// What the machine does not give, such as cgroups, and what does not work right now, such as a full disk.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        notes.extend(self.problems.get().map(|problems| problems()).unwrap_or_default());
+        notes
+    }
+
+    /// Where problems that come and go are asked for.
+    pub(super) fn watch_problems(&self, problems: Problems) {
+        // There is one composition root, and it calls this once.
+        let _ = self.problems.set(problems);
     }
 
     /// Adds a note once.
@@ -112,6 +124,11 @@ pub enum Order {
         /// The instances it was passed to, or why not.
         reply: oneshot::Sender<Result<Vec<InstanceId>, ActError>>,
     },
+    /// Answer, to show that the control plane turns.
+    Ping {
+        /// The answer.
+        reply: oneshot::Sender<()>,
+    },
     /// End the runtime in order.
     Shutdown {
         /// Who asks.
@@ -121,11 +138,6 @@ pub enum Order {
     Kill {
         /// Who asks.
         by: Asker,
-    },
-    /// Answered by a loop that turns.
-    Ping {
-        /// Any answer will do.
-        reply: oneshot::Sender<()>,
     },
 }
 

@@ -1,10 +1,36 @@
 //! Bringing a runtime up and down.
+//!
+//! The control plane is one thread with a `current_thread` tokio runtime of its own: actors, timers and pidfds
+//! live there and nothing else does, so that no worker, log or HTTP client can delay a decision.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use ractor::Actor;
+use tokio::sync::mpsc;
 
 use crate::config::Settings;
+use crate::event::{Event, EventKind};
+use crate::id::{InstanceId, Name};
+use crate::policy::Fact;
+use crate::supervisor::{
+    Board, InstanceState, Node, Operator, Plane, SupervisorActor, SupervisorMsg, Upward, Wanted, arguments,
+    supervisor_states,
+};
+use crate::telemetry::Journal;
+use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
 
-use super::handle::RuntimeHandle;
+use super::director::Director;
+use super::handle::{Order, RuntimeHandle, RuntimeInfo};
+use super::intents::Intents;
+use super::state_dir::StateDir;
+
+/// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
+const ORDERS: usize = 1024;
+
+/// How long the last output of the workers may take to reach a slow disk before the runtime ends without it.
+const LAST_OUTPUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Why a runtime did not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,24 +79,43 @@ pub enum Finished {
     Stopped,
     /// The root supervisor gave up; the text says who brought it there. Exit code 1.
     GaveUp(String),
-    /// Every child of the root is done and nothing is left to supervise (`auto_shutdown`).
+    /// The significant children of the root are done (`auto_shutdown`).
     Done,
+    /// These could not be killed and were left behind. Exit code 1.
+    Abandoned(Vec<String>),
 }
 
 /// A running runtime and the right to wait for its end.
 pub struct Runtime {
     handle: RuntimeHandle,
+    control: JoinHandle<Finished>,
 }
 
 impl Runtime {
-    /// Takes the state directory, clears what an earlier runtime left, and boots the tree. Returns once the boot
+    /// Takes the state directory, finds what an earlier runtime left, and boots the tree. Returns once the boot
     /// has begun; watch the board for readiness. Takes no signals: the caller does.
     ///
     /// # Errors
     /// [`StartError`]: another runtime lives there, or the system refuses something that cannot be done without.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        let _ = settings;
-        Err(StartError::System { what: "not built yet", source: std::io::Error::other("not built yet") })
+        let state_dir = StateDir::take(&settings.runtime.state_dir)?;
+        let info = Arc::new(RuntimeInfo::new(settings));
+        let (board, journal) = (Board::new(), Journal::new());
+        let (orders, inbox) = mpsc::channel(ORDERS);
+        let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders);
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let control = std::thread::Builder::new()
+            .name("regrow-control".to_owned())
+            .spawn(move || control_thread(&info, board, journal, inbox, &state_dir, &tell))
+            .map_err(|source| StartError::System { what: "cannot start the control thread", source })?;
+        match told.recv() {
+            Ok(Ok(())) => Ok(Self { handle, control }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(StartError::System {
+                what: "the control thread ended at its start",
+                source: std::io::Error::other("see the lines above"),
+            }),
+        }
     }
 
     /// The public face.
@@ -82,6 +127,191 @@ impl Runtime {
     /// Blocks until the runtime has ended.
     #[must_use]
     pub fn wait(self) -> Finished {
-        Finished::Stopped
+        let Self { handle, control } = self;
+        drop(handle);
+        control
+            .join()
+            .unwrap_or_else(|_| Finished::GaveUp("the control thread panicked; this is a bug".to_owned()))
     }
+}
+
+type Tell = std::sync::mpsc::SyncSender<Result<(), StartError>>;
+
+fn control_thread(
+    info: &Arc<RuntimeInfo>,
+    board: Board,
+    journal: Journal,
+    inbox: mpsc::Receiver<Order>,
+    state_dir: &StateDir,
+    tell: &Tell,
+) -> Finished {
+    // Held until the last worker is down.
+    let _held = state_dir;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(source) => {
+            let _ = tell.send(Err(StartError::System { what: "cannot start the control plane", source }));
+            return Finished::Stopped;
+        }
+    };
+    runtime.block_on(async {
+        match boot(info, board, journal, inbox).await {
+            Ok((director, host)) => {
+                let _ = tell.send(Ok(()));
+                let finished = director.run().await;
+                host.output().flush().await;
+                host.output().close(LAST_OUTPUT);
+                finished
+            }
+            Err(error) => {
+                let _ = tell.send(Err(error));
+                Finished::Stopped
+            }
+        }
+    })
+}
+
+async fn boot(
+    info: &Arc<RuntimeInfo>,
+    board: Board,
+    journal: Journal,
+    orders: mpsc::Receiver<Order>,
+) -> Result<(Director, Arc<ProcessHost>), StartError> {
+    let (host, notes) = ProcessHost::open(&info.state_dir, HostOptions::default())
+        .map_err(|source| StartError::System { what: "cannot prepare to run processes", source })?;
+    notes.into_iter().for_each(|note| info.note(note));
+    let (intents, note) = Intents::load(&info.state_dir);
+    note.into_iter().for_each(|note| info.note(note));
+    let plane = Arc::new(plane(info, &host, board, journal, &intents));
+    let node = Node::of(&info.settings).ok_or_else(|| StartError::System {
+        what: "the configuration has no root supervisor",
+        source: std::io::Error::other("this is a bug"),
+    })?;
+    announce(info, &plane);
+    take_in_survivors(info, &host, &plane);
+    let output = host.output().clone();
+    info.watch_problems(Box::new(move || output.problems()));
+    let (outcomes, inbox) = mpsc::unbounded_channel();
+    let upward: Upward = Box::new(move |outcome| {
+        // The director outlives the root.
+        let _ = outcomes.send(outcome);
+    });
+    let arguments = arguments(&node, &plane, upward);
+    let (root, _) = SupervisorActor::spawn(None, SupervisorActor, arguments).await.map_err(|error| {
+        StartError::System {
+            what: "cannot start the root supervisor",
+            source: std::io::Error::other(error.to_string()),
+        }
+    })?;
+    let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
+    let info = Arc::clone(info);
+    Ok((Director { plane, info, intents, root, orders, outcomes: inbox, stopping: None }, host))
+}
+
+fn plane(
+    info: &RuntimeInfo,
+    host: &Arc<ProcessHost>,
+    board: Board,
+    journal: Journal,
+    intents: &Intents,
+) -> Plane {
+    let host = Arc::clone(host);
+    let runners: crate::supervisor::RunnerFactory = Arc::new(move |instance, worker, output, reporter| {
+        host.runner(instance.clone(), Arc::clone(worker), Arc::clone(output), reporter)
+    });
+    let mut plane = Plane::new(board, journal, runners, seed());
+    plane.stopped = intents.stopped().iter().map(|(child, by)| (child.clone(), by.clone())).collect();
+    fill_board(info, &plane);
+    plane
+}
+
+fn fill_board(info: &RuntimeInfo, plane: &Plane) {
+    for state in supervisor_states(&info.settings) {
+        plane.board.put_supervisor(state);
+    }
+    for supervisor in &info.settings.supervisors {
+        for child in &supervisor.children {
+            plane.settle(child, &supervisor.name);
+        }
+    }
+    for worker in &info.settings.workers {
+        plane.gate.learn(&worker.name, &worker.after);
+        let home = plane.home(&worker.name).unwrap_or_else(Name::root);
+        let mut entry =
+            InstanceState::new(InstanceId::single(worker.name.clone()), home, "process", worker.critical);
+        if let Some(by) = plane.stopped.get(worker.name.as_str()) {
+            entry.wanted = Wanted::Stopped;
+            entry.wanted_by = Some(by.clone());
+        } else if !worker.enabled {
+            entry.wanted = Wanted::Stopped;
+            entry.wanted_by =
+                Some(Operator { by: "the configuration: enabled = false".to_owned(), at: info.started_at });
+        }
+        plane.board.put(entry);
+    }
+}
+
+fn announce(info: &RuntimeInfo, plane: &Plane) {
+    let text = format!(
+        "regrow {} runs {} with {} workers, pid {}",
+        info.version,
+        info.name,
+        info.settings.workers.len(),
+        info.pid
+    );
+    plane.tell(EventKind::RuntimeStarted, text);
+}
+
+/// What an earlier runtime left alive is ended before its worker is started again; the others do not wait for that.
+fn take_in_survivors(info: &Arc<RuntimeInfo>, host: &Arc<ProcessHost>, plane: &Arc<Plane>) {
+    for survivor in host.survivors().to_vec() {
+        let worker = info.settings.workers.iter().find(|worker| worker.name == *survivor.instance.worker()).cloned();
+        plane.gate.block(survivor.instance.worker());
+        let (host, plane) = (Arc::clone(host), Arc::clone(plane));
+        tokio::spawn(async move {
+            tell_survivor(&plane, &survivor, "lives on after an earlier runtime; it is being stopped");
+            let stop = worker.map(|worker| worker.stop.clone()).unwrap_or_else(default_stop);
+            let cleared = host.clear(&survivor, &stop).await;
+            tell_survivor(&plane, &survivor, cleared_text(cleared));
+            let turn = plane.gate.unblock(survivor.instance.worker());
+            plane.pass(turn);
+        });
+    }
+}
+
+fn cleared_text(cleared: Cleared) -> &'static str {
+    match cleared {
+        Cleared::Gone => "it has ended by itself",
+        Cleared::Stopped => "it ended as asked; its worker starts now",
+        Cleared::Killed => "it did not end when asked and was killed; its worker starts now",
+        Cleared::Stuck => "it cannot be killed; no second copy is started while it lives",
+    }
+}
+
+fn tell_survivor(plane: &Plane, survivor: &Survivor, text: &str) {
+    let who = survivor.pid.map_or_else(|| "what an earlier start left".to_owned(), |pid| format!("pid {pid}"));
+    let mut event = Event::new(EventKind::RuntimeAdopted, format!("{who}: {text}"));
+    event.worker = Some(survivor.instance.worker().clone());
+    event.instance = Some(survivor.instance.clone());
+    event.incarnation = survivor.incarnation;
+    event.supervisor = plane.home(survivor.instance.worker());
+    if let Some(pid) = survivor.pid {
+        event.data.insert("pid".to_owned(), pid.into());
+    }
+    plane.emit(event);
+}
+
+/// For a survivor whose worker is no longer in the file.
+fn default_stop() -> crate::config::StopSettings {
+    crate::config::StopSettings {
+        signal: libc::SIGTERM,
+        to: crate::config::StopTo::Main,
+        timeout: std::time::Duration::from_secs(10),
+        unresponsive_timeout: std::time::Duration::from_secs(3),
+    }
+}
+
+/// A seed for jitter; without randomness from the system, one from the clock does as well.
+fn seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| jiff::Timestamp::now().as_nanosecond() as u64)
 }

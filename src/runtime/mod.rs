@@ -1,7 +1,10 @@
 //! The composition root: the only place that knows every room, and the order in which they start and end.
 
+mod director;
 mod handle;
+mod intents;
 mod launch;
+mod state_dir;
 mod target;
 
 pub use handle::{Act, ActError, Asker, Order, RuntimeHandle, RuntimeInfo};

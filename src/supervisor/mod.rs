@@ -1,6 +1,20 @@
 //! The actors of the tree, and the board on which they write what people see.
 
+mod actor;
 mod board;
+mod child;
+mod gate;
+mod narrator;
+mod nested;
+mod plane;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod trace;
+mod tree;
 
 pub use crate::worker::OutputCounters;
+pub(crate) use actor::{Asked, Outcome, SupervisorActor, SupervisorMsg, Upward};
 pub use board::{Board, Health, InstanceState, LastExit, NextAction, Operator, SupervisorState, Wanted};
+pub(crate) use plane::{Plane, RunnerFactory};
+pub(crate) use tree::{Node, arguments, supervisor_states};

@@ -18,6 +18,8 @@ pub enum WorkerReport {
     },
     /// It is ready.
     Ready,
+    /// There is nothing to run, and that is no failure (OTP's `ignore`).
+    Skipped,
     /// It never became ready, and nothing of it lives.
     StartFailed {
         /// Why.
@@ -29,6 +31,11 @@ pub enum WorkerReport {
     Exited {
         /// How.
         exit: Exit,
+    },
+    /// What a person can do about the end that is reported next.
+    Hint {
+        /// One sentence.
+        text: String,
     },
     /// The last lines it wrote, oldest first, at most a few; comes some time after its end, because reading
     /// them must not delay the restart.

@@ -1,7 +1,7 @@
 //! `[worker.NAME]` and `[defaults.worker]`: what is kept alive, and how.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::leaf::{Leaf, Text};
@@ -154,6 +154,7 @@ impl RawWorker {
     /// The settings, with an empty command and without `after`: both need the other workers, or a place, to
     /// complain at.
     pub(in crate::config) fn settle(self, name: Name, base: &Path, verify: Duration) -> Settled {
+        let has_command = self.command.is_some();
         let settings = WorkerSettings {
             name,
             command: self.command.unwrap_or_default(),
@@ -175,7 +176,7 @@ impl RawWorker {
             verify,
             ladder: self.ladder,
         };
-        Settled { settings, after: self.after }
+        Settled { settings, has_command, after: self.after }
     }
 }
 
@@ -183,12 +184,18 @@ impl RawWorker {
 #[derive(Debug)]
 pub(in crate::config) struct Settled {
     pub(in crate::config) settings: WorkerSettings,
+    /// False if no layer gives a command that is well-formed.
+    pub(in crate::config) has_command: bool,
     pub(in crate::config) after: Vec<String>,
 }
 
-/// Joins to the file's directory; `.` leaves no trailing dot.
-fn absolute(base: &Path, cwd: &str) -> std::path::PathBuf {
-    if cwd == "." { base.to_owned() } else { base.join(cwd) }
+/// Joins to the file's directory. `.` leaves no trailing dot, and `{state_dir}` will be an absolute path.
+fn absolute(base: &Path, cwd: &str) -> PathBuf {
+    match cwd {
+        "." => base.to_owned(),
+        _ if cwd.starts_with("{state_dir}") => PathBuf::from(cwd),
+        _ => base.join(cwd),
+    }
 }
 
 impl From<RawReady> for ReadyWhen {

@@ -38,7 +38,6 @@ mod tests;
 pub use counters::OutputCounters;
 pub use escape::escape_for_terminal;
 pub use follow::LogFollower;
-#[cfg_attr(not(test), expect(unused_imports, reason = "the process runner is their first caller"))]
 pub(crate) use hub::{OutputHub, OutputStream, StreamSpec};
 pub use lines::SPLIT_MARK;
 pub use read::{LogQuery, LogReader, StreamName};

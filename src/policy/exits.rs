@@ -1,0 +1,348 @@
+//! What the end of a child means: restart, rest, park or give up (contract's order of questions: stale →
+//! intent → fatal → restart → intensity → backoff).
+
+use std::time::Duration;
+
+use crate::exit::{Exit, StartFailure};
+use crate::id::Incarnation;
+
+use super::action::{Action, Done, Ended, Refused, ReportKind};
+use super::child::{After, By, State};
+use super::fact::{ChildKey, RetryToken};
+use super::group::Then;
+use super::machine::{Boot, Later, Supervisor};
+use super::spec::{AutoShutdown, Restart};
+use super::view::Plan;
+
+/// A child's own end, with all that the rules ask about it.
+struct Verdict {
+    /// It never became ready, or ended before `min_uptime`.
+    failed: bool,
+    fatal: bool,
+    shortage: bool,
+    /// R2: its restart type wants it again.
+    wanted: bool,
+    /// Worth a report: abnormal, or it is restarted.
+    loud: bool,
+}
+
+impl Supervisor {
+    /// A start is acknowledged.
+    pub(super) fn ready(&mut self, key: ChildKey, incarnation: Incarnation) {
+        if !self.is_current(key, incarnation) {
+            return;
+        }
+        let Some(child) = self.roster.get(key) else { return };
+        if !matches!(child.state, State::Starting { .. }) {
+            return;
+        }
+        let trial = child.trial;
+        self.rest(key, State::Running);
+        self.answer_up(key, &Ok(Done::Up(key, incarnation)));
+        if trial {
+            self.on_trial(key);
+        } else {
+            self.release(key);
+        }
+    }
+
+    /// A start answered that there is nothing to run (R5): down for good, a temporary child is dropped.
+    pub(super) fn ignored(&mut self, key: ChildKey, incarnation: Incarnation) {
+        if !self.is_current(key, incarnation) {
+            return;
+        }
+        let Some(child) = self.roster.get_mut(key) else { return };
+        let drop = child.spec.restart == Restart::Temporary;
+        match child.state {
+            State::Starting { .. } => {
+                child.trial = false;
+                self.answer_up(key, &Ok(Done::Ignored));
+                self.retire(key, drop);
+            }
+            State::Stopping { .. } => self.gone(key, incarnation, Exit::Stopped, true),
+            State::Stopped
+            | State::Done
+            | State::Waiting(_)
+            | State::Backoff { .. }
+            | State::Parked { .. }
+            | State::Running
+            | State::Ended { .. } => self.stale += 1,
+        }
+    }
+
+    /// Nothing of this incarnation lives any more.
+    pub(super) fn gone(&mut self, key: ChildKey, incarnation: Incarnation, exit: Exit, at_start: bool) {
+        if !self.is_current(key, incarnation) {
+            return;
+        }
+        let Some(child) = self.roster.get(key) else { return };
+        match child.state {
+            State::Stopping { after, .. } => self.stopped(key, after, exit),
+            State::Starting { .. } if at_start => self.ended_by_itself(key, exit, None),
+            State::Starting { .. } => {
+                let exit = Exit::StartFailed(StartFailure::BeforeReady { ended: Box::new(exit) });
+                self.ended_by_itself(key, exit, None);
+            }
+            State::Running => {
+                let ran = self.now.saturating_sub(child.since);
+                let short = ran < child.spec.min_uptime;
+                let ended = || Exit::StartFailed(StartFailure::TooShort { ended: Box::new(exit.clone()) });
+                let exit = if short { ended() } else { exit };
+                self.ended_by_itself(key, exit, Some(ran));
+            }
+            State::Stopped
+            | State::Done
+            | State::Waiting(_)
+            | State::Backoff { .. }
+            | State::Parked { .. }
+            | State::Ended { .. } => self.stale += 1,
+        }
+    }
+
+    /// An end nobody asked for: treated now, or after the procedure it would disturb.
+    pub(super) fn ended_by_itself(&mut self, key: ChildKey, exit: Exit, ran: Option<Duration>) {
+        if self.procedure.is_none() || self.procedure.starts(key) || self.is_api_start(key) {
+            self.treat(key, exit, ran);
+        } else {
+            let incarnation = self.roster.get(key).map_or(Incarnation::NONE, |child| child.incarnation);
+            self.rest(key, State::Ended { exit, ran });
+            self.later.push_back(Later::Ended(key, incarnation));
+        }
+    }
+
+    /// An end that had to wait; void if a stop has consumed it meanwhile (R28).
+    pub(super) fn treat_late(&mut self, key: ChildKey, incarnation: Incarnation) {
+        let Some(child) = self.roster.get_mut(key) else { return };
+        if child.incarnation == incarnation && matches!(child.state, State::Ended { .. }) {
+            let state = std::mem::replace(&mut child.state, State::Stopped);
+            if let State::Ended { exit, ran } = state {
+                self.treat(key, exit, ran);
+            }
+        }
+    }
+
+    /// It will not run again by itself: down with its spec kept, or removed (R5, R9, R39).
+    pub(super) fn retire(&mut self, key: ChildKey, drop: bool) {
+        if drop || self.is_simple() {
+            self.remove(key);
+        } else {
+            self.rest(key, State::Done);
+            self.release(key);
+        }
+    }
+
+    /// Plans a restart that does not happen at once.
+    pub(super) fn back_off(&mut self, key: ChildKey, delay: Duration, counted: bool, plan: Plan) {
+        let at = (!delay.is_zero()).then(|| self.after_now(delay));
+        self.due(key, at);
+        self.set(key, State::Backoff { at, counted, plan });
+        if at.is_none() {
+            let token = RetryToken(self.roster.life(key));
+            self.out.push(Action::Retry { child: key, token });
+        }
+    }
+
+    /// R14: the budget is spent; the offender gets no signal, everybody else is stopped.
+    pub(super) fn give_up(&mut self, offender: ChildKey) {
+        let incarnation = self.roster.get(offender).map_or(Incarnation::NONE, |child| child.incarnation);
+        self.out.push(Action::Report { kind: ReportKind::GaveUp, child: offender, incarnation, exit: None });
+        self.rest(offender, State::Stopped);
+        self.end(Ended::GaveUp { offender });
+    }
+
+    fn is_current(&mut self, key: ChildKey, incarnation: Incarnation) -> bool {
+        let current = self.roster.get(key).is_some_and(|child| child.incarnation == incarnation);
+        self.stale += u64::from(!current);
+        current
+    }
+
+    fn is_api_start(&self, key: ChildKey) -> bool {
+        let state = self.roster.get(key).map(|child| &child.state);
+        matches!(state, Some(State::Starting { by: By::Add | By::Revive }))
+    }
+
+    fn treat(&mut self, key: ChildKey, exit: Exit, ran: Option<Duration>) {
+        let Some(child) = self.roster.get(key) else { return };
+        if let State::Starting { by: by @ (By::Add | By::Revive) } = child.state {
+            return self.api_start_failed(key, by, exit);
+        }
+        let verdict = self.judge(key, &exit, ran);
+        if ran.is_none() {
+            self.answer_up(key, &Err(Refused::StartFailed(exit.clone())));
+        }
+        let boot_failed =
+            ran.is_none() && self.boot == Boot::UnderWay && self.escalates() && self.procedure.starts(key);
+        if boot_failed && !verdict.shortage {
+            self.report(key, ReportKind::StartError, exit.clone());
+            self.rest(key, State::Stopped);
+            return self.end(Ended::BootFailed { child: key, exit });
+        }
+        if verdict.loud {
+            let kind = if verdict.failed { ReportKind::StartError } else { ReportKind::ChildTerminated };
+            self.report(key, kind, exit);
+        }
+        if verdict.fatal {
+            self.park(key, true);
+        } else if !verdict.wanted {
+            self.finish_work(key, ran.is_some());
+        } else {
+            self.restart(key, &verdict, ran);
+        }
+    }
+
+    fn judge(&self, key: ChildKey, exit: &Exit, ran: Option<Duration>) -> Verdict {
+        let Some(child) = self.roster.get(key) else {
+            return Verdict { failed: false, fatal: false, shortage: false, wanted: false, loud: false };
+        };
+        let failed = ran.is_none() || matches!(exit, Exit::StartFailed(StartFailure::TooShort { .. }));
+        let normal = !failed && child.is_normal(exit);
+        let wanted = match child.spec.restart {
+            Restart::Permanent => true,
+            Restart::Transient => !normal,
+            Restart::Temporary => false,
+        };
+        let fatal = child.is_fatal(exit);
+        Verdict { failed, fatal, shortage: exit.is_shortage(), wanted, loud: wanted || fatal || !normal }
+    }
+
+    /// OTP's calls report nothing and retry nothing: the asker hears of it (R29, R30).
+    fn api_start_failed(&mut self, key: ChildKey, by: By, exit: Exit) {
+        self.answer_up(key, &Err(Refused::StartFailed(exit)));
+        if by == By::Add {
+            self.remove(key);
+        } else {
+            self.rest(key, State::Stopped);
+        }
+    }
+
+    /// R9–R11: its own end, and no restart.
+    fn finish_work(&mut self, key: ChildKey, was_up: bool) {
+        let Some(child) = self.roster.get_mut(key) else { return };
+        child.trial = false;
+        let significant = child.spec.significant && was_up;
+        let drop = child.spec.restart == Restart::Temporary;
+        self.retire(key, drop);
+        let ends = significant
+            && match self.spec.auto_shutdown {
+                AutoShutdown::Never => false,
+                AutoShutdown::AnySignificant => true,
+                AutoShutdown::AllSignificant => !self.significant_alive(),
+            };
+        if ends {
+            self.end(Ended::AutoShutdown);
+        }
+    }
+
+    /// R10: a significant child that runs, or will.
+    fn significant_alive(&self) -> bool {
+        let escalates = self.escalates();
+        self.roster.keys().filter_map(|key| self.roster.get(key)).any(|child| {
+            let down = match &child.state {
+                State::Stopped | State::Done => true,
+                State::Waiting(_) => escalates && child.waits_for().is_some(),
+                State::Backoff { .. }
+                | State::Parked { .. }
+                | State::Starting { .. }
+                | State::Running
+                | State::Stopping { .. }
+                | State::Ended { .. } => false,
+            };
+            child.spec.significant && !down
+        })
+    }
+
+    /// A restart event (R12, R13), or under `escalate` a failed start, which is counted when it is retried.
+    fn restart(&mut self, key: ChildKey, verdict: &Verdict, ran: Option<Duration>) {
+        let (now, limit, escalates) = (self.now, self.spec.intensity, self.escalates());
+        let Some(child) = self.roster.get_mut(key) else { return };
+        if ran.is_some_and(|ran| ran >= child.spec.backoff.reset_after) {
+            child.consecutive = 0;
+        }
+        child.consecutive = child.consecutive.saturating_add(1);
+        let (n, backoff) = (child.consecutive, child.spec.backoff);
+        if verdict.shortage {
+            let delay = self.jitter.delay_of_shortage(&backoff, n);
+            return self.begin_restart(key, delay, true, Plan::Retry);
+        }
+        if !escalates && (child.trial || !child.window.allows(limit, now)) {
+            return self.park(key, false);
+        }
+        if escalates && !verdict.failed && !self.window.allows(limit, now) {
+            return self.give_up(key);
+        }
+        let delay = self.jitter.delay(&backoff, n);
+        if verdict.failed {
+            self.begin_restart(key, delay, !escalates, Plan::Retry);
+        } else {
+            self.begin_restart(key, delay, true, Plan::SoftRestart);
+        }
+    }
+
+    /// R15, R16, R19: one child, or its group. A failed start under `escalate` leaves the others as they are
+    /// until it is retried; otherwise the affected are stopped before the wait.
+    fn begin_restart(&mut self, key: ChildKey, delay: Duration, counted: bool, plan: Plan) {
+        let failed = plan == Plan::Retry;
+        if self.is_group() && !(failed && self.escalates()) {
+            self.rest(key, State::Backoff { at: None, counted, plan });
+            self.begin_group(key, Then::Restart { root: key, delay, mailed: failed });
+        } else if failed || !delay.is_zero() {
+            self.back_off(key, delay, counted, plan);
+        } else {
+            self.launch(key);
+        }
+    }
+
+    pub(super) fn report(&mut self, key: ChildKey, kind: ReportKind, exit: Exit) {
+        let incarnation = self.roster.get(key).map_or(Incarnation::NONE, |child| child.incarnation);
+        self.out.push(Action::Report { kind, child: key, incarnation, exit: Some(exit) });
+    }
+
+    /// A restart or a trial is due.
+    pub(super) fn resume(&mut self, key: ChildKey) {
+        let Some(child) = self.roster.get_mut(key) else { return };
+        match child.state {
+            State::Backoff { at, counted, plan: _ } => {
+                if at.is_some_and(|at| at > self.now) {
+                    return;
+                }
+                if !counted && !self.window.allows(self.spec.intensity, self.now) {
+                    return self.give_up(key);
+                }
+                if self.is_group() {
+                    self.rest(key, State::Backoff { at: None, counted: true, plan: Plan::SoftRestart });
+                    let then = Then::Restart { root: key, delay: Duration::ZERO, mailed: false };
+                    self.begin_group(key, then);
+                } else {
+                    self.launch(key);
+                }
+            }
+            State::Parked { at, .. } => {
+                if at.is_none_or(|at| at <= self.now) {
+                    self.try_parked(key);
+                }
+            }
+            State::Stopped
+            | State::Done
+            | State::Waiting(_)
+            | State::Starting { .. }
+            | State::Running
+            | State::Stopping { .. }
+            | State::Ended { .. } => {}
+        }
+    }
+
+    /// What a stop that came to its end leads to.
+    pub(super) fn stopped(&mut self, key: ChildKey, after: After, exit: Exit) {
+        let Some(child) = self.roster.get(key) else { return };
+        match after {
+            After::TimedOut(by) if !self.procedure.stops(key, &self.roster) => {
+                self.rest(key, State::Starting { by });
+                return self.ended_by_itself(key, Exit::StartTimeout, None);
+            }
+            After::TimedOut(_) => {}
+            After::Down | After::Start if child.ends_as_expected(&exit) => {}
+            After::Down | After::Start => self.report(key, ReportKind::ShutdownError, exit),
+        }
+        self.settle_down(key, after);
+    }
+}

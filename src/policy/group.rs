@@ -1,0 +1,406 @@
+//! Procedures: what touches several children in an order. At most one is under way.
+//!
+//! *Stop* walks from the last child backwards to the start of its range, one child at a time (R17, R25,
+//! R26); *run* walks forwards and starts whoever waits for its turn, one at a time (R4, R18). A group restart
+//! is a stop followed by a run, the end of a supervisor a stop of all. A wait between them, for a backoff or
+//! while a child is parked, is no procedure: the offender is in backoff, the others wait for it, and every
+//! fact is treated at once. While a procedure is under way, ends of children, retries and OTP's calls wait for
+//! its end in the order they came; a child whose turn to be stopped comes is taken as it is then (R28).
+//! Operators' verbs never wait: they change intent, or start or stop their child beside the procedure.
+
+use std::time::Duration;
+
+use crate::exit::Exit;
+
+use super::action::{Action, Refused, ReportKind};
+use super::child::{After, By, State, Wait};
+use super::fact::ChildKey;
+use super::machine::{Boot, Later, Supervisor};
+use super::roster::Roster;
+use super::spec::{Restart, RestartStrategy};
+
+/// What follows a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The offender's backoff, then all start in order. `mailed`: even without a delay the retry goes
+    /// through the mailbox.
+    Restart { root: ChildKey, delay: Duration, mailed: bool },
+    /// The offender stays parked, the others wait for it.
+    Park { root: ChildKey },
+    /// The supervisor is done.
+    Finish,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Procedure {
+    None,
+    /// Stopping backwards; `cursor` is the child whose turn it is, `from` the rank of the first affected.
+    Stop {
+        cursor: Option<ChildKey>,
+        from: u64,
+        then: Then,
+    },
+    /// Starting forwards.
+    Run {
+        cursor: Option<ChildKey>,
+    },
+}
+
+impl Procedure {
+    pub(super) fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    /// It waits for this child to be ready.
+    pub(super) fn starts(&self, key: ChildKey) -> bool {
+        *self == Self::Run { cursor: Some(key) }
+    }
+
+    /// This child is among those being stopped.
+    pub(super) fn stops(&self, key: ChildKey, roster: &Roster) -> bool {
+        match self {
+            Self::Stop { from, .. } => roster.rank(key) >= *from,
+            Self::None | Self::Run { .. } => false,
+        }
+    }
+
+    /// The child is about to be removed.
+    pub(super) fn leave(&mut self, key: ChildKey, roster: &Roster) {
+        match self {
+            Self::Stop { cursor, .. } if *cursor == Some(key) => *cursor = roster.before(key),
+            Self::Run { cursor } if *cursor == Some(key) => *cursor = roster.after(key),
+            Self::None | Self::Stop { .. } | Self::Run { .. } => {}
+        }
+    }
+}
+
+impl Supervisor {
+    /// Stops everybody a restart of `root` touches (R16).
+    pub(super) fn begin_group(&mut self, root: ChildKey, then: Then) {
+        let from = match self.spec.strategy {
+            RestartStrategy::RestForOne => self.roster.rank(root),
+            RestartStrategy::OneForAll | RestartStrategy::OneForOne | RestartStrategy::SimpleOneForOne => 0,
+        };
+        self.boot_is_over();
+        self.procedure = Procedure::Stop { cursor: self.roster.last(), from, then };
+    }
+
+    /// Starts in order whoever waits for its turn.
+    pub(super) fn begin_run(&mut self) {
+        self.procedure = Procedure::Run { cursor: self.roster.first() };
+    }
+
+    /// Takes the procedure as far as it goes without a further fact.
+    pub(super) fn advance(&mut self) {
+        while match self.procedure {
+            Procedure::None => false,
+            Procedure::Stop { cursor: Some(key), from, .. } if self.roster.rank(key) >= from => {
+                self.stop_step(key)
+            }
+            Procedure::Stop { then, from, .. } => self.all_stopped(then, from),
+            Procedure::Run { cursor: Some(key) } => self.run_step(key),
+            Procedure::Run { cursor: None } => self.end_run(),
+        } {}
+    }
+
+    /// One child's turn to be stopped; false: its end must come first.
+    fn stop_step(&mut self, key: ChildKey) -> bool {
+        let Some(child) = self.roster.get_mut(key) else { return false };
+        match child.state {
+            State::Starting { .. } | State::Running => {
+                self.stop(key, After::Down);
+                false
+            }
+            State::Stopping { .. } => {
+                if self.killing {
+                    self.kill_child(key);
+                }
+                false
+            }
+            State::Ended { .. } => {
+                self.consume_end(key);
+                self.settle_down(key, After::Down);
+                true
+            }
+            State::Stopped
+            | State::Done
+            | State::Waiting(_)
+            | State::Backoff { .. }
+            | State::Parked { .. } => {
+                self.settle_down(key, After::Down);
+                true
+            }
+        }
+    }
+
+    /// R28: it had died before its turn came; its real end is judged as the end of a stop.
+    pub(super) fn consume_end(&mut self, key: ChildKey) {
+        let Some(child) = self.roster.get_mut(key) else { return };
+        if let State::Ended { exit, .. } = std::mem::replace(&mut child.state, State::Stopped) {
+            if !child.ends_as_expected(&exit) {
+                self.report(key, ReportKind::ShutdownError, exit);
+            }
+        }
+    }
+
+    /// A child is down, by a stop or because it was: what it is now, and whose turn is next.
+    pub(super) fn settle_down(&mut self, key: ChildKey, after: After) {
+        let in_stop = self.procedure.stops(key, &self.roster);
+        let Some(child) = self.roster.get_mut(key) else { return };
+        let drop = child.spec.restart == Restart::Temporary
+            || self.spec.strategy == RestartStrategy::SimpleOneForOne;
+        child.trial &= after == After::Start && !in_stop;
+        if self.ended.is_some() {
+            let done = child.state == State::Done;
+            self.rest(key, if done { State::Done } else { State::Stopped });
+            self.step_back(key);
+        } else if drop && (in_stop || after != After::Start) {
+            return self.remove(key);
+        } else if in_stop {
+            self.rest_in_group(key);
+            self.step_back(key);
+        } else if after == After::Start {
+            self.launch(key);
+        } else {
+            self.rest(key, State::Stopped);
+            self.release(key);
+            self.answer_up(key, &Err(Refused::StartFailed(Exit::Stopped)));
+        }
+        self.answer_down(key);
+    }
+
+    fn step_back(&mut self, key: ChildKey) {
+        if let Procedure::Stop { cursor, .. } = &mut self.procedure {
+            if *cursor == Some(key) {
+                *cursor = self.roster.before(key);
+            }
+        }
+    }
+
+    /// R17, R18: those affected start again, also those that were down before; not the offender, whose state
+    /// says what it waits for, not who is parked, and not whom an operator wants down.
+    fn rest_in_group(&mut self, key: ChildKey) {
+        let Procedure::Stop { then, .. } = self.procedure else { return };
+        let root = match then {
+            Then::Restart { root, .. } | Then::Park { root } => Some(root),
+            Then::Finish => None,
+        };
+        let Some(child) = self.roster.get(key) else { return };
+        let parked = matches!(child.state, State::Parked { .. });
+        let planned = matches!(child.state, State::Backoff { .. });
+        if child.stopped {
+            self.rest(key, State::Stopped);
+        } else if !(parked || planned && root == Some(key)) {
+            self.rest(key, State::Waiting(Wait::Turn));
+        }
+    }
+
+    /// Everybody affected is down.
+    fn all_stopped(&mut self, then: Then, from: u64) -> bool {
+        self.procedure = Procedure::None;
+        match then {
+            Then::Finish => {
+                self.finished = true;
+                return false;
+            }
+            Then::Park { root } => self.after_park(root, from),
+            Then::Restart { root, delay, mailed } => self.after_group_stop(root, delay, mailed, from),
+        }
+        true
+    }
+
+    fn after_park(&mut self, root: ChildKey, from: u64) {
+        if matches!(self.roster.get(root).map(|c| &c.state), Some(State::Parked { .. })) {
+            self.hold_back(root, from);
+        } else {
+            self.begin_run();
+        }
+    }
+
+    fn after_group_stop(&mut self, root: ChildKey, delay: Duration, mailed: bool, from: u64) {
+        let state = self.roster.get(root).map(|child| child.state.clone());
+        if let Some(State::Backoff { counted, plan, .. }) = state {
+            if mailed || !delay.is_zero() {
+                self.back_off(root, delay, counted, plan);
+                return self.hold_back(root, from);
+            }
+            self.set(root, State::Waiting(Wait::Turn));
+        }
+        match self.parked_sibling() {
+            Some(parked) => self.hold_back(parked, from),
+            None if self.spec.strategy == RestartStrategy::RestForOne => {
+                self.procedure = Procedure::Run { cursor: Some(root) };
+            }
+            None => self.begin_run(),
+        }
+    }
+
+    /// Under one_for_all nobody runs while one is parked.
+    fn parked_sibling(&self) -> Option<ChildKey> {
+        let parked = |key: &ChildKey| {
+            matches!(self.roster.get(*key).map(|child| &child.state), Some(State::Parked { .. }))
+        };
+        let all = self.spec.strategy == RestartStrategy::OneForAll;
+        all.then(|| self.roster.keys().find(parked)).flatten()
+    }
+
+    /// Whoever waits for its turn, from rank `from` on, waits for `root` instead.
+    fn hold_back(&mut self, root: ChildKey, from: u64) {
+        let waiting: Vec<ChildKey> = self
+            .roster
+            .keys()
+            .filter(|key| self.roster.rank(*key) >= from && *key != root)
+            .filter(|key| self.roster.get(*key).is_some_and(|c| c.state == State::Waiting(Wait::Turn)))
+            .collect();
+        for key in waiting {
+            self.set(key, State::Waiting(Wait::Sibling(root)));
+        }
+    }
+
+    /// One child's turn to be started; false: it must be ready first.
+    fn run_step(&mut self, key: ChildKey) -> bool {
+        let Some(child) = self.roster.get(key) else { return false };
+        let blocks = match child.state {
+            State::Starting { .. } | State::Stopping { .. } => return false,
+            State::Waiting(Wait::Turn) if child.stopped => {
+                self.rest(key, State::Stopped);
+                false
+            }
+            State::Waiting(Wait::Turn) if child.held => {
+                self.set(key, State::Waiting(Wait::Held));
+                self.is_group()
+            }
+            State::Waiting(Wait::Turn) => {
+                self.start(key, By::Rules);
+                return false;
+            }
+            State::Waiting(Wait::Held) | State::Parked { .. } => self.is_group(),
+            State::Backoff { .. } => true,
+            State::Running => child.trial && self.is_group(),
+            State::Stopped | State::Done | State::Waiting(Wait::Sibling(_)) | State::Ended { .. } => false,
+        };
+        if blocks {
+            return self.block(key);
+        }
+        self.procedure = Procedure::Run { cursor: self.roster.after(key) };
+        true
+    }
+
+    /// This child is not ready and will not be at once: those after it wait for it.
+    fn block(&mut self, key: ChildKey) -> bool {
+        self.hold_back(key, self.roster.rank(key));
+        self.end_run()
+    }
+
+    fn end_run(&mut self) -> bool {
+        self.procedure = Procedure::None;
+        self.boot_is_over();
+        false
+    }
+}
+
+/// Starting one child.
+impl Supervisor {
+    /// R3–R6, and contract rule 8: without dependence on each other, children start together.
+    pub(super) fn start_declared(&mut self) {
+        if self.boot != Boot::Ahead {
+            return;
+        }
+        self.boot = Boot::UnderWay;
+        let together = !self.is_group() && !self.escalates();
+        let keys: Vec<ChildKey> = self.roster.keys().collect();
+        for key in keys {
+            if self.roster.get(key).is_none_or(|child| child.stopped || child.state != State::Stopped) {
+                continue;
+            }
+            self.set(key, State::Waiting(Wait::Turn));
+            if together {
+                self.launch(key);
+            }
+        }
+        if together {
+            self.boot_is_over();
+        } else {
+            self.begin_run();
+        }
+    }
+
+    /// A wanted start, unless something holds it back.
+    pub(super) fn launch(&mut self, key: ChildKey) {
+        let stopping = self.procedure.stops(key, &self.roster);
+        let Some(child) = self.roster.get(key) else { return };
+        if self.ended.is_some() {
+            self.rest(key, State::Stopped);
+        } else if stopping {
+            self.rest(key, State::Waiting(Wait::Turn));
+        } else if child.held {
+            self.rest(key, State::Waiting(Wait::Held));
+        } else {
+            self.start(key, By::Rules);
+        }
+    }
+
+    pub(super) fn start(&mut self, key: ChildKey, by: By) {
+        if self.is_simple() {
+            self.roster.move_to_end(key);
+        }
+        let Some(child) = self.roster.get_mut(key) else { return };
+        child.incarnation = child.incarnation.next();
+        let (incarnation, limit) = (child.incarnation, child.spec.start_timeout);
+        self.set(key, State::Starting { by });
+        self.due(key, limit.map(|limit| self.after_now(limit)));
+        self.out.push(Action::Start { child: key, incarnation });
+    }
+
+    /// What `after` names became ready, or stopped being ready; a running child is never stopped for it.
+    pub(super) fn hold(&mut self, key: ChildKey, held: bool) {
+        let Some(child) = self.roster.get_mut(key) else { return };
+        let freed = std::mem::replace(&mut child.held, held) && !held;
+        if !freed || self.ended.is_some() {
+            return;
+        }
+        match child.state {
+            State::Waiting(Wait::Held) => {
+                self.release(key);
+                self.set(key, State::Waiting(Wait::Turn));
+                if self.is_group() {
+                    self.later.push_back(Later::Run);
+                } else {
+                    self.launch(key);
+                }
+            }
+            State::Parked { fatal: false, .. } => {
+                self.due_now(key);
+            }
+            State::Stopped
+            | State::Done
+            | State::Waiting(Wait::Turn | Wait::Sibling(_))
+            | State::Backoff { .. }
+            | State::Parked { fatal: true, .. }
+            | State::Starting { .. }
+            | State::Running
+            | State::Stopping { .. }
+            | State::Ended { .. } => {}
+        }
+    }
+
+    /// What a child planned for later is due now.
+    pub(super) fn due_now(&mut self, key: ChildKey) {
+        let now = self.now;
+        self.due(key, None);
+        if let Some(child) = self.roster.get_mut(key) {
+            match &mut child.state {
+                State::Backoff { at, .. } | State::Parked { at, .. } => *at = Some(now),
+                State::Stopped
+                | State::Done
+                | State::Waiting(_)
+                | State::Starting { .. }
+                | State::Running
+                | State::Stopping { .. }
+                | State::Ended { .. } => {}
+            }
+        }
+        self.touch(key);
+        self.resume_later(key);
+    }
+}

@@ -1,0 +1,374 @@
+//! The supervisor's state and its one entrance.
+//!
+//! Every fact is handled to its end before `on_fact` returns: the rule it belongs to changes states and
+//! collects actions, then the procedure under way (see [`super::group`]) goes as far as it can, then what had
+//! to wait for its end is treated in the order it came. Nothing calls back, and nothing is decided elsewhere.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::exit::Exit;
+use crate::id::Incarnation;
+
+use super::action::{Action, Actions, Ended, Refused, Reply};
+use super::backoff::Jitter;
+use super::check::{SpecError, check_all};
+use super::child::{Ask, Child, State, Wait};
+use super::fact::{ChildKey, Fact, Request, RequestId, RetryToken};
+use super::group::Procedure;
+use super::intensity::Window;
+use super::roster::Roster;
+use super::spec::{ChildSpec, OnExhausted, RestartStrategy, SupervisorSpec, Time};
+use super::timers::Timers;
+use super::view::ChildView;
+
+/// What has to wait until the procedure under way has ended.
+#[derive(Debug, Clone)]
+pub(super) enum Later {
+    /// A child's own end; void once a stop has consumed it (R28).
+    Ended(ChildKey, Incarnation),
+    /// A restart or a trial is due.
+    Resume { child: ChildKey, life: u64 },
+    /// Somebody waits for a turn, and no procedure may have it.
+    Run,
+    /// One of OTP's calls.
+    Request(RequestId, Request),
+}
+
+/// How far the boot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Boot {
+    Ahead,
+    /// Children start one after the other.
+    UnderWay,
+    /// Over, and not told yet.
+    Over,
+    /// Told, or cut off by the end.
+    Told,
+}
+
+/// The decision maker of one supervisor. See [`super`] for the rules and [`Supervisor::on_fact`] for its use.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    pub(super) spec: SupervisorSpec,
+    /// `simple_one_for_one`: what every child is but its id.
+    pub(super) template: Option<ChildSpec>,
+    pub(super) roster: Roster,
+    pub(super) timers: Timers,
+    /// The common budget (`escalate`).
+    pub(super) window: Window,
+    pub(super) jitter: Jitter,
+    pub(super) procedure: Procedure,
+    pub(super) boot: Boot,
+    pub(super) later: VecDeque<Later>,
+    /// Why it is ending, once it is.
+    pub(super) ended: Option<Ended>,
+    /// The time for an orderly end is over.
+    pub(super) killing: bool,
+    pub(super) finished: bool,
+    /// How many children wait for a sibling: nobody is searched while it is zero.
+    pub(super) waiting: usize,
+    pub(super) stale: u64,
+    pub(super) now: Time,
+    pub(super) out: Actions,
+    touched: SmallVec<[ChildKey; 8]>,
+}
+
+impl Supervisor {
+    /// A supervisor that has not booted. Children start in the order given.
+    ///
+    /// Under [`RestartStrategy::SimpleOneForOne`] the one child given is the template: it never runs itself,
+    /// and an added child takes everything but its id from it.
+    ///
+    /// # Errors
+    /// [`SpecError`]: the first fault in OTP's order of checks.
+    pub fn new(spec: SupervisorSpec, mut children: Vec<ChildSpec>) -> Result<Self, SpecError> {
+        check_all(&spec, &children)?;
+        let simple = spec.strategy == RestartStrategy::SimpleOneForOne;
+        let template = if simple { children.pop() } else { None };
+        let mut roster = Roster::default();
+        for child in children {
+            roster.append(|from| Child::new(child, &spec, from, Time::ZERO));
+        }
+        Ok(Self {
+            template,
+            roster,
+            timers: Timers::default(),
+            window: Window::new(spec.intensity),
+            jitter: Jitter::new(spec.seed),
+            procedure: Procedure::None,
+            boot: Boot::Ahead,
+            later: VecDeque::new(),
+            ended: None,
+            killing: false,
+            finished: false,
+            waiting: 0,
+            stale: 0,
+            now: Time::ZERO,
+            out: Actions::new(),
+            touched: SmallVec::new(),
+            spec,
+        })
+    }
+
+    /// Decides on one fact. The actions are to be carried out in order; after [`Action::Finished`] every
+    /// further fact is answered with nothing.
+    pub fn on_fact(&mut self, now: Time, fact: Fact) -> Actions {
+        if self.finished {
+            return Actions::new();
+        }
+        self.now = now;
+        self.take(fact);
+        self.settle();
+        self.tell_changes();
+        if self.boot == Boot::Over {
+            self.boot = Boot::Told;
+            self.out.push(Action::Booted);
+        }
+        if self.finished {
+            self.out.extend(self.ended.clone().map(|ended| Action::Finished { ended }));
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// The earliest deadline: the shell sends [`Fact::Tick`] then.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Time> {
+        self.timers.earliest().filter(|_| !self.finished)
+    }
+
+    /// One child as people see it.
+    #[must_use]
+    pub fn child(&self, key: ChildKey) -> Option<ChildView<'_>> {
+        let child = self.roster.get(key)?;
+        let window = if self.escalates() { &self.window } else { &child.window };
+        Some(ChildView {
+            spec: &child.spec,
+            phase: child.phase(),
+            incarnation: child.incarnation,
+            since: child.since,
+            next: child.next(),
+            stopped_by_operator: child.stopped,
+            consecutive: child.consecutive,
+            budget_left: window.left(self.spec.intensity, self.now),
+            waits_for: child.waits_for(),
+        })
+    }
+
+    /// The child with this id. Under `simple_one_for_one` ids need not be unique: the newest one.
+    #[must_use]
+    pub fn key(&self, id: &str) -> Option<ChildKey> {
+        self.roster.key(id)
+    }
+
+    /// All children in start order.
+    pub fn children(&self) -> impl Iterator<Item = ChildKey> + '_ {
+        self.roster.keys()
+    }
+
+    /// What it was told about itself.
+    #[must_use]
+    pub fn spec(&self) -> &SupervisorSpec {
+        &self.spec
+    }
+
+    /// Facts that spoke of an earlier incarnation and changed nothing.
+    #[must_use]
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// Whether it is ending or has ended: no child is started any more.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Whether it does exactly what OTP's supervisor does: `escalate`, no restart is delayed, and no child
+    /// has an exit code or a minimal uptime that OTP knows nothing of.
+    #[must_use]
+    pub fn is_exactly_otp(&self) -> bool {
+        let plain = |c: &ChildSpec| {
+            c.backoff.first.is_zero() && c.min_uptime.is_zero() && c.exit_codes.fatal.is_empty()
+        };
+        let children = self.roster.keys().filter_map(|key| self.roster.get(key)).map(|child| &child.spec);
+        self.escalates() && children.chain(self.template.as_ref()).all(plain)
+    }
+
+    fn take(&mut self, fact: Fact) {
+        match fact {
+            Fact::Boot => self.start_declared(),
+            Fact::Ready { child, incarnation } => self.ready(child, incarnation),
+            Fact::Ignored { child, incarnation } => self.ignored(child, incarnation),
+            Fact::StartFailed { child, incarnation, exit } => self.gone(child, incarnation, exit, true),
+            Fact::Exited { child, incarnation, exit } => self.gone(child, incarnation, exit, false),
+            Fact::Retry { child, token } => self.retry(child, token),
+            Fact::Tick => self.tick(),
+            Fact::Held { child, held } => self.hold(child, held),
+            Fact::Extend { child, incarnation, by } => self.extend(child, incarnation, by),
+            Fact::Request { id, request } => self.request(id, request),
+            Fact::Shutdown => self.end(Ended::Shutdown),
+            Fact::Kill => self.kill(),
+        }
+    }
+
+    /// Goes as far as it can without a further fact.
+    fn settle(&mut self) {
+        loop {
+            self.advance();
+            if self.finished || !self.procedure.is_none() {
+                return;
+            }
+            let Some(later) = self.later.pop_front() else { return };
+            match later {
+                Later::Ended(child, incarnation) => self.treat_late(child, incarnation),
+                Later::Resume { child, life } if self.roster.life(child) == life => self.resume(child),
+                Later::Resume { .. } => {}
+                Later::Run => self.begin_run(),
+                Later::Request(id, request) => self.call(id, request),
+            }
+        }
+    }
+
+    fn retry(&mut self, key: ChildKey, token: RetryToken) {
+        let mailed = matches!(self.roster.get(key).map(|c| &c.state), Some(State::Backoff { at: None, .. }));
+        if mailed && token.0 == self.roster.life(key) {
+            self.resume_later(key);
+        }
+    }
+
+    fn tell_changes(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
+        for key in touched {
+            let Some(child) = self.roster.get_mut(key) else { continue };
+            child.touched = false;
+            let looks = child.looks();
+            if child.shown != looks {
+                child.shown = looks;
+                self.out.push(Action::Changed { child: key });
+            }
+        }
+    }
+}
+
+/// Small steps every rule uses.
+impl Supervisor {
+    pub(super) fn boot_is_over(&mut self) {
+        if self.boot == Boot::UnderWay {
+            self.boot = Boot::Over;
+        }
+    }
+
+    pub(super) fn escalates(&self) -> bool {
+        self.spec.on_exhausted == OnExhausted::Escalate
+    }
+
+    pub(super) fn is_group(&self) -> bool {
+        matches!(self.spec.strategy, RestartStrategy::OneForAll | RestartStrategy::RestForOne)
+    }
+
+    pub(super) fn is_simple(&self) -> bool {
+        self.spec.strategy == RestartStrategy::SimpleOneForOne
+    }
+
+    /// The only place where a child's state changes: counts, times and the list of changes follow.
+    pub(super) fn set(&mut self, key: ChildKey, state: State) {
+        let now = self.now;
+        let Some(child) = self.roster.get_mut(key) else { return };
+        self.waiting -= usize::from(child.waits_for().is_some());
+        let phase = child.phase();
+        child.state = state;
+        self.waiting += usize::from(child.waits_for().is_some());
+        if child.phase() != phase {
+            child.since = now;
+        }
+        self.touch(key);
+    }
+
+    /// Notes that people may see something new of it.
+    pub(super) fn touch(&mut self, key: ChildKey) {
+        let Some(child) = self.roster.get_mut(key) else { return };
+        if !std::mem::replace(&mut child.touched, true) {
+            self.touched.push(key);
+        }
+    }
+
+    /// Arms or clears its deadline.
+    pub(super) fn due(&mut self, key: ChildKey, at: Option<Time>) {
+        self.timers.set(key.0, at);
+    }
+
+    pub(super) fn after_now(&self, wait: Duration) -> Time {
+        self.now.checked_add(wait).unwrap_or(Time::MAX)
+    }
+
+    /// Down, and its deadline with it.
+    pub(super) fn rest(&mut self, key: ChildKey, state: State) {
+        self.due(key, None);
+        self.set(key, state);
+    }
+
+    pub(super) fn resume_later(&mut self, child: ChildKey) {
+        let life = self.roster.life(child);
+        self.later.push_back(Later::Resume { child, life });
+    }
+
+    /// The child and its slot are gone.
+    pub(super) fn remove(&mut self, key: ChildKey) {
+        self.release(key);
+        self.procedure.leave(key, &self.roster);
+        self.rest(key, State::Stopped);
+        self.answer_down(key);
+        self.answer_up(key, &Err(Refused::StartFailed(Exit::Stopped)));
+        if self.roster.remove(key).is_some() {
+            self.out.push(Action::Removed { child: key });
+        }
+    }
+
+    pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.out.push(Action::Reply { id, reply });
+    }
+
+    /// Answers who waits for it to be down.
+    pub(super) fn answer_down(&mut self, key: ChildKey) {
+        self.answer(key, &Ok(super::action::Done::Ok), |ask| matches!(ask, Ask::Down(_)));
+    }
+
+    /// Answers who waits for a start of it.
+    pub(super) fn answer_up(&mut self, key: ChildKey, reply: &Reply) {
+        self.answer(key, reply, |ask| matches!(ask, Ask::Up(_)));
+    }
+
+    fn answer(&mut self, key: ChildKey, reply: &Reply, which: impl Fn(&Ask) -> bool) {
+        let Some(child) = self.roster.get_mut(key) else { return };
+        for ask in &child.asks {
+            let (Ask::Up(id) | Ask::Down(id)) = *ask;
+            if which(ask) {
+                self.out.push(Action::Reply { id, reply: reply.clone() });
+            }
+        }
+        child.asks.retain(|ask| !which(ask));
+    }
+
+    /// Those who waited for it wait for their turn instead.
+    pub(super) fn release(&mut self, key: ChildKey) {
+        let waiting = self.waiting_for(key);
+        if !waiting.is_empty() {
+            self.later.push_back(Later::Run);
+        }
+        for other in waiting {
+            self.set(other, State::Waiting(Wait::Turn));
+        }
+    }
+
+    /// Who waits for this child; free of cost while nobody waits for anybody.
+    pub(super) fn waiting_for(&self, key: ChildKey) -> Vec<ChildKey> {
+        if self.waiting == 0 {
+            return Vec::new();
+        }
+        let waits = |other: &ChildKey| self.roster.get(*other).and_then(Child::waits_for) == Some(key);
+        self.roster.keys().filter(waits).collect()
+    }
+}

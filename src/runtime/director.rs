@@ -1,0 +1,262 @@
+//! The director: the loop of the control plane outside the tree. It finds who is meant by an order, passes it
+//! to the supervisor that decides, and ends the runtime.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ractor::ActorRef;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::event::{Event, EventKind};
+use crate::id::{InstanceId, Name};
+use crate::policy::{ChildKey, Ended, Fact, Request};
+use crate::supervisor::{Asked, Operator, Outcome, Plane, SupervisorMsg};
+
+use super::handle::{Act, ActError, Asker, Order, RuntimeInfo};
+use super::intents::Intents;
+use super::launch::Finished;
+use super::target::Target;
+
+/// After the time for an orderly end is over, the killing itself may take this long before the runtime leaves
+/// what cannot be killed behind and says so.
+const LAST_GRACE: Duration = Duration::from_secs(10);
+
+/// The loop and what it needs.
+pub(super) struct Director {
+    pub(super) plane: Arc<Plane>,
+    pub(super) info: Arc<RuntimeInfo>,
+    pub(super) intents: Intents,
+    pub(super) root: ActorRef<SupervisorMsg>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) outcomes: mpsc::UnboundedReceiver<Outcome>,
+    pub(super) stopping: Option<Stopping>,
+}
+
+/// How far an orderly end has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stopping {
+    /// Asked; killed at this time.
+    Asked(Instant),
+    /// Killed; given up at this time.
+    Killed(Instant),
+}
+
+impl Director {
+    /// Runs until the root supervisor has ended.
+    pub(super) async fn run(mut self) -> Finished {
+        loop {
+            let deadline = self.stopping.map(|stopping| match stopping {
+                Stopping::Asked(at) | Stopping::Killed(at) => at,
+            });
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(order) => self.order(order),
+                    None => self.shutdown(&Asker("nobody: every handle is gone".to_owned())),
+                },
+                Some(outcome) = self.outcomes.recv() => if let Outcome::Finished(ended, why) = outcome {
+                    return finished(ended, why);
+                },
+                () = sleep_until(deadline) => if let Some(left) = self.out_of_time() {
+                    return left;
+                },
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Act { target, act, by, reply } => {
+                let answer = self.act(&target, act, &by);
+                // An asker that has gone away needs no answer.
+                let _ = reply.send(answer);
+            }
+            Order::Ping { reply } => {
+                let _ = reply.send(());
+            }
+            Order::Shutdown { by } => self.shutdown(&by),
+            Order::Kill { by } => self.kill(&by),
+        }
+    }
+
+    fn act(&mut self, target: &Target, act: Act, by: &Asker) -> Result<Vec<InstanceId>, ActError> {
+        if self.stopping.is_some() {
+            return Err(ActError::ShuttingDown);
+        }
+        let children = self.children(target)?;
+        self.announce(target, act, by);
+        let mut reached = Vec::new();
+        let mut refused = None;
+        for child in &children {
+            match self.pass(child, act, by) {
+                Ok(()) => reached.push(InstanceId::single(child.clone())),
+                Err(error) => refused = Some(error),
+            }
+        }
+        self.remember(&children, act, by);
+        match refused {
+            Some(error) if reached.is_empty() => Err(error),
+            _ => Ok(reached),
+        }
+    }
+
+    /// The children that a target means, each an id under its supervisor.
+    fn children(&self, target: &Target) -> Result<Vec<Name>, ActError> {
+        let missing = || ActError::NotFound(target.to_string());
+        match target {
+            Target::Worker(name) => {
+                let known = self.plane.board.instance(&InstanceId::single(name.clone())).is_some();
+                if known { Ok(vec![name.clone()]) } else { Err(missing()) }
+            }
+            // Pools are not built yet, so no instance has a number.
+            Target::Instance(_) => Err(missing()),
+            Target::Supervisor(name) if *name == Name::root() => Err(ActError::Conflict(
+                "the root supervisor is the runtime itself: use `--all` for its workers, or `regrow shutdown`".to_owned(),
+            )),
+            Target::Supervisor(name) => {
+                let known = self.plane.board.supervisors().iter().any(|entry| entry.name == *name);
+                if known { Ok(vec![name.clone()]) } else { Err(missing()) }
+            }
+            Target::All => {
+                Ok(self.plane.board.instances().into_iter().map(|entry| entry.instance.worker().clone()).collect())
+            }
+        }
+    }
+
+    fn pass(&self, child: &Name, act: Act, by: &Asker) -> Result<(), ActError> {
+        let home = self.plane.home(child).ok_or_else(|| ActError::NotFound(child.to_string()))?;
+        let Some(address) = self.plane.supervisor(&home) else {
+            return Err(ActError::Conflict(format!(
+                "supervisor {home}, which owns {child}, is down itself; `regrow start sup:{home}` first"
+            )));
+        };
+        let (reply, answer) = oneshot::channel();
+        let by = Operator { by: by.0.clone(), at: Timestamp::now() };
+        let asked = Asked { child: child.to_string(), request: request(act), by, reply };
+        address.send_message(SupervisorMsg::Asked(Box::new(asked))).map_err(|_| {
+            ActError::Conflict(format!("supervisor {home}, which owns {child}, is just ending"))
+        })?;
+        let child = child.clone();
+        tokio::spawn(async move {
+            if let Ok(Err(refused)) = answer.await {
+                tracing::warn!(worker = %child, ?refused, "a request was refused");
+            }
+        });
+        Ok(())
+    }
+
+    fn announce(&self, target: &Target, act: Act, by: &Asker) {
+        let mut event = Event::new(
+            EventKind::ActionRequested,
+            format!("{} of {target} asked by {}", act_word(act), by.0),
+        );
+        if let Target::Worker(name) = target {
+            event.worker = Some(name.clone());
+            event.instance = Some(InstanceId::single(name.clone()));
+        }
+        event.cause = Some(crate::event::Cause::Operator);
+        event.data.insert("action".to_owned(), act_word(act).into());
+        event.data.insert("by".to_owned(), by.0.clone().into());
+        self.plane.emit(event);
+    }
+
+    /// `stop` lasts over restarts of the runtime; every wish to have it running ends that.
+    fn remember(&mut self, children: &[Name], act: Act, by: &Asker) {
+        let mut changed = false;
+        for child in children {
+            changed |= match act {
+                Act::Stop => {
+                    self.intents.stop(child.as_str(), Operator { by: by.0.clone(), at: Timestamp::now() })
+                }
+                Act::Start | Act::Restart => self.intents.want(child.as_str()),
+                Act::ResetFailed => false,
+            };
+        }
+        if changed {
+            let (intents, info) = (self.intents.clone(), Arc::clone(&self.info));
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = intents.save() {
+                    info.note(format!("what was stopped by hand could not be written down: {error}"));
+                }
+            });
+        }
+    }
+
+    fn shutdown(&mut self, by: &Asker) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let timeout = self.info.settings.runtime.shutdown_timeout;
+        self.stopping = Some(Stopping::Asked(Instant::now() + timeout));
+        let text = format!(
+            "shutting down, asked by {}: workers stop in reverse order of their start, at most {}",
+            by.0,
+            crate::units::format_duration(timeout)
+        );
+        self.plane.tell(EventKind::RuntimeStopping, text);
+        self.send_root(Fact::Shutdown);
+    }
+
+    fn kill(&mut self, by: &Asker) {
+        self.shutdown(by);
+        self.stopping = Some(Stopping::Killed(Instant::now() + LAST_GRACE));
+        self.plane
+            .tell(EventKind::RuntimeStopping, format!("asked again by {}: what is left is killed", by.0));
+        self.send_root(Fact::Kill);
+    }
+
+    fn out_of_time(&mut self) -> Option<Finished> {
+        match self.stopping? {
+            Stopping::Asked(_) => {
+                self.kill(&Asker("runtime.shutdown_timeout".to_owned()));
+                None
+            }
+            Stopping::Killed(_) => Some(Finished::Abandoned(self.alive())),
+        }
+    }
+
+    fn alive(&self) -> Vec<String> {
+        let instances = self.plane.board.instances();
+        instances.iter().filter(|entry| entry.pid.is_some()).map(|entry| entry.instance.to_string()).collect()
+    }
+
+    fn send_root(&self, fact: Fact) {
+        // A root that is gone has reported its end, which the loop is about to read.
+        let _ = self.root.send_message(SupervisorMsg::Fact(fact));
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn finished(ended: Ended, why: String) -> Finished {
+    match ended {
+        Ended::Shutdown => Finished::Stopped,
+        Ended::AutoShutdown => Finished::Done,
+        Ended::GaveUp { .. } | Ended::BootFailed { .. } => Finished::GaveUp(why),
+    }
+}
+
+fn request(act: Act) -> fn(ChildKey) -> Request {
+    match act {
+        Act::Start => |child| Request::Start { child },
+        Act::Stop => |child| Request::Stop { child },
+        Act::Restart => |child| Request::Restart { child },
+        Act::ResetFailed => |child| Request::ResetFailed { child },
+    }
+}
+
+/// The verb of an act, as on the command line.
+fn act_word(act: Act) -> &'static str {
+    match act {
+        Act::Start => "start",
+        Act::Stop => "stop",
+        Act::Restart => "restart",
+        Act::ResetFailed => "reset-failed",
+    }
+}

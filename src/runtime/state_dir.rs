@@ -1,0 +1,143 @@
+//! The state directory: made, guarded, and held by one runtime at a time.
+//!
+//! | path | what |
+//! |---|---|
+//! | `lock` | held with `flock` while a runtime lives; says its pid. Never trusted without the lock |
+//! | `regrow.sock` | the control socket |
+//! | `w/SLUG/` | one folder per instance: its FIFOs, its notify socket, its own `state/` |
+//! | `logs/SLUG.log` | output of an instance; `.1` … are older, `.idx` says when which part was written |
+//! | `logs/regrow.log` | the runtime's own log |
+//! | `spawned` | the spawn record: which processes exist, so that the next runtime finds survivors |
+//! | `intents.json` | what operators stopped; lasts over restarts of the runtime |
+//! | `tokens` | access tokens for HTTP, once a route needs them |
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::launch::StartError;
+
+/// The right to use a state directory; given back on drop.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the directory if it is not there, checks that it is ours, and takes the lock.
+    ///
+    /// # Errors
+    /// [`StartError::Busy`] names the runtime that holds it; [`StartError::StateDir`] says what is wrong with it.
+    pub(crate) fn take(path: &Path) -> Result<Self, StartError> {
+        let wrap = |source| StartError::StateDir { state_dir: path.to_owned(), source };
+        make_private(path).map_err(wrap)?;
+        for below in ["w", "logs"] {
+            make_private(&path.join(below)).map_err(wrap)?;
+        }
+        let mut lock = open_lock(&path.join("lock")).map_err(wrap)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(StartError::Busy { state_dir: path.to_owned(), pid: holder(&mut lock) });
+            }
+            Err(fs::TryLockError::Error(source)) => return Err(wrap(source)),
+        }
+        write_pid(&mut lock).map_err(wrap)?;
+        Ok(Self { _lock: lock })
+    }
+}
+
+/// Makes a directory with mode 0700 whatever the umask, or checks one that is there.
+fn make_private(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let meta = fs::symlink_metadata(path)?;
+    if !meta.is_dir() {
+        return Err(io::Error::other(format!(
+            "{} is not a directory (links are not followed)",
+            path.display()
+        )));
+    }
+    if meta.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    if !file.metadata()?.is_file() || file.metadata()?.nlink() > 1 {
+        return Err(io::Error::other(format!("{} is not a plain file", path.display())));
+    }
+    Ok(file)
+}
+
+/// The pid that the lock's holder wrote; 0 if it has not come to that yet.
+fn holder(lock: &mut File) -> u32 {
+    let mut text = String::new();
+    let read = lock.take(32).read_to_string(&mut text);
+    read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// The pid is for people only. A full disk must not hinder a start, so a pid that does not fit is left out.
+fn write_pid(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    match writeln!(lock, "{}", std::process::id()) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_runtime_is_refused_and_told_the_first_ones_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let first = StateDir::take(&path).unwrap();
+        let second = StateDir::take(&path).unwrap_err();
+        assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
+        drop(first);
+        let _third = StateDir::take(&path).unwrap();
+    }
+
+    #[test]
+    fn a_left_over_lock_file_is_no_hindrance() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("lock"), "1\n").unwrap();
+        let _taken = StateDir::take(dir.path()).unwrap();
+        let text = fs::read_to_string(dir.path().join("lock")).unwrap();
+        assert_eq!(text.trim(), std::process::id().to_string());
+    }
+
+    #[test]
+    fn others_cannot_look_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let _taken = StateDir::take(&path).unwrap();
+        for below in [path.clone(), path.join("w"), path.join("logs")] {
+            assert_eq!(fs::metadata(below).unwrap().permissions().mode() & 0o077, 0);
+        }
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/tmp", dir.path().join("w")).unwrap();
+        assert!(matches!(StateDir::take(dir.path()), Err(StartError::StateDir { .. })));
+    }
+}

@@ -1,0 +1,215 @@
+//! The child actor: one per child, alive through all its incarnations.
+//!
+//! It owns the runner, drops what is stale, writes what is only for people (pid, status line) on the board,
+//! and passes facts up. It decides nothing and never waits, so a worker that floods it delays nobody.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::event::{Event, EventKind};
+use crate::id::Incarnation;
+use crate::policy::{ChildKey, Fact, StopHow};
+use crate::worker::{Reporter, Runner, WorkerReport};
+
+use super::actor::{MakeRunner, SupervisorMsg};
+use super::plane::Plane;
+use super::tree::Who;
+
+/// What a child actor is told.
+pub(crate) enum ChildMsg {
+    /// Start this incarnation.
+    Start(Incarnation),
+    /// End this incarnation.
+    Stop(Incarnation, StopHow),
+    /// The runner tells something.
+    Reported(Incarnation, WorkerReport),
+}
+
+/// What a child actor begins with.
+pub(crate) struct ChildArguments {
+    /// Its slot.
+    pub(crate) key: ChildKey,
+    /// Who it is.
+    pub(crate) who: Who,
+    /// Makes the runner, given where to report.
+    pub(crate) make: MakeRunner,
+    /// Where facts go.
+    pub(crate) up: ActorRef<SupervisorMsg>,
+    /// What is shared.
+    pub(crate) plane: Arc<Plane>,
+}
+
+/// What a child actor keeps.
+pub(crate) struct ChildState {
+    key: ChildKey,
+    who: Who,
+    runner: Box<dyn Runner>,
+    current: Incarnation,
+    live: bool,
+    up: ActorRef<SupervisorMsg>,
+    plane: Arc<Plane>,
+}
+
+/// The actor; everything it keeps is in [`ChildState`].
+pub(crate) struct ChildActor;
+
+impl Actor for ChildActor {
+    type Msg = ChildMsg;
+    type State = ChildState;
+    type Arguments = ChildArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ChildMsg>,
+        arguments: ChildArguments,
+    ) -> Result<ChildState, ActorProcessingErr> {
+        let ChildArguments { key, who, make, up, plane } = arguments;
+        let reporter: Reporter = Arc::new(move |incarnation, report| {
+            // A child actor that is gone has nobody left to tell.
+            let _ = myself.send_message(ChildMsg::Reported(incarnation, report));
+        });
+        let runner = make(reporter);
+        Ok(ChildState { key, who, runner, current: Incarnation::NONE, live: false, up, plane })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<ChildMsg>,
+        message: ChildMsg,
+        state: &mut ChildState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ChildMsg::Start(incarnation) => state.start(incarnation),
+            ChildMsg::Stop(incarnation, how) => state.stop(incarnation, how),
+            ChildMsg::Reported(incarnation, report) => state.reported(incarnation, report),
+        }
+        Ok(())
+    }
+}
+
+impl ChildState {
+    fn start(&mut self, incarnation: Incarnation) {
+        self.current = incarnation;
+        self.live = true;
+        self.runner.start(incarnation);
+    }
+
+    fn stop(&mut self, incarnation: Incarnation, how: StopHow) {
+        if incarnation != self.current || !self.live {
+            // It has ended already; the fact of that is on its way up.
+            return;
+        }
+        match how {
+            StopHow::Graceful => self.runner.stop(),
+            StopHow::Kill => self.runner.kill(),
+        }
+    }
+
+    fn reported(&mut self, incarnation: Incarnation, report: WorkerReport) {
+        let after_its_end = matches!(report, WorkerReport::LastWords { .. });
+        if incarnation != self.current && !after_its_end || !self.live && !after_its_end {
+            self.plane.board.count_stale();
+            return;
+        }
+        match report {
+            WorkerReport::Started { pid } => self.started(pid),
+            WorkerReport::Skipped => {
+                self.live = false;
+                self.pass(Fact::Ignored { child: self.key, incarnation });
+            }
+            WorkerReport::Ready => self.pass(Fact::Ready { child: self.key, incarnation }),
+            WorkerReport::StartFailed { exit, hint } => {
+                self.live = false;
+                self.send(SupervisorMsg::Hint { child: self.key, incarnation, hint });
+                self.pass(Fact::StartFailed { child: self.key, incarnation, exit });
+            }
+            WorkerReport::Exited { exit } => {
+                self.live = false;
+                self.pass(Fact::Exited { child: self.key, incarnation, exit });
+            }
+            WorkerReport::Extend { by } => self.pass(Fact::Extend { child: self.key, incarnation, by }),
+            WorkerReport::Hint { text } => {
+                self.send(SupervisorMsg::Hint { child: self.key, incarnation, hint: Some(text) });
+            }
+            WorkerReport::LastWords { lines } => self.last_words(incarnation, &lines),
+            WorkerReport::MainPid { pid } => self.on_board(|entry| entry.pid = Some(pid)),
+            WorkerReport::Status { text } => self.on_board(|entry| entry.status_text = Some(text)),
+            WorkerReport::Beat => self.on_board(|entry| entry.last_heartbeat_at = Some(Timestamp::now())),
+            WorkerReport::Distress => self.issue("it says that it does not work (WATCHDOG=trigger)"),
+            WorkerReport::Stopping => self.on_board(|entry| entry.status_text = Some("stopping".to_owned())),
+            WorkerReport::Reloading => {
+                self.on_board(|entry| entry.status_text = Some("reloading".to_owned()))
+            }
+            WorkerReport::Leftovers { count } => self.leftovers(count),
+        }
+    }
+
+    fn started(&self, pid: Option<u32>) {
+        self.on_board(|entry| {
+            entry.pid = pid;
+            entry.started_at = Some(Timestamp::now());
+            entry.status_text = None;
+            entry.issues.clear();
+        });
+        let message = pid.map_or_else(|| "started".to_owned(), |pid| format!("started, pid {pid}"));
+        let mut event = self.event(EventKind::WorkerStarted, message);
+        if let Some(pid) = pid {
+            event.data.insert("pid".to_owned(), pid.into());
+        }
+        self.plane.emit(event);
+    }
+
+    fn leftovers(&self, count: Option<u32>) {
+        let who = count.map_or_else(|| "processes".to_owned(), |count| format!("{count} processes"));
+        self.issue(&format!("its main process ended and left {who} behind, which are being killed"));
+    }
+
+    fn issue(&self, text: &str) {
+        self.on_board(|entry| {
+            if !entry.issues.iter().any(|known| known == text) {
+                entry.issues.push(text.to_owned());
+            }
+        });
+    }
+
+    /// The last line explains most ends better than any exit code.
+    fn last_words(&self, incarnation: Incarnation, lines: &[String]) {
+        let Some(line) = lines.iter().rev().find(|line| !line.trim().is_empty()) else { return };
+        self.on_board(|entry| {
+            if let Some(last) = entry.last_exit.as_mut().filter(|last| last.incarnation == incarnation) {
+                last.message = format!("{}; last output: {}", last.message, line.trim());
+            }
+        });
+    }
+
+    fn on_board(&self, change: impl FnOnce(&mut super::board::InstanceState)) {
+        if let Who::Worker(instance) = &self.who {
+            self.plane.board.update(instance, change);
+        }
+    }
+
+    fn event(&self, kind: EventKind, message: String) -> Event {
+        let mut event = Event::new(kind, message);
+        event.incarnation = Some(self.current);
+        match &self.who {
+            Who::Worker(instance) => {
+                event.worker = Some(instance.worker().clone());
+                event.instance = Some(instance.clone());
+                event.supervisor = self.plane.home(instance.worker());
+            }
+            Who::Supervisor(name) => event.supervisor = Some(name.clone()),
+        }
+        event
+    }
+
+    fn pass(&self, fact: Fact) {
+        self.send(SupervisorMsg::Fact(fact));
+    }
+
+    fn send(&self, message: SupervisorMsg) {
+        // A supervisor that is gone has taken this actor with it.
+        let _ = self.up.send_message(message);
+    }
+}

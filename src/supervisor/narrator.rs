@@ -1,0 +1,446 @@
+//! What people are told: the policy's state on the board, and one event for everything that happened.
+//!
+//! Every line says who, what happened, and what comes next, so that nobody has to put three of them together
+//! at night.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::event::{Cause, Event, EventKind};
+use crate::exit::Exit;
+use crate::id::Incarnation;
+use crate::policy::{
+    Action, ChildKey, ChildView, Ended, Fact, OnExhausted, Phase, ReportKind, Request, StopHow,
+};
+use crate::units::format_duration;
+
+use super::actor::{Slot, SupervisorState, wanted_by};
+use super::board::{InstanceState, LastExit, NextAction, Operator, Wanted};
+use super::tree::Who;
+
+/// A fact that ended an incarnation, kept aside while the policy takes the fact itself.
+pub(super) struct Ending {
+    child: ChildKey,
+    incarnation: Incarnation,
+    exit: Exit,
+    /// True where the policy counts it as a failure, whoever sent the last signal.
+    failure: bool,
+}
+
+impl Ending {
+    /// The end that a fact tells of, if it does.
+    pub(super) fn of(fact: &Fact) -> Option<Self> {
+        match fact {
+            Fact::StartFailed { child, incarnation, exit } | Fact::Exited { child, incarnation, exit } => {
+                Some(Self { child: *child, incarnation: *incarnation, exit: exit.clone(), failure: false })
+            }
+            Fact::Boot
+            | Fact::Ready { .. }
+            | Fact::Ignored { .. }
+            | Fact::Retry { .. }
+            | Fact::Tick
+            | Fact::Held { .. }
+            | Fact::Extend { .. }
+            | Fact::Request { .. }
+            | Fact::Shutdown
+            | Fact::Kill => None,
+        }
+    }
+
+    /// The end as the policy judged it: a start that it ended for being too slow is a `StartTimeout`, not the
+    /// signal that did it.
+    pub(super) fn judged(self, actions: &[Action]) -> Self {
+        let judged = actions.iter().find_map(|action| match action {
+            Action::Report {
+                kind: ReportKind::ChildTerminated | ReportKind::StartError,
+                child,
+                incarnation,
+                exit: Some(exit),
+            } if *child == self.child && *incarnation == self.incarnation => Some(exit.clone()),
+            Action::Report { .. }
+            | Action::Start { .. }
+            | Action::Stop { .. }
+            | Action::Retry { .. }
+            | Action::Changed { .. }
+            | Action::Removed { .. }
+            | Action::Reply { .. }
+            | Action::Booted
+            | Action::Finished { .. } => None,
+        });
+        match judged {
+            Some(exit) => Self { exit, failure: true, ..self },
+            None => self,
+        }
+    }
+}
+
+impl SupervisorState {
+    /// An incarnation ended: the board gets its last exit, the journal one event with what comes next.
+    pub(super) fn tell_ending(&mut self, ended: &Ending) {
+        let Some(slot) = self.slot(ended.child) else { return };
+        let asked = slot.told == Phase::Stopping && !ended.failure;
+        let hint = slot.hint.clone();
+        let exit = if asked { as_asked(&ended.exit) } else { ended.exit.clone() };
+        let mut message = exit.to_string();
+        if let Some(hint) = &hint {
+            message = format!("{message} ({hint})");
+        }
+        let last = LastExit {
+            exit: exit.clone(),
+            incarnation: ended.incarnation,
+            message: message.clone(),
+            at: Timestamp::now(),
+        };
+        let lived = self.on_board(ended.child, |entry| {
+            entry.ready = false;
+            entry.pid = None;
+            entry.last_exit = Some(last);
+            entry.started_at.take()
+        });
+        let kind = if asked { EventKind::WorkerStopped } else { EventKind::WorkerExited };
+        let lived = lived.flatten().map(|since| lived_for(since)).unwrap_or_default();
+        let next = self.what_next(ended.child);
+        let mut event = self.event(kind, ended.child, ended.incarnation, format!("{message}{lived}{next}"));
+        event.cause = (!asked).then(|| Cause::of(&exit));
+        event.data.insert("exit".to_owned(), serde_json::to_value(&exit).unwrap_or_default());
+        self.plane.emit(event);
+        self.not_ready(ended.child);
+        if let Some(slot) = self.slot_mut(ended.child) {
+            if !asked {
+                slot.cause = Some(Cause::of(&exit));
+            }
+            slot.hint = None;
+        }
+    }
+
+    /// A start begins.
+    pub(super) fn tell_start(&mut self, child: ChildKey, incarnation: Incarnation) {
+        let Some(slot) = self.slot_mut(child) else { return };
+        let cause = slot.cause.take();
+        if let Some(id) = self.core.child(child).map(|view| view.spec.id.clone()) {
+            self.plane.count_start(&id, incarnation);
+        }
+        if incarnation > Incarnation(1) {
+            self.on_board(child, |entry| {
+                entry.restarts += 1;
+                *entry.restarts_by_cause.entry(cause.unwrap_or(Cause::Dependency)).or_default() += 1;
+            });
+            self.on_nested(child, |entry| entry.restarts += 1);
+        }
+        let mut event = self.event(EventKind::WorkerStarting, child, incarnation, start_text(incarnation));
+        event.cause = cause;
+        self.plane.emit(event);
+    }
+
+    /// A stop begins.
+    pub(super) fn tell_stop(&mut self, child: ChildKey, incarnation: Incarnation, how: StopHow) {
+        let Some(slot) = self.slot_mut(child) else { return };
+        slot.cause.get_or_insert(Cause::Dependency);
+        let text = match how {
+            StopHow::Graceful => "asked to stop",
+            StopHow::Kill => "killed: its whole process tree",
+        };
+        let event = self.event(EventKind::WorkerStopping, child, incarnation, text.to_owned());
+        self.plane.emit(event);
+    }
+
+    /// An operator wants something.
+    pub(super) fn tell_wish(&mut self, child: ChildKey, request: &Request, by: Operator) {
+        if let Some(slot) = self.slot_mut(child) {
+            slot.cause = Some(Cause::Operator);
+        }
+        if let Some(wanted) = wanted_by(request) {
+            self.on_board(child, |entry| {
+                entry.wanted = wanted;
+                entry.wanted_by = Some(by);
+            });
+        }
+    }
+
+    /// A report of OTP's kind. Ends and failed starts are told with their facts; what is left is giving up, and
+    /// a stop that did not go as it should.
+    pub(super) fn tell_report(
+        &mut self,
+        kind: ReportKind,
+        child: ChildKey,
+        incarnation: Incarnation,
+        exit: Option<Exit>,
+    ) {
+        match kind {
+            ReportKind::ChildTerminated | ReportKind::StartError => {}
+            ReportKind::ShutdownError => {
+                if let Some(exit) = exit {
+                    tracing::debug!(supervisor = %self.name, incarnation = incarnation.0, %exit, "unclean stop");
+                }
+            }
+            ReportKind::GaveUp => {
+                let text = format!("{}: {}", self.name, self.gave_up_text());
+                let event = self.event(EventKind::WorkerParked, child, incarnation, text);
+                self.plane.emit(event);
+            }
+        }
+    }
+
+    /// Something that people see has changed.
+    pub(super) fn tell_change(&mut self, child: ChildKey) {
+        let Some(view) = self.core.child(child) else { return };
+        let (phase, incarnation) = (view.phase, view.incarnation);
+        let before = self.slot(child).map(|slot| slot.told);
+        self.write(child);
+        if before == Some(phase) {
+            return;
+        }
+        if let Some(slot) = self.slot_mut(child) {
+            slot.told = phase;
+        }
+        self.tell_phase(child, incarnation, phase);
+    }
+
+    /// A child is gone for good.
+    pub(super) fn tell_removed(&self, slot: &Slot) {
+        match &slot.who {
+            Who::Worker(instance) => {
+                self.plane.set_ready(instance.worker(), false);
+                let mut event = Event::new(EventKind::WorkerRemoved, "removed from the tree");
+                event.supervisor = Some(self.name.clone());
+                event.worker = Some(instance.worker().clone());
+                event.instance = Some(instance.clone());
+                self.plane.emit(event);
+                self.plane.board.remove(instance);
+            }
+            Who::Supervisor(name) => self.plane.leave(name),
+        }
+    }
+
+    /// Why this supervisor has ended, for its parent and for people.
+    pub(super) fn why_finished(&self, ended: &Ended) -> String {
+        let child =
+            |key: &ChildKey| self.core.child(*key).map_or_else(String::new, |view| view.spec.id.to_string());
+        match ended {
+            Ended::Shutdown => format!("supervisor {} was stopped", self.name),
+            Ended::AutoShutdown => format!("the significant children of supervisor {} are done", self.name),
+            Ended::GaveUp { offender } => {
+                format!("supervisor {} gave up over {}: {}", self.name, child(offender), self.gave_up_text())
+            }
+            Ended::BootFailed { child: who, exit } => {
+                format!("supervisor {} could not start its child {}: {exit}", self.name, child(who))
+            }
+        }
+    }
+
+    fn tell_phase(&mut self, child: ChildKey, incarnation: Incarnation, phase: Phase) {
+        match phase {
+            Phase::Running => {
+                self.on_board(child, |entry| entry.ready = true);
+                let event = self.event(EventKind::WorkerReady, child, incarnation, "ready".to_owned());
+                self.plane.emit(event);
+                self.ready(child);
+            }
+            Phase::Done => self.ready(child),
+            Phase::Quarantined => {
+                let text = format!("parked{}", self.what_next(child));
+                let event = self.event(EventKind::WorkerParked, child, incarnation, text);
+                self.plane.emit(event);
+            }
+            Phase::Stuck => {
+                let text = "it cannot be killed; no second copy is started while it lives".to_owned();
+                let event = self.event(EventKind::WorkerStuck, child, incarnation, text);
+                self.plane.emit(event);
+            }
+            Phase::Waiting | Phase::Starting | Phase::Stopping | Phase::Backoff | Phase::Stopped => {}
+        }
+    }
+
+    /// A dependency is met when it is ready, and also when it was a job that is done.
+    fn ready(&self, child: ChildKey) {
+        if let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) {
+            self.plane.set_ready(instance.worker(), true);
+        }
+    }
+
+    fn not_ready(&self, child: ChildKey) {
+        if let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) {
+            self.plane.set_ready(instance.worker(), false);
+        }
+    }
+
+    /// Writes the policy's view of a child on the board.
+    fn write(&self, child: ChildKey) {
+        let (Some(view), Some(slot)) = (self.core.child(child), self.slot(child)) else { return };
+        match &slot.who {
+            Who::Worker(instance) => {
+                let waits_for = self.waits_for(&view, instance.worker());
+                let next = self.next_action(&view);
+                self.plane.board.update(instance, |entry| write_view(entry, &view, next, waits_for));
+            }
+            Who::Supervisor(name) => {
+                self.plane.board.update_supervisor(name, |entry| entry.phase = view.phase)
+            }
+        }
+    }
+
+    fn waits_for(&self, view: &ChildView<'_>, worker: &crate::id::Name) -> Vec<String> {
+        if view.phase != Phase::Waiting {
+            return Vec::new();
+        }
+        let sibling =
+            view.waits_for.and_then(|key| self.core.child(key)).map(|view| view.spec.id.to_string());
+        let named = self.plane.gate.waits_for(worker).into_iter().map(|name| name.to_string());
+        sibling.into_iter().chain(named).collect()
+    }
+
+    fn next_action(&self, view: &ChildView<'_>) -> Option<NextAction> {
+        let next = view.next?;
+        Some(NextAction { what: next.what, at: next.at.map(|at| self.plane.wall(at)) })
+    }
+
+    /// The second half of an event's line: what comes next for this child.
+    fn what_next(&self, child: ChildKey) -> String {
+        let Some(view) = self.core.child(child) else { return "; forgotten".to_owned() };
+        let until = view.next.and_then(|next| next.at).map(|at| at.saturating_sub(self.plane.now()));
+        let budget = || {
+            let intensity = self.spec.intensity;
+            format!(
+                "; {} of {} restarts in {} left",
+                view.budget_left,
+                intensity.max_restarts,
+                format_duration(intensity.within)
+            )
+        };
+        match (view.phase, until) {
+            (Phase::Starting | Phase::Running, _) => format!("; restarting at once{}", budget()),
+            (Phase::Backoff, Some(wait)) => format!("; restart in {}{}", seconds(wait), budget()),
+            (Phase::Backoff, None) => format!("; restart follows{}", budget()),
+            (Phase::Quarantined, Some(wait)) => {
+                format!("; parked, {}; next try in {}", self.exhausted_text(&view), seconds(wait))
+            }
+            (Phase::Quarantined, None) => {
+                format!("; parked, {}; `regrow reset-failed` tries again", self.exhausted_text(&view))
+            }
+            (Phase::Waiting, _) => "; its start waits".to_owned(),
+            (Phase::Done, _) => "; it is done and not started again".to_owned(),
+            (Phase::Stopped, _) => "; it stays down".to_owned(),
+            (Phase::Stopping | Phase::Stuck, _) => String::new(),
+        }
+    }
+
+    fn exhausted_text(&self, view: &ChildView<'_>) -> String {
+        let intensity = self.spec.intensity;
+        if view.budget_left > 0 {
+            return "its exit code says that a restart cannot help".to_owned();
+        }
+        format!("{} restarts in {} are spent", intensity.max_restarts, format_duration(intensity.within))
+    }
+
+    fn gave_up_text(&self) -> String {
+        let intensity = self.spec.intensity;
+        let what = match self.spec.on_exhausted {
+            OnExhausted::Escalate => "the supervisor stops its children and fails upward",
+            OnExhausted::Quarantine => "the child is parked",
+        };
+        format!(
+            "more than {} restarts in {}; {what}",
+            intensity.max_restarts,
+            format_duration(intensity.within)
+        )
+    }
+
+    fn event(&self, kind: EventKind, child: ChildKey, incarnation: Incarnation, message: String) -> Event {
+        let mut event = Event::new(kind, message);
+        event.supervisor = Some(self.name.clone());
+        event.incarnation = Some(incarnation);
+        match self.slot(child).map(|slot| &slot.who) {
+            Some(Who::Worker(instance)) => {
+                event.worker = Some(instance.worker().clone());
+                event.instance = Some(instance.clone());
+            }
+            Some(Who::Supervisor(name)) => {
+                event.data.insert("child_supervisor".to_owned(), name.as_str().into());
+            }
+            None => {}
+        }
+        event
+    }
+
+    fn on_board<T>(&self, child: ChildKey, change: impl FnOnce(&mut InstanceState) -> T) -> Option<T> {
+        let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) else { return None };
+        let mut answer = None;
+        self.plane.board.update(instance, |entry| answer = Some(change(entry)));
+        answer
+    }
+
+    fn on_nested(&self, child: ChildKey, change: impl FnOnce(&mut super::board::SupervisorState)) {
+        if let Some(Who::Supervisor(name)) = self.slot(child).map(|slot| &slot.who) {
+            self.plane.board.update_supervisor(name, change);
+        }
+    }
+}
+
+/// An end that regrow asked for: the signal it sent is no news, but a KILL that was needed is.
+fn as_asked(exit: &Exit) -> Exit {
+    match exit {
+        Exit::Signaled { signal: 9 } => Exit::Killed,
+        Exit::Signaled { .. } | Exit::Exited { code: 0 } => Exit::Stopped,
+        Exit::Exited { .. }
+        | Exit::Oom
+        | Exit::Core { .. }
+        | Exit::StartFailed(_)
+        | Exit::StartTimeout
+        | Exit::Killed
+        | Exit::Stopped
+        | Exit::Panicked { .. }
+        | Exit::Error { .. }
+        | Exit::Abandoned
+        | Exit::Unknown => exit.clone(),
+    }
+}
+
+fn write_view(
+    entry: &mut InstanceState,
+    view: &ChildView<'_>,
+    next: Option<NextAction>,
+    waits_for: Vec<String>,
+) {
+    if entry.phase != view.phase {
+        entry.since = Timestamp::now();
+    }
+    entry.phase = view.phase;
+    entry.ready = view.phase == Phase::Running;
+    entry.incarnation = view.incarnation;
+    entry.budget_left = view.budget_left;
+    entry.next_action = next;
+    entry.waits_for = waits_for;
+    entry.wanted = if view.stopped_by_operator { Wanted::Stopped } else { Wanted::Running };
+}
+
+fn start_text(incarnation: Incarnation) -> String {
+    if incarnation == Incarnation(1) {
+        "starting".to_owned()
+    } else {
+        format!("starting, incarnation {incarnation}")
+    }
+}
+
+fn lived_for(since: Timestamp) -> String {
+    let lived = Timestamp::now().duration_since(since);
+    format!(" after {}", seconds(Duration::try_from(lived).unwrap_or_default()))
+}
+
+/// `0.40 s`, `3.2 s`, `12 s`, `4 m 10 s`: as exact as a person wants it.
+fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 0.0005 {
+        "no time".to_owned()
+    } else if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1000.0)
+    } else if seconds < 10.0 {
+        format!("{seconds:.1} s")
+    } else if seconds < 120.0 {
+        format!("{seconds:.0} s")
+    } else if seconds < 7200.0 {
+        format!("{:.0} m {:.0} s", (seconds / 60.0).floor(), seconds % 60.0)
+    } else {
+        format!("{:.1} h", seconds / 3600.0)
+    }
+}

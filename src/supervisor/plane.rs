@@ -1,0 +1,157 @@
+//! What every supervision actor of one runtime shares: the board, the journal, the clock, and the seams at
+//! which a test puts in scripted workers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use ractor::ActorRef;
+
+use crate::config::WorkerSettings;
+use crate::event::{Event, EventKind};
+use crate::id::{Incarnation, InstanceId, Name};
+use crate::policy::{ChildKey, RetryToken, Time};
+use crate::telemetry::Journal;
+use crate::worker::{OutputCounters, Reporter, Runner};
+
+use super::actor::SupervisorMsg;
+use super::board::{Board, Operator};
+use super::gate::{Gate, Turn};
+
+/// Makes the runner of one worker instance. Production hands in processes, tests scripted workers.
+pub(crate) type RunnerFactory = Arc<
+    dyn Fn(&InstanceId, &Arc<WorkerSettings>, &Arc<OutputCounters>, Reporter) -> Box<dyn Runner>
+        + Send
+        + Sync,
+>;
+
+/// Takes a retry without delay instead of the own mailbox; only tests, which hold it until their script says so.
+pub(crate) type RetrySink = Arc<dyn Fn(ActorRef<SupervisorMsg>, ChildKey, RetryToken) + Send + Sync>;
+
+/// The shared parts.
+pub(crate) struct Plane {
+    /// What people see.
+    pub(crate) board: Board,
+    /// What happened.
+    pub(crate) journal: Journal,
+    /// Who waits for whom.
+    pub(crate) gate: Gate,
+    /// How workers are run.
+    pub(crate) runners: RunnerFactory,
+    /// Where retries without delay go; `None`: to the end of the own mailbox.
+    pub(crate) retries: Option<RetrySink>,
+    /// Instances that an operator stopped in an earlier life of the runtime.
+    pub(crate) stopped: HashMap<String, Operator>,
+    /// Seed of all jitter.
+    pub(crate) seed: u64,
+    origin: tokio::time::Instant,
+    directory: Mutex<HashMap<Name, ActorRef<SupervisorMsg>>>,
+    homes: Mutex<HashMap<Name, Name>>,
+    counted: Mutex<HashMap<String, Incarnation>>,
+}
+
+impl Plane {
+    /// Joins the parts; the clock starts now.
+    pub(crate) fn new(board: Board, journal: Journal, runners: RunnerFactory, seed: u64) -> Self {
+        Self {
+            board,
+            journal,
+            gate: Gate::default(),
+            runners,
+            retries: None,
+            stopped: HashMap::new(),
+            seed,
+            origin: tokio::time::Instant::now(),
+            directory: Mutex::default(),
+            homes: Mutex::default(),
+            counted: Mutex::default(),
+        }
+    }
+
+    /// Monotonic time since the runtime began.
+    pub(crate) fn now(&self) -> Time {
+        self.origin.elapsed()
+    }
+
+    /// The instant of a time of the core.
+    pub(crate) fn instant(&self, at: Time) -> tokio::time::Instant {
+        self.origin + at
+    }
+
+    /// The wall clock of a time of the core, for people; no decision rests on it.
+    pub(crate) fn wall(&self, at: Time) -> Timestamp {
+        let ahead = SignedDuration::try_from(at.saturating_sub(self.now())).unwrap_or(SignedDuration::MAX);
+        Timestamp::now().checked_add(ahead).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Appends an event.
+    pub(crate) fn emit(&self, event: Event) {
+        self.journal.emit(event);
+    }
+
+    /// Notes where a supervisor can be reached. A later one of the same name takes its place.
+    pub(crate) fn enter(&self, name: &Name, address: ActorRef<SupervisorMsg>) {
+        lock(&self.directory).insert(name.clone(), address);
+    }
+
+    /// Forgets a supervisor that has ended.
+    pub(crate) fn leave(&self, name: &Name) {
+        lock(&self.directory).remove(name);
+    }
+
+    /// The address of a supervisor that is up.
+    pub(crate) fn supervisor(&self, name: &Name) -> Option<ActorRef<SupervisorMsg>> {
+        lock(&self.directory).get(name).cloned()
+    }
+
+    /// Notes which supervisor a child belongs to.
+    pub(crate) fn settle(&self, child: &Name, supervisor: &Name) {
+        lock(&self.homes).insert(child.clone(), supervisor.clone());
+    }
+
+    /// The supervisor a worker or supervisor belongs to.
+    pub(crate) fn home(&self, child: &Name) -> Option<Name> {
+        lock(&self.homes).get(child).cloned()
+    }
+
+    /// The last incarnation of a child, which outlives the supervisor that counted it.
+    pub(crate) fn last_incarnation(&self, child: &str) -> Incarnation {
+        lock(&self.counted).get(child).copied().unwrap_or(Incarnation::NONE)
+    }
+
+    /// Notes a start.
+    pub(crate) fn count_start(&self, child: &str, incarnation: Incarnation) {
+        let mut counted = lock(&self.counted);
+        match counted.get_mut(child) {
+            Some(last) => *last = incarnation,
+            None => {
+                counted.insert(child.to_owned(), incarnation);
+            }
+        }
+    }
+
+    /// Notes a worker's readiness and passes on whose turn that changes.
+    pub(crate) fn set_ready(&self, worker: &Name, ready: bool) {
+        for turn in self.gate.set_ready(worker, ready) {
+            self.pass(turn);
+        }
+    }
+
+    /// Tells a worker's supervisor that its start is held or let go.
+    pub(crate) fn pass(&self, turn: Turn) {
+        let address = self.home(&turn.worker).and_then(|home| self.supervisor(&home));
+        if let Some(address) = address {
+            // A supervisor that ends meanwhile learns the truth from the gate when it starts again.
+            let _ = address.send_message(SupervisorMsg::Turn(turn));
+        }
+    }
+
+    /// An event about nobody in particular.
+    pub(crate) fn tell(&self, kind: EventKind, message: impl Into<String>) {
+        self.emit(Event::new(kind, message));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,225 @@
+//! The tree as plain data: which supervisor owns which children, and what the policy is told about each.
+
+use std::sync::Arc;
+
+use crate::config::{Settings, StopSettings, SupervisorSettings, WorkerSettings};
+use crate::id::{Incarnation, InstanceId, Name};
+use crate::policy::{
+    Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Phase, Restart, RestartStrategy, Shutdown,
+    SupervisorSpec,
+};
+
+use super::actor::{MakeRunner, Seed, SupervisorArguments, Upward};
+use super::board::SupervisorState;
+use super::nested::SupervisorRunner;
+use super::plane::Plane;
+
+/// One supervisor and everything below it.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// What it was told.
+    pub(crate) settings: Arc<SupervisorSettings>,
+    /// Its children in start order.
+    pub(crate) children: Vec<Branch>,
+}
+
+/// One child of a supervisor.
+#[derive(Debug, Clone)]
+pub(crate) enum Branch {
+    /// A leaf.
+    Worker(Arc<WorkerSettings>),
+    /// A node.
+    Supervisor(Arc<Node>),
+}
+
+/// Who a child is, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// A leaf.
+    Worker(InstanceId),
+    /// A node.
+    Supervisor(Name),
+}
+
+impl Node {
+    /// The tree of these settings. `None` only for settings without a root, which validation never makes.
+    pub(crate) fn of(settings: &Settings) -> Option<Arc<Self>> {
+        let root = settings.supervisors.first()?;
+        Some(Arc::new(Self::build(root, settings)))
+    }
+
+    fn build(own: &Arc<SupervisorSettings>, settings: &Settings) -> Self {
+        let children = own.children.iter().filter_map(|name| branch(name, settings)).collect();
+        Self { settings: Arc::clone(own), children }
+    }
+
+    /// What the policy is told about the supervisor itself.
+    fn spec(&self, seed: u64) -> SupervisorSpec {
+        SupervisorSpec {
+            strategy: self.settings.strategy,
+            intensity: self.settings.intensity,
+            on_exhausted: self.settings.on_exhausted,
+            retry: self.settings.retry,
+            auto_shutdown: self.settings.auto_shutdown,
+            seed,
+        }
+    }
+}
+
+fn branch(name: &Name, settings: &Settings) -> Option<Branch> {
+    if let Some(worker) = settings.workers.iter().find(|worker| worker.name == *name) {
+        return Some(Branch::Worker(Arc::clone(worker)));
+    }
+    let own = settings.supervisors.iter().find(|supervisor| supervisor.name == *name)?;
+    Some(Branch::Supervisor(Arc::new(Node::build(own, settings))))
+}
+
+/// What the actor of this supervisor begins with, as of now.
+pub(crate) fn arguments(node: &Node, plane: &Arc<Plane>, upward: Upward) -> SupervisorArguments {
+    let name = node.settings.name.clone();
+    for branch in &node.children {
+        plane.settle(branch.name(), &name);
+    }
+    let children = node.children.iter().map(|branch| branch.seed(plane)).collect();
+    SupervisorArguments { name, spec: node.spec(plane.seed), children, plane: Arc::clone(plane), upward }
+}
+
+impl Branch {
+    fn name(&self) -> &Name {
+        match self {
+            Self::Worker(worker) => &worker.name,
+            Self::Supervisor(node) => &node.settings.name,
+        }
+    }
+
+    /// Everything from which this child grows, at this moment: whether it is held back, whether an operator
+    /// stopped it, and how far its incarnations have come.
+    fn seed(&self, plane: &Arc<Plane>) -> Seed {
+        let name = self.name();
+        let held = matches!(self, Self::Worker(_)) && plane.gate.held(name);
+        let stopped = plane.stopped.contains_key(name.as_str());
+        let spec = self.spec(held, stopped, plane.last_incarnation(name.as_str()));
+        Seed { spec, who: self.who(), make: self.maker(plane) }
+    }
+
+    fn maker(&self, plane: &Arc<Plane>) -> MakeRunner {
+        let plane = Arc::clone(plane);
+        match self.clone() {
+            Self::Worker(worker) => Arc::new(move |reporter| {
+                let instance = InstanceId::single(worker.name.clone());
+                let output = plane.board.instance(&instance).map(|entry| entry.output).unwrap_or_default();
+                (plane.runners)(&instance, &worker, &output, reporter)
+            }),
+            Self::Supervisor(node) => Arc::new(move |reporter| {
+                Box::new(SupervisorRunner::new(Arc::clone(&node), Arc::clone(&plane), reporter))
+            }),
+        }
+    }
+
+    /// Who this is.
+    fn who(&self) -> Who {
+        match self {
+            Self::Worker(worker) => Who::Worker(InstanceId::single(worker.name.clone())),
+            Self::Supervisor(node) => Who::Supervisor(node.settings.name.clone()),
+        }
+    }
+
+    /// What the policy is told about this child. `held`, `stopped` and `incarnation` come from the moment.
+    fn spec(&self, held: bool, stopped: bool, incarnation: Incarnation) -> ChildSpec {
+        match self {
+            Self::Worker(worker) => worker_spec(worker, held, stopped, incarnation),
+            Self::Supervisor(node) => supervisor_spec(node, stopped, incarnation),
+        }
+    }
+}
+
+fn worker_spec(worker: &WorkerSettings, held: bool, stopped: bool, incarnation: Incarnation) -> ChildSpec {
+    ChildSpec {
+        id: Arc::from(worker.name.as_str()),
+        restart: worker.restart,
+        shutdown: shutdown(&worker.stop),
+        kind: ChildKind::Worker,
+        significant: worker.significant,
+        backoff: worker.backoff,
+        exit_codes: worker.exit_codes.clone(),
+        start_timeout: Some(worker.start_timeout),
+        min_uptime: worker.min_uptime,
+        verify: worker.verify,
+        held,
+        stopped: stopped || !worker.enabled,
+        incarnation,
+    }
+}
+
+/// A supervisor is a permanent child without a backoff of its own: its children have theirs.
+fn supervisor_spec(node: &Node, stopped: bool, incarnation: Incarnation) -> ChildSpec {
+    ChildSpec {
+        id: Arc::from(node.settings.name.as_str()),
+        restart: Restart::Permanent,
+        shutdown: Shutdown::Infinity,
+        kind: ChildKind::Supervisor,
+        significant: false,
+        backoff: Backoff {
+            first: std::time::Duration::ZERO,
+            factor: 1.0,
+            max: std::time::Duration::ZERO,
+            jitter: 0.0,
+            reset_after: std::time::Duration::ZERO,
+        },
+        exit_codes: ExitCodes { normal: Arc::from([0]), fatal: Arc::from([]) },
+        start_timeout: None,
+        min_uptime: std::time::Duration::ZERO,
+        verify: std::time::Duration::from_secs(10),
+        held: false,
+        stopped,
+        incarnation,
+    }
+}
+
+fn shutdown(stop: &StopSettings) -> Shutdown {
+    if stop.timeout.is_zero() { Shutdown::BrutalKill } else { Shutdown::Timeout(stop.timeout) }
+}
+
+/// Every supervisor as people see it, the root first, before anything is started.
+pub(crate) fn supervisor_states(settings: &Settings) -> Vec<SupervisorState> {
+    let parent = |name: &Name| {
+        settings
+            .supervisors
+            .iter()
+            .find(|other| other.children.contains(name))
+            .map(|other| other.name.clone())
+    };
+    settings
+        .supervisors
+        .iter()
+        .map(|own| SupervisorState {
+            name: own.name.clone(),
+            parent: parent(&own.name),
+            strategy: strategy_word(own.strategy),
+            on_exhausted: exhausted_word(own.on_exhausted),
+            max_restarts: own.intensity.max_restarts,
+            within_seconds: own.intensity.within.as_secs_f64(),
+            children: own.children.iter().map(ToString::to_string).collect(),
+            phase: if own.name == Name::root() { Phase::Running } else { Phase::Starting },
+            restarts: 0,
+        })
+        .collect()
+}
+
+/// The contract's word for a restart strategy.
+fn strategy_word(strategy: RestartStrategy) -> &'static str {
+    match strategy {
+        RestartStrategy::OneForOne => "one_for_one",
+        RestartStrategy::OneForAll => "one_for_all",
+        RestartStrategy::RestForOne => "rest_for_one",
+        RestartStrategy::SimpleOneForOne => "simple_one_for_one",
+    }
+}
+
+/// The contract's word for what happens when intensity is spent.
+fn exhausted_word(on_exhausted: OnExhausted) -> &'static str {
+    match on_exhausted {
+        OnExhausted::Quarantine => "quarantine",
+        OnExhausted::Escalate => "escalate",
+    }
+}

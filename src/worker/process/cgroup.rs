@@ -1,0 +1,185 @@
+//! A cgroup per instance, where there is a cgroup v2 that we may write to: the surest way to know a whole tree.
+//!
+//! A process cannot leave it by forking, starting a session or clearing its environment. Only the tree is used
+//! here, no controllers, so a hybrid machine whose controllers sit in v1 has it too. Nothing is required of the
+//! host: without a writable v2 the runner falls back to sessions, orphans and the fence, and says so.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::worker::unix::{Placement, Stack, can_clone_into};
+
+/// Where the cgroups of one runtime stand.
+#[derive(Debug)]
+pub(super) struct CgroupRoot {
+    dir: PathBuf,
+    /// Whether children can be born in them; else they go there by themselves.
+    born: bool,
+}
+
+/// The cgroup of one instance. Removed when dropped, if nobody is left in it.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    path: PathBuf,
+    dir: OwnedFd,
+    events: File,
+    /// Open only if children go there by themselves.
+    procs: Option<File>,
+}
+
+impl CgroupRoot {
+    /// Looks for a place, under our own cgroup first, then at the root of the hierarchy. `Err` says why there
+    /// is none.
+    pub(super) fn find(name: &str) -> Result<Self, String> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo")
+            .map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+        let mount = mounts.lines().find_map(v2_mount).ok_or("no cgroup v2 is mounted")?;
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        let mut why = String::new();
+        for parent in [mount.join(own), mount] {
+            match Self::try_at(&parent.join(name)) {
+                Ok(root) => return Ok(root),
+                Err(error) => why = format!("{}: {error}", parent.display()),
+            }
+        }
+        Err(why)
+    }
+
+    fn try_at(dir: &Path) -> io::Result<Self> {
+        make_dir(dir)?;
+        let mut root = Self { dir: dir.to_owned(), born: true };
+        let trial = root.make("trial")?;
+        let mut stack = Stack::new()?;
+        root.born = can_clone_into(&mut stack, trial.dir.as_fd());
+        drop(trial);
+        if !root.born {
+            // Then a child must at least be able to enter.
+            drop(root.make("trial")?);
+        }
+        Ok(root)
+    }
+
+    /// The directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes the cgroup of an instance, or takes the one that an earlier runtime left.
+    pub(super) fn make(&self, slug: &str) -> io::Result<Cgroup> {
+        let path = self.dir.join(slug);
+        make_dir(&path)?;
+        let mut cgroup = Cgroup::open(path)?;
+        if !self.born {
+            cgroup.procs =
+                Some(std::fs::OpenOptions::new().write(true).open(cgroup.path.join("cgroup.procs"))?);
+        }
+        Ok(cgroup)
+    }
+}
+
+impl Drop for CgroupRoot {
+    fn drop(&mut self) {
+        remove_dir(&self.dir);
+    }
+}
+
+impl Cgroup {
+    /// Opens one that exists.
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        let dir = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let events = File::open(path.join("cgroup.events"))?;
+        Ok(Self { path, dir, events, procs: None })
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How a child comes in.
+    pub(super) fn placement(&self) -> Placement<'_> {
+        match &self.procs {
+            Some(procs) => Placement::Enters(procs.as_fd()),
+            None => Placement::Born(self.dir()),
+        }
+    }
+
+    fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Whether a process lives in it. One system call.
+    pub(super) fn populated(&self) -> io::Result<bool> {
+        let mut text = [0; 64];
+        let read = self.events.read_at(&mut text, 0)?;
+        Ok(text[..read].split(|byte| *byte == b'\n').any(|line| line == b"populated 1"))
+    }
+
+    /// Kills everybody in it, also who is just being born. False: this kernel cannot (before 5.14).
+    pub(super) fn kill(&self) -> io::Result<bool> {
+        match std::fs::write(self.path.join("cgroup.kill"), "1") {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who lives in it.
+    pub(super) fn members(&self) -> Vec<u32> {
+        let text = std::fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid > 0).collect()
+    }
+
+    /// Whether this process is in it.
+    pub(super) fn holds(&self, pid: u32) -> bool {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let ours: PathBuf =
+            self.path.components().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
+        text.lines().filter_map(|line| line.strip_prefix("0::")).any(|path| Path::new(path).ends_with(&ours))
+    }
+
+    /// How many of its processes the kernel killed for memory; `None` without a memory controller here.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        oom_kills_in(&self.path.join("memory.events"))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        remove_dir(&self.path);
+    }
+}
+
+/// The `oom_kill` line of `memory.events` (v2) or `memory.oom_control` (v1).
+pub(super) fn oom_kills_in(path: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+/// The mount point of a line of mountinfo, if it is a cgroup v2.
+fn v2_mount(line: &str) -> Option<PathBuf> {
+    let (left, right) = line.split_once(" - ")?;
+    (right.split(' ').next() == Some("cgroup2")).then(|| left.split(' ').nth(4).map(PathBuf::from))?
+}
+
+fn make_dir(path: &Path) -> io::Result<()> {
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done,
+    }
+}
+
+/// Busy means that somebody lives in it, who is looked after by whoever finds him there.
+fn remove_dir(path: &Path) {
+    if let Err(error) = std::fs::remove_dir(path)
+        && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy)
+    {
+        tracing::debug!(%error, path = %path.display(), "an empty cgroup stays behind");
+    }
+}

@@ -1,0 +1,218 @@
+//! Survivors: what a runtime that was killed left alive, found and ended by the next one.
+//!
+//! Three witnesses are asked, and each alone is enough: the spawn record (a process with the recorded pidfs inode,
+//! or before Linux 6.9 one whose environment names the instance), the instance's cgroup, and its fence. A pid
+//! alone is never believed. Taking survivors over while they run is deliberately absent here.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::config::{StopSettings, StopTo};
+use crate::id::{Incarnation, InstanceId, Name};
+use crate::worker::unix::{pidfd_open, pidfs_inode, poll_ended, send_signal, send_signal_to_group};
+
+use super::cgroup::Cgroup;
+use super::host::ProcessHost;
+use super::layout::take_fence;
+use super::record::{Entry, Left};
+use super::tree::{self, Target};
+
+/// A tree that is still there this long after it was killed is stuck; its fence goes on forbidding a start.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(50);
+
+/// Something of an instance that lives.
+#[derive(Clone)]
+pub(crate) struct Survivor {
+    /// Whose it is.
+    pub(crate) instance: InstanceId,
+    /// Which start, if the record says so.
+    pub(crate) incarnation: Option<Incarnation>,
+    /// Its main process, if that is what lives.
+    pub(crate) pid: Option<u32>,
+    inode: u64,
+    main: Option<Arc<OwnedFd>>,
+    fence: PathBuf,
+    cgroup: Option<Arc<Cgroup>>,
+    target: Target,
+}
+
+/// How a survivor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cleared {
+    /// It was gone before anything was asked of it.
+    Gone,
+    /// It ended when asked.
+    Stopped,
+    /// It had to be killed.
+    Killed,
+    /// It lives: nothing is started in its place.
+    Stuck,
+}
+
+impl Survivor {
+    /// Its line in the record, as long as it lives.
+    pub(super) fn entry(&self) -> Option<Entry> {
+        let (pid, incarnation) = (self.pid?, self.incarnation?);
+        Some(Entry { instance: self.instance.clone(), incarnation, pid, inode: self.inode })
+    }
+
+    fn lives(&self) -> bool {
+        let main = self.main.as_ref().is_some_and(|main| !poll_ended(main));
+        let cgroup = || self.cgroup.as_ref().is_some_and(|cgroup| cgroup.populated().unwrap_or(false));
+        main || cgroup() || fence_is_held(&self.fence)
+    }
+
+    /// Asks its main process, as the configuration says.
+    fn ask(&self, stop: &StopSettings) {
+        let Some(main) = &self.main else { return };
+        for signal in [stop.signal, libc::SIGCONT] {
+            let sent = match stop.to {
+                StopTo::Main => send_signal(main, signal),
+                StopTo::Group => send_signal_to_group(main, signal).or_else(|_| send_signal(main, signal)),
+            };
+            if let Err(error) = sent
+                && error.raw_os_error() != Some(libc::ESRCH)
+            {
+                tracing::warn!(instance = %self.instance, signal, %error, "cannot signal a survivor");
+            }
+        }
+    }
+
+    /// Waits until nothing of it lives.
+    async fn gone_within(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        let mut pause = FIRST_LOOK;
+        while self.lives() {
+            if Instant::now() >= end {
+                return false;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+        true
+    }
+}
+
+impl ProcessHost {
+    /// Ends a survivor: asks its main process, waits `stop.timeout`, kills its tree. Where only others of its
+    /// tree live there is nobody to ask.
+    pub(crate) async fn clear(&self, survivor: &Survivor, stop: &StopSettings) -> Cleared {
+        let cleared = self.end(survivor, stop).await;
+        match cleared {
+            Cleared::Gone | Cleared::Stopped | Cleared::Killed => self.record.ended(&survivor.instance),
+            Cleared::Stuck => {}
+        }
+        cleared
+    }
+
+    async fn end(&self, survivor: &Survivor, stop: &StopSettings) -> Cleared {
+        if !survivor.lives() {
+            return Cleared::Gone;
+        }
+        if survivor.main.is_some() {
+            survivor.ask(stop);
+            if survivor.gone_within(stop.timeout).await {
+                return Cleared::Stopped;
+            }
+        }
+        let end = Instant::now() + KILL_PATIENCE;
+        let mut pause = FIRST_LOOK;
+        while Instant::now() < end {
+            self.kill_survivor(survivor).await;
+            if survivor.gone_within(pause).await {
+                return Cleared::Killed;
+            }
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+        Cleared::Stuck
+    }
+
+    async fn kill_survivor(&self, survivor: &Survivor) {
+        let (answer, done) = oneshot::channel();
+        let (target, cgroup, main) =
+            (survivor.target.clone(), survivor.cgroup.clone(), survivor.main.clone());
+        self.pool.run(move |_| {
+            tree::kill(&target, cgroup.as_deref());
+            if let Some(main) = main {
+                // Mostly dead by now, which is what was wanted.
+                drop(send_signal(&main, libc::SIGKILL));
+            }
+            // Whoever asked may be gone with the runtime.
+            answer.send(()).unwrap_or_default();
+        });
+        // An error means that the thread is gone; the caller looks for itself what lives.
+        drop(done.await);
+    }
+}
+
+/// Everything that an earlier runtime left alive.
+pub(super) fn find(workers_dir: &Path, left: Left, cgroups: Option<&Path>) -> Vec<Survivor> {
+    let cgroups = left.cgroups.as_deref().or(cgroups);
+    let mut found: Vec<Survivor> = Vec::new();
+    for entry in left.entries {
+        found.extend(look(workers_dir, cgroups, entry.instance.clone(), Some(entry)));
+    }
+    for slug in slugs(workers_dir) {
+        if !found.iter().any(|survivor| survivor.instance.slug() == slug)
+            && let Ok(name) = Name::try_new(&slug)
+        {
+            found.extend(look(workers_dir, cgroups, InstanceId::single(name), None));
+        }
+    }
+    found.sort_by(|a, b| a.instance.cmp(&b.instance));
+    found
+}
+
+fn look(
+    workers_dir: &Path,
+    cgroups: Option<&Path>,
+    instance: InstanceId,
+    entry: Option<Entry>,
+) -> Option<Survivor> {
+    let dir = workers_dir.join(instance.slug());
+    let fence = dir.join("out");
+    let target = Target::new(&instance, &dir.join("state"), &fence);
+    let main = entry.as_ref().and_then(|entry| identify(entry, &target));
+    let cgroup = cgroups.and_then(|root| Cgroup::open(root.join(instance.slug())).ok()).map(Arc::new);
+    let pid = entry.as_ref().filter(|_| main.is_some()).map(|entry| entry.pid);
+    let survivor = Survivor {
+        incarnation: entry.as_ref().map(|entry| entry.incarnation),
+        inode: entry.as_ref().map_or(0, |entry| entry.inode),
+        target: target.with(pid, pid),
+        main: main.map(Arc::new),
+        instance,
+        pid,
+        fence,
+        cgroup,
+    };
+    survivor.lives().then_some(survivor)
+}
+
+/// The recorded process, if it is still that one and lives.
+fn identify(entry: &Entry, target: &Target) -> Option<OwnedFd> {
+    let pidfd = pidfd_open(entry.pid).ok()?;
+    let is_it = match (entry.inode, pidfs_inode(&pidfd)) {
+        (recorded, Some(inode)) if recorded != 0 => recorded == inode,
+        _ => target.is_marked(entry.pid),
+    };
+    (is_it && !poll_ended(&pidfd)).then_some(pidfd)
+}
+
+fn slugs(workers_dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(workers_dir).map(Iterator::flatten);
+    entries.into_iter().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// A fence that is not there or cannot be opened holds nobody.
+fn fence_is_held(path: &Path) -> bool {
+    let taken: io::Result<_> = take_fence(path);
+    matches!(taken, Ok(None))
+}

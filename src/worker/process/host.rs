@@ -1,0 +1,188 @@
+//! What all process workers of one runtime share, found out once at its start.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::WorkerSettings;
+use crate::id::InstanceId;
+use crate::worker::output::OutputHub;
+use crate::worker::unix::{pidfd_open, pidfs_inode};
+use crate::worker::{OutputCounters, Reporter, Runner};
+
+use super::cgroup::CgroupRoot;
+use super::clear::{self, Survivor};
+use super::layout::{key_of, own_dir};
+use super::oom::OomWatch;
+use super::pool::Pool;
+use super::record::Record;
+use super::reserve::Reserve;
+use super::runner::ProcessRunner;
+use super::site::Site;
+use super::{children, tree};
+
+/// How a host behaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HostOptions {
+    /// Use a cgroup per instance where one can be had.
+    pub(crate) cgroups: bool,
+    /// Take in what descends from our children and reap it. Only for a process whose children are all ours:
+    /// the children of a host program must not be reaped behind its back.
+    pub(crate) adopt_orphans: bool,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self { cgroups: true, adopt_orphans: true }
+    }
+}
+
+/// The shared context.
+pub(crate) struct ProcessHost {
+    pub(super) workers_dir: PathBuf,
+    /// Names this state directory in places outside of it.
+    pub(super) key: String,
+    pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) null: OwnedFd,
+    pub(super) pool: Pool,
+    pub(super) reserve: Reserve,
+    pub(super) record: Record,
+    pub(super) cgroups: Option<CgroupRoot>,
+    pub(super) oom: OomWatch,
+    pub(super) output: OutputHub,
+    /// The limit of open files that workers get back.
+    pub(super) nofile: Option<(u64, u64)>,
+    pub(super) pidfs: bool,
+    pub(super) adopts: bool,
+    survivors: Vec<Survivor>,
+}
+
+impl ProcessHost {
+    /// Prepares `state_dir` (which exists and is ours alone) and finds out what the machine offers. The notes say
+    /// what it does not, for people.
+    ///
+    /// # Errors
+    /// The state directory cannot be written to, or the process is out of descriptors or threads.
+    pub(crate) fn open(state_dir: &Path, options: HostOptions) -> io::Result<(Arc<Self>, Vec<String>)> {
+        let mut notes = Vec::new();
+        let null: OwnedFd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
+        let null = rustix::io::fcntl_dupfd_cloexec(&null, 3)?;
+        let state_dir = std::fs::canonicalize(state_dir)?;
+        let key = format!("regrow-{}", key_of(state_dir.as_os_str().as_encoded_bytes()));
+        let workers_dir = state_dir.join("w");
+        own_dir(&workers_dir)?;
+        let cgroups = find_cgroups(&key, options, &mut notes);
+        let record_path = state_dir.join("spawned");
+        let left = Record::read(&record_path)?;
+        let survivors = clear::find(&workers_dir, left, cgroups.as_ref().map(CgroupRoot::dir));
+        let keep = survivors.iter().filter_map(Survivor::entry).collect();
+        let record = Record::open(&record_path, cgroups.as_ref().map(CgroupRoot::dir), keep)?;
+        let host = Self {
+            pool: Pool::start(rustix::io::fcntl_dupfd_cloexec(&null, 3)?, null.as_raw_fd().max(record.fd()))?,
+            reserve: Reserve::new(&null)?,
+            output: OutputHub::start(state_dir.join("logs"))?,
+            oom: OomWatch::new(),
+            nofile: raise_nofile(&mut notes),
+            pidfs: has_pidfs(&mut notes),
+            adopts: adopt_orphans(options, &mut notes),
+            env: std::env::vars_os().collect(),
+            survivors,
+            workers_dir,
+            key,
+            null,
+            record,
+            cgroups,
+        };
+        if !tree::can_see() {
+            notes.push(
+                "/proc hides other processes: who leaves a worker's session is only found by its fence"
+                    .to_owned(),
+            );
+        }
+        Ok((Arc::new(host), notes))
+    }
+
+    /// A runner for this instance. Its directory is made at its first start, so that what is wrong with it fails
+    /// that start and not the boot. Must be called within a tokio runtime, on which the runner will wait.
+    pub(crate) fn runner(
+        self: &Arc<Self>,
+        instance: InstanceId,
+        settings: Arc<WorkerSettings>,
+        counters: Arc<OutputCounters>,
+        reporter: Reporter,
+    ) -> Box<dyn Runner> {
+        let site = Site::new(self.clone(), instance, settings, counters);
+        Box::new(ProcessRunner::new(Arc::new(site), reporter))
+    }
+
+    /// What an earlier runtime on this state directory left alive.
+    pub(crate) fn survivors(&self) -> &[Survivor] {
+        &self.survivors
+    }
+
+    /// The thread that reads all output.
+    pub(crate) fn output(&self) -> &OutputHub {
+        &self.output
+    }
+}
+
+fn find_cgroups(key: &str, options: HostOptions, notes: &mut Vec<String>) -> Option<CgroupRoot> {
+    if !options.cgroups {
+        return None;
+    }
+    match CgroupRoot::find(key) {
+        Ok(root) => Some(root),
+        Err(why) => {
+            notes.push(format!(
+                "no writable cgroup v2 ({why}): trees are known by session, descent and fence"
+            ));
+            None
+        }
+    }
+}
+
+/// A supervisor holds a handful of descriptors per worker; the usual soft limit of 1024 is for programs that
+/// use `select`. Workers get the original back.
+fn raise_nofile(notes: &mut Vec<String>) -> Option<(u64, u64)> {
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    if soft == hard {
+        return None;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => Some((soft, hard)),
+        Err(error) => {
+            notes.push(format!("the limit of open files stays at {soft}: {error}"));
+            None
+        }
+    }
+}
+
+fn has_pidfs(notes: &mut Vec<String>) -> bool {
+    let has = pidfd_open(std::process::id()).is_ok_and(|own| pidfs_inode(&own).is_some());
+    if !has {
+        notes.push(
+            "before Linux 6.9 survivors are known by their environment, not by a pidfs inode".to_owned(),
+        );
+    }
+    has
+}
+
+fn adopt_orphans(options: HostOptions, notes: &mut Vec<String>) -> bool {
+    if !options.adopt_orphans {
+        return false;
+    }
+    let own = Some(rustix::process::getpid());
+    let adopted = rustix::process::set_child_subreaper(own).map_err(io::Error::from);
+    match adopted.and_then(|()| children::reap_orphans()) {
+        Ok(()) => true,
+        Err(error) => {
+            notes.push(format!("orphans of workers are not taken in: {error}"));
+            false
+        }
+    }
+}

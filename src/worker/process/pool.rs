@@ -1,0 +1,155 @@
+//! The threads that start processes and look through `/proc`.
+//!
+//! An exec can hang for ever on a dead mount, and the thread that called it hangs with it. So none of this
+//! happens on the control plane: two threads serve everybody, and when all of them have been busy for a while
+//! with others waiting, one more is started, up to a bound.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::worker::unix::{Page, Stack, close_range_works};
+
+use super::children;
+
+/// Two: a second one starts processes while the first waits for an exec.
+const THREADS: usize = 2;
+/// Hung execs beyond this many share the fate of a machine whose disks are gone.
+const MAX_THREADS: usize = 32;
+/// An exec takes a millisecond; one that takes this long may take for ever.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// What each thread keeps for its children.
+pub(super) struct Tools {
+    /// Where they run until their exec.
+    pub(super) stack: Stack,
+    /// What they report.
+    pub(super) page: Arc<Page>,
+    /// Low-numbered places for fds 1 and 2, so that a child need not copy the whole table.
+    pub(super) stdout: OwnedFd,
+    /// As above.
+    pub(super) stderr: OwnedFd,
+    /// Where the part of the table ends that a child copies, if the kernel can do that.
+    pub(super) unshare_from: Option<u32>,
+}
+
+type Job = Box<dyn FnOnce(&mut Tools) + Send>;
+
+/// The threads; they end when the last handle is gone and the queue is empty.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// `/dev/null`.
+    null: OwnedFd,
+    /// Highest descriptor that children need besides their thread's own.
+    highest: i32,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    last_taken: Option<Instant>,
+    closed: bool,
+}
+
+impl Pool {
+    /// Starts the threads. `common` are the descriptors that every child needs.
+    pub(super) fn start(null: OwnedFd, highest: i32) -> io::Result<Self> {
+        let shared = Shared { state: Mutex::default(), wake: Condvar::new(), null, highest };
+        let pool = Self { shared: Arc::new(shared) };
+        for _ in 0..THREADS {
+            pool.add_thread()?;
+        }
+        Ok(pool)
+    }
+
+    /// Runs a job on one of the threads. At most one job per instance is on its way, which bounds the queue.
+    pub(super) fn run(&self, job: impl FnOnce(&mut Tools) + Send + 'static) {
+        let mut state = self.shared.lock();
+        state.queue.push_back(Box::new(job));
+        drop(state);
+        self.shared.wake.notify_one();
+    }
+
+    /// Called by whoever has waited for a while: adds a thread if all hang.
+    pub(super) fn nudge(&self) {
+        let state = self.shared.lock();
+        let hangs = state.last_taken.is_some_and(|at| at.elapsed() > PATIENCE);
+        let needed = !state.queue.is_empty() && state.idle == 0 && hangs && state.threads < MAX_THREADS;
+        drop(state);
+        if needed && let Err(error) = self.add_thread() {
+            tracing::warn!(%error, "all spawning threads hang, and another one cannot be started");
+        }
+    }
+
+    fn add_thread(&self) -> io::Result<()> {
+        let mut tools = Tools::new(&self.shared)?;
+        self.shared.lock().threads += 1;
+        let shared = self.shared.clone();
+        let started = std::thread::Builder::new()
+            .name("regrow-spawn".to_owned())
+            // Jobs are shallow; the default of 2 MiB each would show in the runtime's size.
+            .stack_size(256 * 1024)
+            .spawn(move || {
+                while let Some(job) = shared.next() {
+                    job(&mut tools);
+                }
+                children::forget(&tools.page);
+            });
+        if started.is_err() {
+            self.shared.lock().threads -= 1;
+        }
+        started.map(drop)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                state.last_taken = Some(Instant::now());
+                return Some(job);
+            }
+            if state.closed {
+                state.threads -= 1;
+                return None;
+            }
+            state.idle += 1;
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+}
+
+impl Tools {
+    fn new(shared: &Shared) -> io::Result<Self> {
+        let page = Arc::new(Page::new()?);
+        let place = || rustix::io::fcntl_dupfd_cloexec(&shared.null, 3);
+        let (stdout, stderr) = (place()?, place()?);
+        let highest = shared.highest.max(stdout.as_raw_fd()).max(stderr.as_raw_fd());
+        let unshare_from = close_range_works().then_some(highest.unsigned_abs() + 1);
+        let stack = Stack::new()?;
+        children::remember(&page);
+        Ok(Self { stack, page, stdout, stderr, unshare_from })
+    }
+}

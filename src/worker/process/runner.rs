@@ -1,0 +1,46 @@
+//! The face of one process worker: commands go in, the task behind it reports.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::id::Incarnation;
+use crate::worker::{Reporter, Runner};
+
+use super::life::{Command, Life};
+use super::site::Site;
+
+/// Starts and stops one process worker. Dropping it leaves what runs alone: an orderly end has stopped it
+/// before, and in a disorderly one the next runtime finds it.
+pub(super) struct ProcessRunner {
+    /// Unbounded, because its producer is: one start per end, a stop and a few kills in between.
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl ProcessRunner {
+    pub(super) fn new(site: Arc<Site>, reporter: Reporter) -> Self {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(Life::new(site, reporter, inbox).run());
+        Self { commands }
+    }
+
+    fn send(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::error!(?command, "the task of a process worker is gone: its runtime ends");
+        }
+    }
+}
+
+impl Runner for ProcessRunner {
+    fn start(&mut self, incarnation: Incarnation) {
+        self.send(Command::Start(incarnation));
+    }
+
+    fn stop(&mut self) {
+        self.send(Command::Stop);
+    }
+
+    fn kill(&mut self) {
+        self.send(Command::Kill);
+    }
+}

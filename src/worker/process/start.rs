@@ -1,0 +1,181 @@
+//! One start, from nothing to a program that runs. On a spawning thread, because it may block.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::exit::StartFailure;
+use crate::id::Incarnation;
+use crate::worker::unix::{Fds, Image, Launch, Placement, Refusal, Spawned, dup_onto, spawn};
+
+use super::children::{self, Registered};
+use super::failure::{explain, of_io};
+use super::layout::{open_fifo, take_fence};
+use super::pool::Tools;
+use super::record::{Entry, Record};
+use super::reserve::is_exhaustion;
+use super::site::{Ground, Site};
+
+/// A fence is held for some microseconds by a stranger: a child of another instance that has not yet closed
+/// what it inherited. This long we wait for that; who holds it longer is one of the instance's own.
+const FENCE_TRIES: u32 = 5;
+const FENCE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Called once a line of output says that the worker is ready.
+pub(super) type OnLine = Box<dyn FnOnce() + Send>;
+
+/// A main process.
+pub(super) struct Started {
+    pub(super) pid: u32,
+    pub(super) pidfd: Arc<OwnedFd>,
+    pub(super) registered: Registered,
+    /// What the worker's own counter of out-of-memory kills said before.
+    pub(super) oom_kills: Option<u64>,
+}
+
+/// Starts an incarnation. The ground comes back, made if it was not, whatever became of the start.
+pub(super) fn start(
+    site: &Site,
+    ground: Option<Ground>,
+    incarnation: Incarnation,
+    on_line: Option<OnLine>,
+    tools: &mut Tools,
+) -> (Option<Ground>, Result<Started, StartFailure>) {
+    let mut ground = match ground.map_or_else(|| make_ground(site), Ok) {
+        Ok(ground) => ground,
+        Err(failure) => return (None, Err(failure)),
+    };
+    if let (Some(found), crate::config::ReadyWhen::Log(pattern)) = (on_line, &site.settings.ready) {
+        ground.out.watch_for(pattern.clone(), found);
+    }
+    let started = start_on(site, &mut ground, incarnation, tools);
+    site.host.reserve.refill();
+    // What somebody removed is made anew by the next start.
+    let keep = started.is_ok() || ground.is_whole(site);
+    (keep.then_some(ground), started)
+}
+
+fn make_ground(site: &Site) -> Result<Ground, StartFailure> {
+    let ground = site
+        .host
+        .reserve
+        .with(is_exhaustion, || site.make())
+        .map_err(|error| of_io("cannot prepare the worker's directory", &error))?;
+    // Only a first start can meet somebody here: later ones follow an end that saw the cgroup empty.
+    if ground.cgroup.as_ref().is_some_and(|cgroup| cgroup.populated().unwrap_or(false)) {
+        let pids = ground.cgroup.as_ref().map(|cgroup| cgroup.members()).unwrap_or_default();
+        return Err(StartFailure::StillAlive { detail: format!("pids {pids:?} in its cgroup") });
+    }
+    Ok(ground)
+}
+
+fn start_on(
+    site: &Site,
+    ground: &mut Ground,
+    incarnation: Incarnation,
+    tools: &mut Tools,
+) -> Result<Started, StartFailure> {
+    let recipe = site.recipe.as_ref().map_err(|error| StartFailure::System { detail: error.to_string() })?;
+    let image =
+        recipe.image(incarnation).map_err(|error| StartFailure::System { detail: error.to_string() })?;
+    let out = take_or_open(site, ground)?;
+    let err =
+        site.layout.err.as_deref().map(|path| site.host.reserve.with(is_exhaustion, || open_fifo(path)));
+    let err = err.transpose().map_err(|error| of_io("cannot open stderr's FIFO", &error))?;
+    let oom_kills = ground.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills());
+    let launched = launch(site, ground, incarnation, &image, (out, err), tools);
+    let spawned = launched.map_err(|refusal| explain(&refusal, &image))?;
+    let registered = children::register(spawned.pid);
+    tools.page.disarm();
+    site.host.record.started(Entry {
+        instance: site.instance.clone(),
+        incarnation,
+        pid: spawned.pid,
+        inode: spawned.inode,
+    });
+    tell_shortcomings(site, &spawned);
+    Ok(Started { pid: spawned.pid, pidfd: Arc::new(spawned.pidfd), registered, oom_kills })
+}
+
+/// The open file that is stdout and fence: kept since the last end, or taken now.
+fn take_or_open(site: &Site, ground: &mut Ground) -> Result<File, StartFailure> {
+    if let Some(fence) = ground.fence.take() {
+        return Ok(fence);
+    }
+    for tried in 0.. {
+        let taken = site.host.reserve.with(is_exhaustion, || take_fence(&site.layout.out));
+        match taken.map_err(|error| of_io("cannot open stdout's FIFO", &error))? {
+            Some(fence) => return Ok(fence),
+            None if tried < FENCE_TRIES => std::thread::sleep(FENCE_PAUSE),
+            None => break,
+        }
+    }
+    let detail = "a process of an earlier incarnation still holds its output open (the fence)".to_owned();
+    Err(StartFailure::StillAlive { detail })
+}
+
+/// Puts the files where the child finds them, clones, and takes them away again: while we held the fence open,
+/// nobody else could.
+fn launch(
+    site: &Site,
+    ground: &Ground,
+    incarnation: Incarnation,
+    image: &Image,
+    (out, err): (File, Option<File>),
+    tools: &mut Tools,
+) -> Result<Spawned, Refusal> {
+    let host = &site.host;
+    let stdio = |error: io::Error| Refusal {
+        step: crate::worker::unix::Step::Stdio,
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+        candidate: 0,
+    };
+    dup_onto(&out.into(), &tools.stdout).map_err(stdio)?;
+    if let Some(err) = err {
+        dup_onto(&err.into(), &tools.stderr).map_err(stdio)?;
+    }
+    let separate = site.layout.err.is_some();
+    let record = host.record.hold();
+    let head = Record::line_head(&site.instance, incarnation);
+    let launch = Launch {
+        image,
+        fds: Fds {
+            stdin: host.null.as_raw_fd(),
+            stdout: tools.stdout.as_raw_fd(),
+            stderr: if separate { tools.stderr.as_raw_fd() } else { tools.stdout.as_raw_fd() },
+            record: Some(record.as_raw_fd()),
+        },
+        placement: ground.cgroup.as_ref().map_or(Placement::Nowhere, |cgroup| cgroup.placement()),
+        record_head: head.as_bytes(),
+        pidfs: host.pidfs,
+        // A child that goes into its cgroup by itself needs that file too, whose number may be any.
+        unshare_from: tools.unshare_from.filter(|_| {
+            !matches!(ground.cgroup.as_ref().map(|cgroup| cgroup.placement()), Some(Placement::Enters(_)))
+        }),
+        nofile: host.nofile,
+    };
+    let exhausted = |refusal: &Refusal| matches!(refusal.errno, libc::EMFILE | libc::ENFILE);
+    let spawned = host.reserve.with(exhausted, || spawn(&mut tools.stack, &tools.page, &launch));
+    drop(record);
+    if spawned.is_err() {
+        tools.page.disarm();
+    }
+    for place in [&tools.stdout, &tools.stderr] {
+        dup_onto(&host.null, place).map_err(stdio)?;
+    }
+    spawned
+}
+
+/// Supervision goes on without a record on a full disk, and without a cgroup that refused; both are worth a line.
+fn tell_shortcomings(site: &Site, spawned: &Spawned) {
+    let text = |errno: i32| io::Error::from_raw_os_error(errno).to_string();
+    if let Some(errno) = spawned.unrecorded {
+        let error = text(errno);
+        tracing::warn!(instance = %site.instance, error, "its start could not be recorded: after a crash of the runtime it is found by its fence only");
+    }
+    if let Some(errno) = spawned.outside {
+        tracing::warn!(instance = %site.instance, error = text(errno), "it could not enter its cgroup");
+    }
+}

@@ -1,0 +1,201 @@
+//! A host on a directory of its own, one runner, and its reports.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::config::{
+    LogOnFull, LogSettings, LogTo, ReadyWhen, StderrTo, StopSettings, StopTo, WorkerSettings,
+};
+use crate::exit::{Exit, StartFailure};
+use crate::id::{Incarnation, Name};
+use crate::policy::{Backoff, ExitCodes, Restart};
+use crate::worker::process::{HostOptions, ProcessHost};
+use crate::worker::{Runner, WorkerReport};
+
+/// Long enough for a loaded machine, and only ever reached by a failing test.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Unit tests share one process with `std::process` children of others: orphans are not theirs to take.
+pub(super) const PLAIN: HostOptions = HostOptions { cgroups: true, adopt_orphans: false };
+pub(super) const NO_CGROUP: HostOptions = HostOptions { cgroups: false, adopt_orphans: false };
+
+pub(super) struct Rig {
+    pub(super) host: Arc<ProcessHost>,
+    pub(super) runner: Box<dyn Runner>,
+    pub(super) settings: Arc<WorkerSettings>,
+    pub(super) dir: TempDir,
+    reports: mpsc::UnboundedReceiver<(Incarnation, WorkerReport)>,
+}
+
+impl Rig {
+    pub(super) fn new(settings: WorkerSettings) -> Self {
+        Self::with(settings, PLAIN)
+    }
+
+    /// `@` in the command stands for the rig's directory.
+    pub(super) fn with(mut settings: WorkerSettings, options: HostOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().to_str().unwrap();
+        settings.command = settings.command.iter().map(|part| part.replace('@', at)).collect();
+        if settings.cwd.as_os_str().is_empty() {
+            settings.cwd = dir.path().to_owned();
+        }
+        std::fs::create_dir(dir.path().join("logs")).unwrap();
+        let (host, _) = ProcessHost::open(dir.path(), options).unwrap();
+        let settings = Arc::new(settings);
+        let (runner, reports) = runner(&host, &settings);
+        Self { host, runner, settings, dir, reports }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) async fn next(&mut self) -> WorkerReport {
+        next(&mut self.reports).await
+    }
+
+    /// Starts and waits until it is ready; answers the pid.
+    pub(super) async fn up(&mut self, n: u64) -> u32 {
+        self.runner.start(Incarnation(n));
+        let WorkerReport::Started { pid: Some(pid) } = self.next_but_noise().await else {
+            panic!("it did not start");
+        };
+        assert_eq!(self.next_but_noise().await, WorkerReport::Ready);
+        pid
+    }
+
+    /// Waits for the end.
+    pub(super) async fn exit(&mut self) -> Exit {
+        loop {
+            match self.next().await {
+                WorkerReport::Exited { exit } => return exit,
+                WorkerReport::StartFailed { exit, .. } => return exit,
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) async fn start_failure(&mut self) -> StartFailure {
+        self.runner.start(Incarnation(1));
+        match self.exit().await {
+            Exit::StartFailed(failure) => failure,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The next report that is neither a hint nor the last words of the one before.
+    pub(super) async fn next_but_noise(&mut self) -> WorkerReport {
+        loop {
+            match self.next().await {
+                WorkerReport::LastWords { .. } | WorkerReport::Hint { .. } => {}
+                report => return report,
+            }
+        }
+    }
+}
+
+type Reports = mpsc::UnboundedReceiver<(Incarnation, WorkerReport)>;
+
+pub(super) fn runner(host: &Arc<ProcessHost>, settings: &Arc<WorkerSettings>) -> (Box<dyn Runner>, Reports) {
+    let (sender, reports) = mpsc::unbounded_channel();
+    let id = crate::id::InstanceId::single(settings.name.clone());
+    let reporter = Arc::new(move |n, report| drop(sender.send((n, report))));
+    (host.runner(id, settings.clone(), Arc::default(), reporter), reports)
+}
+
+pub(super) async fn next(reports: &mut Reports) -> WorkerReport {
+    tokio::time::timeout(PATIENCE, reports.recv())
+        .await
+        .expect("no report came")
+        .expect("the runner is gone")
+        .1
+}
+
+pub(super) fn sh(script: &str) -> WorkerSettings {
+    command(&["sh", "-c", script])
+}
+
+pub(super) fn command(argv: &[&str]) -> WorkerSettings {
+    WorkerSettings {
+        name: Name::try_new("w").unwrap(),
+        command: argv.iter().map(|part| (*part).to_owned()).collect(),
+        restart: Restart::Permanent,
+        significant: false,
+        critical: false,
+        enabled: true,
+        after: Vec::new(),
+        ready: ReadyWhen::Started,
+        start_timeout: Duration::from_secs(30),
+        min_uptime: Duration::ZERO,
+        stop: StopSettings {
+            signal: libc::SIGTERM,
+            to: StopTo::Main,
+            timeout: Duration::from_secs(10),
+            unresponsive_timeout: Duration::from_secs(3),
+        },
+        backoff: Backoff {
+            first: Duration::from_millis(200),
+            factor: 2.0,
+            max: Duration::from_secs(60),
+            jitter: 0.2,
+            reset_after: Duration::from_secs(600),
+        },
+        cwd: PathBuf::new(),
+        env: BTreeMap::new(),
+        inherit_env: Vec::new(),
+        exit_codes: ExitCodes { normal: Arc::new([0]), fatal: Arc::new([]) },
+        log: LogSettings {
+            to: LogTo::File,
+            max_size: 20 << 20,
+            keep: 5,
+            max_line: 64 << 10,
+            on_full: LogOnFull::Drop,
+            stderr: StderrTo::Merge,
+        },
+        verify: Duration::from_secs(10),
+        ladder: crate::config::Ladder::Default,
+    }
+}
+
+/// Waits until `what` answers something.
+pub(super) async fn until<T>(mut what: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = what() {
+            return found;
+        }
+        assert!(Instant::now() < end, "it never came");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits until a file holds a whole line, and answers its lines.
+pub(super) async fn lines(path: &Path, at_least: usize) -> Vec<String> {
+    until(|| {
+        let text = std::fs::read(path).ok()?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let whole = text.matches('\n').count();
+        (whole >= at_least).then(|| text.lines().map(str::to_owned).collect())
+    })
+    .await
+}
+
+/// Whether a process lives (a zombie does not).
+pub(super) fn lives(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X'])
+}
+
+pub(super) async fn gone(pid: u32) {
+    until(|| (!lives(pid)).then_some(())).await;
+}
+
+pub(super) fn signal(pid: u32, signal: i32) {
+    crate::worker::unix::send_signal(&crate::worker::unix::pidfd_open(pid).unwrap(), signal).unwrap();
+}

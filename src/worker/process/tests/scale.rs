@@ -1,0 +1,52 @@
+use std::time::Instant;
+
+use crate::exit::Exit;
+use crate::worker::unix::{Page, Stack};
+
+use super::rig::{NO_CGROUP, PLAIN, Rig, command, signal, until};
+
+fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[tokio::test]
+async fn a_thousand_starts_leak_neither_descriptors_nor_zombies() {
+    let mut rig = Rig::with(command(&["true"]), PLAIN);
+    let mut pids = Vec::new();
+    let mut before = 0;
+    for n in 1..=1000 {
+        pids.push(rig.up(n).await);
+        assert_eq!(rig.exit().await, Exit::Exited { code: 0 });
+        if n == 100 {
+            before = open_fds();
+        }
+    }
+    // Other tests of this process open some too, but not one per start.
+    until(|| (open_fds() < before + 200).then_some(())).await;
+    let zombies = pids.iter().filter(|pid| std::path::Path::new(&format!("/proc/{pid}/stat")).exists());
+    assert!(zombies.count() < 50);
+}
+
+#[tokio::test]
+#[ignore = "a measurement: run alone, with --release"]
+async fn restart_latency() {
+    for (name, options) in [("no cgroup", NO_CGROUP), ("cgroup", PLAIN)] {
+        let mut rig = Rig::with(command(&["sleep", "1000"]), options);
+        let mut took = Vec::new();
+        let mut pid = rig.up(1).await;
+        for n in 2..200 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            let begin = Instant::now();
+            signal(pid, 9);
+            rig.exit().await;
+            let exited = begin.elapsed();
+            pid = rig.up(n).await;
+            took.push((begin.elapsed(), exited));
+        }
+        took.sort();
+        println!("{name}: kill to started p50 {:?}, of it to exited {:?}", took[100].0, took[100].1);
+        signal(pid, 9);
+        rig.exit().await;
+    }
+    drop((Stack::new().unwrap(), Page::new().unwrap()));
+}

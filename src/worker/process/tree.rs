@@ -1,0 +1,254 @@
+//! Finding a worker's whole tree without a cgroup, and killing it.
+//!
+//! `/proc` is read once per round. Who belongs: the session and the group of the first process (its number
+//! cannot be used again while we keep its zombie), every descendant of those, every process whose environment
+//! says that it was started for this instance, and who holds the FIFO open, which is the fence. A process that
+//! started a session of its own, closed its output and cleared its environment while its parents ended is found
+//! by none of these; only a cgroup holds that one.
+//!
+//! Nobody is signalled by pid: each is opened, looked at again, and signalled through its descriptor.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::id::InstanceId;
+use crate::worker::unix::{pidfd_open, send_signal};
+
+use super::cgroup::Cgroup;
+
+/// A fork bomb is outrun by looking again; the caller comes back anyway.
+const ROUNDS: usize = 8;
+/// Our variables stand at the beginning of a worker's environment.
+const ENVIRON_READ: u64 = 8 * 1024;
+
+/// Whose tree.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    /// Two variables, as they stand in the environment.
+    marks: [Vec<u8>; 2],
+    fifo: PathBuf,
+    /// A process whose zombie we keep, or that lives: leader of a session and a group.
+    leader: Option<u32>,
+    /// The main process, if it is another one.
+    main: Option<u32>,
+}
+
+/// One process as `/proc` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pid: u32,
+    parent: u32,
+    group: u32,
+    session: u32,
+    started: u64,
+    dead: bool,
+}
+
+impl Target {
+    /// The tree of an instance.
+    pub(super) fn new(instance: &InstanceId, state: &Path, fifo: &Path) -> Self {
+        let mark = |name: &str, value: &[u8]| [name.as_bytes(), value].concat();
+        Self {
+            marks: [
+                mark("REGROW_INSTANCE=", instance.to_string().as_bytes()),
+                mark("REGROW_STATE_DIR=", state.as_os_str().as_bytes()),
+            ],
+            fifo: fifo.to_owned(),
+            leader: None,
+            main: None,
+        }
+    }
+
+    /// The same with these processes known.
+    pub(super) fn with(&self, leader: Option<u32>, main: Option<u32>) -> Self {
+        Self { leader, main, ..self.clone() }
+    }
+
+    /// Whether this process was started for the instance, by its own environment.
+    pub(super) fn is_marked(&self, pid: u32) -> bool {
+        let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) else { return false };
+        let mut environ = Vec::new();
+        // A process that ends while it is read belongs to nobody.
+        if file.take(ENVIRON_READ).read_to_end(&mut environ).is_err() {
+            return false;
+        }
+        let has = |mark: &Vec<u8>| environ.split(|byte| *byte == 0).any(|variable| variable == mark);
+        self.marks.iter().all(has)
+    }
+
+    /// Whether an orphan that became our child is one of the tree's.
+    pub(super) fn owns_orphan(&self, pid: u32) -> bool {
+        let Some(stat) = stat(pid) else { return false };
+        !stat.dead && (self.leads(&stat) || self.is_marked(pid) || self.holds_fifo(pid))
+    }
+
+    /// Whether a process belongs to the tree: itself, by session, or through its parents.
+    pub(super) fn owns(&self, pid: u32) -> bool {
+        // Deeper than any sane tree; a longer chain is somebody's attempt to keep us busy.
+        const DEPTH: usize = 64;
+        let mut at = pid;
+        for _ in 0..DEPTH {
+            let Some(stat) = stat(at) else { return false };
+            if self.leads(&stat) || self.main == Some(at) || self.is_marked(at) {
+                return true;
+            }
+            if stat.parent <= 1 {
+                return false;
+            }
+            at = stat.parent;
+        }
+        false
+    }
+
+    /// Everyone who belongs and lives.
+    fn find(&self) -> Vec<Stat> {
+        let own = std::process::id();
+        let all: Vec<Stat> = all_pids().into_iter().filter(|pid| *pid != own).filter_map(stat).collect();
+        let mut mine: HashSet<u32> = all
+            .iter()
+            .filter(|stat| self.leads(stat) || self.main == Some(stat.pid) || self.is_marked(stat.pid))
+            .map(|stat| stat.pid)
+            .collect();
+        add_descendants(&all, &mut mine);
+        if mine.iter().all(|pid| all.iter().any(|stat| stat.pid == *pid && stat.dead)) {
+            mine.extend(all.iter().map(|stat| stat.pid).filter(|pid| self.holds_fifo(*pid)));
+        }
+        all.into_iter().filter(|stat| !stat.dead && mine.contains(&stat.pid)).collect()
+    }
+
+    fn leads(&self, stat: &Stat) -> bool {
+        self.leader.is_some_and(|leader| [stat.pid, stat.session, stat.group].contains(&leader))
+    }
+
+    /// Whether the process has the FIFO open.
+    fn holds_fifo(&self, pid: u32) -> bool {
+        let Ok(fifo) = std::fs::symlink_metadata(&self.fifo) else { return false };
+        let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        fds.flatten()
+            .filter_map(|fd| std::fs::metadata(fd.path()).ok())
+            .any(|file| (file.dev(), file.ino()) == (fifo.dev(), fifo.ino()))
+    }
+}
+
+/// Signals everyone in the first process's group who can be found; for kernels that cannot do it in one call.
+pub(super) fn signal_group(leader: u32, signals: &[i32]) {
+    for found in all_pids().into_iter().filter_map(stat).filter(|found| found.group == leader && !found.dead)
+    {
+        for signal in signals {
+            signal_one(&found, *signal);
+        }
+    }
+}
+
+/// Kills everyone in the tree; answers how many were found alive.
+pub(super) fn kill(target: &Target, cgroup: Option<&Cgroup>) -> u32 {
+    let mut killed: HashSet<(u32, u64)> = HashSet::new();
+    if let Some(cgroup) = cgroup {
+        let members = cgroup.members();
+        killed.extend(members.iter().filter_map(|pid| stat(*pid)).map(|stat| (stat.pid, stat.started)));
+        match cgroup.kill() {
+            Ok(true) => {}
+            Ok(false) => kill_each(members.into_iter().filter(|pid| cgroup.holds(*pid)).filter_map(stat)),
+            Err(error) => {
+                tracing::warn!(%error, "a cgroup cannot be killed at once; its processes are, one by one")
+            }
+        }
+    }
+    for _ in 0..ROUNDS {
+        let found = target.find();
+        let before = killed.len();
+        killed.extend(found.iter().map(|stat| (stat.pid, stat.started)));
+        // The leader last: its death would hide who its children are.
+        let (leader, others): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|stat| target.leader == Some(stat.pid));
+        kill_each(others.into_iter().chain(leader));
+        if killed.len() == before {
+            break;
+        }
+    }
+    u32::try_from(killed.len()).unwrap_or(u32::MAX)
+}
+
+fn kill_each(found: impl Iterator<Item = Stat>) {
+    for stat in found {
+        signal_one(&stat, libc::SIGKILL);
+    }
+}
+
+/// Opens the process, makes sure that it is still the one that was found, and only then signals it.
+fn signal_one(found: &Stat, signal: i32) {
+    let Ok(pidfd) = pidfd_open(found.pid) else { return };
+    if stat(found.pid).is_some_and(|now| now.started == found.started && now.session == found.session)
+        && let Err(error) = send_signal(&pidfd, signal)
+        && error.raw_os_error() != Some(libc::ESRCH)
+    {
+        tracing::warn!(pid = found.pid, signal, %error, "cannot signal a process of a worker's tree");
+    }
+}
+
+fn add_descendants(all: &[Stat], mine: &mut HashSet<u32>) {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for stat in all {
+        children.entry(stat.parent).or_default().push(stat.pid);
+    }
+    let mut open: Vec<u32> = mine.iter().copied().collect();
+    while let Some(pid) = open.pop() {
+        for child in children.get(&pid).into_iter().flatten() {
+            if mine.insert(*child) {
+                open.push(*child);
+            }
+        }
+    }
+}
+
+/// Whether other processes can be seen at all; `hidepid` or a missing `/proc` hides them.
+pub(super) fn can_see() -> bool {
+    stat(std::process::id()).is_some() && Path::new("/proc/1/stat").exists()
+}
+
+fn all_pids() -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name in the second field may contain anything, so fields are counted from its last `)`.
+fn parse_stat(pid: u32, bytes: &[u8]) -> Option<Stat> {
+    let end = bytes.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(bytes.get(end + 1..)?).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u32>().ok();
+    Some(Stat {
+        pid,
+        dead: matches!(*fields.first()?, "Z" | "X" | "x"),
+        parent: number(1)?,
+        group: number(2)?,
+        session: number(3)?,
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_does_not_shift_the_fields() {
+        let line = b"42 (a) R 1 (x)) S 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 0 0 1 0 12345 0 0";
+        let stat = parse_stat(42, line).unwrap();
+        assert_eq!((stat.parent, stat.group, stat.session, stat.started), (7, 8, 9, 12345));
+        assert!(!stat.dead);
+    }
+
+    #[test]
+    fn sees_this_very_process() {
+        assert!(can_see());
+        assert_eq!(stat(std::process::id()).unwrap().pid, std::process::id());
+    }
+}

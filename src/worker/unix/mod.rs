@@ -1,0 +1,23 @@
+//! Every call into the system that Rust's safety does not cover, and nothing else.
+//!
+//! A worker is started the way `posix_spawn` does it (`CLONE_VM | CLONE_VFORK`, the calling thread waits
+//! until the exec), because a plain fork copies page tables and std's `pre_exec` hooks force one. Done here
+//! rather than with `posix_spawn` because that has neither a pidfd, a session, a cgroup nor our record.
+//!
+//! What this room promises to the rest: no bare pid is ever signalled, a pidfd comes with every process, and
+//! a child that fails before its exec says at which step and why.
+
+#![expect(unsafe_code, reason = "the one place for it: clone, exec and what libc offers only as raw calls")]
+
+mod child;
+mod clone;
+mod memory;
+mod sys;
+
+pub(crate) use child::Step;
+pub(crate) use clone::{Fds, Image, Launch, Placement, Refusal, Spawned, can_clone_into, spawn};
+pub(crate) use memory::{Page, Stack};
+pub(crate) use sys::{
+    Ended, ZombieWait, close_range_works, dup_onto, peek_zombie, pidfd_open, pidfs_inode, poll_ended, reap,
+    send_signal, send_signal_to_group, wait_pidfd, watch_pidfd,
+};

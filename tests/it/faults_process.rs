@@ -1,0 +1,438 @@
+//! Faults of worker processes: they crash, hang, escape, flood, lie. Each test is named after what must hold.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::rig::{Rig, alive, processes_with, root_or_skip, send};
+
+/// A worker that writes its pid on every start and holds a lock while it lives, so that a second copy shows.
+const WITNESS: &str = r#"["sh", "-c", "echo $$ >> {dir}/starts; exec sleep 999"]"#;
+
+fn pids(rig: &Rig) -> Vec<u32> {
+    rig.witness("starts").iter().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+#[test]
+fn a_killed_worker_comes_back_and_says_why() {
+    let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait_status("web", "healthy");
+    rig.wait("it wrote its pid", || pids(&rig).len() == 1);
+    send(pids(&rig)[0], Signal::KILL);
+    rig.wait("it is back", || pids(&rig).len() == 2);
+    rig.wait_status("web", "healthy");
+    let web = rig.worker("web");
+    assert_eq!(web["restarts"], 1);
+    assert_eq!(web["incarnation"], 2);
+    assert_eq!(web["last_exit"]["kind"], "signaled");
+    assert_eq!(web["last_exit"]["signal"], "KILL");
+    assert_eq!(web["pid"].as_u64(), pids(&rig).last().map(|pid| u64::from(*pid)));
+    rig.wait("the live log says so", || rig.output().contains("ended by signal KILL"));
+}
+
+#[test]
+fn a1_a_crash_loop_stays_within_its_budget_and_is_parked() {
+    let rig = Rig::start(
+        "[supervisor.root]\nintensity = { max_restarts = 5, within = \"5m\" }\n[worker.web]\n\
+         command = [\"sh\", \"-c\", \"echo x >> {dir}/starts; exit 1\"]\n\
+         backoff = { first = \"20ms\", max = \"80ms\" }\n",
+    );
+    rig.wait_status("web", "quarantined");
+    assert_eq!(rig.witness("starts").len(), 6, "the first start and five restarts");
+    let web = rig.worker("web");
+    assert_eq!(web["last_exit"]["code"], 1);
+    assert_eq!(web["next_action"]["do"], "retry");
+    assert_eq!(rig.code(&["is-failed", "web"]), 0);
+    let parked = rig.ok(&["events", "--kind", "worker.parked", "-o", "jsonl"]);
+    assert_eq!(parked.lines().count(), 1, "{parked}");
+}
+
+#[test]
+fn a1_the_delay_between_crashes_grows_to_its_cap() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"date +%s%N >> {dir}/starts; exit 1\"]\n\
+         backoff = { first = \"100ms\", factor = 2.0, max = \"400ms\", jitter = 0.0 }\n",
+    );
+    rig.wait("six starts", || rig.witness("starts").len() >= 6);
+    let at: Vec<u64> = rig.witness("starts").iter().map(|line| line.parse().unwrap()).collect();
+    let gaps: Vec<u64> = at.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000_000).collect();
+    assert!(gaps[0] < 90, "the first restart is immediate: {gaps:?}");
+    for (gap, least) in gaps[1..5].iter().zip([100, 200, 400, 400]) {
+        assert!((least..least + 150).contains(gap), "{gaps:?}");
+    }
+}
+
+#[test]
+fn a3_a_stopped_worker_is_seen_and_can_be_ended() {
+    let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\nstop = {{ timeout = \"1s\" }}\n"));
+    rig.wait("it wrote its pid", || pids(&rig).len() == 1);
+    send(pids(&rig)[0], Signal::STOP);
+    rig.wait("status says so", || rig.worker("web")["issues"].to_string().contains("SIGSTOP"));
+    let began = Instant::now();
+    rig.ok(&["stop", "web", "--wait=10s"]);
+    assert!(began.elapsed() < Duration::from_secs(9));
+    assert!(!alive(pids(&rig)[0]));
+}
+
+#[test]
+fn a5_a_grandchild_does_not_survive_its_worker() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"sleep 998 & echo $! >> {dir}/grandchild; exec sleep 999\"]\n",
+    );
+    rig.wait("the grandchild is there", || !rig.witness("grandchild").is_empty());
+    rig.ok(&["stop", "web", "--wait=20s"]);
+    let grandchild: u32 = rig.witness("grandchild")[0].parse().unwrap();
+    assert!(!alive(grandchild));
+    assert!(processes_with(&rig.path("").display().to_string()).iter().all(|pid| *pid == rig.runtime()));
+}
+
+#[test]
+fn a5_a_grandchild_does_not_survive_its_workers_crash() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"sleep 998 & echo $! >> {dir}/grandchild; echo $$ >> {dir}/starts; wait\"]\n",
+    );
+    rig.wait("the grandchild is there", || rig.witness("starts").len() == 1);
+    send(pids(&rig)[0], Signal::KILL);
+    rig.wait("a second start", || rig.witness("starts").len() == 2);
+    let first: u32 = rig.witness("grandchild")[0].parse().unwrap();
+    assert!(!alive(first), "the first grandchild lives beside the second incarnation");
+}
+
+#[test]
+fn a6_a_double_fork_into_a_new_session_does_not_escape() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"(setsid sh -c 'echo $$ >> {dir}/escaped; exec sleep 997' &) ; exec sleep 999\"]\n",
+    );
+    rig.wait("it escaped", || !rig.witness("escaped").is_empty());
+    let escaped: u32 = rig.witness("escaped")[0].parse().unwrap();
+    assert!(alive(escaped));
+    rig.ok(&["stop", "web", "--wait=20s"]);
+    rig.wait("the escaped one is gone", || !alive(escaped));
+}
+
+#[test]
+fn a7_a_worker_that_ignores_term_is_killed_on_time() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; echo $$ >> {dir}/starts; while :; do sleep 1; done\"]\n\
+         stop = { timeout = \"500ms\" }\n",
+    );
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    let began = Instant::now();
+    rig.ok(&["stop", "web", "--wait=20s"]);
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(450) && took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(rig.worker("web")["last_exit"]["kind"], "killed");
+    assert!(!alive(pids(&rig)[0]));
+}
+
+#[test]
+fn a11_a_permanent_worker_that_ends_well_is_started_again() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"echo x >> {dir}/starts; exit 0\"]\nbackoff = { first = \"20ms\" }\n",
+    );
+    rig.wait("three starts", || rig.witness("starts").len() >= 3);
+}
+
+#[test]
+fn a11_a_transient_worker_that_ends_well_is_done() {
+    let rig = Rig::start(
+        "[worker.job]\ncommand = [\"sh\", \"-c\", \"echo x >> {dir}/starts; exit 0\"]\nrestart = \"transient\"\n",
+    );
+    rig.wait_status("job", "done");
+    assert_eq!(rig.witness("starts").len(), 1);
+}
+
+#[test]
+fn a11_an_end_before_readiness_is_a_failed_start_even_with_0() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"true\"]\nready = \"notify\"\nrestart = \"transient\"\n\
+         backoff = { first = \"10s\", max = \"10s\" }\n",
+    );
+    rig.wait("the failed start shows", || rig.worker("web")["last_exit"]["kind"] == "start_failed");
+    assert_eq!(rig.worker("web")["last_exit"]["code"], 0);
+}
+
+#[test]
+fn a12_at_boot_under_escalate_a_failed_start_ends_the_runtime() {
+    let mut rig = Rig::new(
+        "[supervisor.root]\non_exhausted = \"escalate\"\nstrategy = \"rest_for_one\"\n\
+         [worker.first]\ncommand = [\"sh\", \"-c\", \"trap 'echo stopped >> {dir}/first; exit 0' TERM; echo up >> {dir}/first; while :; do sleep 0.05; done\"]\n\
+         ready = { log = \"up\" }\n\
+         [worker.second]\ncommand = [\"sh\", \"-c\", \"sleep 0.05; exit 1\"]\nready = \"notify\"\n\
+         [worker.third]\ncommand = [\"sh\", \"-c\", \"echo x >> {dir}/third; exec sleep 999\"]\n",
+    );
+    rig.configure(&fs::read_to_string(rig.path("regrow.toml")).unwrap().replace("echo up >>", "echo up; echo up >>").replace("[http]\nlisten = \"\"\n", ""));
+    let mut command = rig.command(&["start"]);
+    rig.launch_as(&mut command);
+    assert_eq!(rig.wait_end(), 1);
+    assert_eq!(rig.witness("first"), ["up", "stopped"]);
+    assert!(rig.witness("third").is_empty());
+    assert!(rig.output().contains("second"), "{}", rig.output());
+}
+
+#[test]
+fn a13_a_slow_start_is_left_alone() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"echo x >> {dir}/starts; sleep 2; echo listening on 80; exec sleep 999\"]\n\
+         ready = { log = \"listening on\" }\n",
+    );
+    rig.wait_phase("web", "starting");
+    assert_eq!(rig.code(&["is-active", "web"]), 3);
+    rig.wait_status("web", "healthy");
+    assert_eq!(rig.witness("starts").len(), 1);
+    assert_eq!(rig.worker("web")["restarts"], 0);
+}
+
+#[test]
+fn a13_only_start_timeout_ends_a_start() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sleep\", \"999\"]\nready = \"notify\"\nstart_timeout = \"300ms\"\n\
+         backoff = { first = \"20s\", max = \"20s\" }\nstop = { timeout = \"1s\" }\n",
+    );
+    rig.wait("the timeout shows", || rig.worker("web")["last_exit"]["kind"] == "start_timeout");
+}
+
+#[test]
+fn a20_bytes_that_are_no_text_are_kept_exactly() {
+    let rig = Rig::new(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"cat {dir}/bytes; exec sleep 999\"]\n",
+    );
+    // Every byte value, with line ends in between so that no line has to be split.
+    let bytes: Vec<u8> = (0..64 * 1024_u32).map(|at| if at % 100 == 99 { b'\n' } else { (at * 7 % 256) as u8 }).collect();
+    fs::write(rig.path("bytes"), &bytes).unwrap();
+    let mut rig = rig;
+    rig.launch();
+    let log = rig.path(".regrow/logs/web.log");
+    rig.wait("the log is whole", || fs::metadata(&log).is_ok_and(|meta| meta.len() >= bytes.len() as u64));
+    assert_eq!(fs::read(&log).unwrap(), bytes);
+    let shown = rig.regrow(&["logs", "web", "--tail", "5"]);
+    assert!(shown.status.success());
+}
+
+#[test]
+fn a18_a_flood_of_output_hurts_nobody_else() {
+    let rig = Rig::start(
+        "[worker.flood]\ncommand = [\"yes\", \"0123456789012345678901234567890123456789\"]\n\
+         log = { max_size = \"1MiB\", keep = 2 }\n[worker.web]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/starts; exec sleep 999\"]\n",
+    );
+    rig.wait("lines were dropped", || dropped(&rig) > 0);
+    let before = rss_kib(rig.runtime());
+    for round in 1..=10 {
+        let began = Instant::now();
+        send(*pids(&rig).last().unwrap(), Signal::KILL);
+        rig.wait("web is back", || pids(&rig).len() == round + 1);
+        assert!(began.elapsed() < Duration::from_secs(2));
+        rig.wait_status("web", "healthy");
+        rig.ok(&["reset-failed", "web"]);
+    }
+    assert!(rss_kib(rig.runtime()) < before + 64 * 1024);
+    let logs: u64 = fs::read_dir(rig.path(".regrow/logs"))
+        .unwrap()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            entry.file_name().to_str()?.starts_with("flood.log").then(|| entry.metadata().map_or(0, |meta| meta.len()))
+        })
+        .sum();
+    assert!(logs <= 3 * (1 << 20) + (128 << 10), "{logs} bytes of logs");
+}
+
+fn dropped(rig: &Rig) -> u64 {
+    let described: serde_json::Value = serde_json::from_str(&rig.ok(&["describe", "flood", "-o", "json"])).unwrap();
+    find(&described, "dropped_lines").and_then(serde_json::Value::as_u64).unwrap_or(0)
+}
+
+fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a serde_json::Value> {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.get(key).or_else(|| map.values().find_map(|below| find(below, key)))
+        }
+        serde_json::Value::Array(list) => list.iter().find_map(|below| find(below, key)),
+        _ => None,
+    }
+}
+
+fn rss_kib(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap_or("VmRSS: 0 kB");
+    line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a21_one_endless_line_is_split_and_memory_stays_flat() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"head -c 20000000 /dev/zero; echo; echo over; exec sleep 999\"]\n\
+         ready = { log = \"^over$\" }\nlog = { max_size = \"64MiB\" }\n",
+    );
+    rig.wait_status("web", "healthy");
+    assert!(rss_kib(rig.runtime()) < 64 * 1024);
+}
+
+#[test]
+fn a22_a_worker_that_closes_its_output_lives_on() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"exec >&- 2>&-; echo $$ >> {dir}/starts; exec sleep 999\"]\n\
+         [worker.tick]\ncommand = [\"sh\", \"-c\", \"while :; do echo x >> {dir}/tick; sleep 0.05; done\"]\n",
+    );
+    rig.wait("time passed", || rig.witness("tick").len() > 10);
+    assert_eq!(rig.witness("starts").len(), 1);
+    assert_eq!(rig.worker("web")["status"], "healthy");
+}
+
+#[test]
+fn a24_a_worker_gets_three_descriptors_and_no_more() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"ls /proc/$$/fd > {dir}/fds.new; mv {dir}/fds.new {dir}/fds; exec sleep 999\"]\n",
+    );
+    rig.wait("it has looked", || !rig.witness("fds").is_empty());
+    assert_eq!(rig.witness("fds"), ["0", "1", "2"]);
+}
+
+#[test]
+fn a25_a_worker_gets_default_signals() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"grep Sig /proc/self/status > {dir}/sig.new; mv {dir}/sig.new {dir}/sig; exec sleep 999\"]\n",
+    );
+    rig.wait("it has looked", || !rig.witness("sig").is_empty());
+    for line in rig.witness("sig") {
+        if line.starts_with("SigBlk") || line.starts_with("SigIgn") {
+            assert!(line.ends_with("0000000000000000"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a26_each_reason_of_a_failed_start_is_named_within_a_second() {
+    let rig = Rig::new(
+        "[supervisor.root]\nintensity = { max_restarts = 3, within = \"5m\" }\n[defaults.worker]\nbackoff = { first = \"30s\", max = \"30s\" }\n\
+         [worker.missing]\ncommand = [\"no-such-program\"]\n[worker.noexec]\ncommand = [\"{dir}/noexec\"]\n\
+         [worker.format]\ncommand = [\"{dir}/format\"]\n[worker.dir]\ncommand = [\"true\"]\ncwd = \"{dir}/nowhere\"\n",
+    );
+    fs::write(rig.path("noexec"), "#!/bin/sh\n").unwrap();
+    fs::write(rig.path("format"), [0x7f, b'E', b'L', b'F', 9, 9, 9, 9]).unwrap();
+    fs::set_permissions(rig.path("format"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut rig = rig;
+    rig.launch();
+    let began = Instant::now();
+    for (worker, words) in [
+        ("missing", "not found"),
+        ("noexec", "not executable"),
+        ("format", "not a program"),
+        ("dir", "no such directory"),
+    ] {
+        rig.wait_at_most(Duration::from_secs(3), words, || {
+            let last = &rig.worker(worker)["last_exit"];
+            last["kind"] == "start_failed" && last["message"].to_string().contains(words)
+        });
+    }
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(rig.worker("missing")["restarts"].as_u64().unwrap() <= 1, "no storm");
+}
+
+#[test]
+fn a27_a_core_dump_is_told_apart_from_a_plain_signal() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"ulimit -c 0; echo $$ >> {dir}/starts; kill -ABRT $$; sleep 1\"]\n\
+         backoff = { first = \"30s\", max = \"30s\" }\n",
+    );
+    rig.wait("it was restarted", || rig.witness("starts").len() >= 2);
+    let kind = rig.worker("web")["last_exit"]["kind"].to_string();
+    assert!(kind.contains("signaled") || kind.contains("core"), "{kind}");
+}
+
+#[test]
+fn a29_nobody_else_can_make_a_worker_ready() {
+    if !std::path::Path::new("/usr/bin/python3").exists() && std::env::var_os("PATH").is_none() {
+        return;
+    }
+    let rig = Rig::start(
+        "[worker.victim]\ncommand = [\"sh\", \"-c\", \"echo $NOTIFY_SOCKET > {dir}/socket.new; mv {dir}/socket.new {dir}/socket; exec sleep 999\"]\n\
+         ready = \"notify\"\nstart_timeout = \"20s\"\n",
+    );
+    rig.wait("the socket is known", || !rig.witness("socket").is_empty());
+    let to = rig.witness("socket")[0].clone();
+    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    sender.send_to(b"READY=1", &to).unwrap();
+    // A second datagram after the first: once an honest fact is seen, the forged one has been judged.
+    rig.wait("time for a lie to work has passed", || rig.worker("victim")["uptime_seconds"].as_f64().unwrap_or(0.0) > 0.5);
+    assert_eq!(rig.worker("victim")["phase"], "starting");
+}
+
+#[test]
+fn a8_a_worker_in_uninterruptible_sleep_is_stuck_and_gets_no_second_copy() {
+    if !root_or_skip("a frozen file system") || !frozen_disk_possible() {
+        return;
+    }
+    let rig = Rig::new(
+        "[worker.disk]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/starts; while :; do dd if=/dev/zero of={dir}/mnt/x bs=4k count=1 conv=fsync 2>/dev/null; done\"]\n\
+         stop = { timeout = \"300ms\" }\n[worker.web]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/web; exec sleep 999\"]\n",
+    );
+    let disk = FrozenDisk::make(&rig);
+    let mut rig = rig;
+    rig.launch();
+    rig.wait("it writes", || rig.path("mnt/x").exists());
+    disk.freeze();
+    rig.wait("it hangs in the kernel", || {
+        let stat = fs::read_to_string(format!("/proc/{}/task/{0}/children", pids(&rig)[0])).unwrap_or_default();
+        stat.split_whitespace().any(|child| {
+            fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|text| text.contains(") D "))
+        })
+    });
+    rig.ok(&["restart", "disk"]);
+    rig.wait_phase("disk", "stuck");
+    assert_eq!(rig.witness("starts").len(), 1, "no second copy");
+    let web: u32 = rig.witness("web")[0].parse().unwrap();
+    send(web, Signal::KILL);
+    rig.wait("others are unaffected", || rig.witness("web").len() == 2);
+    disk.thaw();
+    rig.wait("it recovers when the disk thaws", || rig.witness("starts").len() == 2);
+}
+
+fn frozen_disk_possible() -> bool {
+    let tools = ["mkfs.ext4", "fsfreeze", "mount", "losetup"];
+    let have = tools.iter().all(|tool| {
+        ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].iter().any(|dir| std::path::Path::new(dir).join(tool).exists())
+    });
+    if !have {
+        println!("left out: a frozen file system needs {tools:?}");
+    }
+    have
+}
+
+/// A small ext4 in a file that can be frozen: what is written to it hangs in the kernel, deaf to SIGKILL.
+struct FrozenDisk {
+    mount: std::path::PathBuf,
+}
+
+impl FrozenDisk {
+    fn make(rig: &Rig) -> Self {
+        let (image, mount) = (rig.path("disk.img"), rig.path("mnt"));
+        fs::create_dir(&mount).unwrap();
+        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        run("mkfs.ext4", &["-q", "-F", &image.display().to_string()]);
+        run("mount", &["-o", "loop", &image.display().to_string(), &mount.display().to_string()]);
+        Self { mount }
+    }
+
+    fn freeze(&self) {
+        run("fsfreeze", &["-f", &self.mount.display().to_string()]);
+    }
+
+    fn thaw(&self) {
+        run("fsfreeze", &["-u", &self.mount.display().to_string()]);
+    }
+}
+
+impl Drop for FrozenDisk {
+    fn drop(&mut self) {
+        let mount = self.mount.display().to_string();
+        let _ = std::process::Command::new("fsfreeze").args(["-u", &mount]).stderr(std::process::Stdio::null()).status();
+        let _ = std::process::Command::new("umount").args(["-l", &mount]).status();
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = std::process::Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}");
+}

@@ -1,0 +1,432 @@
+//! Faults of the runtime and its machine: it is killed, told to end twice, started twice; disks fill up, limits
+//! are hit, nothing may be written. Supervision goes on, and nothing runs twice.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::rig::{Rig, alive, processes_with, root_or_skip, send};
+
+/// Appends its pid on every start.
+const WITNESS: &str = r#"["sh", "-c", "echo $$ >> {dir}/starts; exec sleep 999"]"#;
+
+/// Ignores TERM.
+const STUBBORN: &str =
+    r#"["sh", "-c", "trap '' TERM; echo $$ >> {dir}/starts; while :; do sleep 1; done"]"#;
+
+fn pids(rig: &Rig) -> Vec<u32> {
+    rig.witness("starts").iter().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+fn notes(rig: &Rig) -> String {
+    rig.status()["runtime"]["notes"].to_string()
+}
+
+#[test]
+fn c1_after_sigkill_of_the_runtime_no_second_copy_ever_runs() {
+    let mut rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    for round in 1..=5 {
+        rig.wait("it is up", || pids(&rig).len() == round);
+        let old = pids(&rig)[round - 1];
+        rig.kill_runtime();
+        assert!(alive(old), "a worker survives the death of the runtime");
+        rig.launch();
+        rig.wait("a new copy is up", || pids(&rig).len() == round + 1);
+        assert!(!alive(old), "the survivor was ended first");
+        assert!(rig.output().contains(&format!("{old}")), "and that is said");
+    }
+    let adopted = rig.ok(&["events", "--kind", "runtime.adopted", "-o", "jsonl"]);
+    assert!(!adopted.is_empty());
+}
+
+#[test]
+fn c1_a_survivor_that_will_not_go_is_killed_before_its_successor_starts() {
+    let mut rig = Rig::start(&format!(
+        "[worker.web]\ncommand = {STUBBORN}\nstop = {{ timeout = \"500ms\" }}\n[worker.other]\n\
+         command = [\"sh\", \"-c\", \"echo x >> {{dir}}/other; exec sleep 999\"]\n"
+    ));
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    rig.kill_runtime();
+    rig.launch();
+    rig.wait("a new copy is up", || pids(&rig).len() == 2);
+    assert!(!alive(pids(&rig)[0]));
+    rig.wait("the other one too", || rig.witness("other").len() == 2);
+}
+
+#[test]
+fn c1_an_escaped_grandchild_of_a_dead_runtime_is_found() {
+    let mut rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"(setsid sh -c 'echo $$ >> {dir}/escaped; exec sleep 997' &) ; echo $$ >> {dir}/starts; exec sleep 999\"]\n",
+    );
+    rig.wait("it escaped", || rig.witness("escaped").len() == 1 && pids(&rig).len() == 1);
+    rig.kill_runtime();
+    let (main, escaped): (u32, u32) = (pids(&rig)[0], rig.witness("escaped")[0].parse().unwrap());
+    send(main, Signal::KILL);
+    rig.launch();
+    rig.wait("a new copy is up", || pids(&rig).len() == 2);
+    assert!(!alive(escaped), "a descendant of the first incarnation lives beside the second");
+}
+
+#[test]
+fn c3_one_sigterm_ends_in_order() {
+    let mut rig = Rig::start(
+        "[defaults.worker]\ncommand = [\"sh\", \"-c\", \"trap 'echo $REGROW_WORKER >> {dir}/ends; exit 0' TERM; echo up; while :; do sleep 0.02; done\"]\n\
+         ready = { log = \"up\" }\n[worker.a]\n[worker.b]\n[worker.c]\n",
+    );
+    for worker in ["a", "b", "c"] {
+        rig.wait_status(worker, "healthy");
+    }
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+    assert_eq!(rig.witness("ends"), ["c", "b", "a"]);
+}
+
+#[test]
+fn c3_a_second_sigterm_means_now() {
+    let mut rig =
+        Rig::start(&format!("[worker.web]\ncommand = {STUBBORN}\nstop = {{ timeout = \"60s\" }}\n"));
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    rig.signal(Signal::TERM);
+    rig.wait("it was asked", || rig.output().contains("asked to stop"));
+    let began = Instant::now();
+    rig.signal(Signal::TERM);
+    let _ = rig.wait_end();
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(!alive(pids(&rig)[0]));
+}
+
+#[test]
+fn c3_sigint_ends_in_order_and_sighup_does_not_end_at_all() {
+    let mut rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    rig.signal(Signal::HUP);
+    rig.wait_status("web", "healthy");
+    rig.signal(Signal::INT);
+    assert_eq!(rig.wait_end(), 0);
+    assert!(!alive(pids(&rig)[0]));
+}
+
+#[test]
+fn c3_the_end_takes_no_longer_than_shutdown_timeout() {
+    let mut rig = Rig::start(&format!(
+        "[runtime]\nshutdown_timeout = \"1s\"\n[worker.web]\ncommand = {STUBBORN}\nstop = {{ timeout = \"60s\" }}\n"
+    ));
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    let began = Instant::now();
+    rig.signal(Signal::TERM);
+    let _ = rig.wait_end();
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(!alive(pids(&rig)[0]));
+}
+
+#[test]
+fn c4_sigterm_during_the_boot_leaves_nothing_behind() {
+    let toml: String =
+        (0..40).map(|at| format!("[worker.w{at}]\ncommand = [\"sleep\", \"999\"]\n")).collect::<Vec<_>>().concat();
+    for round in 0..5 {
+        let mut rig = Rig::new(&toml);
+        let mut command = rig.command(&["start"]);
+        rig.launch_as(&mut command);
+        rig.wait("it has begun", || rig.path(".regrow/lock").exists());
+        std::thread::park_timeout(Duration::from_millis(3 * round));
+        rig.signal(Signal::TERM);
+        let _ = rig.wait_end();
+        assert_eq!(processes_with(&rig.path("").display().to_string()), [], "round {round}");
+    }
+}
+
+#[test]
+fn c5_a_broken_file_is_refused_with_every_error_pointed_at() {
+    let rig = Rig::new("[worker.web]\ncomand = [\"true\"]\nrestart = \"allways\"\n[worker.db]\ncommand = []\n");
+    let out = rig.regrow(&["start"]);
+    assert_eq!(out.status.code(), Some(6));
+    let text = String::from_utf8_lossy(&out.stderr);
+    for words in ["regrow.toml:2:1", "command", "always", "regrow.toml:5"] {
+        assert!(text.contains(words), "no {words} in\n{text}");
+    }
+    assert_eq!(rig.code(&["check"]), 6);
+}
+
+#[test]
+fn c7_a_full_disk_is_named_and_supervision_goes_on() {
+    if !root_or_skip("a tiny file system") {
+        return;
+    }
+    let Some(disk) = TinyDisk::mount("size=256k") else { return };
+    let rig = Rig::start(&format!(
+        "[runtime]\nstate_dir = \"{}\"\n[worker.web]\n\
+         command = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/starts; while :; do head -c 20000 /dev/zero | tr '\\\\0' x; echo; sleep 0.01; done\"]\n",
+        disk.path()
+    ));
+    rig.wait("the full disk is named", || notes(&rig).contains("No space left"));
+    send(pids(&rig)[0], Signal::KILL);
+    rig.wait("it is back", || pids(&rig).len() == 2);
+    rig.wait_status("web", "healthy");
+}
+
+#[test]
+fn c8_without_inodes_supervision_goes_on() {
+    if !root_or_skip("a tiny file system") {
+        return;
+    }
+    let Some(disk) = TinyDisk::mount("size=4m,nr_inodes=24") else { return };
+    let rig = Rig::start(&format!("[runtime]\nstate_dir = \"{}\"\n[worker.web]\ncommand = {WITNESS}\n", disk.path()));
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    let mut filler = 0;
+    while fs::write(format!("{}/filler{filler}", disk.path()), "").is_ok() {
+        filler += 1;
+    }
+    send(pids(&rig)[0], Signal::KILL);
+    rig.wait("it is back", || pids(&rig).len() == 2);
+}
+
+#[test]
+fn c9_a_disk_that_turns_read_only_is_named_and_supervision_goes_on() {
+    if !root_or_skip("a tiny file system") {
+        return;
+    }
+    let Some(disk) = TinyDisk::mount("size=4m") else { return };
+    let rig = Rig::start(&format!(
+        "[runtime]\nstate_dir = \"{}\"\n[worker.web]\n\
+         command = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/starts; while :; do echo a line; sleep 0.05; done\"]\n\
+         log = {{ max_size = \"1KiB\" }}\n",
+        disk.path()
+    ));
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    disk.remount("ro");
+    rig.wait("the disk is named", || notes(&rig).to_lowercase().contains("read-only"));
+    send(pids(&rig)[0], Signal::KILL);
+    rig.wait("it is back", || pids(&rig).len() == 2);
+    disk.remount("rw");
+}
+
+#[test]
+fn c18_without_descriptors_supervision_and_restarts_still_work() {
+    let mut rig = Rig::start(&format!(
+        "[worker.web]\ncommand = {WITNESS}\n[worker.b]\ncommand = [\"sleep\", \"999\"]\n[worker.c]\ncommand = [\"sleep\", \"999\"]\n"
+    ));
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    let open = fs::read_dir(format!("/proc/{}/fd", rig.runtime())).unwrap().count();
+    let limit = rustix::process::Rlimit { current: Some(open as u64), maximum: Some(open as u64) };
+    let runtime = rustix::process::Pid::from_raw(rig.runtime() as i32);
+    rustix::process::prlimit(runtime, rustix::process::Resource::Nofile, limit).unwrap();
+    for round in 1..=5 {
+        send(*pids(&rig).last().unwrap(), Signal::KILL);
+        rig.wait("it is back", || pids(&rig).len() == round + 1);
+    }
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+}
+
+#[test]
+fn c19_a_refused_fork_is_retried_and_costs_no_budget() {
+    if !root_or_skip("another user's process limit") {
+        return;
+    }
+    let mut rig = Rig::new(&format!(
+        "[supervisor.root]\nintensity = {{ max_restarts = 2, within = \"5m\" }}\n[defaults.worker]\n\
+         backoff = {{ first = \"50ms\", max = \"100ms\" }}\n[worker.web]\ncommand = {WITNESS}\n"
+    ));
+    open_to_all(&rig);
+    let uid = 61_234;
+    let mut command = rig.command(&["start"]);
+    as_user(&mut command, uid);
+    rig.launch_as(&mut command);
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    let threads = fs::read_dir(format!("/proc/{}/task", rig.runtime())).unwrap().count() as u64;
+    let runtime = rustix::process::Pid::from_raw(rig.runtime() as i32);
+    let tight = rustix::process::Rlimit { current: Some(threads), maximum: Some(4096) };
+    rustix::process::prlimit(runtime, rustix::process::Resource::Nproc, tight).unwrap();
+    send(pids(&rig)[0], Signal::KILL);
+    rig.wait("the shortage is named", || rig.worker("web")["last_exit"]["message"].to_string().contains("short of"));
+    rig.wait("it is tried again and again", || rig.worker("web")["incarnation"].as_u64() > Some(5));
+    assert_ne!(rig.worker("web")["status"], "quarantined");
+    let wide = rustix::process::Rlimit { current: Some(4096), maximum: Some(4096) };
+    rustix::process::prlimit(runtime, rustix::process::Resource::Nproc, wide).unwrap();
+    rig.wait("it is back", || pids(&rig).len() == 2);
+}
+
+#[test]
+fn c22_odd_locales_and_bytes_that_are_no_text_do_no_harm() {
+    let mut rig = Rig::new(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"env > {dir}/env.new; mv {dir}/env.new {dir}/env; exec sleep 999\"]\ninherit_env = [\"*\"]\n",
+    );
+    let mut command = rig.command(&["start"]);
+    command.env("ODD", std::ffi::OsStr::from_bytes(b"\xff\xfe")).env("LC_ALL", "C").env("TZ", "Nowhere/Atlantis");
+    rig.launch_as(&mut command);
+    rig.wait("it looked", || rig.path("env").exists());
+    let env = fs::read(rig.path("env")).unwrap();
+    assert!(env.windows(6).any(|window| window == b"ODD=\xff\xfe"));
+    rig.wait_status("web", "healthy");
+}
+
+#[test]
+fn c23_a_second_runtime_on_one_state_directory_refuses_and_names_the_first() {
+    let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    let second = rig.regrow(&["start"]);
+    assert_eq!(second.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(text.contains(&rig.runtime().to_string()), "{text}");
+    rig.wait_status("web", "healthy");
+    assert_eq!(pids(&rig).len(), 1);
+}
+
+#[test]
+fn c24_stale_files_of_a_dead_runtime_are_no_hindrance() {
+    let mut rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    rig.kill_runtime();
+    assert!(rig.path(".regrow/regrow.sock").exists());
+    assert_eq!(rig.code(&["status"]), 5, "a socket without a runtime is no runtime");
+    // As after a power cut: processes are gone, files are not.
+    send(pids(&rig)[0], Signal::KILL);
+    rig.launch();
+    rig.wait("it is up again", || pids(&rig).len() == 2);
+}
+
+#[test]
+fn c26_as_pid_1_it_reaps_strangers_and_passes_signals_on() {
+    if !root_or_skip("a pid namespace") {
+        return;
+    }
+    let mut rig = Rig::new(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"trap 'echo ended >> {dir}/ends; exit 0' TERM; (setsid sh -c 'exit 3' &); (setsid sh -c 'sleep 0.1; echo orphan >> {dir}/orphan' &); echo $PPID >> {dir}/parent; while :; do sleep 0.05; done\"]\n",
+    );
+    let inner = rig.command(&["start"]);
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(rig.path("")).env("NO_COLOR", "1");
+    rig.launch_as(&mut command);
+    rig.wait("an orphan came and went", || !rig.witness("orphan").is_empty() && !rig.witness("parent").is_empty());
+    assert_eq!(rig.witness("parent"), ["1"]);
+    rig.wait("no zombie is left below pid 1", || zombies_below(child_of(rig.runtime())) == 0);
+    send(child_of(rig.runtime()), Signal::TERM);
+    let _ = rig.wait_end();
+    assert_eq!(rig.witness("ends"), ["ended"]);
+}
+
+fn child_of(pid: u32) -> u32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+fn zombies_below(parent: u32) -> usize {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    entries
+        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+        .filter(|stat| {
+            let mut rest = stat.rsplit(") ").next().unwrap_or("").split(' ');
+            rest.next() == Some("Z") && rest.next().and_then(|word| word.parse().ok()) == Some(parent)
+        })
+        .count()
+}
+
+#[test]
+fn c27_without_privileges_it_works_and_says_what_is_missing() {
+    if !root_or_skip("another user") {
+        return;
+    }
+    let mut rig = Rig::new(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"(setsid sh -c 'echo $$ >> {dir}/escaped; exec sleep 997' &) ; echo $$ >> {dir}/starts; exec sleep 999\"]\n",
+    );
+    open_to_all(&rig);
+    let mut command = rig.command(&["start"]);
+    as_user(&mut command, 65_534);
+    rig.launch_as(&mut command);
+    rig.wait("it is up", || pids(&rig).len() == 1 && rig.witness("escaped").len() == 1);
+    rig.wait("it answers", || rig.try_status().is_some());
+    assert!(notes(&rig).contains("cgroup"), "{}", notes(&rig));
+    let escaped: u32 = rig.witness("escaped")[0].parse().unwrap();
+    send(pids(&rig)[0], Signal::KILL);
+    rig.wait("it is back", || pids(&rig).len() == 2);
+    assert!(!alive(escaped), "whole-tree stop holds without a cgroup");
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+}
+
+#[test]
+fn c28_when_all_die_at_once_all_come_back_and_status_answers() {
+    let toml: String = (0..200)
+        .map(|at| format!("[worker.w{at}]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/w{at}; exec sleep 999\"]\n"))
+        .collect();
+    let rig = Rig::start(&toml);
+    let started = |count: usize| (0..200).all(|at| rig.witness(&format!("w{at}")).len() == count);
+    rig.wait("all are up", || started(1));
+    for at in 0..200 {
+        send(rig.witness(&format!("w{at}"))[0].parse().unwrap(), Signal::KILL);
+    }
+    let began = Instant::now();
+    assert!(rig.try_status().is_some());
+    assert!(began.elapsed() < Duration::from_secs(2), "status took {:?}", began.elapsed());
+    rig.wait("all are back", || started(2));
+    let restarts = rig.status()["totals"]["restarts_total"].as_u64();
+    assert_eq!(restarts, Some(200));
+}
+
+#[test]
+fn c29_a_worker_does_not_depend_on_the_thread_that_started_it() {
+    let sources = [include_str!("../../Cargo.toml").to_owned(), all_sources()];
+    assert!(sources.iter().all(|text| !text.contains("PR_SET_PDEATHSIG,")), "fires when a *thread* ends");
+}
+
+fn all_sources() -> String {
+    fn read(dir: &std::path::Path, into: &mut String) {
+        for entry in fs::read_dir(dir).unwrap().filter_map(Result::ok) {
+            if entry.path().is_dir() {
+                read(&entry.path(), into);
+            } else {
+                into.push_str(&fs::read_to_string(entry.path()).unwrap_or_default());
+            }
+        }
+    }
+    let mut text = String::new();
+    read(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/worker"), &mut text);
+    text
+}
+
+/// A tmpfs of a few pages; `None` where mounting is not allowed even to root.
+struct TinyDisk {
+    dir: tempfile::TempDir,
+}
+
+impl TinyDisk {
+    fn mount(options: &str) -> Option<Self> {
+        let dir = tempfile::Builder::new().prefix("rgd").tempdir().unwrap();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", options, "regrow-test"]).arg(dir.path()).status().unwrap();
+        if !status.success() {
+            println!("left out: mount is not allowed here");
+            return None;
+        }
+        Some(Self { dir })
+    }
+
+    fn path(&self) -> String {
+        self.dir.path().join("state").display().to_string()
+    }
+
+    fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
+        let status = Command::new("mount").args(["-o", &options]).arg(self.dir.path()).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+    }
+}
+
+fn as_user(command: &mut Command, uid: u32) {
+    use std::os::unix::process::CommandExt;
+    command.uid(uid).gid(uid);
+}
+
+fn open_to_all(rig: &Rig) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(rig.path(""), fs::Permissions::from_mode(0o777)).unwrap();
+}
