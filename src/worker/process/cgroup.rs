@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -17,10 +19,14 @@ use crate::worker::unix::{Placement, Stack, can_clone_into};
 /// Where the cgroups of one runtime stand.
 #[derive(Debug)]
 pub(super) struct CgroupRoot {
-    dir: PathBuf,
+    dir: Arc<RootDir>,
     /// Whether children can be born in them; else they go there by themselves.
     born: bool,
 }
+
+/// The directory; removed once nobody needs it, unless a cgroup with processes is left in it.
+#[derive(Debug)]
+struct RootDir(PathBuf);
 
 /// The cgroup of one instance. Removed when dropped, if nobody is left in it.
 #[derive(Debug)]
@@ -28,8 +34,16 @@ pub(super) struct Cgroup {
     path: PathBuf,
     dir: OwnedFd,
     events: File,
+    /// Only there with a memory controller.
+    memory: Option<File>,
     /// Open only if children go there by themselves.
     procs: Option<File>,
+    /// Keeps the directory above; absent if an earlier runtime made it.
+    root: Option<Arc<RootDir>>,
+    /// Killed as a whole: on some kernels (6.18 among them) whoever is born into it later dies at once.
+    spent: AtomicBool,
+    /// Another one stands under its path now, which must not be removed with it.
+    replaced: AtomicBool,
 }
 
 impl CgroupRoot {
@@ -53,7 +67,7 @@ impl CgroupRoot {
 
     fn try_at(dir: &Path) -> io::Result<Self> {
         make_dir(dir)?;
-        let mut root = Self { dir: dir.to_owned(), born: true };
+        let mut root = Self { dir: Arc::new(RootDir(dir.to_owned())), born: true };
         let trial = root.make("trial")?;
         let mut stack = Stack::new()?;
         root.born = can_clone_into(&mut stack, trial.dir.as_fd());
@@ -67,15 +81,21 @@ impl CgroupRoot {
 
     /// The directory.
     pub(super) fn dir(&self) -> &Path {
-        &self.dir
+        &self.dir.0
     }
 
-    /// Makes the cgroup of an instance, or takes the one that an earlier runtime left.
+    /// Makes the cgroup of an instance. One that is there already is made anew if it is empty, since nobody knows
+    /// what was done to it; else it is taken as it is, and children enter it by themselves.
     pub(super) fn make(&self, slug: &str) -> io::Result<Cgroup> {
-        let path = self.dir.join(slug);
+        let path = self.dir().join(slug);
+        let fresh = match std::fs::remove_dir(&path) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
         make_dir(&path)?;
         let mut cgroup = Cgroup::open(path)?;
-        if !self.born {
+        cgroup.root = Some(self.dir.clone());
+        if !self.born || !fresh {
             cgroup.procs =
                 Some(std::fs::OpenOptions::new().write(true).open(cgroup.path.join("cgroup.procs"))?);
         }
@@ -83,9 +103,17 @@ impl CgroupRoot {
     }
 }
 
-impl Drop for CgroupRoot {
+impl CgroupRoot {
+    /// One into which children can be born, in place of a spent one.
+    pub(super) fn renew(&self, spent: &Cgroup, slug: &str) -> io::Result<Cgroup> {
+        spent.replaced.store(true, Ordering::Relaxed);
+        self.make(slug)
+    }
+}
+
+impl Drop for RootDir {
     fn drop(&mut self) {
-        remove_dir(&self.dir);
+        remove_dir(&self.0);
     }
 }
 
@@ -94,7 +122,9 @@ impl Cgroup {
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let dir = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let events = File::open(path.join("cgroup.events"))?;
-        Ok(Self { path, dir, events, procs: None })
+        let memory = File::open(path.join("memory.events")).ok();
+        let (spent, replaced) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { path, dir, events, memory, procs: None, root: None, spent, replaced })
     }
 
     /// The directory.
@@ -124,10 +154,18 @@ impl Cgroup {
     /// Kills everybody in it, also who is just being born. False: this kernel cannot (before 5.14).
     pub(super) fn kill(&self) -> io::Result<bool> {
         match std::fs::write(self.path.join("cgroup.kill"), "1") {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.spent.store(true, Ordering::Relaxed);
+                Ok(true)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it was killed as a whole and must be renewed before somebody is born into it.
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent.load(Ordering::Relaxed) && self.procs.is_none()
     }
 
     /// Who lives in it.
@@ -146,19 +184,23 @@ impl Cgroup {
 
     /// How many of its processes the kernel killed for memory; `None` without a memory controller here.
     pub(super) fn oom_kills(&self) -> Option<u64> {
-        oom_kills_in(&self.path.join("memory.events"))
+        self.memory.as_ref().and_then(oom_kills_in)
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        remove_dir(&self.path);
+        if !self.replaced.load(Ordering::Relaxed) {
+            remove_dir(&self.path);
+        }
     }
 }
 
 /// The `oom_kill` line of `memory.events` (v2) or `memory.oom_control` (v1).
-pub(super) fn oom_kills_in(path: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
+pub(super) fn oom_kills_in(file: &File) -> Option<u64> {
+    let mut text = [0; 512];
+    let read = file.read_at(&mut text, 0).ok()?;
+    let text = std::str::from_utf8(&text[..read]).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 

@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -83,6 +84,8 @@ struct Run {
     oom_kills: Option<u64>,
     /// When to kill once more, and how long to wait after that.
     kill_again: Option<(Instant, Duration)>,
+    /// Searches for processes that are on their way.
+    jobs: Vec<oneshot::Receiver<()>>,
 }
 
 /// Why waiting for an incarnation is over.
@@ -179,6 +182,7 @@ impl Life {
             line,
             oom_kills,
             kill_again: None,
+            jobs: Vec::new(),
         })
     }
 
@@ -248,9 +252,7 @@ impl Life {
         }
         for _ in 0..LAST_WORDS_READ {
             let Some(ground) = &self.ground else { return };
-            let Ok(Ok(said)) = tokio::time::timeout(Duration::ZERO, ground.notify.recv()).await else {
-                return;
-            };
+            let Some(Ok(said)) = now(ground.notify.recv()).await else { return };
             self.said(run, said);
         }
     }
@@ -343,7 +345,7 @@ impl Life {
             }
             Err(_) => {
                 let (pid, signals) = (leader.pid, [stop.signal, libc::SIGCONT]);
-                self.site.host.pool.run(move |_| tree::signal_group(pid, &signals));
+                run.jobs.push(self.job(move || tree::signal_group(pid, &signals)));
             }
         }
     }
@@ -359,18 +361,37 @@ impl Life {
         if cgroup.is_some() {
             self.signal(&run.main.pidfd, libc::SIGKILL);
         }
-        let target = self.target(run);
-        let main = run.main.pidfd.clone();
-        let instance = self.site.instance.clone();
-        self.site.host.pool.run(move |_| {
+        run.jobs.retain_mut(|job| job.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        if !run.jobs.is_empty() {
+            // One that hangs would not be helped by another.
+            return self.site.host.pool.nudge();
+        }
+        let (target, main) = (self.target(run), run.main.pidfd.clone());
+        run.jobs.push(self.job(move || {
             tree::kill(&target, cgroup.as_deref());
             if let Err(error) = send_signal(&main, libc::SIGKILL)
                 && error.raw_os_error() != Some(libc::ESRCH)
             {
-                tracing::warn!(%instance, %error, "cannot kill its main process");
+                tracing::warn!(%error, "cannot kill a worker's main process");
             }
-        });
-        self.site.host.pool.nudge();
+        }));
+    }
+
+    /// Runs something that looks for processes, on a spawning thread.
+    fn job<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+        let (answer, done) = oneshot::channel();
+        // Whoever asked may be gone with the runtime.
+        self.site.host.pool.run(move |_| drop(answer.send(work()).ok()));
+        done
+    }
+
+    async fn done<T>(&self, mut job: oneshot::Receiver<T>) -> Option<T> {
+        loop {
+            tokio::select! {
+                done = &mut job => return done.ok(),
+                () = tokio::time::sleep(NUDGE) => self.site.host.pool.nudge(),
+            }
+        }
     }
 
     fn signal(&self, pidfd: &OwnedFd, signal: i32) {
@@ -392,6 +413,10 @@ impl Life {
 
     /// Returns once nothing of the tree lives, killing what is left, for as long as that takes.
     async fn settle(&mut self, run: &mut Run) {
+        // A search that began before must not go on into the next incarnation, nor see the fence in our hands.
+        for job in std::mem::take(&mut run.jobs) {
+            self.done(job).await;
+        }
         let target = self.target(run);
         let mut pause = FIRST_PAUSE;
         let mut told = run.asked == Asked::Kill;
@@ -446,17 +471,8 @@ impl Life {
     /// Kills what is left, on a spawning thread; answers how many were found.
     async fn sweep(&self, target: Target) -> u32 {
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.clone());
-        let (answer, mut found) = oneshot::channel();
-        self.site.host.pool.run(move |_| {
-            // Whoever asked may be gone with the runtime.
-            answer.send(tree::kill(&target, cgroup.as_deref())).unwrap_or_default();
-        });
-        loop {
-            tokio::select! {
-                found = &mut found => return found.unwrap_or(0),
-                () = tokio::time::sleep(NUDGE) => self.site.host.pool.nudge(),
-            }
-        }
+        let job = self.job(move || tree::kill(&target, cgroup.as_deref()));
+        self.done(job).await.unwrap_or(0)
     }
 
     // --------------------------------------------------------------------- end
@@ -537,6 +553,16 @@ impl Main {
             }
         }
     }
+}
+
+/// What a future answers without waiting. A timeout of zero would round up to a timer tick.
+async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 fn note(asked: &mut Asked, command: Command) {

@@ -4,6 +4,7 @@
 //! v1), which counts all workers. A shared counter is believed once per kill: whoever is found dead of SIGKILL
 //! after it rose. Global counters (`/proc/vmstat`) are not used: a stranger's fate is no evidence.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -12,7 +13,8 @@ use super::cgroup::{Cgroup, oom_kills_in};
 
 /// The counter that all workers share.
 pub(super) struct OomWatch {
-    file: Option<PathBuf>,
+    /// Kept open: it is read on a restart's way.
+    file: Option<File>,
     seen: Mutex<u64>,
 }
 
@@ -21,8 +23,9 @@ impl OomWatch {
     pub(super) fn new() -> Self {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let file = candidates(&own, &mounts).into_iter().find(|file| oom_kills_in(file).is_some());
-        let seen = file.as_deref().and_then(oom_kills_in).unwrap_or(0);
+        let open = |path: PathBuf| File::open(path).ok().filter(|file| oom_kills_in(file).is_some());
+        let file = candidates(&own, &mounts).into_iter().find_map(open);
+        let seen = file.as_ref().and_then(oom_kills_in).unwrap_or(0);
         Self { file, seen: Mutex::new(seen) }
     }
 
@@ -32,7 +35,7 @@ impl OomWatch {
             return now > before;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.file.as_deref().and_then(oom_kills_in).unwrap_or(*seen);
+        let now = self.file.as_ref().and_then(oom_kills_in).unwrap_or(*seen);
         let risen = now > *seen;
         *seen += u64::from(risen);
         risen

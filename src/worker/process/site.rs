@@ -86,6 +86,17 @@ impl Site {
         made.map(Arc::new).map_err(refused).ok()
     }
 
+    /// A cgroup that was killed as a whole is replaced before the next start. One that cannot be is left out: the
+    /// fence still stands.
+    pub(super) fn renew_cgroup(&self, ground: &mut Ground) {
+        let (Some(root), Some(old)) = (&self.host.cgroups, &ground.cgroup) else { return };
+        if old.is_spent() {
+            let renewed = root.renew(old, &self.instance.slug());
+            let refused = |error| tracing::warn!(instance = %self.instance, %error, "it gets no new cgroup");
+            ground.cgroup = renewed.map(Arc::new).map_err(refused).ok();
+        }
+    }
+
     fn open_stream(&self, name: StreamName, fifo: &std::path::Path) -> io::Result<OutputStream> {
         self.host.output.open(StreamSpec {
             instance: self.instance.clone(),

@@ -50,6 +50,7 @@ pub(super) fn start(
     if let (Some(found), crate::config::ReadyWhen::Log(pattern)) = (on_line, &site.settings.ready) {
         ground.out.watch_for(pattern.clone(), found);
     }
+    site.renew_cgroup(&mut ground);
     let started = start_on(site, &mut ground, incarnation, tools);
     site.host.reserve.refill();
     // What somebody removed is made anew by the next start.

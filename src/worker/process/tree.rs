@@ -82,7 +82,7 @@ impl Target {
     /// Whether an orphan that became our child is one of the tree's.
     pub(super) fn owns_orphan(&self, pid: u32) -> bool {
         let Some(stat) = stat(pid) else { return false };
-        !stat.dead && (self.leads(&stat) || self.is_marked(pid) || self.holds_fifo(pid))
+        !stat.dead && (self.leads(&stat) || self.is_marked(pid) || self.holds_fence(pid))
     }
 
     /// Whether a process belongs to the tree: itself, by session, or through its parents.
@@ -114,7 +114,7 @@ impl Target {
             .collect();
         add_descendants(&all, &mut mine);
         if mine.iter().all(|pid| all.iter().any(|stat| stat.pid == *pid && stat.dead)) {
-            mine.extend(all.iter().map(|stat| stat.pid).filter(|pid| self.holds_fifo(*pid)));
+            mine.extend(all.iter().map(|stat| stat.pid).filter(|pid| self.holds_fence(*pid)));
         }
         all.into_iter().filter(|stat| !stat.dead && mine.contains(&stat.pid)).collect()
     }
@@ -123,14 +123,25 @@ impl Target {
         self.leader.is_some_and(|leader| [stat.pid, stat.session, stat.group].contains(&leader))
     }
 
-    /// Whether the process has the FIFO open.
-    fn holds_fifo(&self, pid: u32) -> bool {
+    /// Whether the process has the fence: the FIFO, through an open file that carries the lock. The lock is what
+    /// counts: a child of another instance that is just being started sees our whole table of descriptors, the
+    /// reading end of every FIFO included.
+    fn holds_fence(&self, pid: u32) -> bool {
         let Ok(fifo) = std::fs::symlink_metadata(&self.fifo) else { return false };
         let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        fds.flatten()
-            .filter_map(|fd| std::fs::metadata(fd.path()).ok())
-            .any(|file| (file.dev(), file.ino()) == (fifo.dev(), fifo.ino()))
+        fds.flatten().any(|fd| {
+            let is_fifo = std::fs::metadata(fd.path())
+                .is_ok_and(|file| (file.dev(), file.ino()) == (fifo.dev(), fifo.ino()));
+            is_fifo && is_locked(pid, &fd.file_name())
+        })
     }
+}
+
+/// Whether the open file behind a descriptor carries a lock of the whole file.
+fn is_locked(pid: u32, fd: &std::ffi::OsStr) -> bool {
+    let info = std::fs::read(Path::new(&format!("/proc/{pid}/fdinfo")).join(fd)).unwrap_or_default();
+    info.split(|byte| *byte == b'\n')
+        .any(|line| line.starts_with(b"lock:") && line.windows(5).any(|word| word == b"FLOCK"))
 }
 
 /// Signals everyone in the first process's group who can be found; for kernels that cannot do it in one call.

@@ -148,13 +148,15 @@ fn exec(plan: &Plan, report: &Report) -> i32 {
     }
 }
 
-/// Ours may be caught, ignored or blocked; a program expects none of that, `SIGPIPE` included.
+/// Ours may be caught, ignored or blocked; a program expects none of that, `SIGPIPE` included. Raw, because the C
+/// library refuses to touch two signals that somebody above us may ignore all the same.
 fn default_signals() {
-    // SAFETY: all zero is a valid sigaction: SIG_DFL, no flags, empty mask.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    // The kernel's sigaction: SIG_DFL, no flags, no restorer, empty mask.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: `default` is valid; numbers the C library keeps for itself are refused, which is right.
-        unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+        let none = std::ptr::null_mut::<u64>();
+        // SAFETY: 32 readable bytes, and no answer wanted; KILL and STOP are refused, which is right.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8usize) };
     }
     set_mask(0);
 }

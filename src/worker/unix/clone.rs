@@ -149,16 +149,14 @@ pub(crate) fn can_clone_into(stack: &mut Stack, dir: BorrowedFd<'_>) -> bool {
     }
     // SAFETY: on success the kernel has put a new descriptor there, which nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
-    super::sys::wait_pidfd(&pidfd).is_ok()
+    super::sys::await_end(&pidfd).is_ok()
 }
 
 fn outcome(page: &Page, pid: i32, pidfd: OwnedFd) -> Result<Spawned, Refusal> {
     let report = page.report();
     if let Some(step) = Step::from_number(report.step.load(Relaxed)) {
-        // It has ended or is about to: take its status, so that no zombie stays.
-        while super::sys::wait_pidfd(&pidfd).is_ok_and(|ended| ended.is_none()) {
-            std::thread::yield_now();
-        }
+        // It has ended or is about to. Whatever the answer is, there is no process to speak of.
+        drop(super::sys::await_end(&pidfd));
         page.disarm();
         let candidate = report.candidate.load(Relaxed).unsigned_abs() as usize;
         return Err(Refusal { step, errno: report.errno.load(Relaxed), candidate });

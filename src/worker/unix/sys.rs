@@ -66,7 +66,20 @@ fn pidfd_send_signal(pidfd: &OwnedFd, signal: i32, flags: u32) -> io::Result<()>
 
 /// Takes the status of a child that has ended; `None` while it lives. `ECHILD`: it is nobody's of ours.
 pub(crate) fn wait_pidfd(pidfd: &OwnedFd) -> io::Result<Option<Ended>> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    wait(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+}
+
+/// Waits for a child that is about to end.
+pub(super) fn await_end(pidfd: &OwnedFd) -> io::Result<Option<Ended>> {
+    loop {
+        match wait(pidfd, WaitIdOptions::EXITED) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+fn wait(pidfd: &OwnedFd, options: WaitIdOptions) -> io::Result<Option<Ended>> {
     let Some(status) = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)? else {
         return Ok(None);
     };

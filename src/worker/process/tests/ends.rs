@@ -1,1 +1,103 @@
+use crate::config::{ReadyWhen, StopTo};
+use crate::exit::{Exit, StartFailure};
+use crate::id::Incarnation;
+use crate::worker::WorkerReport;
 
+use super::rig::{NO_CGROUP, PLAIN, Rig, command, lines, sh, signal};
+
+#[tokio::test]
+async fn every_kind_of_end_is_told_as_it_was() {
+    let cases = [
+        ("exit 0", Exit::Exited { code: 0 }),
+        ("exit 42", Exit::Exited { code: 42 }),
+        ("kill -KILL $$", Exit::Signaled { signal: 9 }),
+        ("kill -USR1 $$", Exit::Signaled { signal: 10 }),
+    ];
+    for (script, exit) in cases {
+        let mut rig = Rig::new(sh(script));
+        rig.up(1).await;
+        assert_eq!(rig.exit().await, exit, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn who_ends_when_asked_is_stopped() {
+    for (script, to) in [("exec sleep 1000", StopTo::Main), ("sleep 1000; true", StopTo::Group)] {
+        let mut settings = sh(&format!("echo > up; {script}"));
+        settings.stop.to = to;
+        let mut rig = Rig::new(settings);
+        rig.up(1).await;
+        lines(&rig.path("up"), 1).await;
+        rig.runner.stop();
+        assert_eq!(rig.exit().await, Exit::Stopped, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_that_overtakes_the_start_still_ends_it() {
+    let mut rig = Rig::new(command(&["sleep", "1000"]));
+    rig.runner.start(Incarnation(1));
+    rig.runner.stop();
+    assert_eq!(rig.exit().await, Exit::Stopped);
+}
+
+#[tokio::test]
+async fn who_ignores_the_signal_is_killed() {
+    for options in [PLAIN, NO_CGROUP] {
+        let mut rig = Rig::with(
+            sh("trap 'echo asked >> asked' TERM; echo > up; while :; do sleep 0.01; done"),
+            options,
+        );
+        rig.up(1).await;
+        lines(&rig.path("up"), 1).await;
+        rig.runner.stop();
+        lines(&rig.path("asked"), 1).await;
+        rig.runner.kill();
+        assert_eq!(rig.exit().await, Exit::Killed);
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_process_can_be_asked_and_killed() {
+    let mut rig = Rig::new(command(&["sleep", "1000"]));
+    let pid = rig.up(1).await;
+    signal(pid, libc::SIGSTOP);
+    rig.runner.stop();
+    assert_eq!(rig.exit().await, Exit::Stopped, "CONT follows the signal");
+    let pid = rig.up(2).await;
+    signal(pid, libc::SIGSTOP);
+    rig.runner.kill();
+    assert_eq!(rig.exit().await, Exit::Killed);
+}
+
+#[tokio::test]
+async fn an_end_before_ready_is_a_failed_start() {
+    let mut settings = sh("exit 0");
+    settings.ready = ReadyWhen::Notify;
+    let failure = Rig::new(settings).start_failure().await;
+    assert_eq!(failure, StartFailure::BeforeReady { ended: Box::new(Exit::Exited { code: 0 }) });
+}
+
+#[tokio::test]
+async fn the_last_words_follow_the_end() {
+    let mut rig = Rig::new(sh("echo first; echo last >&2; exit 1"));
+    rig.up(1).await;
+    rig.exit().await;
+    let WorkerReport::LastWords { lines } = rig.next().await else { panic!("no last words") };
+    assert_eq!(lines, ["first", "last"]);
+}
+
+#[tokio::test]
+async fn closing_its_output_is_no_end() {
+    for options in [PLAIN, NO_CGROUP] {
+        let mut rig = Rig::with(sh("exec >&- 2>&-; echo > closed; exec sleep 1000"), options);
+        let pid = rig.up(1).await;
+        lines(&rig.path("closed"), 1).await;
+        assert!(super::rig::lives(pid));
+        rig.runner.stop();
+        assert_eq!(rig.exit().await, Exit::Stopped);
+        rig.up(2).await;
+        rig.runner.kill();
+        rig.exit().await;
+    }
+}

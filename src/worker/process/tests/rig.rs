@@ -56,6 +56,15 @@ impl Rig {
         self.dir.path().join(name)
     }
 
+    /// Puts a new runner in the place of the old one, once that has let go of the fence.
+    pub(super) async fn renew(&mut self) {
+        let (runner, reports) = runner(&self.host, &self.settings);
+        drop(std::mem::replace(&mut self.runner, runner));
+        self.reports = reports;
+        let fence = self.path("w").join(self.settings.name.as_str()).join("out");
+        until(|| crate::worker::process::layout::take_fence(&fence).unwrap()).await;
+    }
+
     pub(super) async fn next(&mut self) -> WorkerReport {
         next(&mut self.reports).await
     }
@@ -98,6 +107,11 @@ impl Rig {
             }
         }
     }
+}
+
+/// A host on a directory that may have been another's before.
+pub(super) fn host_at(dir: &Path, options: HostOptions) -> (Arc<ProcessHost>, Vec<String>) {
+    ProcessHost::open(dir, options).unwrap()
 }
 
 type Reports = mpsc::UnboundedReceiver<(Incarnation, WorkerReport)>;

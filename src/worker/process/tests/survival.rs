@@ -1,1 +1,158 @@
+//! A runtime that is killed, played by this test binary run again with `REGROW_TEST_OWNER` set.
 
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::config::StopSettings;
+use crate::id::{Incarnation, InstanceId, Name};
+use crate::worker::WorkerReport;
+use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
+
+use super::rig::{NO_CGROUP, PLAIN, command, gone, lines, lives, runner, sh, until};
+
+const DIR: &str = "REGROW_TEST_OWNER";
+const CGROUPS: &str = "REGROW_TEST_CGROUPS";
+const ESCAPEE: &str = "(setsid sh -c 'echo $$ > escaped.new; mv escaped.new escaped; exec sleep 1000' &) ; ";
+
+/// Not a test: the runtime that will be killed. Runs `SCRIPT` files of its directory, one worker each.
+#[tokio::test]
+#[ignore = "run by the tests below in a process of its own"]
+async fn owner() {
+    let Some(dir) = std::env::var_os(DIR) else { return };
+    let dir = Path::new(&dir);
+    let options = HostOptions { cgroups: std::env::var_os(CGROUPS).is_some(), adopt_orphans: true };
+    let (host, _) = super::rig::host_at(dir, options);
+    let mut workers = Vec::new();
+    for name in ["plain", "deaf", "leaver"] {
+        let Ok(script) = std::fs::read_to_string(dir.join(format!("{name}.sh"))) else { continue };
+        let mut settings = sh(&script);
+        settings.name = Name::try_new(name).unwrap();
+        settings.cwd = dir.to_owned();
+        let (mut runner, reports) = runner(&host, &std::sync::Arc::new(settings));
+        runner.start(Incarnation(3));
+        workers.push((runner, reports));
+    }
+    std::future::pending().await
+}
+
+struct Owner {
+    dir: tempfile::TempDir,
+    child: Child,
+}
+
+fn owner_of(scripts: &[(&str, &str)], options: HostOptions) -> Owner {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("logs")).unwrap();
+    for (name, script) in scripts {
+        std::fs::write(dir.path().join(format!("{name}.sh")), script).unwrap();
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["worker::process::tests::survival::owner", "--exact", "--ignored", "--nocapture"]);
+    again.env(DIR, dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    if options.cgroups {
+        again.env(CGROUPS, "1");
+    }
+    Owner { child: again.spawn().unwrap(), dir }
+}
+
+async fn clear(host: &ProcessHost, survivor: &Survivor) -> Cleared {
+    let stop = StopSettings { timeout: std::time::Duration::from_millis(300), ..sh("").stop };
+    host.clear(survivor, &stop).await
+}
+
+fn named<'a>(survivors: &'a [Survivor], name: &str) -> &'a Survivor {
+    survivors.iter().find(|survivor| survivor.instance.to_string() == name).expect("it was not found")
+}
+
+#[tokio::test]
+async fn survivors_of_a_killed_runtime_are_found_and_ended() {
+    for options in [PLAIN, NO_CGROUP] {
+        let mut owner = owner_of(
+            &[
+                ("plain", "echo $$ > plain; exec sleep 1000"),
+                ("deaf", "trap '' TERM; echo $$ > deaf; while :; do sleep 0.01; done"),
+                // Its main process is killed from outside together with the runtime.
+                ("leaver", &format!("{ESCAPEE} echo $$ > leaver; exec sleep 1000")),
+            ],
+            options,
+        );
+        let at = |name: &str| owner.dir.path().join(name);
+        let mut pids = Vec::new();
+        for name in ["plain", "deaf", "leaver", "escaped"] {
+            pids.push(lines(&at(name), 1).await[0].parse::<u32>().unwrap());
+        }
+        owner.child.kill().unwrap();
+        super::rig::signal(pids[2], libc::SIGKILL);
+        owner.child.wait().unwrap();
+        gone(pids[2]).await;
+        assert!(pids[..2].iter().all(|pid| lives(*pid)), "workers outlive a runtime");
+
+        let (host, _) = super::rig::host_at(owner.dir.path(), options);
+        let survivors = host.survivors();
+        assert_eq!(survivors.len(), 3);
+        let plain = named(survivors, "plain");
+        assert_eq!((plain.pid, plain.incarnation), (Some(pids[0]), Some(Incarnation(3))));
+        assert_eq!(named(survivors, "leaver").pid, None, "only others of its tree live");
+
+        // Before they are cleared, no second copy can be started.
+        let mut settings = command(&["true"]);
+        settings.name = Name::try_new("deaf").unwrap();
+        settings.cwd = owner.dir.path().to_owned();
+        let (mut second, mut reports) = runner(&host, &std::sync::Arc::new(settings));
+        second.start(Incarnation(4));
+        let report = super::rig::next(&mut reports).await;
+        assert!(matches!(report, WorkerReport::StartFailed { .. }), "{report:?}");
+
+        assert_eq!(clear(&host, named(survivors, "plain")).await, Cleared::Stopped);
+        assert_eq!(clear(&host, named(survivors, "deaf")).await, Cleared::Killed);
+        assert_eq!(clear(&host, named(survivors, "leaver")).await, Cleared::Killed);
+        for pid in pids {
+            gone(pid).await;
+        }
+        second.start(Incarnation(5));
+        let report = super::rig::next(&mut reports).await;
+        assert!(matches!(report, WorkerReport::Started { .. }), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_recorded_pid_that_is_a_strangers_now_is_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("logs")).unwrap();
+    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+    drop(super::rig::host_at(dir.path(), NO_CGROUP));
+    let record = dir.path().join("spawned");
+    let head = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, format!("{head}w 1 {} 1\nw/0 1 {} 0\n", stranger.id(), stranger.id())).unwrap();
+    let (host, _) = super::rig::host_at(dir.path(), NO_CGROUP);
+    assert!(host.survivors().is_empty());
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn orphans_are_reaped_and_workers_keep_their_status() {
+    // In the owner's process orphans are taken in; its zombies would show as its children.
+    let script = "n=0; while [ $n -lt 20 ]; do (setsid sh -c 'exit 3' &); n=$((n+1)); done; echo > forked; exec sleep 1000";
+    let mut owner = owner_of(&[("plain", script)], NO_CGROUP);
+    lines(&owner.dir.path().join("forked"), 1).await;
+    let id = owner.child.id();
+    until(|| (zombies_of(id) == 0).then_some(())).await;
+    owner.child.kill().unwrap();
+    owner.child.wait().unwrap();
+    let (host, _) = super::rig::host_at(owner.dir.path(), NO_CGROUP);
+    let plain = InstanceId::single(Name::try_new("plain").unwrap());
+    assert_eq!(host.survivors().iter().map(|found| &found.instance).collect::<Vec<_>>(), [&plain]);
+    assert_eq!(clear(&host, &host.survivors()[0]).await, Cleared::Stopped);
+}
+
+fn zombies_of(parent: u32) -> usize {
+    let stats = std::fs::read_dir("/proc").unwrap().flatten();
+    stats
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
+        .filter(|stat| {
+            let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+            fields.next() == Some("Z") && fields.next() == Some(&parent.to_string())
+        })
+        .count()
+}
