@@ -73,8 +73,9 @@ async fn see_through(
         }
         Format::Table | Format::Wide | Format::Csv | Format::Name => {
             let lines = views.iter().flat_map(|view| &view.instances);
-            let text: String =
-                lines.map(|one| format!("{}: {} ({})\n", one.instance, one.status, safe(&one.message))).collect();
+            let text: String = lines
+                .map(|one| format!("{}: {} ({})\n", one.instance, one.status, safe(&one.message)))
+                .collect();
             context.print(&text)?;
         }
     }

@@ -53,14 +53,20 @@ impl Client {
     }
 
     /// Asks for JSON that may take longer.
-    pub(crate) async fn get_within<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<T, Failure> {
+    pub(crate) async fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<T, Failure> {
         let ask = async {
             let response = self.send(Method::GET, path, "application/json").await?;
             self.body(response).await
         };
         let bytes = tokio::time::timeout(limit, ask).await.map_err(|_| self.too_late(limit))??;
         serde_json::from_slice(&bytes).map_err(|error| {
-            Failure::Failed(format!("the runtime's answer to {path} was not understood: {error}. Is it another version?"))
+            Failure::Failed(format!(
+                "the runtime's answer to {path} was not understood: {error}. Is it another version?"
+            ))
         })
     }
 
@@ -71,8 +77,9 @@ impl Client {
             self.body(response).await
         };
         let bytes = tokio::time::timeout(TIMEOUT, ask).await.map_err(|_| self.too_late(TIMEOUT))??;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::Failed(format!("the runtime's answer to {path} was not understood: {error}")))
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::Failed(format!("the runtime's answer to {path} was not understood: {error}"))
+        })
     }
 
     /// Opens a stream of events.
@@ -208,7 +215,8 @@ impl EventStream {
         while let Some(end) = self.pending.windows(2).position(|pair| pair == b"\n\n") {
             let block: Vec<u8> = self.pending.drain(..end + 2).collect();
             let block = String::from_utf8_lossy(&block);
-            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim_start);
+            let field =
+                |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim_start);
             if let Some(data) = field("data:") {
                 let name = field("event:").unwrap_or("message").to_owned();
                 return Some(StreamEvent { name, data: data.to_owned() });

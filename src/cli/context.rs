@@ -51,7 +51,11 @@ impl Context {
     }
 
     /// Prints one document, or, as `jsonl`, each of its items.
-    pub(crate) fn print_json<T: Serialize, I: Serialize>(&mut self, whole: &T, items: &[I]) -> Result<(), Failure> {
+    pub(crate) fn print_json<T: Serialize, I: Serialize>(
+        &mut self,
+        whole: &T,
+        items: &[I],
+    ) -> Result<(), Failure> {
         let wrap = |error: serde_json::Error| Failure::Failed(format!("cannot print: {error}"));
         if self.format() == Format::Jsonl {
             for item in items {

@@ -28,15 +28,39 @@ const LONG_ENOUGH: Duration = Duration::from_secs(24);
 /// What each first event of a kind means: instance, kind, words.
 const EXPLAINED: [(&str, &str, &str); 12] = [
     ("steady", "worker.ready", "Nothing says otherwise, so it is ready as soon as it runs."),
-    ("client", "worker.starting", "It names sleeper in `after`, so it was held back until sleeper was ready."),
-    ("crasher", "worker.exited", "It ended by itself. The exit is seen at once; the first restart waits for nothing."),
+    (
+        "client",
+        "worker.starting",
+        "It names sleeper in `after`, so it was held back until sleeper was ready.",
+    ),
+    (
+        "crasher",
+        "worker.exited",
+        "It ended by itself. The exit is seen at once; the first restart waits for nothing.",
+    ),
     ("crasher", "recovery.planned", "From the second restart on there is a delay, which doubles each time."),
     ("sleeper", "worker.started", "It runs, but it is ready only once its output says `listening on`."),
-    ("sleeper", "worker.exited", "It was not ready within start_timeout. A hang is a failed start: killed and tried again."),
+    (
+        "sleeper",
+        "worker.exited",
+        "It was not ready within start_timeout. A hang is a failed start: killed and tried again.",
+    ),
     ("doomed", "worker.exited", "It cannot start. Its supervisor `lab` allows two restarts a minute."),
-    ("doomed", "worker.parked", "Restarts did not help, so it is parked. Nobody else is touched; it is tried again by itself."),
-    ("doomed", "worker.ready", "What hindered it is gone, and the trial start found out. Nobody had to do anything."),
-    ("stubborn", "worker.stopping", "It ignores the signal that asks it to end, so it is killed after stop.timeout."),
+    (
+        "doomed",
+        "worker.parked",
+        "Restarts did not help, so it is parked. Nobody else is touched; it is tried again by itself.",
+    ),
+    (
+        "doomed",
+        "worker.ready",
+        "What hindered it is gone, and the trial start found out. Nobody had to do anything.",
+    ),
+    (
+        "stubborn",
+        "worker.stopping",
+        "It ignores the signal that asks it to end, so it is killed after stop.timeout.",
+    ),
     ("", "runtime.stopping", "Now everything ends, in the reverse order of the start."),
     ("client", "worker.stopped", "It ended before sleeper, on which it depends."),
 ];

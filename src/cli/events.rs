@@ -56,7 +56,11 @@ fn print_list(context: &mut Context, body: &EventsBody) -> Result<(), Failure> {
     }
     let names = body.items.iter().filter_map(|event| event.instance.as_deref());
     let live = LiveLog::new(names);
-    let mut text = if context.format() == Format::Csv { "seq,at,kind,instance,message\n".to_owned() } else { String::new() };
+    let mut text = if context.format() == Format::Csv {
+        "seq,at,kind,instance,message\n".to_owned()
+    } else {
+        String::new()
+    };
     for event in &body.items {
         text.push_str(&one(context.format(), &live, event));
         text.push('\n');
@@ -69,7 +73,13 @@ fn one(format: Format, live: &LiveLog, event: &EventView) -> String {
         Format::Name => event.kind.clone(),
         Format::Csv => {
             let instance = event.instance.clone().unwrap_or_default();
-            let fields = [event.seq.to_string(), event.at.to_string(), event.kind.clone(), instance, event.message.clone()];
+            let fields = [
+                event.seq.to_string(),
+                event.at.to_string(),
+                event.kind.clone(),
+                instance,
+                event.message.clone(),
+            ];
             fields.map(|field| csv(&field)).join(",")
         }
         Format::Json | Format::Jsonl => serde_json::to_string(event).unwrap_or_default(),
@@ -77,7 +87,12 @@ fn one(format: Format, live: &LiveLog, event: &EventView) -> String {
     }
 }
 
-async fn follow(context: &mut Context, client: &Client, query: &str, since: Option<Timestamp>) -> Result<(), Failure> {
+async fn follow(
+    context: &mut Context,
+    client: &Client,
+    query: &str,
+    since: Option<Timestamp>,
+) -> Result<(), Failure> {
     let status: crate::http::dto::StatusBody = client.get("/api/v1/status").await?;
     let live = LiveLog::new(status.workers.iter().map(|worker| worker.instance.as_str()));
     let mut events = client.stream(&format!("/api/v1/events{query}")).await?;

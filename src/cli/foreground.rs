@@ -59,7 +59,9 @@ impl Foreground {
         let runtime = Runtime::start(settings)?;
         let handle = runtime.handle().clone();
         if let Err(error) = log.open(&log_path) {
-            handle.info().note(format!("the runtime's own log {} cannot be written: {error}", log_path.display()));
+            handle
+                .info()
+                .note(format!("the runtime's own log {} cannot be written: {error}", log_path.display()));
         }
         let (over, finished) = oneshot::channel();
         let waiter = std::thread::Builder::new().name("regrow-wait".to_owned()).spawn(move || {
@@ -86,10 +88,14 @@ impl Foreground {
     pub(crate) fn header(&self, files: &[impl AsRef<Path>]) -> String {
         let info = self.handle.info();
         let settings = &info.settings;
-        let from = files.first().map(|file| format!(", from {}", file.as_ref().display())).unwrap_or_default();
+        let from =
+            files.first().map(|file| format!(", from {}", file.as_ref().display())).unwrap_or_default();
         let workers = super::words::plural(settings.workers.len() as u64, "worker");
         let supervisors = super::words::plural(settings.supervisors.len() as u64, "supervisor");
-        let mut out = format!("regrow {}  {}, pid {}: {workers}, {supervisors}{from}\n", info.version, info.name, info.pid);
+        let mut out = format!(
+            "regrow {}  {}, pid {}: {workers}, {supervisors}{from}\n",
+            info.version, info.name, info.pid
+        );
         out.push_str(&format!("  socket  {}\n", info.state_dir.join(SOCKET_NAME).display()));
         out.push_str(&format!("  logs    {}\n", info.state_dir.join("logs").display()));
         if let Some(address) = self.servers.public_address() {
@@ -180,7 +186,8 @@ fn boot(handle: &RuntimeHandle) -> Boot {
     if states.iter().filter(|state| enabled(state)).any(on_its_way) {
         return Boot::UnderWay;
     }
-    let given_up = |state: &&InstanceState| state.critical && matches!(state.phase, Phase::Quarantined | Phase::Stuck);
+    let given_up =
+        |state: &&InstanceState| state.critical && matches!(state.phase, Phase::Quarantined | Phase::Stuck);
     if let Some(lost) = states.iter().find(given_up) {
         let why = lost.last_exit.as_ref().map_or("", |last| last.message.as_str());
         return Boot::Failed(format!("the critical worker {} was given up: {why}", lost.instance));

@@ -35,7 +35,9 @@ impl Question {
     fn holds(self, workers: &[WorkerView]) -> bool {
         match self {
             Self::Active => workers.iter().all(|worker| worker.phase == "running" && worker.ready),
-            Self::Failed => workers.iter().any(|worker| ["quarantined", "stuck"].contains(&worker.phase.as_str())),
+            Self::Failed => {
+                workers.iter().any(|worker| ["quarantined", "stuck"].contains(&worker.phase.as_str()))
+            }
             Self::Healthy => workers.iter().all(WorkerView::is_healthy),
         }
     }
@@ -58,7 +60,13 @@ pub(crate) fn run(context: &mut Context, question: Question, args: IsArgs) -> Re
         let lines: String = body
             .workers
             .iter()
-            .map(|worker| if body.workers.len() == 1 { format!("{}\n", worker.status) } else { format!("{} {}\n", worker.instance, worker.status) })
+            .map(|worker| {
+                if body.workers.len() == 1 {
+                    format!("{}\n", worker.status)
+                } else {
+                    format!("{} {}\n", worker.instance, worker.status)
+                }
+            })
             .collect();
         context.print(&lines)?;
     }

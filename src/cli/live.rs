@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_line_says_when_who_and_what() {
-        let mut event = Event::new(EventKind::WorkerExited, "parser exited with code 1\u{1b}[2J; restart 1 in 0 s");
+        let mut event =
+            Event::new(EventKind::WorkerExited, "parser exited with code 1\u{1b}[2J; restart 1 in 0 s");
         event.instance = Some("parser".parse().unwrap());
         let line = anstream::adapter::strip_str(&LiveLog::in_utc(8).line(&view(event))).to_string();
         assert_eq!(line, "03:04:05.678  parser    exited with code 1\\x1b[2J; restart 1 in 0 s");

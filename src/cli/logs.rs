@@ -1,4 +1,6 @@
-//! `regrow logs T…`: what workers wrote, exactly for a file, harmless for a terminal.
+//! `regrow logs T…`: what workers wrote, unchanged for a file or a pipe, harmless for a terminal.
+//!
+//! Bytes that are no UTF-8 are replaced on the way; the files under `logs/` hold them exactly.
 
 use std::collections::BTreeSet;
 
@@ -136,7 +138,12 @@ impl Printer {
     }
 }
 
-async fn follow(context: &mut Context, client: &Client, printer: &Printer, paths: Vec<String>) -> Result<(), Failure> {
+async fn follow(
+    context: &mut Context,
+    client: &Client,
+    printer: &Printer,
+    paths: Vec<String>,
+) -> Result<(), Failure> {
     let (sender, mut lines) = mpsc::channel(256);
     for path in paths {
         let mut stream = client.stream(&path).await?;

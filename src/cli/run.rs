@@ -70,7 +70,8 @@ impl Drop for Scratch {
 
 /// What a person wants to know of a command that is supervised: that it fell and got up.
 fn tell(event: &crate::http::dto::EventView) {
-    if matches!(event.kind.as_str(), "worker.exited" | "worker.parked" | "worker.stuck" | "recovery.planned") {
+    if matches!(event.kind.as_str(), "worker.exited" | "worker.parked" | "worker.stuck" | "recovery.planned")
+    {
         anstream::eprintln!("regrow: {}", safe(&event.message));
     }
 }

@@ -41,7 +41,9 @@ pub(crate) fn run(context: &mut Context, args: ShutdownArgs) -> Result<(), Failu
                 context.print_json(&whole, std::slice::from_ref(&whole))
             }
             Format::Name => Ok(()),
-            Format::Table | Format::Wide | Format::Csv => context.print(&format!("{}\n", safe(&asked.message))),
+            Format::Table | Format::Wide | Format::Csv => {
+                context.print(&format!("{}\n", safe(&asked.message)))
+            }
         }
     })
 }

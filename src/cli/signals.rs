@@ -26,9 +26,8 @@ pub(crate) struct Signals {
 
 impl Signals {
     pub(crate) fn new() -> Result<Self, Failure> {
-        let take = |kind| {
-            signal(kind).map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))
-        };
+        let take =
+            |kind| signal(kind).map_err(|error| Failure::Failed(format!("cannot take signals: {error}")));
         Ok(Self {
             term: take(SignalKind::terminate())?,
             int: take(SignalKind::interrupt())?,

@@ -41,7 +41,9 @@ pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure>
         return act::run(context, "start", ActArgs { targets, wait: args.wait });
     }
     if args.wait.wait.is_some() {
-        return Err(Failure::Usage("`--wait` belongs to `start TARGET`; `start --daemon` waits by itself".to_owned()));
+        return Err(Failure::Usage(
+            "`--wait` belongs to `start TARGET`; `start --daemon` waits by itself".to_owned(),
+        ));
     }
     if args.daemon {
         return daemon::launch(context);
@@ -106,7 +108,8 @@ struct Reader {
 impl Reader {
     fn event(&mut self, context: &mut Context, event: &crate::http::dto::EventView) -> Result<(), Failure> {
         log(event);
-        let line = if self.json { serde_json::to_string(event).unwrap_or_default() } else { self.live.line(event) };
+        let line =
+            if self.json { serde_json::to_string(event).unwrap_or_default() } else { self.live.line(event) };
         self.print(context, &line);
         Ok(())
     }
@@ -134,7 +137,9 @@ pub(crate) fn log(event: &crate::http::dto::EventView) {
     let (kind, seq, message) = (event.kind.as_str(), event.seq, event.message.as_str());
     match kind {
         "worker.parked" | "worker.stuck" => tracing::error!(kind, seq, instance, "{message}"),
-        "worker.exited" | "recovery.failed" | "incident.opened" => tracing::warn!(kind, seq, instance, "{message}"),
+        "worker.exited" | "recovery.failed" | "incident.opened" => {
+            tracing::warn!(kind, seq, instance, "{message}")
+        }
         _ => tracing::info!(kind, seq, instance, "{message}"),
     }
 }

@@ -196,7 +196,8 @@ pub(crate) fn header(body: &StatusBody, now: Timestamp) -> String {
         parts.push(paint(&format!("{} critical", totals.critical_workers), red()));
     }
     let other = totals.total_workers
-        - (totals.healthy_workers + totals.warning_workers + totals.critical_workers).min(totals.total_workers);
+        - (totals.healthy_workers + totals.warning_workers + totals.critical_workers)
+            .min(totals.total_workers);
     if other > 0 {
         parts.push(format!("{other} other"));
     }

@@ -8,6 +8,9 @@ use super::status::{header, next_or_issue};
 use super::table::{bold, dim, paint, status_style};
 use super::words::{self, cut, plural, span};
 
+/// The longest status and the gap behind it.
+const STATUS: usize = "unresponsive".len() + 2;
+
 /// The tree with the header lines of `status`.
 pub(crate) fn render(body: &StatusBody, now: Timestamp, width: Option<usize>) -> String {
     let tree = TreeBody::of(body);
@@ -64,11 +67,15 @@ impl Line<'_> {
                 format!("{branch}{name}{gap}{}", paint(&about(supervisor), dim()))
             }
             TreeNode::Worker { worker } => {
-                let status = paint(&format!("{:<11}", worker.status), status_style(&worker.status));
-                let rest = width.map(|width| width.saturating_sub(column + 12));
+                let status = paint(&worker.status, status_style(&worker.status));
                 let text = facts(worker, now);
+                if text.is_empty() {
+                    return format!("{branch}{}{gap}{status}", self.name());
+                }
+                let pad = " ".repeat(STATUS.saturating_sub(worker.status.len()));
+                let rest = width.map(|width| width.saturating_sub(column + STATUS));
                 let text = rest.map_or_else(|| text.clone(), |rest| cut(&text, rest.max(16)));
-                format!("{branch}{}{gap}{status} {text}", self.name()).trim_end().to_owned()
+                format!("{branch}{}{gap}{status}{pad}{text}", self.name())
             }
         }
     }

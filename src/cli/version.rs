@@ -11,6 +11,8 @@ pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
             let whole = serde_json::json!({ "schema": "regrow.version/1", "version": version });
             context.print_json(&whole, std::slice::from_ref(&whole))
         }
-        Format::Table | Format::Wide | Format::Csv | Format::Name => context.print(&format!("regrow {version}\n")),
+        Format::Table | Format::Wide | Format::Csv | Format::Name => {
+            context.print(&format!("regrow {version}\n"))
+        }
     }
 }

@@ -72,21 +72,7 @@ pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
 
 /// Text of a worker, on one line, harmless for a terminal.
 pub(crate) fn safe(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => out.push(' '),
-            _ if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            _ if is_deceptive(c) => out.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
-            _ => out.push(c),
-        }
-    }
-    out
-}
-
-/// Characters that reverse or hide text.
-fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    crate::worker::output::escape_for_terminal(text.as_bytes()).replace('\t', " ")
 }
 
 /// Cut at this many characters, with a mark.
@@ -115,13 +101,17 @@ mod tests {
 
     #[test]
     fn figures_read_well() {
-        let spans = [(0.42, "0.4s"), (12.9, "12s"), (252.0, "4m12s"), (11_040.0, "3h04m"), (183_600.0, "2d03h")];
+        let spans =
+            [(0.42, "0.4s"), (12.9, "12s"), (252.0, "4m12s"), (11_040.0, "3h04m"), (183_600.0, "2d03h")];
         for (seconds, text) in spans {
             assert_eq!(span(seconds), text);
         }
         assert_eq!((size(512), size(12_900_000)), ("512 B".to_owned(), "12.3 MiB".to_owned()));
         assert_eq!((count(999), count(1_234_567)), ("999".to_owned(), "1,234,567".to_owned()));
-        assert_eq!((plural(1, "worker"), plural(2, "worker")), ("1 worker".to_owned(), "2 workers".to_owned()));
+        assert_eq!(
+            (plural(1, "worker"), plural(2, "worker")),
+            ("1 worker".to_owned(), "2 workers".to_owned())
+        );
     }
 
     #[test]

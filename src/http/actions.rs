@@ -77,7 +77,13 @@ impl Action {
         match self.verb {
             Verb::Shutdown => format!("shutdown asked by {}", self.by),
             Verb::Act(_) => {
-                format!("{} of {} asked by {}: {}{more}", self.verb.word(), self.target, self.by, names.join(", "))
+                format!(
+                    "{} of {} asked by {}: {}{more}",
+                    self.verb.word(),
+                    self.target,
+                    self.by,
+                    names.join(", ")
+                )
             }
         }
     }

@@ -29,9 +29,8 @@ pub(crate) async fn check(request: Request, next: Next) -> Response {
     }
     let (head, body) = request.into_parts();
     match tokio::time::timeout(TIMEOUT, Limited::new(body, MOST_BYTES).collect()).await {
-        Err(_) => {
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in 10 s").into_response()
-        }
+        Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in 10 s")
+            .into_response(),
         Ok(Err(_)) => {
             let detail = "the body is larger than 64 KiB, or it broke off";
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail).into_response()

@@ -73,7 +73,11 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Takes the control socket. The state directory's lock is held by the caller, so a socket that is there is
 /// the leftover of a dead runtime; anything else under that name is not touched.
-pub(crate) fn bind_control(state_dir: &Path, control: &SocketSettings, users: &Users) -> io::Result<UnixListener> {
+pub(crate) fn bind_control(
+    state_dir: &Path,
+    control: &SocketSettings,
+    users: &Users,
+) -> io::Result<UnixListener> {
     let path = state_dir.join(SOCKET_NAME);
     remove_stale(&path)?;
     let listener = at_short_path(&path, |short| UnixListener::bind(short))?;

@@ -9,7 +9,8 @@ use crate::event::Cause;
 use crate::runtime::RuntimeHandle;
 use crate::supervisor::{Health, InstanceState};
 use crate::telemetry::{
-    OwnSample, Sampler, Scrape, WorkerSample, boot_time, open_files, open_files_limit, ticks_per_second, usage,
+    OwnSample, Sampler, Scrape, WorkerSample, boot_time, open_files, open_files_limit, ticks_per_second,
+    usage,
 };
 
 /// The runtime as it is now.

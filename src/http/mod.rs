@@ -12,7 +12,6 @@ mod actions;
 mod api;
 mod body;
 mod listen;
-mod logfile;
 mod metrics;
 mod peer;
 mod problem;

@@ -101,7 +101,8 @@ mod tests {
 
     fn users() -> Users {
         Users {
-            passwd: "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/:/bin/sh\nbob:x:1001:50::/:/bin/sh\n".to_owned(),
+            passwd: "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/:/bin/sh\nbob:x:1001:50::/:/bin/sh\n"
+                .to_owned(),
             group: "root:x:0:\nops:x:50:ann\n".to_owned(),
         }
     }
@@ -113,7 +114,8 @@ mod tests {
     #[test]
     fn only_the_same_user_root_and_the_group_are_admitted() {
         let users = users();
-        let role = |uid, gid, control: &SocketSettings| users.admit(uid, gid, 500, control).map(|peer| peer.role);
+        let role =
+            |uid, gid, control: &SocketSettings| users.admit(uid, gid, 500, control).map(|peer| peer.role);
         assert_eq!(role(500, 500, &control(None)), Some(Role::Admin));
         assert_eq!(role(0, 0, &control(None)), Some(Role::Admin));
         assert_eq!(role(65534, 65534, &control(None)), None);

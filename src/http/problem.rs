@@ -30,7 +30,8 @@ impl Problem {
     }
 
     pub(crate) fn unauthorized() -> Self {
-        let detail = "this address serves only /livez, /readyz and /metrics; everything else is on the control socket";
+        let detail =
+            "this address serves only /livez, /readyz and /metrics; everything else is on the control socket";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
@@ -55,9 +56,10 @@ impl From<ActError> for Problem {
         match error {
             ActError::NotFound(_) => Self::not_found(detail),
             ActError::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", detail),
-            ActError::ShuttingDown => {
-                Self { retry_after: Some(5), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", detail) }
-            }
+            ActError::ShuttingDown => Self {
+                retry_after: Some(5),
+                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", detail)
+            },
         }
     }
 }

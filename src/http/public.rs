@@ -117,19 +117,25 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_served() {
-        for good in ["localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:1", "[::1]:8080", "[::1]", "10.0.0.7:80"] {
+        for good in
+            ["localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:1", "[::1]:8080", "[::1]", "10.0.0.7:80"]
+        {
             assert!(allowed(good), "{good}");
         }
-        for bad in ["evil.tld", "evil.tld:8080", "localhost.evil.tld", "x@localhost", "10.0.0.8", "", "a b", "[::2]"] {
+        for bad in
+            ["evil.tld", "evil.tld:8080", "localhost.evil.tld", "x@localhost", "10.0.0.8", "", "a b", "[::2]"]
+        {
             assert!(!allowed(bad), "{bad}");
         }
     }
 
     #[test]
     fn two_hosts_are_refused() {
-        let twice = Request::builder().header("host", "localhost").header("host", "evil.tld").body(()).unwrap();
+        let twice =
+            Request::builder().header("host", "localhost").header("host", "evil.tld").body(()).unwrap();
         assert!(!host_allowed(&twice, None));
-        let absolute = Request::builder().uri("http://evil.tld/livez").header("host", "localhost").body(()).unwrap();
+        let absolute =
+            Request::builder().uri("http://evil.tld/livez").header("host", "localhost").body(()).unwrap();
         assert!(!host_allowed(&absolute, None));
     }
 }

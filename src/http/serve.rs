@@ -145,11 +145,14 @@ impl Control {
 
     fn admit(&self, stream: &UnixStream) -> Result<Peer, Problem> {
         let refused = |detail: String| Problem::forbidden("not_permitted", detail);
-        let credentials = stream.peer_cred().map_err(|error| refused(format!("cannot tell who asks: {error}")))?;
+        let credentials =
+            stream.peer_cred().map_err(|error| refused(format!("cannot tell who asks: {error}")))?;
         let own = rustix::process::geteuid().as_raw();
         let (uid, gid) = (credentials.uid(), credentials.gid());
         self.users.admit(uid, gid, own, &self.settings).ok_or_else(|| {
-            refused(format!("uid {uid} is neither the runtime's user nor root nor a member of runtime.control.group"))
+            refused(format!(
+                "uid {uid} is neither the runtime's user nor root nor a member of runtime.control.group"
+            ))
         })
     }
 }

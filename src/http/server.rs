@@ -119,13 +119,24 @@ impl Plane {
                 users: Arc::new(self.users),
                 settings: Arc::new(self.runtime.info().settings.runtime.control.clone()),
             };
-            tokio::spawn(serve::control(listener, control, Life { stopped: self.stopped.clone(), open: open.clone() }));
+            tokio::spawn(serve::control(
+                listener,
+                control,
+                Life { stopped: self.stopped.clone(), open: open.clone() },
+            ));
         }
-        let addresses = [(self.listeners.public, public::Kind::Public), (self.listeners.probe, public::Kind::Probe)];
+        let addresses =
+            [(self.listeners.public, public::Kind::Public), (self.listeners.probe, public::Kind::Probe)];
         for (listener, kind) in addresses {
-            let Some(listener) = listener.and_then(|listener| TcpListener::from_std(listener).ok()) else { continue };
+            let Some(listener) = listener.and_then(|listener| TcpListener::from_std(listener).ok()) else {
+                continue;
+            };
             let public = Public::new(Arc::clone(&api), kind, listener.local_addr().ok());
-            tokio::spawn(serve::public(listener, public, Life { stopped: self.stopped.clone(), open: open.clone() }));
+            tokio::spawn(serve::public(
+                listener,
+                public,
+                Life { stopped: self.stopped.clone(), open: open.clone() },
+            ));
         }
         // An error means that the owner is gone, which is the same.
         let _ = stopped.wait_for(|stopped| *stopped).await;

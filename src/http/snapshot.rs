@@ -58,7 +58,9 @@ pub(crate) fn resolve(runtime: &RuntimeHandle, target: &Target) -> Option<Vec<In
         Target::All => return Some(all),
         Target::Supervisor(name) => {
             let below = below(runtime, name.as_str())?;
-            return Some(all.into_iter().filter(|state| below.contains(&state.supervisor.to_string())).collect());
+            return Some(
+                all.into_iter().filter(|state| below.contains(&state.supervisor.to_string())).collect(),
+            );
         }
     };
     (!found.is_empty()).then_some(found)
@@ -78,7 +80,9 @@ fn below(runtime: &RuntimeHandle, top: &str) -> Option<Vec<String>> {
     for _ in 0..all.len() {
         for state in &all {
             let parent = state.parent.as_ref().map(ToString::to_string);
-            if parent.is_some_and(|parent| found.contains(&parent)) && !found.contains(&state.name.to_string()) {
+            if parent.is_some_and(|parent| found.contains(&parent))
+                && !found.contains(&state.name.to_string())
+            {
                 found.push(state.name.to_string());
             }
         }

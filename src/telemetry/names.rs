@@ -28,11 +28,14 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: MetricKind::Counter, help }
 }
 
-pub(super) const BUILD_INFO: Family = gauge("regrow_build_info", "Version and name of the runtime; always 1.");
+pub(super) const BUILD_INFO: Family =
+    gauge("regrow_build_info", "Version and name of the runtime; always 1.");
 pub(super) const WORKERS: Family = gauge("regrow_workers", "Instances by supervisor and status.");
 pub(super) const UP: Family = gauge("regrow_worker_up", "1 if the instance runs and is ready.");
-pub(super) const STATUS: Family = gauge("regrow_worker_status", "1 for the status that holds, 0 for the others.");
-pub(super) const SCORE: Family = gauge("regrow_worker_health_score", "Health from 0 to 1; absent without data.");
+pub(super) const STATUS: Family =
+    gauge("regrow_worker_status", "1 for the status that holds, 0 for the others.");
+pub(super) const SCORE: Family =
+    gauge("regrow_worker_health_score", "Health from 0 to 1; absent without data.");
 pub(super) const RESTARTS: Family =
     counter("regrow_worker_restarts_total", "Starts after the first, by what made them needed.");
 pub(super) const STARTED: Family =
@@ -42,8 +45,10 @@ pub(super) const CPU: Family =
 pub(super) const MEMORY: Family = gauge("regrow_worker_memory_bytes", "Resident memory of the main process.");
 pub(super) const FILES: Family =
     gauge("regrow_worker_open_file_descriptors", "Open files of the main process.");
-pub(super) const HEARTBEAT: Family =
-    gauge("regrow_worker_last_heartbeat_timestamp_seconds", "When it last said that it is alive, in Unix time.");
+pub(super) const HEARTBEAT: Family = gauge(
+    "regrow_worker_last_heartbeat_timestamp_seconds",
+    "When it last said that it is alive, in Unix time.",
+);
 pub(super) const LINES_DROPPED: Family =
     counter("regrow_log_lines_dropped_total", "Output lines that could not be kept.");
 pub(super) const EVENTS: Family = counter("regrow_events_total", "Events by kind.");
@@ -65,7 +70,8 @@ pub(super) const PROCESS_STARTED: Family =
     gauge("process_start_time_seconds", "When the runtime was started, in Unix time.");
 
 pub(super) const SEED_STATUS: Family = gauge("worker_health_status", "1 if the instance is healthy.");
-pub(super) const SEED_SCORE: Family = gauge("worker_health_score", "Health from 0 to 1; absent without data.");
+pub(super) const SEED_SCORE: Family =
+    gauge("worker_health_score", "Health from 0 to 1; absent without data.");
 pub(super) const SEED_CPU_USAGE: Family = gauge("worker_cpu_usage", "Load in percent of one core.");
 pub(super) const SEED_CPU_PERCENT: Family = gauge("worker_cpu_percent", "Load in percent of one core.");
 pub(super) const SEED_MEMORY_USAGE: Family = gauge("worker_memory_usage", "Resident memory in MiB.");

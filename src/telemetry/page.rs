@@ -13,8 +13,21 @@ use super::names::{self, Family, MetricKind};
 
 /// The contract's words for a status, in the order in which the first that applies is taken.
 pub const STATUS_WORDS: [&str; 15] = [
-    "stopped", "paused", "done", "quarantined", "stuck", "recovering", "dead", "unresponsive", "unhealthy", "slow",
-    "degraded", "starting", "working", "healthy", "unknown",
+    "stopped",
+    "paused",
+    "done",
+    "quarantined",
+    "stuck",
+    "recovering",
+    "dead",
+    "unresponsive",
+    "unhealthy",
+    "slow",
+    "degraded",
+    "starting",
+    "working",
+    "healthy",
+    "unknown",
 ];
 
 /// How a page is written.
@@ -302,8 +315,7 @@ impl Page {
             PageFormat::Json => {
                 self.out.push_str(if self.open.is_some() { "]}," } else { "" });
                 let (name, help) = (family.name, serde_json::Value::from(family.help));
-                let _ =
-                    write!(self.out, r#"{{"name":"{name}","type":"{kind}","help":{help},"samples":["#);
+                let _ = write!(self.out, r#"{{"name":"{name}","type":"{kind}","help":{help},"samples":["#);
             }
         }
         self.open = Some(family);

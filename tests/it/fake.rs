@@ -22,17 +22,17 @@ use tokio::sync::mpsc;
 
 /// What the orders thread has seen.
 #[derive(Default)]
-pub struct Seen {
-    pub acts: AtomicU32,
-    pub shutdowns: AtomicU32,
+pub(crate) struct Seen {
+    pub(crate) acts: AtomicU32,
+    pub(crate) shutdowns: AtomicU32,
 }
 
-pub struct Fake {
-    pub board: Board,
-    pub journal: Journal,
-    pub seen: Arc<Seen>,
-    pub folder: tempfile::TempDir,
-    pub servers: Option<Servers>,
+pub(crate) struct Fake {
+    pub(crate) board: Board,
+    pub(crate) journal: Journal,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) servers: Option<Servers>,
 }
 
 const CONFIG: &str = r#"
@@ -56,15 +56,15 @@ command = ["./web"]
 listen = "127.0.0.1:0"
 "#;
 
-pub fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::try_new(text).unwrap()
 }
 
-pub fn id(text: &str) -> InstanceId {
+pub(crate) fn id(text: &str) -> InstanceId {
     text.parse().unwrap()
 }
 
-pub fn settings(state_dir: &std::path::Path) -> Settings {
+pub(crate) fn settings(state_dir: &std::path::Path) -> Settings {
     let text = CONFIG.replace("@STATE@", &state_dir.display().to_string());
     // A pool may not be known to this build's loader; the fake does not need it.
     let text = text.replace("instances = 2\n", "");
@@ -73,16 +73,20 @@ pub fn settings(state_dir: &std::path::Path) -> Settings {
 
 impl Fake {
     /// Four instances: one ready, one in backoff, one parked, one stopped by ann.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(|_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self::in_folder(folder, "state", change)
     }
 
-    pub fn in_folder(folder: tempfile::TempDir, below: &str, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn in_folder(
+        folder: tempfile::TempDir,
+        below: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let state_dir = folder.path().join(below);
         std::fs::create_dir_all(&state_dir).unwrap();
         let mut settings = settings(&state_dir);
@@ -99,31 +103,31 @@ impl Fake {
         Self { board, journal, seen, folder, servers }
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.state_dir().join("regrow.sock")
     }
 
-    pub fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
     /// Where TCP is served.
-    pub fn tcp(&self) -> std::net::SocketAddr {
+    pub(crate) fn tcp(&self) -> std::net::SocketAddr {
         self.servers.as_ref().unwrap().public_address().unwrap()
     }
 
     /// Sends a request to the control socket, and returns status, head and body.
-    pub fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         exchange(&mut stream, &request(method, path, headers, body))
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, "", "")
     }
 
     /// Runs the program against this runtime.
-    pub fn regrow(&self, args: &[&str]) -> Output {
+    pub(crate) fn regrow(&self, args: &[&str]) -> Output {
         let socket = self.socket();
         let mut all = vec!["--socket", socket.to_str().unwrap()];
         all.extend(args);
@@ -132,44 +136,49 @@ impl Fake {
 }
 
 /// Runs the program.
-pub fn regrow(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_regrow")).args(args).env("TZ", "UTC").env_remove("REGROW_CONTROL").output().unwrap()
+pub(crate) fn regrow(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_regrow"))
+        .args(args)
+        .env("TZ", "UTC")
+        .env_remove("REGROW_CONTROL")
+        .output()
+        .unwrap()
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         assert!(self.head.contains("application/problem+json"), "{self:?}");
         self.json()["code"].as_str().unwrap().to_owned()
     }
 }
 
-pub fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
+pub(crate) fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
     format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}{length}\r\n{body}")
 }
 
 /// Sends text and reads the whole answer.
-pub fn exchange(stream: &mut (impl Read + Write), text: &str) -> Answer {
+pub(crate) fn exchange(stream: &mut (impl Read + Write), text: &str) -> Answer {
     // A server that answers early and closes is allowed to.
     let _ = stream.write_all(text.as_bytes());
     let mut bytes = Vec::new();
@@ -177,7 +186,11 @@ pub fn exchange(stream: &mut (impl Read + Write), text: &str) -> Answer {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() };
+    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        unchunk(body)
+    } else {
+        body.to_owned()
+    };
     Answer { status, head: head.to_owned(), body }
 }
 
@@ -195,7 +208,7 @@ fn unchunk(mut rest: &str) -> String {
 }
 
 /// Waits for something that another thread brings about.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < until, "{what} did not happen");
@@ -280,7 +293,8 @@ fn answer(mut queue: mpsc::Receiver<Order>, board: Board, journal: Journal, seen
             match order {
                 Order::Act { target, act, by, reply } => {
                     seen.acts.fetch_add(1, Ordering::SeqCst);
-                    let mut event = Event::new(EventKind::ActionRequested, format!("{act:?} asked by {}", by.0));
+                    let mut event =
+                        Event::new(EventKind::ActionRequested, format!("{act:?} asked by {}", by.0));
                     event.data.insert("by".to_owned(), by.0.into());
                     journal.emit(event);
                     let ids = instances(&board, &target);
@@ -299,7 +313,6 @@ fn answer(mut queue: mpsc::Receiver<Order>, board: Board, journal: Journal, seen
                 Order::Ping { reply } => {
                     let _ = reply.send(());
                 }
-                _ => {}
             }
         }
     });

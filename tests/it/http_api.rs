@@ -41,16 +41,41 @@ fn status_has_the_contracts_shape() {
         serde_json::json!({"total_workers": 4, "healthy_workers": 1, "warning_workers": 0, "critical_workers": 2, "restarts_total": 12})
     );
     let worker_keys = [
-        "worker", "instance", "supervisor", "kind", "phase", "health", "activity", "status", "score", "issues",
-        "wanted", "ready", "adopted", "pid", "incarnation", "restarts", "started_at", "uptime_seconds",
-        "cpu_percent", "memory_bytes", "last_heartbeat_at", "last_exit", "breaker", "critical", "next_action",
+        "worker",
+        "instance",
+        "supervisor",
+        "kind",
+        "phase",
+        "health",
+        "activity",
+        "status",
+        "score",
+        "issues",
+        "wanted",
+        "ready",
+        "adopted",
+        "pid",
+        "incarnation",
+        "restarts",
+        "started_at",
+        "uptime_seconds",
+        "cpu_percent",
+        "memory_bytes",
+        "last_heartbeat_at",
+        "last_exit",
+        "breaker",
+        "critical",
+        "next_action",
     ];
     assert!(keys_in_order(&answer.body, &worker_keys), "{}", answer.body);
     for worker in body["workers"].as_array().unwrap() {
         assert_eq!(keys(worker).len(), worker_keys.len());
     }
     let broker = &body["workers"][0];
-    assert_eq!((&broker["status"], &broker["score"], &broker["health"]), (&"healthy".into(), &1.0.into(), &"healthy".into()));
+    assert_eq!(
+        (&broker["status"], &broker["score"], &broker["health"]),
+        (&"healthy".into(), &1.0.into(), &"healthy".into())
+    );
     assert!(broker["memory_bytes"].as_u64().unwrap() > 0 && broker["cpu_percent"].as_f64().is_some());
     let parked = &body["workers"][2];
     assert_eq!((&parked["status"], &parked["health"]), (&"quarantined".into(), &"dead".into()));
@@ -60,7 +85,10 @@ fn status_has_the_contracts_shape() {
     assert_eq!(backoff["last_exit"]["code"], 1);
     assert_eq!(backoff["memory_bytes"], Value::Null, "unknown is null, never 0");
     let web = &body["workers"][3];
-    assert_eq!((&web["status"], &web["score"], &web["wanted"]), (&"stopped".into(), &Value::Null, &"stopped".into()));
+    assert_eq!(
+        (&web["status"], &web["score"], &web["wanted"]),
+        (&"stopped".into(), &Value::Null, &"stopped".into())
+    );
 }
 
 #[test]
@@ -106,8 +134,19 @@ fn one_worker_means_all_its_instances() {
 fn hostile_ids_are_refused_and_make_no_file() {
     let fake = Fake::start();
     let long = "a".repeat(5000);
-    let hostile =
-        ["..%2F..%2Fetc%2Fpasswd", "%00", "%ff", &long, "%D1%80arser", ".", "..", "a%2F..", "A", "a__b", "a%2F1%2F2"];
+    let hostile = [
+        "..%2F..%2Fetc%2Fpasswd",
+        "%00",
+        "%ff",
+        &long,
+        "%D1%80arser",
+        ".",
+        "..",
+        "a%2F..",
+        "A",
+        "a__b",
+        "a%2F1%2F2",
+    ];
     for id in hostile {
         for (method, path) in [
             ("GET", format!("/api/v1/workers/{id}")),
@@ -119,7 +158,8 @@ fn hostile_ids_are_refused_and_make_no_file() {
             answer.code();
         }
     }
-    let files: Vec<_> = std::fs::read_dir(fake.state_dir()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(fake.state_dir()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(files, ["regrow.sock"]);
     assert_eq!(fake.seen.acts.load(Ordering::SeqCst), 0);
 }
@@ -217,7 +257,10 @@ fn events_stream_from_where_the_client_was() {
     let mut stream = UnixStream::connect(fake.socket()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.write_all(request("GET", "/api/v1/events", "last-event-id: 1\r\n", "").as_bytes()).unwrap();
-    let mut lines = BufReader::new(stream).lines().map(Result::unwrap).filter(|line| line.starts_with("id: ") || line.starts_with("data: "));
+    let mut lines = BufReader::new(stream)
+        .lines()
+        .map(Result::unwrap)
+        .filter(|line| line.starts_with("id: ") || line.starts_with("data: "));
     assert_eq!(lines.next().unwrap(), "id: 2");
     assert!(lines.next().unwrap().contains("\"schema\":\"regrow.event/1\",\"seq\":2"));
     assert_eq!(lines.next().unwrap(), "id: 3");
@@ -229,9 +272,24 @@ fn events_stream_from_where_the_client_was() {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["at", "cause", "data", "incarnation", "incident", "instance", "kind", "message", "schema", "seq", "supervisor", "worker"]
+        [
+            "at",
+            "cause",
+            "data",
+            "incarnation",
+            "incident",
+            "instance",
+            "kind",
+            "message",
+            "schema",
+            "seq",
+            "supervisor",
+            "worker"
+        ]
     );
-    let list = fake.ask("GET", "/api/v1/events?kind=worker.exited&since_seq=1", "accept: application/json\r\n", "").json();
+    let list = fake
+        .ask("GET", "/api/v1/events?kind=worker.exited&since_seq=1", "accept: application/json\r\n", "")
+        .json();
     assert_eq!(list["items"].as_array().unwrap().len(), 1);
 }
 
@@ -244,14 +302,24 @@ fn logs_are_tailed_filtered_and_followed() {
     std::fs::write(&path, "one\ntwo\nthree\nopen").unwrap();
     let lines = |query: &str| {
         let body = fake.get(&format!("/api/v1/workers/web/logs{query}")).json();
-        body["items"].as_array().unwrap().iter().map(|line| line["line"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        body["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| line["line"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
-    assert_eq!(lines("?tail=2"), ["two", "three"]);
+    assert_eq!(lines("?tail=2"), ["three", "open"]);
     assert_eq!(lines("?grep=t.o"), ["two"]);
     assert_eq!(fake.get("/api/v1/workers/web/logs?grep=(").code(), "invalid_request");
     let mut stream = UnixStream::connect(fake.socket()).unwrap();
-    stream.write_all(request("GET", "/api/v1/workers/web/logs?tail=1", "accept: text/event-stream\r\n", "").as_bytes()).unwrap();
-    let mut data = BufReader::new(stream).lines().map(Result::unwrap).filter(|line| line.starts_with("data: "));
+    stream
+        .write_all(
+            request("GET", "/api/v1/workers/web/logs?tail=2", "accept: text/event-stream\r\n", "").as_bytes(),
+        )
+        .unwrap();
+    let mut data =
+        BufReader::new(stream).lines().map(Result::unwrap).filter(|line| line.starts_with("data: "));
     assert!(data.next().unwrap().contains("three"));
     let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     file.write_all(b"ed\n").unwrap();
@@ -284,7 +352,9 @@ fn a_socket_of_a_dead_runtime_is_replaced_and_anything_else_is_not() {
     fake.servers.take();
     std::os::unix::net::UnixListener::bind(fake.socket()).map(drop).unwrap();
     assert!(fake.socket().exists(), "left by a dead runtime");
-    let mode = |path: &std::path::Path| std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777;
+    let mode = |path: &std::path::Path| {
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777
+    };
     let folder = std::mem::replace(&mut fake.folder, tempfile::tempdir().unwrap());
     let again = Fake::in_folder(folder, "state", |_| {});
     assert_eq!(mode(&again.socket()), 0o600);

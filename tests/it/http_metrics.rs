@@ -36,7 +36,8 @@ impl Page {
                 continue;
             }
             let (name, labels, value) = parse_sample(line);
-            let expected = if openmetrics && kind == "counter" { format!("{family}_total") } else { family.clone() };
+            let expected =
+                if openmetrics && kind == "counter" { format!("{family}_total") } else { family.clone() };
             assert_eq!(name, expected, "a sample outside its family");
             assert!(kind != "counter" || name.ends_with("_total"), "{name}");
             assert!(seen.insert((name.clone(), labels.clone())), "{line} stands twice");
@@ -47,7 +48,9 @@ impl Page {
     }
 
     fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let fits = |have: &Labels| labels.iter().all(|(key, value)| have.get(*key).is_some_and(|text| text == value));
+        let fits = |have: &Labels| {
+            labels.iter().all(|(key, value)| have.get(*key).is_some_and(|text| text == value))
+        };
         self.samples.iter().find(|(one, have, _)| one == name && fits(have)).map(|(_, _, value)| *value)
     }
 
@@ -115,14 +118,24 @@ fn the_page_says_what_the_board_says() {
     let fake = Fake::start();
     fake.board.count_stale();
     let page = scrape(&fake);
-    assert_eq!(page.get("regrow_build_info", &[("runtime", "orders"), ("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
+    assert_eq!(
+        page.get("regrow_build_info", &[("runtime", "orders"), ("version", env!("CARGO_PKG_VERSION"))]),
+        Some(1.0)
+    );
     assert_eq!(page.get("regrow_workers", &[("supervisor", "ingest"), ("status", "quarantined")]), Some(1.0));
     assert_eq!(page.get("regrow_workers", &[("supervisor", "root"), ("status", "stopped")]), Some(1.0));
     assert_eq!(page.get("regrow_worker_up", &[("worker_id", "broker")]), Some(1.0));
     assert_eq!(page.get("regrow_worker_up", &[("worker_id", "parser/0")]), Some(0.0));
-    let on: Vec<_> = page.samples.iter().filter(|(name, _, value)| name == "regrow_worker_status" && *value == 1.0).collect();
+    let on: Vec<_> = page
+        .samples
+        .iter()
+        .filter(|(name, _, value)| name == "regrow_worker_status" && *value == 1.0)
+        .collect();
     assert_eq!(on.len(), 4, "one hot per instance");
-    assert_eq!(page.get("regrow_worker_restarts_total", &[("worker_id", "parser/1"), ("cause", "oom")]), Some(10.0));
+    assert_eq!(
+        page.get("regrow_worker_restarts_total", &[("worker_id", "parser/1"), ("cause", "oom")]),
+        Some(10.0)
+    );
     assert_eq!(page.get("regrow_worker_health_score", &[("worker_id", "web")]), None, "no data is no sample");
     assert!(page.get("regrow_worker_memory_bytes", &[("worker_id", "broker")]).unwrap() > 1e6);
     assert!(page.get("regrow_worker_open_file_descriptors", &[("worker_id", "broker")]).unwrap() > 3.0);
@@ -153,13 +166,18 @@ fn openmetrics_and_json_on_request() {
     let open = fake.ask("GET", "/metrics", "accept: application/openmetrics-text; version=1.0.0\r\n", "");
     assert!(open.head.contains("application/openmetrics-text; version=1.0.0"));
     let page = Page::parse(&open.body, true);
-    assert_eq!(page.get("regrow_worker_restarts_total", &[("worker_id", "parser/0"), ("cause", "crash")]), Some(2.0));
+    assert_eq!(
+        page.get("regrow_worker_restarts_total", &[("worker_id", "parser/0"), ("cause", "crash")]),
+        Some(2.0)
+    );
     let json = fake.ask("GET", "/metrics", "accept: application/json\r\n", "").json();
     assert_eq!(json["schema"], "regrow.metrics/1");
-    let names: Vec<_> = json["metrics"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let names: Vec<_> =
+        json["metrics"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"regrow_worker_up"));
     let text = scrape(&fake);
-    let samples: usize = json["metrics"].as_array().unwrap().iter().map(|one| one["samples"].as_array().unwrap().len()).sum();
+    let samples: usize =
+        json["metrics"].as_array().unwrap().iter().map(|one| one["samples"].as_array().unwrap().len()).sum();
     assert_eq!(samples, text.samples.len(), "the same figures in both");
 }
 
@@ -174,7 +192,8 @@ fn hostile_labels_cannot_break_out() {
         restarts: vec![(Cause::Crash, 1)],
         ..WorkerSample::default()
     };
-    let scrape = Scrape { workers: vec![worker], runtime: "x\\y\n".to_owned(), seed_names: true, ..Scrape::default() };
+    let scrape =
+        Scrape { workers: vec![worker], runtime: "x\\y\n".to_owned(), seed_names: true, ..Scrape::default() };
     let page = Page::parse(&scrape.render(PageFormat::Text), false);
     assert_eq!(page.count("regrow_worker_up"), 1);
     assert_eq!(page.get("regrow_worker_up", &[("worker_id", hostile)]), Some(1.0));

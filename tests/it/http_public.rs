@@ -22,10 +22,26 @@ fn three_routes_are_open() {
 fn everything_else_is_401_in_every_spelling() {
     let fake = Fake::start();
     let routes = [
-        "/", "/health", "/health/workers", "/openapi.json", "/login", "/api/v1/status", "/api/v1/tree",
-        "/api/v1/workers", "/api/v1/workers/broker", "/api/v1/workers/broker/logs", "/api/v1/workers/broker/restart",
-        "/api/v1/supervisors/root", "/api/v1/supervisors/root/stop", "/api/v1/all/stop", "/api/v1/events",
-        "/api/v1/config", "/api/v1/actions/act-1", "/api/v1/shutdown", "/health/workers/broker/restart", "/nothing",
+        "/",
+        "/health",
+        "/health/workers",
+        "/openapi.json",
+        "/login",
+        "/api/v1/status",
+        "/api/v1/tree",
+        "/api/v1/workers",
+        "/api/v1/workers/broker",
+        "/api/v1/workers/broker/logs",
+        "/api/v1/workers/broker/restart",
+        "/api/v1/supervisors/root",
+        "/api/v1/supervisors/root/stop",
+        "/api/v1/all/stop",
+        "/api/v1/events",
+        "/api/v1/config",
+        "/api/v1/actions/act-1",
+        "/api/v1/shutdown",
+        "/health/workers/broker/restart",
+        "/nothing",
     ];
     for route in routes {
         let plain = route.to_owned();
@@ -50,7 +66,10 @@ fn everything_else_is_401_in_every_spelling() {
         assert_eq!(tcp(&fake, &request("GET", path, "", "")).status, 401, "{path}");
     }
     assert_eq!(tcp(&fake, &request("POST", "/metrics", "", "")).status, 401);
-    assert_eq!(tcp(&fake, &request("GET", "/api/v1/status", "authorization: Bearer x\r\n", "")).code(), "unauthorized");
+    assert_eq!(
+        tcp(&fake, &request("GET", "/api/v1/status", "authorization: Bearer x\r\n", "")).code(),
+        "unauthorized"
+    );
     assert_eq!(fake.seen.acts.load(std::sync::atomic::Ordering::SeqCst), 0);
     assert_eq!(fake.seen.shutdowns.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
@@ -69,7 +88,10 @@ fn other_names_are_403() {
     assert_eq!(ask("GET /livez HTTP/1.1\r\n"), 403);
     assert_eq!(ask(&format!("GET /livez HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n")), 200);
     assert_eq!(ask("GET /livez HTTP/1.1\r\nhost: [::1]\r\n"), 200);
-    assert_eq!(ask(&format!("GET http://localhost:{port}/livez HTTP/1.1\r\nhost: localhost:{port}\r\n")), 200);
+    assert_eq!(
+        ask(&format!("GET http://localhost:{port}/livez HTTP/1.1\r\nhost: localhost:{port}\r\n")),
+        200
+    );
 }
 
 #[test]
@@ -96,7 +118,8 @@ fn the_probe_address_answers_by_any_name() {
     let address = fake.servers.as_ref().unwrap().probe_address().unwrap();
     let ask = |path: &str| {
         let mut stream = TcpStream::connect(address).unwrap();
-        exchange(&mut stream, &format!("GET {path} HTTP/1.1\r\nhost: pod-7.svc\r\nconnection: close\r\n\r\n")).status
+        exchange(&mut stream, &format!("GET {path} HTTP/1.1\r\nhost: pod-7.svc\r\nconnection: close\r\n\r\n"))
+            .status
     };
     assert_eq!((ask("/livez"), ask("/metrics"), ask("/api/v1/status")), (200, 200, 401));
 }

@@ -1,5 +1,8 @@
 //! Everything that is tested from outside the library: one file per promise.
 
+mod cli_act;
+mod cli_codes;
+mod cli_look;
 mod config_advice;
 mod config_errors;
 mod config_files;

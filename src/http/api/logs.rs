@@ -2,6 +2,7 @@
 //!
 //! Reading happens on threads for blocking work: a slow disk holds up this answer and no other.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,9 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::id::InstanceId;
-use crate::runtime::RuntimeHandle;
+use crate::worker::output::{LogFollower, LogQuery, LogReader, StreamName};
 
 use super::super::dto::{LogLine, LogsBody};
-use super::super::logfile::{Filter, LogReader};
 use super::super::{problem::Problem, snapshot};
 use super::look::worker_target;
 use super::{Api, event_stream, json};
@@ -40,6 +40,7 @@ pub(super) struct Ask {
     tail: Option<usize>,
     since: Option<String>,
     grep: Option<String>,
+    stream: Option<String>,
 }
 
 pub(super) async fn logs(
@@ -50,34 +51,52 @@ pub(super) async fn logs(
 ) -> Result<Response<Body>, Problem> {
     let target = worker_target(id)?;
     let Query(ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
-    let filter = filter(&ask)?;
+    let query = query(&ask)?;
+    let name = stream_name(ask.stream.as_deref())?;
     let states = snapshot::resolve(&api.runtime, &target)
         .ok_or_else(|| Problem::not_found(format!("no worker or instance is called `{target}`")))?;
-    let readers = readers(&api.runtime, &snapshot::ids(&states), &filter);
+    let folder = api.runtime.info().state_dir.join("logs");
+    let sources: Vec<_> = snapshot::ids(&states)
+        .into_iter()
+        .map(|instance| (LogReader::new(&folder, &instance, name), instance))
+        .collect();
+    // Read before the answer begins, so that an unreadable log is an error and not an empty stream.
+    let read = tokio::task::spawn_blocking(move || kept(sources, &query)).await;
+    let (followers, mut items) =
+        read.map_err(|_| Problem::busy("reading the log failed"))?.map_err(|error| unreadable(&error))?;
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accept.contains("text/event-stream") {
-        return Ok(stream(&api, readers));
+        return Ok(stream(&api, followers, items));
     }
-    let read = tokio::task::spawn_blocking(move || {
-        let mut readers = readers;
-        readers.iter_mut().flat_map(LogReader::kept).collect::<Vec<LogLine>>()
-    });
-    let mut items = read.await.map_err(|_| Problem::busy("reading the log failed"))?;
-    items.sort_by_key(|line| line.at);
+    // A line that is not finished yet belongs to what there is now; a stream waits for its end.
+    for (follower, instance) in followers {
+        let push = |bytes: &[u8]| {
+            items.push(line(&instance, bytes));
+            Ok(())
+        };
+        follower.finish(push).map_err(|error| unreadable(&error))?;
+    }
     Ok(json(&LogsBody { schema: "regrow.logs/1".to_owned(), items, next_cursor: None }))
 }
 
-fn readers(runtime: &RuntimeHandle, instances: &[InstanceId], filter: &Filter) -> Vec<LogReader> {
-    instances.iter().map(|instance| LogReader::new(runtime.log_path(instance), instance.clone(), filter.clone())).collect()
+fn unreadable(error: &io::Error) -> Problem {
+    Problem::busy(format!("the log cannot be read: {error}"))
 }
 
-fn filter(ask: &Ask) -> Result<Filter, Problem> {
+fn query(ask: &Ask) -> Result<LogQuery, Problem> {
     let since = ask.since.as_deref().map(parse_since).transpose()?;
-    let grep = ask.grep.as_deref().map(|pattern| {
-        Regex::new(pattern).map_err(|error| Problem::invalid(format!("grep: {error}")))
-    });
-    let usual = if since.is_some() || ask.grep.is_some() { MOST_LINES } else { USUAL_LINES };
-    Ok(Filter { tail: ask.tail.unwrap_or(usual).min(MOST_LINES), since, grep: grep.transpose()? })
+    let wrong = |error| Problem::invalid(format!("grep: {error}"));
+    let grep = ask.grep.as_deref().map(|pattern| Regex::new(pattern).map_err(wrong)).transpose()?;
+    let usual = if since.is_some() || grep.is_some() { MOST_LINES } else { USUAL_LINES };
+    Ok(LogQuery { since, tail: Some(ask.tail.unwrap_or(usual).min(MOST_LINES)), grep })
+}
+
+fn stream_name(text: Option<&str>) -> Result<StreamName, Problem> {
+    match text {
+        None | Some("stdout") => Ok(StreamName::Stdout),
+        Some("stderr") => Ok(StreamName::Stderr),
+        Some(_) => Err(Problem::invalid("stream: there are stdout and stderr")),
+    }
 }
 
 /// `5m` ago, or an RFC 3339 time.
@@ -91,34 +110,58 @@ fn parse_since(text: &str) -> Result<Timestamp, Problem> {
     Timestamp::now().checked_sub(ago).map_err(|_| wrong())
 }
 
-fn stream(api: &Api, readers: Vec<LogReader>) -> Response<Body> {
+type Followers = Vec<(LogFollower, InstanceId)>;
+
+/// What is there, and where reading goes on.
+fn kept(sources: Vec<(LogReader, InstanceId)>, query: &LogQuery) -> io::Result<(Followers, Vec<LogLine>)> {
+    let mut lines = Vec::new();
+    let mut followers = Vec::new();
+    for (reader, instance) in sources {
+        let follower = reader.read(query, |bytes| {
+            lines.push(line(&instance, bytes));
+            Ok(())
+        })?;
+        followers.push((follower, instance));
+    }
+    Ok((followers, lines))
+}
+
+/// What has come since; `true`: there is more already.
+fn fresh(followers: &mut Followers) -> (bool, Vec<LogLine>) {
+    let mut lines = Vec::new();
+    let mut more = false;
+    for (follower, instance) in followers {
+        let read = follower.read(|bytes| {
+            lines.push(line(instance, bytes));
+            Ok(())
+        });
+        // A log that cannot be read now may be readable at the next look.
+        more |= read.unwrap_or(false);
+    }
+    (more, lines)
+}
+
+fn line(instance: &InstanceId, bytes: &[u8]) -> LogLine {
+    LogLine { instance: instance.to_string(), at: None, line: String::from_utf8_lossy(bytes).into_owned() }
+}
+
+fn stream(api: &Api, followers: Followers, items: Vec<LogLine>) -> Response<Body> {
     let (feed, response) = event_stream();
     let mut stopped = api.stopped();
     tokio::spawn(async move {
         tokio::select! {
-            () = follow(feed, readers) => {}
+            () = follow(feed, followers, items) => {}
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
     });
     response
 }
 
-async fn follow(feed: mpsc::Sender<Bytes>, readers: Vec<LogReader>) {
-    let mut readers = Some(readers);
-    let mut first = true;
+async fn follow(feed: mpsc::Sender<Bytes>, mut followers: Followers, first: Vec<LogLine>) {
+    let mut lines = first;
     let mut quiet = 0;
     loop {
-        let Some(mut taken) = readers.take() else { return };
-        let look = tokio::task::spawn_blocking(move || {
-            let lines: Vec<LogLine> =
-                taken.iter_mut().flat_map(|reader| if first { reader.kept() } else { reader.fresh() }).collect();
-            (taken, lines)
-        });
-        let Ok((back, mut lines)) = look.await else { return };
-        readers = Some(back);
-        first = false;
         quiet = if lines.is_empty() { quiet + 1 } else { 0 };
-        lines.sort_by_key(|line| line.at);
         let mut chunk = String::new();
         for line in &lines {
             let Ok(data) = serde_json::to_string(line) else { continue };
@@ -131,6 +174,15 @@ async fn follow(feed: mpsc::Sender<Bytes>, readers: Vec<LogReader>) {
         if feed.is_closed() || (!chunk.is_empty() && feed.send(Bytes::from(chunk)).await.is_err()) {
             return;
         }
-        tokio::time::sleep(FOLLOW_EVERY).await;
+        let mut taken = followers;
+        let look = tokio::task::spawn_blocking(move || {
+            let found = fresh(&mut taken);
+            (taken, found)
+        });
+        let Ok((back, (more, found))) = look.await else { return };
+        (followers, lines) = (back, found);
+        if lines.is_empty() && !more {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+        }
     }
 }

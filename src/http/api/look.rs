@@ -91,7 +91,9 @@ pub(super) async fn supervisor(
 pub(super) fn worker_target(id: Result<Path<String>, PathRejection>) -> Result<Target, Problem> {
     let Path(text) = id.map_err(|error| Problem::invalid(error.body_text()))?;
     match text.parse::<Target>()? {
-        Target::Supervisor(_) | Target::All => Err(Problem::invalid("this route wants a worker or an instance")),
+        Target::Supervisor(_) | Target::All => {
+            Err(Problem::invalid("this route wants a worker or an instance"))
+        }
         target @ (Target::Worker(_) | Target::Instance(_)) => Ok(target),
     }
 }

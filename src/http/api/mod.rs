@@ -66,7 +66,10 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     let bare = Router::new()
         .route("/livez", get(async |State(api): State<Arc<Api>>| api.livez().await))
         .route("/readyz", get(async |State(api): State<Arc<Api>>| api.readyz()))
-        .route("/metrics", get(async |State(api): State<Arc<Api>>, headers: HeaderMap| api.metrics(&headers).await));
+        .route(
+            "/metrics",
+            get(async |State(api): State<Arc<Api>>, headers: HeaderMap| api.metrics(&headers).await),
+        );
     let looks = Router::new()
         .route("/status", get(look::status))
         .route("/tree", get(look::tree))
@@ -85,7 +88,11 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     bare.nest("/api/v1", looks.merge(acts))
         .fallback(async || Problem::not_found("there is no such route; the contract's §4 lists them"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this route wants another method")
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this route wants another method",
+            )
         })
         .layer(from_fn(body::check))
         .with_state(api)

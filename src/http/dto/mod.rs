@@ -15,7 +15,7 @@ pub use config::effective;
 pub use describe::{DescribeBody, Detail, OperatorView, OutputView};
 pub use event::EventView;
 pub use status::{
-    EventsBody, Issue, LastExitView, LogLine, LogsBody, NextActionView, RuntimeView, StatusBody, SupervisorView,
-    Totals, WorkerView, WorkersBody,
+    EventsBody, Issue, LastExitView, LogLine, LogsBody, NextActionView, RuntimeView, StatusBody,
+    SupervisorView, Totals, WorkerView, WorkersBody,
 };
 pub use tree::{SupervisorNode, TreeBody, TreeNode};

@@ -37,7 +37,7 @@ mod tests;
 
 pub use counters::OutputCounters;
 pub use escape::escape_for_terminal;
-//pub use follow::LogFollower;
+pub use follow::LogFollower;
 pub(crate) use hub::{OutputHub, OutputStream, StreamSpec};
 pub use lines::SPLIT_MARK;
 pub use read::{LogQuery, LogReader, StreamName};

@@ -1,0 +1,109 @@
+//! Verbs that act: what is asked, how the outcome is told, and by which exit code.
+
+use std::sync::atomic::Ordering;
+
+use regrow::policy::Phase;
+
+use crate::fake::{Fake, id, stderr, stdout};
+
+#[test]
+fn an_action_says_what_was_asked_of_whom() {
+    let fake = Fake::start();
+    let output = fake.regrow(&["restart", "parser"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    assert!(
+        text.starts_with("restart of parser asked by ") && text.ends_with(": parser/0, parser/1\n"),
+        "{text}"
+    );
+    assert_eq!(fake.board.instance(&id("parser/1")).unwrap().phase, Phase::Running);
+}
+
+#[test]
+fn wait_sees_it_through() {
+    let fake = Fake::start();
+    let output = fake.regrow(&["restart", "parser/0", "broker", "--wait"]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    let text = stdout(&output);
+    assert!(text.contains("parser/0: healthy (it runs as pid "), "{text}");
+    let stopped = fake.regrow(&["stop", "broker", "--wait=5s"]);
+    assert_eq!(stdout(&stopped), "broker: stopped (it is down)\n");
+}
+
+#[test]
+fn a_wait_that_runs_out_is_8() {
+    let fake = Fake::start();
+    let output = fake.regrow(&["start", "web", "--wait=300ms"]);
+    assert_eq!(output.status.code(), Some(8));
+    assert!(stderr(&output).contains("still under way after 300ms"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_action_that_cannot_get_there_is_1() {
+    let fake = Fake::start();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| fake.regrow(&["start", "web", "--wait"]));
+        crate::fake::eventually("the start", || fake.seen.acts.load(Ordering::SeqCst) == 1);
+        fake.board.update(&id("web"), |state| state.phase = Phase::Quarantined);
+        let output = waiting.join().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stdout(&output).contains("web: quarantined (it was parked"), "{}", stdout(&output));
+    });
+}
+
+#[test]
+fn json_carries_its_schema() {
+    let fake = Fake::start();
+    let parse =
+        |args: &[&str]| serde_json::from_str::<serde_json::Value>(&stdout(&fake.regrow(args))).unwrap();
+    let asked = parse(&["reset-failed", "parser/1", "-o", "json"]);
+    assert_eq!(asked["schema"], "regrow.reset-failed/1");
+    assert_eq!(asked["items"][0]["ok"], true);
+    let seen = parse(&["restart", "--all", "--wait=200ms", "-o", "json"]);
+    assert_eq!(seen["schema"], "regrow.restart/1");
+    assert_eq!(seen["items"][0]["instances"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_supervisor_is_a_target() {
+    let fake = Fake::start();
+    let output = fake.regrow(&["stop", "sup:ingest", "--wait"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output).lines().count(), 3);
+    assert_eq!(fake.regrow(&["stop", "sup:nope"]).status.code(), Some(4));
+}
+
+#[test]
+fn shutdown_asks_the_runtime() {
+    let mut fake = Fake::start();
+    let output = fake.regrow(&["shutdown"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    crate::fake::eventually("the shutdown", || fake.seen.shutdowns.load(Ordering::SeqCst) == 1);
+    let late = fake.regrow(&["shutdown", "--wait=200ms"]);
+    assert_eq!(late.status.code(), Some(8), "the fake never ends by itself");
+    fake.servers.take();
+    assert_eq!(fake.regrow(&["shutdown"]).status.code(), Some(5));
+}
+
+#[test]
+fn wait_returns_once_it_is_so() {
+    let fake = Fake::start();
+    assert_eq!(fake.regrow(&["wait", "broker", "--for", "ready"]).status.code(), Some(0));
+    assert_eq!(fake.regrow(&["wait", "web", "--for", "stopped"]).status.code(), Some(0));
+    let late = fake.regrow(&["wait", "--all", "--for", "healthy", "--timeout", "200ms"]);
+    assert_eq!(late.status.code(), Some(3));
+    assert_eq!(
+        stderr(&late),
+        "regrow: not healthy in time: parser/0 is recovering, parser/1 is quarantined, web is stopped\n"
+    );
+    std::thread::scope(|scope| {
+        let waiting =
+            scope.spawn(|| fake.regrow(&["wait", "parser/0", "--for", "healthy", "--timeout", "20s"]));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        fake.board.update(&id("parser/0"), |state| {
+            state.phase = Phase::Running;
+            state.ready = true;
+        });
+        assert_eq!(waiting.join().unwrap().status.code(), Some(0));
+    });
+}
