@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::id::InstanceId;
 use crate::runtime::{RuntimeHandle, Target};
 use crate::supervisor::InstanceState;
-use crate::telemetry::{Sampler, open_files};
+use crate::telemetry::{Sampler, open_files, open_files_limit_of};
 
 use super::dto::{Detail, RuntimeView, StatusBody, SupervisorView, Totals, WorkerView};
 
@@ -32,8 +32,20 @@ pub(crate) fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -
     if let Some((usage, percent)) = state.pid.and_then(|pid| sampler.sample(pid, age)) {
         view.cpu_percent = percent;
         view.memory_bytes = Some(usage.resident_bytes);
+        if usage.halted {
+            view.issues.push("stopped by SIGSTOP or a debugger: it exists and does nothing".to_owned());
+        }
     }
     view
+}
+
+/// From this share of its limit of open files on, a worker is near its end.
+const FILES_WARN: f64 = 0.8;
+
+fn files_issue(open: Option<u64>, limit: Option<u64>) -> Option<String> {
+    let (open, limit) = (open?, limit?);
+    let near = open as f64 >= limit as f64 * FILES_WARN;
+    near.then(|| format!("{open} of {limit} allowed files are open; at the limit it can open no more"))
 }
 
 /// One instance with everything.
@@ -44,6 +56,7 @@ pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState, sampler: &S
     let configured = info.settings.workers.iter().find(|one| one.name == *state.instance.worker());
     detail.command = configured.map(|one| one.command.clone()).unwrap_or_default();
     detail.open_files = state.pid.and_then(open_files);
+    detail.worker.issues.extend(files_issue(detail.open_files, state.pid.and_then(open_files_limit_of)));
     detail.log_path = runtime.log_path(&state.instance).display().to_string();
     detail.state_path = info.state_dir.join("w").join(state.instance.slug()).display().to_string();
     detail

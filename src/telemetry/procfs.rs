@@ -29,6 +29,8 @@ pub struct Usage {
     pub threads: u64,
     /// When it was started, in clock ticks since boot: tells a reused pid apart.
     pub started_ticks: u64,
+    /// Halted by a signal (`SIGSTOP`) or a debugger: it exists and does nothing.
+    pub halted: bool,
 }
 
 /// Reads one process; `None` if it is gone or not ours to see.
@@ -52,7 +54,13 @@ pub fn open_files(pid: u32) -> Option<u64> {
 /// The limit on this process's own open files.
 #[must_use]
 pub fn open_files_limit() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    open_files_limit_of(std::process::id())
+}
+
+/// The limit on a process's open files; `None` if that is not ours to see.
+#[must_use]
+pub fn open_files_limit_of(pid: u32) -> Option<u64> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
     let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
     line.split_whitespace().nth(3)?.parse().ok()
 }
@@ -74,6 +82,7 @@ pub fn ticks_per_second() -> f64 {
 fn parse_stat(stat: &str) -> Option<Usage> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
+    let halted = matches!(fields.clone().next(), Some("T" | "t"));
     let mut number = |skip: usize| fields.nth(skip)?.parse::<u64>().ok();
     let (user, system) = (number(11)?, number(0)?);
     let threads = number(4)?;
@@ -86,6 +95,7 @@ fn parse_stat(stat: &str) -> Option<Usage> {
         virtual_bytes,
         threads,
         started_ticks,
+        halted,
     })
 }
 
@@ -166,6 +176,7 @@ mod tests {
             resident_bytes: 0,
             virtual_bytes: 0,
             threads: 1,
+            halted: false,
             started_ticks: 5,
         };
         let before = Sample { usage: usage(1.0), at: now, percent: None };

@@ -212,6 +212,15 @@ fn a20_bytes_that_are_no_text_are_kept_exactly() {
 }
 
 #[test]
+fn a16_a_worker_near_its_limit_of_open_files_is_named() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"ulimit -n 10; exec 3</dev/null 4</dev/null 5</dev/null 6</dev/null 7</dev/null 8</dev/null; exec sleep 999\"]\n",
+    );
+    rig.wait("describe names it", || rig.ok(&["describe", "web"]).contains("of 10 allowed files are open"));
+    assert!(rig.ok(&["describe", "web", "-o", "json"]).contains("\"open_files\""));
+}
+
+#[test]
 fn a18_a_flood_of_output_hurts_nobody_else() {
     let rig = Rig::start(
         "[worker.flood]\ncommand = [\"yes\", \"0123456789012345678901234567890123456789\"]\n\
@@ -240,7 +249,7 @@ fn a18_a_flood_of_output_hurts_nobody_else() {
 
 fn dropped(rig: &Rig) -> u64 {
     let described: serde_json::Value = serde_json::from_str(&rig.ok(&["describe", "flood", "-o", "json"])).unwrap();
-    find(&described, "dropped_lines").and_then(serde_json::Value::as_u64).unwrap_or(0)
+    find(&described, "dropped").and_then(serde_json::Value::as_u64).unwrap_or(0)
 }
 
 fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a serde_json::Value> {
@@ -283,10 +292,11 @@ fn a22_a_worker_that_closes_its_output_lives_on() {
 #[test]
 fn a24_a_worker_gets_three_descriptors_and_no_more() {
     let rig = Rig::start(
-        "[worker.web]\ncommand = [\"sh\", \"-c\", \"ls /proc/$$/fd > {dir}/fds.new; mv {dir}/fds.new {dir}/fds; exec sleep 999\"]\n",
+        "[worker.web]\ncommand = [\"ls\", \"/proc/self/fd\"]\nrestart = \"temporary\"\n",
     );
-    rig.wait("it has looked", || !rig.witness("fds").is_empty());
-    assert_eq!(rig.witness("fds"), ["0", "1", "2"]);
+    // 3 is the directory that ls itself reads.
+    rig.wait("it has looked", || rig.witness(".regrow/logs/web.log").len() >= 4);
+    assert_eq!(rig.witness(".regrow/logs/web.log"), ["0", "1", "2", "3"]);
 }
 
 #[test]
@@ -343,9 +353,6 @@ fn a27_a_core_dump_is_told_apart_from_a_plain_signal() {
 
 #[test]
 fn a29_nobody_else_can_make_a_worker_ready() {
-    if !std::path::Path::new("/usr/bin/python3").exists() && std::env::var_os("PATH").is_none() {
-        return;
-    }
     let rig = Rig::start(
         "[worker.victim]\ncommand = [\"sh\", \"-c\", \"echo $NOTIFY_SOCKET > {dir}/socket.new; mv {dir}/socket.new {dir}/socket; exec sleep 999\"]\n\
          ready = \"notify\"\nstart_timeout = \"20s\"\n",

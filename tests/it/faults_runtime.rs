@@ -192,7 +192,7 @@ fn c9_a_disk_that_turns_read_only_is_named_and_supervision_goes_on() {
     let rig = Rig::start(&format!(
         "[runtime]\nstate_dir = \"{}\"\n[worker.web]\n\
          command = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/starts; while :; do echo a line; sleep 0.05; done\"]\n\
-         log = {{ max_size = \"1KiB\" }}\n",
+         log = {{ max_size = \"1MiB\" }}\n",
         disk.path()
     ));
     rig.wait("it is up", || pids(&rig).len() == 1);
@@ -238,13 +238,15 @@ fn c19_a_refused_fork_is_retried_and_costs_no_budget() {
     rig.wait("it is up", || pids(&rig).len() == 1);
     let threads = fs::read_dir(format!("/proc/{}/task", rig.runtime())).unwrap().count() as u64;
     let runtime = rustix::process::Pid::from_raw(rig.runtime() as i32);
-    let tight = rustix::process::Rlimit { current: Some(threads), maximum: Some(4096) };
+    // Only the soft limit moves: raising a hard one takes a privilege that containers often lack.
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nproc).maximum;
+    let tight = rustix::process::Rlimit { current: Some(threads), maximum: hard };
     rustix::process::prlimit(runtime, rustix::process::Resource::Nproc, tight).unwrap();
     send(pids(&rig)[0], Signal::KILL);
     rig.wait("the shortage is named", || rig.worker("web")["last_exit"]["message"].to_string().contains("short of"));
     rig.wait("it is tried again and again", || rig.worker("web")["incarnation"].as_u64() > Some(5));
     assert_ne!(rig.worker("web")["status"], "quarantined");
-    let wide = rustix::process::Rlimit { current: Some(4096), maximum: Some(4096) };
+    let wide = rustix::process::Rlimit { current: hard, maximum: hard };
     rustix::process::prlimit(runtime, rustix::process::Resource::Nproc, wide).unwrap();
     rig.wait("it is back", || pids(&rig).len() == 2);
 }
