@@ -211,6 +211,10 @@ pub(crate) fn start_failure(outcome: &str) -> Exit {
 }
 
 /// The reason as Erlang prints it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a trace makes no other exits, and there may be more kinds"
+)]
 pub(crate) fn reason(exit: &Exit) -> String {
     match exit {
         Exit::Stopped => "shutdown".into(),

@@ -104,7 +104,8 @@ pub(super) struct Child {
     /// Its own budget (`quarantine`).
     pub(super) window: Window,
     pub(super) asks: SmallVec<[Ask; 1]>,
-    pub(super) shown: Shown,
+    /// What people were last told to look at; `None`: nothing yet.
+    pub(super) shown: Option<Shown>,
     /// Already on the list of those whose view may have changed.
     pub(super) touched: bool,
 }
@@ -124,7 +125,7 @@ impl Child {
             trials: 0,
             window: Window::new(owner.intensity),
             asks: SmallVec::new(),
-            shown,
+            shown: Some(shown),
             touched: false,
             spec,
         }

@@ -1,5 +1,8 @@
-//! What the end of a child means: restart, rest, park or give up (contract's order of questions: stale →
-//! intent → fatal → restart → intensity → backoff).
+//! What the end of a child means: restart, rest, park or fail the boot.
+//!
+//! The questions come in one order, and the first that says «not now» decides: is the fact stale, is the child
+//! meant to be down, is the exit code fatal, does its restart type want it again, is there budget left
+//! ([`super::restart`]), how long must it wait.
 
 use std::time::Duration;
 
@@ -7,19 +10,17 @@ use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
 
 use super::action::{Action, Done, Ended, Refused, ReportKind};
-use super::child::{After, By, State};
-use super::fact::{ChildKey, RetryToken};
-use super::group::Then;
+use super::child::{After, By, Child, State};
+use super::fact::ChildKey;
 use super::machine::{Boot, Later, Supervisor};
 use super::spec::{AutoShutdown, Restart};
-use super::view::Plan;
 
 /// A child's own end, with all that the rules ask about it.
-struct Verdict {
+pub(super) struct Verdict {
     /// It never became ready, or ended before `min_uptime`.
-    failed: bool,
+    pub(super) failed: bool,
     fatal: bool,
-    shortage: bool,
+    pub(super) shortage: bool,
     /// R2: its restart type wants it again.
     wanted: bool,
     /// Worth a report: abnormal, or it is restarted.
@@ -131,25 +132,6 @@ impl Supervisor {
         }
     }
 
-    /// Plans a restart that does not happen at once.
-    pub(super) fn back_off(&mut self, key: ChildKey, delay: Duration, counted: bool, plan: Plan) {
-        let at = (!delay.is_zero()).then(|| self.after_now(delay));
-        self.due(key, at);
-        self.set(key, State::Backoff { at, counted, plan });
-        if at.is_none() {
-            let token = RetryToken(self.roster.life(key));
-            self.out.push(Action::Retry { child: key, token });
-        }
-    }
-
-    /// R14: the budget is spent; the offender gets no signal, everybody else is stopped.
-    pub(super) fn give_up(&mut self, offender: ChildKey) {
-        let incarnation = self.roster.get(offender).map_or(Incarnation::NONE, |child| child.incarnation);
-        self.out.push(Action::Report { kind: ReportKind::GaveUp, child: offender, incarnation, exit: None });
-        self.rest(offender, State::Stopped);
-        self.end(Ended::GaveUp { offender });
-    }
-
     fn is_current(&mut self, key: ChildKey, incarnation: Incarnation) -> bool {
         let current = self.roster.get(key).is_some_and(|child| child.incarnation == incarnation);
         self.stale += u64::from(!current);
@@ -166,13 +148,13 @@ impl Supervisor {
         if let State::Starting { by: by @ (By::Add | By::Revive) } = child.state {
             return self.api_start_failed(key, by, exit);
         }
-        let verdict = self.judge(key, &exit, ran);
-        if ran.is_none() {
+        let verdict = judge(child, &exit, ran);
+        if ran.is_none() && !child.asks.is_empty() {
             self.answer_up(key, &Err(Refused::StartFailed(exit.clone())));
         }
         let boot_failed =
             ran.is_none() && self.boot == Boot::UnderWay && self.escalates() && self.procedure.starts(key);
-        if boot_failed && !verdict.shortage {
+        if boot_failed && !verdict.shortage && !verdict.fatal {
             self.report(key, ReportKind::StartError, exit.clone());
             self.rest(key, State::Stopped);
             return self.end(Ended::BootFailed { child: key, exit });
@@ -190,21 +172,6 @@ impl Supervisor {
         }
     }
 
-    fn judge(&self, key: ChildKey, exit: &Exit, ran: Option<Duration>) -> Verdict {
-        let Some(child) = self.roster.get(key) else {
-            return Verdict { failed: false, fatal: false, shortage: false, wanted: false, loud: false };
-        };
-        let failed = ran.is_none() || matches!(exit, Exit::StartFailed(StartFailure::TooShort { .. }));
-        let normal = !failed && child.is_normal(exit);
-        let wanted = match child.spec.restart {
-            Restart::Permanent => true,
-            Restart::Transient => !normal,
-            Restart::Temporary => false,
-        };
-        let fatal = child.is_fatal(exit);
-        Verdict { failed, fatal, shortage: exit.is_shortage(), wanted, loud: wanted || fatal || !normal }
-    }
-
     /// OTP's calls report nothing and retry nothing: the asker hears of it (R29, R30).
     fn api_start_failed(&mut self, key: ChildKey, by: By, exit: Exit) {
         self.answer_up(key, &Err(Refused::StartFailed(exit)));
@@ -212,6 +179,7 @@ impl Supervisor {
             self.remove(key);
         } else {
             self.rest(key, State::Stopped);
+            self.release(key);
         }
     }
 
@@ -251,84 +219,9 @@ impl Supervisor {
         })
     }
 
-    /// A restart event (R12, R13), or under `escalate` a failed start, which is counted when it is retried.
-    fn restart(&mut self, key: ChildKey, verdict: &Verdict, ran: Option<Duration>) {
-        let (now, limit, escalates) = (self.now, self.spec.intensity, self.escalates());
-        let Some(child) = self.roster.get_mut(key) else { return };
-        if ran.is_some_and(|ran| ran >= child.spec.backoff.reset_after) {
-            child.consecutive = 0;
-        }
-        child.consecutive = child.consecutive.saturating_add(1);
-        let (n, backoff) = (child.consecutive, child.spec.backoff);
-        if verdict.shortage {
-            let delay = self.jitter.delay_of_shortage(&backoff, n);
-            return self.begin_restart(key, delay, true, Plan::Retry);
-        }
-        if !escalates && (child.trial || !child.window.allows(limit, now)) {
-            return self.park(key, false);
-        }
-        if escalates && !verdict.failed && !self.window.allows(limit, now) {
-            return self.give_up(key);
-        }
-        let delay = self.jitter.delay(&backoff, n);
-        if verdict.failed {
-            self.begin_restart(key, delay, !escalates, Plan::Retry);
-        } else {
-            self.begin_restart(key, delay, true, Plan::SoftRestart);
-        }
-    }
-
-    /// R15, R16, R19: one child, or its group. A failed start under `escalate` leaves the others as they are
-    /// until it is retried; otherwise the affected are stopped before the wait.
-    fn begin_restart(&mut self, key: ChildKey, delay: Duration, counted: bool, plan: Plan) {
-        let failed = plan == Plan::Retry;
-        if self.is_group() && !(failed && self.escalates()) {
-            self.rest(key, State::Backoff { at: None, counted, plan });
-            self.begin_group(key, Then::Restart { root: key, delay, mailed: failed });
-        } else if failed || !delay.is_zero() {
-            self.back_off(key, delay, counted, plan);
-        } else {
-            self.launch(key);
-        }
-    }
-
     pub(super) fn report(&mut self, key: ChildKey, kind: ReportKind, exit: Exit) {
         let incarnation = self.roster.get(key).map_or(Incarnation::NONE, |child| child.incarnation);
         self.out.push(Action::Report { kind, child: key, incarnation, exit: Some(exit) });
-    }
-
-    /// A restart or a trial is due.
-    pub(super) fn resume(&mut self, key: ChildKey) {
-        let Some(child) = self.roster.get_mut(key) else { return };
-        match child.state {
-            State::Backoff { at, counted, plan: _ } => {
-                if at.is_some_and(|at| at > self.now) {
-                    return;
-                }
-                if !counted && !self.window.allows(self.spec.intensity, self.now) {
-                    return self.give_up(key);
-                }
-                if self.is_group() {
-                    self.rest(key, State::Backoff { at: None, counted: true, plan: Plan::SoftRestart });
-                    let then = Then::Restart { root: key, delay: Duration::ZERO, mailed: false };
-                    self.begin_group(key, then);
-                } else {
-                    self.launch(key);
-                }
-            }
-            State::Parked { at, .. } => {
-                if at.is_none_or(|at| at <= self.now) {
-                    self.try_parked(key);
-                }
-            }
-            State::Stopped
-            | State::Done
-            | State::Waiting(_)
-            | State::Starting { .. }
-            | State::Running
-            | State::Stopping { .. }
-            | State::Ended { .. } => {}
-        }
     }
 
     /// What a stop that came to its end leads to.
@@ -345,4 +238,16 @@ impl Supervisor {
         }
         self.settle_down(key, after);
     }
+}
+
+fn judge(child: &Child, exit: &Exit, ran: Option<Duration>) -> Verdict {
+    let failed = ran.is_none() || matches!(exit, Exit::StartFailed(StartFailure::TooShort { .. }));
+    let normal = !failed && child.is_normal(exit);
+    let wanted = match child.spec.restart {
+        Restart::Permanent => true,
+        Restart::Transient => !normal,
+        Restart::Temporary => false,
+    };
+    let fatal = child.is_fatal(exit);
+    Verdict { failed, fatal, shortage: exit.is_shortage(), wanted, loud: wanted || fatal || !normal }
 }

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use crate::exit::Exit;
 
-use super::action::{Action, Refused, ReportKind};
+use super::action::{Done, Refused, ReportKind};
 use super::child::{After, By, State, Wait};
 use super::fact::ChildKey;
-use super::machine::{Boot, Later, Supervisor};
+use super::machine::Supervisor;
 use super::roster::Roster;
 use super::spec::{Restart, RestartStrategy};
 
@@ -136,29 +136,30 @@ impl Supervisor {
     /// R28: it had died before its turn came; its real end is judged as the end of a stop.
     pub(super) fn consume_end(&mut self, key: ChildKey) {
         let Some(child) = self.roster.get_mut(key) else { return };
-        if let State::Ended { exit, .. } = std::mem::replace(&mut child.state, State::Stopped) {
-            if !child.ends_as_expected(&exit) {
-                self.report(key, ReportKind::ShutdownError, exit);
-            }
+        let State::Ended { exit, .. } = &mut child.state else { return };
+        let exit = std::mem::replace(exit, Exit::Unknown);
+        if !child.ends_as_expected(&exit) {
+            self.report(key, ReportKind::ShutdownError, exit);
         }
     }
 
     /// A child is down, by a stop or because it was: what it is now, and whose turn is next.
     pub(super) fn settle_down(&mut self, key: ChildKey, after: After) {
         let in_stop = self.procedure.stops(key, &self.roster);
+        let simple = self.is_simple();
         let Some(child) = self.roster.get_mut(key) else { return };
-        let drop = child.spec.restart == Restart::Temporary
-            || self.spec.strategy == RestartStrategy::SimpleOneForOne;
-        child.trial &= after == After::Start && !in_stop;
+        let lived = matches!(child.state, State::Stopping { .. } | State::Ended { .. });
+        child.trial &= !lived || after == After::Start && !in_stop;
+        // A temporary child is gone for good once it was stopped (R17, R30), but not by an operator, who
+        // may want it again.
+        let mortal = (simple || child.spec.restart == Restart::Temporary) && !child.stopped;
+        let gone = mortal && if in_stop { lived } else { after != After::Start };
         if self.ended.is_some() {
-            let done = child.state == State::Done;
-            self.rest(key, if done { State::Done } else { State::Stopped });
-            self.step_back(key);
-        } else if drop && (in_stop || after != After::Start) {
+            self.rest_at_end(key);
+        } else if gone {
             return self.remove(key);
         } else if in_stop {
             self.rest_in_group(key);
-            self.step_back(key);
         } else if after == After::Start {
             self.launch(key);
         } else {
@@ -166,14 +167,21 @@ impl Supervisor {
             self.release(key);
             self.answer_up(key, &Err(Refused::StartFailed(Exit::Stopped)));
         }
+        self.step_back(key);
         self.answer_down(key);
     }
 
+    fn rest_at_end(&mut self, key: ChildKey) {
+        if self.roster.get(key).is_some_and(|child| child.state != State::Done) {
+            self.rest(key, State::Stopped);
+        }
+    }
+
     fn step_back(&mut self, key: ChildKey) {
-        if let Procedure::Stop { cursor, .. } = &mut self.procedure {
-            if *cursor == Some(key) {
-                *cursor = self.roster.before(key);
-            }
+        if let Procedure::Stop { cursor, .. } = &mut self.procedure
+            && *cursor == Some(key)
+        {
+            *cursor = self.roster.before(key);
         }
     }
 
@@ -244,7 +252,8 @@ impl Supervisor {
         all.then(|| self.roster.keys().find(parked)).flatten()
     }
 
-    /// Whoever waits for its turn, from rank `from` on, waits for `root` instead.
+    /// Whoever waits for its turn, from rank `from` on, waits for `root` instead. Who asked for such a child
+    /// hears that it is on its way: the wait may be long.
     fn hold_back(&mut self, root: ChildKey, from: u64) {
         let waiting: Vec<ChildKey> = self
             .roster
@@ -254,6 +263,7 @@ impl Supervisor {
             .collect();
         for key in waiting {
             self.set(key, State::Waiting(Wait::Sibling(root)));
+            self.answer_up(key, &Ok(Done::Ok));
         }
     }
 
@@ -268,6 +278,7 @@ impl Supervisor {
             }
             State::Waiting(Wait::Turn) if child.held => {
                 self.set(key, State::Waiting(Wait::Held));
+                self.answer_up(key, &Ok(Done::Ok));
                 self.is_group()
             }
             State::Waiting(Wait::Turn) => {
@@ -296,111 +307,5 @@ impl Supervisor {
         self.procedure = Procedure::None;
         self.boot_is_over();
         false
-    }
-}
-
-/// Starting one child.
-impl Supervisor {
-    /// R3–R6, and contract rule 8: without dependence on each other, children start together.
-    pub(super) fn start_declared(&mut self) {
-        if self.boot != Boot::Ahead {
-            return;
-        }
-        self.boot = Boot::UnderWay;
-        let together = !self.is_group() && !self.escalates();
-        let keys: Vec<ChildKey> = self.roster.keys().collect();
-        for key in keys {
-            if self.roster.get(key).is_none_or(|child| child.stopped || child.state != State::Stopped) {
-                continue;
-            }
-            self.set(key, State::Waiting(Wait::Turn));
-            if together {
-                self.launch(key);
-            }
-        }
-        if together {
-            self.boot_is_over();
-        } else {
-            self.begin_run();
-        }
-    }
-
-    /// A wanted start, unless something holds it back.
-    pub(super) fn launch(&mut self, key: ChildKey) {
-        let stopping = self.procedure.stops(key, &self.roster);
-        let Some(child) = self.roster.get(key) else { return };
-        if self.ended.is_some() {
-            self.rest(key, State::Stopped);
-        } else if stopping {
-            self.rest(key, State::Waiting(Wait::Turn));
-        } else if child.held {
-            self.rest(key, State::Waiting(Wait::Held));
-        } else {
-            self.start(key, By::Rules);
-        }
-    }
-
-    pub(super) fn start(&mut self, key: ChildKey, by: By) {
-        if self.is_simple() {
-            self.roster.move_to_end(key);
-        }
-        let Some(child) = self.roster.get_mut(key) else { return };
-        child.incarnation = child.incarnation.next();
-        let (incarnation, limit) = (child.incarnation, child.spec.start_timeout);
-        self.set(key, State::Starting { by });
-        self.due(key, limit.map(|limit| self.after_now(limit)));
-        self.out.push(Action::Start { child: key, incarnation });
-    }
-
-    /// What `after` names became ready, or stopped being ready; a running child is never stopped for it.
-    pub(super) fn hold(&mut self, key: ChildKey, held: bool) {
-        let Some(child) = self.roster.get_mut(key) else { return };
-        let freed = std::mem::replace(&mut child.held, held) && !held;
-        if !freed || self.ended.is_some() {
-            return;
-        }
-        match child.state {
-            State::Waiting(Wait::Held) => {
-                self.release(key);
-                self.set(key, State::Waiting(Wait::Turn));
-                if self.is_group() {
-                    self.later.push_back(Later::Run);
-                } else {
-                    self.launch(key);
-                }
-            }
-            State::Parked { fatal: false, .. } => {
-                self.due_now(key);
-            }
-            State::Stopped
-            | State::Done
-            | State::Waiting(Wait::Turn | Wait::Sibling(_))
-            | State::Backoff { .. }
-            | State::Parked { fatal: true, .. }
-            | State::Starting { .. }
-            | State::Running
-            | State::Stopping { .. }
-            | State::Ended { .. } => {}
-        }
-    }
-
-    /// What a child planned for later is due now.
-    pub(super) fn due_now(&mut self, key: ChildKey) {
-        let now = self.now;
-        self.due(key, None);
-        if let Some(child) = self.roster.get_mut(key) {
-            match &mut child.state {
-                State::Backoff { at, .. } | State::Parked { at, .. } => *at = Some(now),
-                State::Stopped
-                | State::Done
-                | State::Waiting(_)
-                | State::Starting { .. }
-                | State::Running
-                | State::Stopping { .. }
-                | State::Ended { .. } => {}
-            }
-        }
-        self.touch(key);
-        self.resume_later(key);
     }
 }

@@ -16,11 +16,17 @@ mod intensity;
 mod machine;
 mod quarantine;
 mod request;
+mod restart;
 mod roster;
 mod spec;
+mod start;
+mod steps;
 mod stop;
 mod timers;
 mod view;
+
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, Actions, Done, Ended, Refused, Reply, ReportKind, StopHow};
 pub use check::{SpecError, check_child};

@@ -71,15 +71,17 @@ impl Supervisor {
         }
         let (owner, now) = (&self.spec, self.now);
         let key = self.roster.append(|from| Child::new(spec, owner, from, now));
+        if let Some(child) = self.roster.get_mut(key) {
+            child.shown = None;
+        }
+        self.touch(key);
         self.start_for(id, key, By::Add);
     }
 
     /// R30: a child that is down is started once.
     fn revive(&mut self, id: RequestId, key: ChildKey) {
-        let by = match self.roster.get(key).map(|child| &child.state) {
-            Some(State::Parked { .. }) => By::Rules,
-            _ => By::Revive,
-        };
+        let parked = matches!(self.roster.get(key).map(|child| &child.state), Some(State::Parked { .. }));
+        let by = if parked { By::Rules } else { By::Revive };
         match self.seen(key) {
             Err(refused) => self.reply(id, Err(refused)),
             Ok(Seen::Up) => self.reply(id, Err(Refused::Running)),
@@ -87,7 +89,7 @@ impl Supervisor {
             Ok(Seen::Down) => {
                 if let Some(child) = self.roster.get_mut(key) {
                     child.stopped = false;
-                    child.trial = by == By::Rules;
+                    child.trial = parked;
                 }
                 self.start_for(id, key, by);
             }
@@ -116,6 +118,7 @@ impl Supervisor {
             return self.reply(id, reply);
         };
         child.asks.push(Ask::Down(id));
+        child.stopped &= child.spec.restart != Restart::Temporary;
         match child.state {
             State::Starting { .. } | State::Running => self.stop(key, After::Down),
             State::Stopping { .. } => self.stop_leads_to(key, After::Down),
@@ -227,9 +230,6 @@ impl Supervisor {
             | State::Parked { .. }
             | State::Ended { .. } => {
                 child.trial = false;
-                if child.spec.restart == Restart::Temporary && !in_stop {
-                    return self.remove(key);
-                }
                 self.rest(key, State::Stopped);
                 self.release(key);
             }
@@ -252,11 +252,11 @@ impl Supervisor {
 
     /// A backoff or a quarantine is over because an operator says so; the restart is not counted.
     fn end_wait(&mut self, key: ChildKey) {
-        if let Procedure::Stop { then: Then::Restart { root, delay, mailed }, .. } = &mut self.procedure {
-            if *root == key {
-                (*delay, *mailed) = (std::time::Duration::ZERO, false);
-                return;
-            }
+        if let Procedure::Stop { then: Then::Restart { root, delay, mailed }, .. } = &mut self.procedure
+            && *root == key
+        {
+            (*delay, *mailed) = (std::time::Duration::ZERO, false);
+            return;
         }
         let Some(child) = self.roster.get_mut(key) else { return };
         if matches!(child.state, State::Parked { .. }) {

@@ -1,0 +1,111 @@
+//! Starting one child, and the boot.
+
+use super::action::Action;
+use super::child::{By, State, Wait};
+use super::fact::ChildKey;
+use super::machine::{Boot, Later, Supervisor};
+
+impl Supervisor {
+    /// R3–R6, and contract rule 8: without dependence on each other, children start together.
+    pub(super) fn start_declared(&mut self) {
+        if self.boot != Boot::Ahead {
+            return;
+        }
+        self.boot = Boot::UnderWay;
+        let together = !self.is_group() && !self.escalates();
+        let keys: Vec<ChildKey> = self.roster.keys().collect();
+        for key in keys {
+            if self.roster.get(key).is_none_or(|child| child.stopped || child.state != State::Stopped) {
+                continue;
+            }
+            self.set(key, State::Waiting(Wait::Turn));
+            if together {
+                self.launch(key);
+            }
+        }
+        if together {
+            self.boot_is_over();
+        } else {
+            self.begin_run();
+        }
+    }
+
+    /// A wanted start, unless something holds it back.
+    pub(super) fn launch(&mut self, key: ChildKey) {
+        let stopping = self.procedure.stops(key, &self.roster);
+        let Some(child) = self.roster.get(key) else { return };
+        if self.ended.is_some() {
+            self.rest(key, State::Stopped);
+        } else if stopping {
+            self.rest(key, State::Waiting(Wait::Turn));
+        } else if child.held {
+            self.rest(key, State::Waiting(Wait::Held));
+        } else {
+            self.start(key, By::Rules);
+        }
+    }
+
+    pub(super) fn start(&mut self, key: ChildKey, by: By) {
+        if self.is_simple() {
+            self.roster.move_to_end(key);
+        }
+        let Some(child) = self.roster.get_mut(key) else { return };
+        child.incarnation = child.incarnation.next();
+        let (incarnation, limit) = (child.incarnation, child.spec.start_timeout);
+        self.set(key, State::Starting { by });
+        self.due(key, limit.map(|limit| self.after_now(limit)));
+        self.out.push(Action::Start { child: key, incarnation });
+    }
+
+    /// What `after` names became ready, or stopped being ready; a running child is never stopped for it.
+    pub(super) fn hold(&mut self, key: ChildKey, held: bool) {
+        let Some(child) = self.roster.get_mut(key) else { return };
+        let freed = std::mem::replace(&mut child.held, held) && !held;
+        if !freed || self.ended.is_some() {
+            return;
+        }
+        match child.state {
+            State::Waiting(Wait::Held) => {
+                self.release(key);
+                self.set(key, State::Waiting(Wait::Turn));
+                if self.is_group() {
+                    self.later.push_back(Later::Run);
+                } else {
+                    self.launch(key);
+                }
+            }
+            State::Parked { fatal: false, .. } => {
+                self.due_now(key);
+            }
+            State::Stopped
+            | State::Done
+            | State::Waiting(Wait::Turn | Wait::Sibling(_))
+            | State::Backoff { .. }
+            | State::Parked { fatal: true, .. }
+            | State::Starting { .. }
+            | State::Running
+            | State::Stopping { .. }
+            | State::Ended { .. } => {}
+        }
+    }
+
+    /// What a child planned for later is due now.
+    pub(super) fn due_now(&mut self, key: ChildKey) {
+        let now = self.now;
+        self.due(key, None);
+        if let Some(child) = self.roster.get_mut(key) {
+            match &mut child.state {
+                State::Backoff { at, .. } | State::Parked { at, .. } => *at = Some(now),
+                State::Stopped
+                | State::Done
+                | State::Waiting(_)
+                | State::Starting { .. }
+                | State::Running
+                | State::Stopping { .. }
+                | State::Ended { .. } => {}
+            }
+        }
+        self.touch(key);
+        self.resume_later(key);
+    }
+}

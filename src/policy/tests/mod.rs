@@ -1,0 +1,16 @@
+//! Promises of the core. Tests named `row_N_…` are cases of OTP's own supervisor suite, by their number in
+//! the conformance table; the others are named after what they promise.
+
+mod beyond;
+mod boot;
+mod dynamic;
+mod groups;
+mod one_for_one;
+mod operator;
+mod quarantine;
+mod random;
+mod shutdown;
+mod significant;
+mod sim;
+
+use sim::{Sim, child, code, crash, secs};
