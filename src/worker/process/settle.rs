@@ -154,6 +154,8 @@ impl Life {
                 true
             }
             Ok(None) => false,
+            // Not known is not empty.
+            Err(error) if is_exhaustion(&error) => false,
             Err(error) => {
                 // It was removed: nobody can be asked, and the next start makes it anew.
                 tracing::warn!(instance = %self.site.instance, %error, "its fence is gone");
