@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::exit::StartFailure;
 use crate::worker::unix::{Image, Refusal, Step};
@@ -50,6 +50,12 @@ fn explain_exec(errno: i32, candidate: usize, image: &Image) -> StartFailure {
             Some(program) => StartFailure::NotFound { program },
             None => StartFailure::NotFound { program: name },
         },
+        // A directory of `PATH` that may not be entered says nothing about the program.
+        libc::EACCES
+            if image.candidates.len() > 1 && image.candidates.iter().all(|path| !exists(path, image)) =>
+        {
+            StartFailure::NotFound { program: name }
+        }
         libc::EACCES | libc::EPERM | libc::EISDIR => StartFailure::NotExecutable { program },
         libc::ENOEXEC => StartFailure::BadFormat { program },
         _ => StartFailure::System { detail: format!("{program}: {}", text(errno)) },
@@ -58,9 +64,8 @@ fn explain_exec(errno: i32, candidate: usize, image: &Image) -> StartFailure {
 
 /// A program that is there and whose exec still says «not found» names an interpreter or a loader that is not.
 fn broken(candidate: &CString, image: &Image) -> Option<String> {
-    let path = Path::new(std::ffi::OsStr::from_bytes(candidate.as_bytes()));
-    let directory = Path::new(std::ffi::OsStr::from_bytes(image.directory.as_bytes()));
-    let file = std::fs::File::open(directory.join(path)).ok()?;
+    let path = located(candidate, image);
+    let file = std::fs::File::open(&path).ok()?;
     // As much as the kernel itself reads of a `#!` line.
     let mut head = Vec::new();
     file.take(256).read_to_end(&mut head).ok()?;
@@ -72,6 +77,16 @@ fn broken(candidate: &CString, image: &Image) -> Option<String> {
     let line = String::from_utf8_lossy(line);
     let interpreter = line.split_ascii_whitespace().next().unwrap_or_default();
     Some(format!("{interpreter}, the interpreter that the first line of {program} names"))
+}
+
+fn exists(candidate: &CString, image: &Image) -> bool {
+    located(candidate, image).symlink_metadata().is_ok()
+}
+
+/// Relative to the worker's directory, as the child saw it.
+fn located(candidate: &CString, image: &Image) -> PathBuf {
+    let path = |text: &CString| PathBuf::from(std::ffi::OsStr::from_bytes(text.as_bytes()));
+    path(&image.directory).join(path(candidate))
 }
 
 fn system(step: Step, errno: i32) -> StartFailure {

@@ -21,6 +21,7 @@ mod children;
 mod clear;
 mod end;
 mod failure;
+mod hear;
 mod host;
 mod layout;
 mod life;
@@ -31,11 +32,14 @@ mod recipe;
 mod record;
 mod reserve;
 mod runner;
+mod settle;
 mod site;
 mod start;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+#[cfg_attr(not(test), expect(unused_imports, reason = "the composition root is their first caller"))]
 pub(crate) use clear::{Cleared, Survivor};
+#[cfg_attr(not(test), expect(unused_imports, reason = "the composition root is their first caller"))]
 pub(crate) use host::{HostOptions, ProcessHost};

@@ -38,9 +38,9 @@ pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
 /// The inode that names this process for as long as the machine runs; `None` before Linux 6.9, where all
 /// pidfds share one inode.
 pub(crate) fn pidfs_inode(pidfd: &OwnedFd) -> Option<u64> {
-    const PID_FS_MAGIC: i64 = 0x5049_4446;
+    const PID_FS_MAGIC: u32 = 0x5049_4446;
     let system = rustix::fs::fstatfs(pidfd).ok()?;
-    if i64::from(system.f_type) != PID_FS_MAGIC {
+    if system.f_type as u32 != PID_FS_MAGIC {
         return None;
     }
     rustix::fs::fstat(pidfd).ok().map(|stat| stat.st_ino)

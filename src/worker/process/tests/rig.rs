@@ -213,3 +213,12 @@ pub(super) async fn gone(pid: u32) {
 pub(super) fn signal(pid: u32, signal: i32) {
     crate::worker::unix::send_signal(&crate::worker::unix::pidfd_open(pid).unwrap(), signal).unwrap();
 }
+
+/// The same where no descriptor is left. The pid cannot be used again, since its runner keeps it.
+pub(super) fn signal_by(pid: u32, signal: i32) {
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(),
+        rustix::process::Signal::from_named_raw(signal).unwrap(),
+    )
+    .unwrap();
+}

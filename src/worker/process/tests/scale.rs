@@ -1,7 +1,6 @@
 use std::time::Instant;
 
 use crate::exit::Exit;
-use crate::worker::unix::{Page, Stack};
 
 use super::rig::{NO_CGROUP, PLAIN, Rig, command, signal, until};
 
@@ -48,5 +47,4 @@ async fn restart_latency() {
         signal(pid, 9);
         rig.exit().await;
     }
-    drop((Stack::new().unwrap(), Page::new().unwrap()));
 }

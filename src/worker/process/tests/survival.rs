@@ -35,6 +35,40 @@ async fn owner() {
     std::future::pending().await
 }
 
+/// Not a test of its own either: supervision in a process that has no descriptors left.
+#[tokio::test]
+#[ignore = "run by `a_restart_works_without_free_descriptors` in a process of its own"]
+async fn starved() {
+    if std::env::var_os(DIR).is_none() {
+        return;
+    }
+    let mut rig = super::rig::Rig::with(sh("exec sleep 1000"), PLAIN);
+    let mut pid = rig.up(1).await;
+    let (soft, hard) = (Some(256), rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum);
+    let limit = rustix::process::Rlimit { current: soft, maximum: hard };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    for n in 2..20 {
+        super::rig::signal_by(pid, libc::SIGKILL);
+        rig.exit().await;
+        pid = rig.up(n).await;
+    }
+    drop(taken);
+    rig.runner.kill();
+    rig.exit().await;
+}
+
+#[tokio::test]
+async fn a_restart_works_without_free_descriptors() {
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["worker::process::tests::survival::starved", "--exact", "--ignored"]);
+    let output = again.env(DIR, "yes").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 struct Owner {
     dir: tempfile::TempDir,
     child: Child,

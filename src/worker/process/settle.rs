@@ -1,0 +1,174 @@
+//! Asking a tree to end, killing it, and being sure that nothing of it is left.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::config::StopTo;
+use crate::worker::WorkerReport;
+use crate::worker::unix::{send_signal, send_signal_to_group};
+
+use super::children;
+use super::end::Asked;
+use super::layout::take_fence;
+use super::life::{Life, NUDGE, Run, note};
+use super::reserve::is_exhaustion;
+use super::tree::{self, Target};
+
+/// First and longest pause between looks at a tree that is being killed.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// First pause between kills of a main process that does not die: it is in an uninterruptible wait.
+const KILL_PAUSE: Duration = Duration::from_millis(100);
+
+impl Life {
+    /// Sends the stop signal, and CONT behind it: a stopped process could not hear it.
+    pub(super) fn ask(&self, run: &mut Run) {
+        run.asked = run.asked.max(Asked::Stop);
+        let stop = &self.site.settings.stop;
+        let leader = run.first.as_ref().unwrap_or(&run.main);
+        let by_group = match stop.to {
+            StopTo::Main => Ok(false),
+            StopTo::Group => send_signal_to_group(&leader.pidfd, stop.signal)
+                .and_then(|()| send_signal_to_group(&leader.pidfd, libc::SIGCONT))
+                .map(|()| true),
+        };
+        match by_group {
+            Ok(true) => {}
+            Ok(false) => {
+                self.signal(&run.main.pidfd, stop.signal);
+                self.signal(&run.main.pidfd, libc::SIGCONT);
+            }
+            Err(_) => {
+                let (pid, signals) = (leader.pid, [stop.signal, libc::SIGCONT]);
+                run.jobs.push(self.job(move || tree::signal_group(pid, &signals)));
+            }
+        }
+    }
+
+    /// Kills the tree, and says when to do it again: who is in an uninterruptible wait dies once that is over, but
+    /// who is forked meanwhile must be killed too.
+    pub(super) fn kill(&self, run: &mut Run) {
+        run.asked = Asked::Kill;
+        let pause = run.kill_again.map_or(KILL_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
+        run.kill_again = Some((Instant::now() + pause, pause));
+        let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.clone());
+        if cgroup.is_some() {
+            self.signal(&run.main.pidfd, libc::SIGKILL);
+        }
+        run.jobs.retain_mut(|job| job.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        if !run.jobs.is_empty() {
+            // One that hangs would not be helped by another.
+            return self.site.host.pool.nudge();
+        }
+        let (target, main) = (self.target(run), run.main.pidfd.clone());
+        run.jobs.push(self.job(move || {
+            tree::kill(&target, cgroup.as_deref());
+            if let Err(error) = send_signal(&main, libc::SIGKILL)
+                && error.raw_os_error() != Some(libc::ESRCH)
+            {
+                tracing::warn!(%error, "cannot kill a worker's main process");
+            }
+        }));
+    }
+
+    /// Runs something that looks for processes, on a spawning thread.
+    fn job<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+        let (answer, done) = oneshot::channel();
+        // Whoever asked may be gone with the runtime.
+        self.site.host.pool.run(move |_| answer.send(work()).map_or_else(drop, drop));
+        done
+    }
+
+    async fn done<T>(&self, mut job: oneshot::Receiver<T>) -> Option<T> {
+        loop {
+            tokio::select! {
+                done = &mut job => return done.ok(),
+                () = tokio::time::sleep(NUDGE) => self.site.host.pool.nudge(),
+            }
+        }
+    }
+
+    pub(super) fn signal(&self, pidfd: &OwnedFd, signal: i32) {
+        match send_signal(pidfd, signal) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(error) => {
+                tracing::warn!(instance = %self.site.instance, signal, %error, "cannot signal it");
+            }
+        }
+    }
+
+    pub(super) fn target(&self, run: &Run) -> Target {
+        let leader = run.first.as_ref().unwrap_or(&run.main).pid;
+        self.site.target.with(Some(leader), Some(run.main.pid))
+    }
+
+    /// Returns once nothing of the tree lives, killing what is left, for as long as that takes.
+    pub(super) async fn settle(&mut self, run: &mut Run) {
+        // A search that began before must not go on into the next incarnation, nor see the fence in our hands.
+        for job in std::mem::take(&mut run.jobs) {
+            self.done(job).await;
+        }
+        let target = self.target(run);
+        let mut pause = FIRST_PAUSE;
+        let mut told = run.asked == Asked::Kill;
+        // The second look decides: the first one can meet what is just going.
+        let mut looks = 0;
+        while !self.is_empty(&target) {
+            looks += 1;
+            if looks > 1 {
+                let found = self.sweep(target.clone()).await;
+                if found > 0 && !std::mem::replace(&mut told, true) {
+                    self.tell(run.n, WorkerReport::Leftovers { count: Some(found) });
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                Some(command) = self.commands.recv() => note(&mut run.asked, command),
+            }
+        }
+    }
+
+    /// Whether nothing of the tree lives any more; takes the fence if so.
+    fn is_empty(&mut self, target: &Target) -> bool {
+        let Some(ground) = &mut self.ground else { return true };
+        if let Some(cgroup) = &ground.cgroup {
+            // A cgroup that somebody removed is empty.
+            if cgroup.populated().unwrap_or(false) {
+                return false;
+            }
+        } else if self.site.host.adopts && children::orphans().into_iter().any(|pid| target.owns_orphan(pid))
+        {
+            return false;
+        }
+        if ground.fence.is_some() {
+            return true;
+        }
+        let layout = &self.site.layout;
+        match self.site.host.reserve.with(is_exhaustion, || take_fence(&layout.out)) {
+            Ok(Some(fence)) => {
+                ground.fence = Some(fence);
+                true
+            }
+            Ok(None) => false,
+            // Not known is not empty.
+            Err(error) if is_exhaustion(&error) => false,
+            Err(error) => {
+                // It was removed: nobody can be asked, and the next start makes it anew.
+                tracing::warn!(instance = %self.site.instance, %error, "its fence is gone");
+                self.ground = None;
+                true
+            }
+        }
+    }
+
+    /// Kills what is left, on a spawning thread; answers how many were found.
+    async fn sweep(&self, target: Target) -> u32 {
+        let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.clone());
+        let job = self.job(move || tree::kill(&target, cgroup.as_deref()));
+        self.done(job).await.unwrap_or(0)
+    }
+}
