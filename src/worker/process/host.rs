@@ -125,7 +125,6 @@ impl ProcessHost {
     }
 
     /// The thread that reads all output.
-    #[cfg_attr(test, expect(dead_code, reason = "the composition root flushes and closes it"))]
     pub(crate) fn output(&self) -> &OutputHub {
         &self.output
     }
