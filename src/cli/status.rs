@@ -251,12 +251,12 @@ pub(crate) fn next_or_issue(worker: &WorkerView, now: Timestamp) -> String {
     if let Some(next) = &worker.next_action {
         let what = match next.what.as_str() {
             "soft_restart" => "restart",
-            "verify" => "on trial until",
+            "verify" => "on trial",
             "wait_dependency" => "waits for a dependency",
             other => other,
         };
         parts.push(match (next.at, next.what.as_str()) {
-            (Some(at), "verify") => format!("{what} {}", relative(at, now).trim_start_matches("in ")),
+            (Some(at), "verify") => format!("{what}, {} left", relative(at, now).trim_start_matches("in ")),
             (Some(at), _) => format!("{what} {}", relative(at, now)),
             (None, _) => what.to_owned(),
         });
