@@ -135,15 +135,15 @@ impl Client {
 
     fn unreachable(&self, error: &std::io::Error) -> Failure {
         let path = self.socket.display();
-        match error.kind() {
-            std::io::ErrorKind::PermissionDenied => Failure::NotPermitted(format!(
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            return Failure::NotPermitted(format!(
                 "you may not use {path}: run this as the runtime's user, or see runtime.control.group"
-            )),
-            _ => Failure::Unreachable(format!(
-                "no runtime answers on {path} ({error}). Start one with `regrow start`, \
-                 or say which with `-c FILE` or `--socket PATH`"
-            )),
+            ));
         }
+        Failure::Unreachable(format!(
+            "no runtime answers on {path} ({error}). Start one with `regrow start`, \
+             or say which with `-c FILE` or `--socket PATH`"
+        ))
     }
 
     fn too_late(&self, limit: Duration) -> Failure {

@@ -36,9 +36,9 @@ const EXPLAINED: [(&str, &str, &str); 12] = [
     (
         "crasher",
         "worker.exited",
-        "It ended by itself. The exit is seen at once; the first restart waits for nothing.",
+        "It ended by itself. The first restart waits for nothing; from the second on there is a delay, which doubles.",
     ),
-    ("crasher", "recovery.planned", "From the second restart on there is a delay, which doubles each time."),
+    ("crasher", "worker.started", "It works for a second; then it will crash, three times in all."),
     ("sleeper", "worker.started", "It runs, but it is ready only once its output says `listening on`."),
     (
         "sleeper",
@@ -120,6 +120,9 @@ fn show(
     told: &mut BTreeSet<usize>,
     event: &EventView,
 ) -> Result<(), Failure> {
+    if event.kind == "worker.starting" {
+        return Ok(());
+    }
     writeln!(context.out(), "{}", live.line(event))?;
     let who = event.instance.as_deref().unwrap_or_default();
     let fits = |(name, kind, _): &(&str, &str, &str)| (*name, *kind) == (who, event.kind.as_str());

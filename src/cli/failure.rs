@@ -64,9 +64,10 @@ impl Failure {
 impl From<std::io::Error> for Failure {
     /// Errors of writing to stdout; those of other files are wrapped where they happen.
     fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::ReaderGone,
-            _ => Self::Failed(format!("cannot print: {error}")),
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Self::ReaderGone
+        } else {
+            Self::Failed(format!("cannot print: {error}"))
         }
     }
 }

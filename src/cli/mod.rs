@@ -5,7 +5,6 @@
 //! it can be tested as text. Worker output and messages are escaped before they reach a terminal.
 //!
 //! Deliberately absent, until their day: `--url` and tokens. A runtime is reached where it lives.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room is the one that prints")]
 
 mod act;
 mod args;

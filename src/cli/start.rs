@@ -108,6 +108,10 @@ struct Reader {
 impl Reader {
     fn event(&mut self, context: &mut Context, event: &crate::http::dto::EventView) -> Result<(), Failure> {
         log(event);
+        // What follows at once says it too; a slow start is seen in `status`.
+        if !self.json && event.kind == "worker.starting" {
+            return Ok(());
+        }
         let line =
             if self.json { serde_json::to_string(event).unwrap_or_default() } else { self.live.line(event) };
         self.print(context, &line);

@@ -13,13 +13,16 @@ use super::client::{Client, EventStream};
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
 use super::table::{Cell, Table, bold, dim, green, paint, red, status_style, yellow};
-use super::words::{self, csv, plural, relative, safe, span};
+use super::words::{self, csv, cut, plural, relative, safe, span};
 
 /// `--watch` draws at most this often …
 const REDRAW: Duration = Duration::from_secs(1);
 
 /// … and at least this often, for what changes without an event: uptime, load and memory.
 const REFRESH: Duration = Duration::from_secs(5);
+
+/// Longest reason in a table; `describe` has all of it.
+const LONGEST: usize = 120;
 
 /// Options of `status`.
 #[derive(Debug, Args)]
@@ -248,20 +251,20 @@ pub(crate) fn next_or_issue(worker: &WorkerView, now: Timestamp) -> String {
     if let Some(next) = &worker.next_action {
         let what = match next.what.as_str() {
             "soft_restart" => "restart",
-            "verify" => "on trial until",
+            "verify" => "on trial",
             "wait_dependency" => "waits for a dependency",
             other => other,
         };
         parts.push(match (next.at, next.what.as_str()) {
-            (Some(at), "verify") => format!("{what} {}", relative(at, now).trim_start_matches("in ")),
+            (Some(at), "verify") => format!("{what}, {} left", relative(at, now).trim_start_matches("in ")),
             (Some(at), _) => format!("{what} {}", relative(at, now)),
             (None, _) => what.to_owned(),
         });
     }
-    parts.extend(worker.issues.iter().map(|issue| safe(issue)));
+    parts.extend(worker.issues.iter().map(|issue| cut(&safe(issue), LONGEST)));
     let down = ["recovering", "quarantined", "dead", "stuck"].contains(&worker.status.as_str());
     if let Some(last) = worker.last_exit.as_ref().filter(|_| down && worker.issues.is_empty()) {
-        parts.push(safe(&last.message));
+        parts.push(cut(&safe(&last.message), LONGEST));
     }
     parts.join("; ")
 }

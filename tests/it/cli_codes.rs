@@ -1,4 +1,5 @@
 //! The exit codes of the contract, and errors that say what to do next.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
 
 use crate::fake::{Fake, regrow, stderr, stdout};
 
@@ -102,7 +103,7 @@ fn a_socket_that_may_not_be_used_is_7() {
         return;
     }
     let fake = Fake::start();
-    std::fs::set_permissions(fake.socket(), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(fake.socket(), std::fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(code(&fake.regrow(&["status"])), 7);
 }
 

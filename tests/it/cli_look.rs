@@ -1,4 +1,5 @@
 //! What people see: tables, trees and pages, as text with the times made equal.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

@@ -1,5 +1,6 @@
 //! A runtime made of a board, a journal and a thread that answers orders: what the API and the command line see
 //! of a real one, without a process in it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

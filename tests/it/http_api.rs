@@ -1,4 +1,5 @@
 //! The control socket: shapes to the letter, errors with codes, actions that can be repeated and followed.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;

@@ -1,4 +1,5 @@
 //! The metrics page parses, whatever is in it, and says what the board says.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

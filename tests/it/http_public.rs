@@ -1,4 +1,5 @@
 //! TCP serves three routes and nothing else, under no other name, however it is asked.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
 
 use std::net::TcpStream;
 
