@@ -39,7 +39,5 @@ mod start;
 mod tests;
 mod tree;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "the composition root is their first caller"))]
 pub(crate) use clear::{Cleared, Survivor};
-#[cfg_attr(not(test), expect(unused_imports, reason = "the composition root is their first caller"))]
 pub(crate) use host::{HostOptions, ProcessHost};
