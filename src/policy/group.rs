@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::exit::Exit;
 
-use super::action::{Done, Refused, ReportKind};
+use super::action::ReportKind;
 use super::child::{After, By, State, Wait};
 use super::fact::ChildKey;
 use super::machine::Supervisor;
@@ -165,7 +165,6 @@ impl Supervisor {
         } else {
             self.rest(key, State::Stopped);
             self.release(key);
-            self.answer_up(key, &Err(Refused::StartFailed(Exit::Stopped)));
         }
         self.step_back(key);
         self.answer_down(key);
@@ -252,8 +251,7 @@ impl Supervisor {
         all.then(|| self.roster.keys().find(parked)).flatten()
     }
 
-    /// Whoever waits for its turn, from rank `from` on, waits for `root` instead. Who asked for such a child
-    /// hears that it is on its way: the wait may be long.
+    /// Whoever waits for its turn, from rank `from` on, waits for `root` instead.
     fn hold_back(&mut self, root: ChildKey, from: u64) {
         let waiting: Vec<ChildKey> = self
             .roster
@@ -263,7 +261,6 @@ impl Supervisor {
             .collect();
         for key in waiting {
             self.set(key, State::Waiting(Wait::Sibling(root)));
-            self.answer_up(key, &Ok(Done::Ok));
         }
     }
 
@@ -278,7 +275,6 @@ impl Supervisor {
             }
             State::Waiting(Wait::Turn) if child.held => {
                 self.set(key, State::Waiting(Wait::Held));
-                self.answer_up(key, &Ok(Done::Ok));
                 self.is_group()
             }
             State::Waiting(Wait::Turn) => {

@@ -40,7 +40,32 @@ impl Supervisor {
         if child.phase() != phase {
             child.since = now;
         }
+        let asked = !child.asks.is_empty();
         self.touch(key);
+        if asked {
+            self.answer_who_would_wait_long(key);
+        }
+    }
+
+    /// Whoever asked for a start hears at once when the child is held back, because the wait may be long, and
+    /// when it will not be started at all.
+    fn answer_who_would_wait_long(&mut self, key: ChildKey) {
+        let reply = match self.roster.get(key).map(|child| &child.state) {
+            Some(State::Waiting(Wait::Sibling(_) | Wait::Held)) => Ok(Done::Ok),
+            Some(State::Stopped | State::Done | State::Parked { .. }) => {
+                Err(Refused::StartFailed(Exit::Stopped))
+            }
+            Some(
+                State::Waiting(Wait::Turn)
+                | State::Backoff { .. }
+                | State::Starting { .. }
+                | State::Running
+                | State::Stopping { .. }
+                | State::Ended { .. },
+            )
+            | None => return,
+        };
+        self.answer_up(key, &reply);
     }
 
     /// Notes that people may see something new of it.
@@ -77,7 +102,6 @@ impl Supervisor {
         self.procedure.leave(key, &self.roster);
         self.rest(key, State::Stopped);
         self.answer_down(key);
-        self.answer_up(key, &Err(Refused::StartFailed(Exit::Stopped)));
         if self.roster.remove(key).is_some() {
             self.out.push(Action::Removed { child: key });
         }

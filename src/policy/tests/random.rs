@@ -42,7 +42,6 @@ impl World {
         let before = looks(core);
         let actions = core.on_fact(self.now, fact);
         assert!(!self.finished || actions.is_empty(), "nothing follows the end");
-        self.ending |= core.is_ending();
         let mut changed = HashSet::new();
         let mut removed = HashSet::new();
         for action in actions {
@@ -63,6 +62,7 @@ impl World {
                 Action::Report { .. } | Action::Booted => {}
             }
         }
+        self.ending |= core.is_ending();
         for (key, looks) in looks(core) {
             let differs = before.get(&key) != Some(&looks);
             assert!(removed.contains(&key) || differs == changed.contains(&key), "changes are told exactly");
@@ -129,11 +129,10 @@ impl World {
     fn step(&mut self, core: &mut Supervisor, (op, who, what): (u8, u8, u8)) {
         match op % 16 {
             0..=4 => {
-                if let Some(process) = self.some_process(who) {
-                    if self.live.get(&process) == Some(&true) && what % 8 != 0 {
-                        self.live.insert(process, false);
-                        self.tell(core, Fact::Ready { child: process.0, incarnation: process.1 });
-                    }
+                let starting = self.some_process(who).filter(|process| self.live[process]);
+                if let Some(process) = starting.filter(|_| what % 8 != 0) {
+                    self.live.insert(process, false);
+                    self.tell(core, Fact::Ready { child: process.0, incarnation: process.1 });
                 }
             }
             5..=8 => {
