@@ -186,7 +186,7 @@ fn look(
     let survivor = Survivor {
         incarnation: entry.as_ref().map(|entry| entry.incarnation),
         inode: entry.as_ref().map_or(0, |entry| entry.inode),
-        target: target.with(pid, pid),
+        target,
         main: main.map(Arc::new),
         instance,
         pid,

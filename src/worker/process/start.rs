@@ -18,10 +18,11 @@ use super::record::{Entry, Record};
 use super::reserve::is_exhaustion;
 use super::site::{Ground, Site};
 
-/// A fence is held for some microseconds by a stranger: a child of another instance that has not yet closed
-/// what it inherited. This long we wait for that; who holds it longer is one of the instance's own.
-const FENCE_TRIES: u32 = 5;
-const FENCE_PAUSE: Duration = Duration::from_millis(1);
+/// A fence can be held for some microseconds (or, on a loaded machine, milliseconds) by a stranger: a child of
+/// another instance that has not yet closed what it inherited. 100 ms we wait for that, on a spawning thread and
+/// only where the fence is not in our hands already; who holds it longer is one of the instance's own.
+const FENCE_TRIES: u32 = 20;
+const FENCE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Called once a line of output says that the worker is ready.
 pub(super) type OnLine = Box<dyn FnOnce() + Send>;

@@ -123,10 +123,12 @@ impl Target {
         self.leader.is_some_and(|leader| [stat.pid, stat.session, stat.group].contains(&leader))
     }
 
-    /// Whether the process has the fence: the FIFO, through an open file that carries the lock. The lock is what
-    /// counts: a child of another instance that is just being started sees our whole table of descriptors, the
-    /// reading end of every FIFO included.
+    /// Whether the process has the fence: the FIFO, through an open file that carries the lock.
     fn holds_fence(&self, pid: u32) -> bool {
+        // Asked first: once it runs its own program, it has nothing open but its own.
+        if is_being_started(pid) {
+            return false;
+        }
         let Ok(fifo) = std::fs::symlink_metadata(&self.fifo) else { return false };
         let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
         fds.flatten().any(|fd| {
@@ -135,6 +137,15 @@ impl Target {
             is_fifo && is_locked(pid, &fd.file_name())
         })
     }
+}
+
+/// Whether it is a child of ours that has not reached its program yet. Until then it has what we have open, and so
+/// for a moment the fences of instances that it has nothing to do with.
+fn is_being_started(pid: u32) -> bool {
+    let program =
+        |who: &str| std::fs::metadata(format!("/proc/{who}/exe")).map(|file| (file.dev(), file.ino())).ok();
+    let own = std::process::id();
+    stat(pid).is_some_and(|stat| stat.parent == own) && program(&pid.to_string()) == program("self")
 }
 
 /// Whether the open file behind a descriptor carries a lock of the whole file.

@@ -89,3 +89,21 @@ async fn cgroups_are_gone_when_the_host_is() {
     drop(rig);
     until(|| (!root.exists()).then_some(())).await;
 }
+
+#[tokio::test]
+async fn who_is_being_started_is_never_taken_for_a_leftover() {
+    // Many short lives beside many killed trees: a child that has our descriptors for a moment must not be killed.
+    let mut rigs: Vec<Rig> = (0..4).map(|_| Rig::with(sh("exec sleep 1000"), NO_CGROUP)).collect();
+    let mut short = Rig::with(super::rig::command(&["true"]), NO_CGROUP);
+    for n in 1..=40 {
+        for rig in &mut rigs {
+            rig.runner.start(Incarnation(n));
+            rig.runner.kill();
+        }
+        short.up(n).await;
+        assert_eq!(short.exit().await, Exit::Exited { code: 0 });
+        for rig in &mut rigs {
+            assert_eq!(rig.exit().await, Exit::Killed);
+        }
+    }
+}
