@@ -239,7 +239,7 @@ impl SupervisorState {
             }
             Phase::Done => self.ready(child),
             Phase::Quarantined => {
-                let text = format!("parked{}", self.what_next(child));
+                let text = self.what_next(child).trim_start_matches("; ").to_owned();
                 let event = self.event(EventKind::WorkerParked, child, incarnation, text);
                 self.plane.emit(event);
             }
@@ -313,10 +313,10 @@ impl SupervisorState {
             (Phase::Backoff, Some(wait)) => format!("; restart in {}{}", seconds(wait), budget()),
             (Phase::Backoff, None) => format!("; restart follows{}", budget()),
             (Phase::Quarantined, Some(wait)) => {
-                format!("; parked, {}; next try in {}", self.exhausted_text(&view), seconds(wait))
+                format!("; parked: {}; next try in {}", self.exhausted_text(&view), seconds(wait))
             }
             (Phase::Quarantined, None) => {
-                format!("; parked, {}; `regrow reset-failed` tries again", self.exhausted_text(&view))
+                format!("; parked: {}; `regrow reset-failed` tries again", self.exhausted_text(&view))
             }
             (Phase::Waiting, _) => "; its start waits".to_owned(),
             (Phase::Done, _) => "; it is done and not started again".to_owned(),

@@ -252,7 +252,8 @@ impl Life {
             let failure = StartFailure::BeforeReady { ended: Box::new(exit) };
             self.start_failed(n, Exit::StartFailed(failure));
         } else {
-            let soon = began.elapsed() < SOON && exit.code().is_some_and(|code| code != 0);
+            let first = n == Incarnation(1);
+            let soon = first && began.elapsed() < SOON && exit.code().is_some_and(|code| code != 0);
             if let (true, Some(text)) = (soon, self.hint()) {
                 self.tell(n, WorkerReport::Hint { text });
             }
