@@ -120,11 +120,21 @@ struct Case {
 
 impl Case {
     fn playable(&self) -> bool {
-        !self.commands.iter().any(|command| {
-            command.iter().any(|word| word == "simple_one_for_one")
-                || (command[0] == "onstop" && command.last().is_some_and(|word| word == "ignore"))
+        self.commands.iter().all(|command| match command.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["sup", strategy, intensity, period, ..] => {
+                ["one_for_one", "one_for_all", "rest_for_one"].contains(&strategy)
+                    && [intensity, period].iter().all(|word| word.parse::<u32>().is_ok())
+            }
+            ["child", _, _, shutdown, ..] | ["call", "start", _, _, shutdown, ..] => is_shutdown(shutdown),
+            ["onstop", _, what] => what != "ignore",
+            _ => true,
         })
     }
+}
+
+/// Specs that Erlang itself rejects never reach an actor; configuration rejects them first.
+fn is_shutdown(word: &str) -> bool {
+    ["infinity", "brutal_kill"].contains(&word) || word.parse::<u64>().is_ok()
 }
 
 /// Splits a recording at its `sup` commands.

@@ -185,10 +185,10 @@ fn c8_without_inodes_supervision_goes_on() {
 
 #[test]
 fn c9_a_disk_that_turns_read_only_is_named_and_supervision_goes_on() {
-    if !root_or_skip("a tiny file system") {
+    if !root_or_skip("a disk that fails") || !disk_tools() {
         return;
     }
-    let Some(disk) = TinyDisk::mount("size=4m") else { return };
+    let Some(disk) = FailingDisk::mount() else { return };
     let rig = Rig::start(&format!(
         "[runtime]\nstate_dir = \"{}\"\n[worker.web]\n\
          command = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/starts; while :; do echo a line; sleep 0.05; done\"]\n\
@@ -196,11 +196,11 @@ fn c9_a_disk_that_turns_read_only_is_named_and_supervision_goes_on() {
         disk.path()
     ));
     rig.wait("it is up", || pids(&rig).len() == 1);
-    disk.remount("ro");
+    disk.fail();
     rig.wait("the disk is named", || notes(&rig).to_lowercase().contains("read-only"));
     send(pids(&rig)[0], Signal::KILL);
     rig.wait("it is back", || pids(&rig).len() == 2);
-    disk.remount("rw");
+    rig.wait_status("web", "healthy");
 }
 
 #[test]
@@ -223,31 +223,40 @@ fn c18_without_descriptors_supervision_and_restarts_still_work() {
 
 #[test]
 fn c19_a_refused_fork_is_retried_and_costs_no_budget() {
-    if !root_or_skip("another user's process limit") {
+    if !root_or_skip("a limit on processes") {
         return;
     }
-    let mut rig = Rig::new(&format!(
+    let rig = Rig::start(&format!(
         "[supervisor.root]\nintensity = {{ max_restarts = 2, within = \"5m\" }}\n[defaults.worker]\n\
          backoff = {{ first = \"50ms\", max = \"100ms\" }}\n[worker.web]\ncommand = {WITNESS}\n"
     ));
-    open_to_all(&rig);
-    let uid = 61_234;
-    let mut command = rig.command(&["start"]);
-    as_user(&mut command, uid);
-    rig.launch_as(&mut command);
     rig.wait("it is up", || pids(&rig).len() == 1);
-    let threads = fs::read_dir(format!("/proc/{}/task", rig.runtime())).unwrap().count() as u64;
-    let runtime = rustix::process::Pid::from_raw(rig.runtime() as i32);
-    // Only the soft limit moves: raising a hard one takes a privilege that containers often lack.
-    let hard = rustix::process::getrlimit(rustix::process::Resource::Nproc).maximum;
-    let tight = rustix::process::Rlimit { current: Some(threads), maximum: hard };
-    rustix::process::prlimit(runtime, rustix::process::Resource::Nproc, tight).unwrap();
+    let Some(limit) = ProcessLimit::over(rig.runtime()) else { return };
+    limit.tighten();
     send(pids(&rig)[0], Signal::KILL);
-    rig.wait("the shortage is named", || rig.worker("web")["last_exit"]["message"].to_string().contains("short of"));
+    rig.wait("the shortage is named", || {
+        rig.worker("web")["last_exit"]["message"].to_string().contains("short of")
+    });
     rig.wait("it is tried again and again", || rig.worker("web")["incarnation"].as_u64() > Some(5));
     assert_ne!(rig.worker("web")["status"], "quarantined");
-    let wide = rustix::process::Rlimit { current: hard, maximum: hard };
-    rustix::process::prlimit(runtime, rustix::process::Resource::Nproc, wide).unwrap();
+    limit.lift();
+    rig.wait("it is back", || pids(&rig).len() == 2);
+}
+
+#[test]
+fn c20_without_threads_to_spare_supervision_goes_on() {
+    if !root_or_skip("a limit on processes") {
+        return;
+    }
+    let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    let Some(limit) = ProcessLimit::over(rig.runtime()) else { return };
+    limit.tighten();
+    // What would take a thread, such as writing down an intent, must not bring anything down.
+    rig.ok(&["stop", "web", "--wait=10s"]);
+    assert_eq!(rig.worker("web")["status"], "stopped");
+    limit.lift();
+    rig.ok(&["start", "web", "--wait=10s"]);
     rig.wait("it is back", || pids(&rig).len() == 2);
 }
 
@@ -409,17 +418,108 @@ impl TinyDisk {
     fn path(&self) -> String {
         self.dir.path().join("state").display().to_string()
     }
-
-    fn remount(&self, how: &str) {
-        let options = format!("remount,{how}");
-        let status = Command::new("mount").args(["-o", &options]).arg(self.dir.path()).status().unwrap();
-        assert!(status.success());
-    }
 }
 
 impl Drop for TinyDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+    }
+}
+
+fn disk_tools() -> bool {
+    let have = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"].iter().any(|path| std::path::Path::new(path).exists());
+    if !have {
+        println!("left out: a failing disk needs mkfs.ext4");
+    }
+    have
+}
+
+/// An ext4 in a file that turns read-only at its first error, as a dying disk does.
+struct FailingDisk {
+    dir: tempfile::TempDir,
+    device: String,
+}
+
+impl FailingDisk {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::Builder::new().prefix("rgd").tempdir().unwrap();
+        let (image, mount) = (dir.path().join("image"), dir.path().join("mnt"));
+        fs::create_dir(&mount).unwrap();
+        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status().unwrap();
+        let mounted =
+            Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&image).arg(&mount).status().unwrap();
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let line = mounts.lines().find(|line| line.contains(&mount.display().to_string())).unwrap_or("");
+        let device = line.split(' ').next().unwrap_or("").trim_start_matches("/dev/").to_owned();
+        let disk = Self { dir, device };
+        let trigger = std::path::Path::new(&disk.trigger()).exists();
+        if !made.success() || !mounted.success() || !trigger {
+            println!("left out: this machine cannot make a disk fail");
+            return None;
+        }
+        Some(disk)
+    }
+
+    fn trigger(&self) -> String {
+        format!("/sys/fs/ext4/{}/trigger_fs_error", self.device)
+    }
+
+    fn fail(&self) {
+        fs::write(self.trigger(), "a test makes this disk fail").unwrap();
+    }
+
+    fn path(&self) -> String {
+        self.dir.path().join("mnt/state").display().to_string()
+    }
+}
+
+impl Drop for FailingDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.dir.path().join("mnt")).status();
+    }
+}
+
+/// A limit on the number of processes that can be tightened and lifted: the pids controller, v1 or v2.
+struct ProcessLimit {
+    dir: std::path::PathBuf,
+}
+
+impl ProcessLimit {
+    /// Puts a process and all its threads under a limit that is not tight yet.
+    fn over(pid: u32) -> Option<Self> {
+        for root in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
+            let dir = std::path::Path::new(root).join(format!("regrow-test-{pid}"));
+            if fs::create_dir(&dir).is_err() {
+                continue;
+            }
+            let limit = Self { dir };
+            let usable = limit.dir.join("pids.max").exists();
+            if usable && fs::write(limit.dir.join("cgroup.procs"), pid.to_string()).is_ok() {
+                return Some(limit);
+            }
+        }
+        println!("left out: no pids controller that can be written to");
+        None
+    }
+
+    /// Nothing more may be started.
+    fn tighten(&self) {
+        fs::write(self.dir.join("pids.max"), "1").unwrap();
+    }
+
+    fn lift(&self) {
+        fs::write(self.dir.join("pids.max"), "max").unwrap();
+    }
+}
+
+impl Drop for ProcessLimit {
+    fn drop(&mut self) {
+        let parent = self.dir.parent().unwrap().join("cgroup.procs");
+        for pid in fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _ = fs::write(&parent, pid);
+        }
+        let _ = fs::remove_dir(&self.dir);
     }
 }
 

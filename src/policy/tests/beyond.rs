@@ -1,3 +1,5 @@
+//! What goes beyond OTP: backoff, fatal codes, shortages, deadlines.
+
 use super::*;
 use crate::exit::{Exit, StartFailure};
 use crate::policy::OnExhausted::Quarantine;

@@ -1,3 +1,5 @@
+//! The boot: order, failures, and what is not started at all.
+
 use super::*;
 use crate::exit::Exit;
 use crate::policy::OnExhausted::{Escalate, Quarantine};

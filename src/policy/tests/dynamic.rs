@@ -1,3 +1,5 @@
+//! Children that are added, ended and forgotten while everything runs, and children of one template.
+
 use super::*;
 use crate::exit::Exit;
 use crate::policy::RestartStrategy::{OneForOne, SimpleOneForOne};

@@ -1,3 +1,5 @@
+//! Group restarts: who is stopped, who is started again, in which order.
+
 use super::*;
 use crate::policy::Request;
 use crate::policy::RestartStrategy::{OneForAll, OneForOne, RestForOne};

@@ -1,3 +1,5 @@
+//! Single restarts: restart types, exits and the restart budget.
+
 use super::*;
 use crate::policy::RestartStrategy::OneForOne;
 use crate::policy::{Fact, Phase, Request};

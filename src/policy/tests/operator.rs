@@ -1,3 +1,5 @@
+//! What operators ask for, and that no automatic rule overrules it.
+
 use super::*;
 use crate::exit::Exit;
 use crate::policy::RestartStrategy::{OneForAll, OneForOne, RestForOne};

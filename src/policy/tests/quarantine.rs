@@ -1,3 +1,5 @@
+//! Parking, trials, and those who wait behind a parked child.
+
 use super::*;
 use crate::policy::RestartStrategy::{OneForAll, OneForOne, RestForOne};
 use crate::policy::{Phase, Plan, Request};

@@ -1,3 +1,5 @@
+//! The end of a supervisor: reverse order, deadlines, and what crosses it.
+
 use super::*;
 use crate::exit::Exit;
 use crate::policy::OnExhausted::Quarantine;

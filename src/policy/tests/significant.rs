@@ -1,3 +1,5 @@
+//! Significant children and the end they bring.
+
 use super::*;
 use crate::exit::Exit;
 use crate::policy::OnExhausted::Escalate;

@@ -1,3 +1,5 @@
+//! Logs found again: by tail, time and pattern, over rotations.
+
 use std::time::SystemTime;
 
 use super::super::file::LogFile;

@@ -1,3 +1,5 @@
+//! Ends: every way a process can end, told apart.
+
 use crate::config::{ReadyWhen, StopTo};
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;

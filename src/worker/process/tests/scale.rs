@@ -1,3 +1,5 @@
+//! Many starts: nothing leaks, nothing is mixed up.
+
 use std::time::Instant;
 
 use crate::exit::Exit;

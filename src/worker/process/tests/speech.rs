@@ -1,3 +1,5 @@
+//! What workers say: readiness, status, lies.
+
 use std::time::Duration;
 
 use crate::config::ReadyWhen;

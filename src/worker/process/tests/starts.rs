@@ -1,3 +1,5 @@
+//! Starts: each reason of a failure, and what a worker finds.
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::config::StderrTo;

@@ -1,3 +1,5 @@
+//! Whole trees: grandchildren, escapes, and fences that hold.
+
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
 use crate::worker::WorkerReport;
