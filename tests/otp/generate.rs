@@ -44,8 +44,8 @@ struct Author {
 impl Author {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let strategy = [Strategy::One, Strategy::All, Strategy::Rest, Strategy::Simple]
-            [dice.weighted(&[3, 3, 3, 2])];
+        let strategy =
+            [Strategy::One, Strategy::All, Strategy::Rest, Strategy::Simple][dice.weighted(&[3, 3, 3, 2])];
         let intensity = dice.pick(&[0, 1, 1, 2, 2, 3, 3, 4, 6, 9]);
         let period = dice.pick(&[1, 2, 5, 5, 7, 60]);
         let auto = if strategy == Strategy::Simple { "never" } else { AUTOS[dice.weighted(&[2, 2, 2])] };
@@ -65,8 +65,11 @@ impl Author {
 
     fn declare(&mut self) {
         let (strategy, intensity) = (self.guess.strategy, self.guess.intensity);
-        let auto =
-            if self.auto == "never" && self.dice.chance(50) { String::new() } else { format!(" {}", self.auto) };
+        let auto = if self.auto == "never" && self.dice.chance(50) {
+            String::new()
+        } else {
+            format!(" {}", self.auto)
+        };
         self.line(&format!("sup {} {intensity} {}{auto}", strategy.word(), self.period));
         if self.dice.chance(30) {
             self.clock = self.dice.between(0, 500);
@@ -96,24 +99,28 @@ impl Author {
     /// The words of a child's declaration. Who will ignore `shutdown` gets a short one, everybody else one that
     /// a slow machine meets too.
     fn spec(&mut self, id: &str) -> String {
-        if self.guess.known.insert(id.to_owned()) && self.guess.strategy != Strategy::Simple && self.dice.chance(7) {
-            self.guess.stubborn.insert(id.to_owned());
+        let (fresh, template) =
+            (self.guess.known.insert(id.to_owned()), self.guess.strategy == Strategy::Simple);
+        if fresh && self.dice.chance(if template { 12 } else { 7 }) {
+            // All children of a template with a short shutdown ignore it: one that obeys could come too late.
+            self.guess.stubborn.insert(if template { "*" } else { id }.to_owned());
         }
         let restart = self.dice.pick(&["permanent", "permanent", "transient", "transient", "temporary"]);
-        let shutdown = if self.guess.stubborn.contains(id) {
+        let shutdown = if self.guess.is_stubborn(id) {
             self.dice.pick(&["10", "20", "30"])
         } else {
             self.dice.pick(&["brutal_kill", "infinity", "1000", "1000", "1000", "5000", "5000"])
         };
         let kind = self.dice.pick(&["worker", "worker", "supervisor"]);
         let may = self.auto != "never" && restart != "permanent";
-        let significant = if (may && self.dice.chance(55)) || self.dice.chance(1) { " significant" } else { "" };
+        let significant =
+            if (may && self.dice.chance(55)) || self.dice.chance(1) { " significant" } else { "" };
         format!("{id} {restart} {shutdown} {kind}{significant}")
     }
 
     /// How a child answers a shutdown.
     fn manners(&mut self, id: &str) {
-        if self.guess.stubborn.contains(id) {
+        if self.guess.is_stubborn(id) {
             self.line(&format!("onstop {id} ignore"));
         } else if self.dice.chance(25) {
             let reason = self.dice.pick(&["crash", "normal", "shutdown", "shutdown_term", "killed"]);
@@ -146,6 +153,10 @@ impl Author {
     }
 
     fn command(&mut self) {
+        if self.guess.strategy == Strategy::Simple && self.guess.all_up().len() < 2 && self.dice.chance(50) {
+            self.call_start();
+            return;
+        }
         match self.dice.weighted(&self.weights.clone()) {
             0 => self.exit(),
             1 => self.failing_restart(),
@@ -262,7 +273,7 @@ impl Author {
     }
 
     fn retry(&mut self) {
-        if self.guess.parked.is_empty() && self.dice.chance(70) {
+        if self.guess.parked.is_empty() && self.dice.chance(85) {
             self.time();
             return;
         }
@@ -276,7 +287,11 @@ impl Author {
             self.call_any();
             return;
         };
-        let verb = self.dice.pick(&["terminate", "terminate", "restart", "delete", "spec", "start"]);
+        let verb = if self.guess.strategy == Strategy::Simple {
+            self.dice.pick(&["terminate", "terminate", "spec", "restart"])
+        } else {
+            self.dice.pick(&["terminate", "terminate", "restart", "delete", "spec", "start"])
+        };
         self.call(verb, &id);
         if self.dice.chance(50) {
             self.retry();
@@ -288,9 +303,19 @@ impl Author {
             Some(id) if !self.dice.chance(8) => id,
             Some(_) | None => "nobody".to_owned(),
         };
-        let verb = self.dice.pick(&["terminate", "terminate", "restart", "restart", "delete", "spec"]);
-        if verb == "restart" && self.dice.chance(40) {
-            let outcome = self.outcome();
+        let template = self.guess.strategy == Strategy::Simple && !self.dice.chance(30);
+        let verb = if template {
+            self.dice.pick(&["terminate", "spec"])
+        } else {
+            self.dice.pick(&["terminate", "terminate", "restart", "restart", "delete", "spec"])
+        };
+        let id = match self.guess.any_down(&mut self.dice) {
+            Some(down) if verb == "restart" && self.dice.chance(70) => down,
+            Some(_) | None => id,
+        };
+        if verb == "restart" && self.dice.chance(50) {
+            let outcome =
+                self.dice.pick(&[Outcome::Error, Outcome::Ignore, Outcome::Crash, Outcome::Already]);
             self.script(&id, &[outcome]);
         }
         self.call(verb, &id);
@@ -311,8 +336,8 @@ impl Author {
             Some(id) if self.dice.chance(20) && self.guess.strategy != Strategy::Simple => id,
             Some(_) | None => fresh,
         };
-        if self.dice.chance(35) {
-            let outcome = self.dice.pick(&OUTCOMES);
+        if self.dice.chance(50) {
+            let outcome = OUTCOMES[self.dice.weighted(&[1, 4, 1, 1, 1])];
             self.script(&id, &[outcome]);
         }
         self.start(&id);
@@ -323,6 +348,7 @@ impl Author {
             if self.guess.declared() < 25 {
                 self.line(&format!("call start {id}"));
                 self.guess.start(id, id);
+                self.manners(id);
             }
             return;
         }

@@ -249,6 +249,11 @@ impl Guess {
         self.over = true;
     }
 
+    /// Whether it ignores a shutdown, by itself or as all children of its template do.
+    pub(crate) fn is_stubborn(&self, id: &str) -> bool {
+        self.stubborn.contains(id) || self.stubborn.contains("*")
+    }
+
     pub(crate) fn any(&self, dice: &mut Dice) -> Option<String> {
         (!self.children.is_empty()).then(|| self.children[dice.below(self.children.len())].id.clone())
     }
@@ -265,8 +270,16 @@ impl Guess {
     }
 
     pub(crate) fn any_parked(&self, dice: &mut Dice) -> Option<String> {
-        let parked: Vec<&Child> = self.children.iter().filter(|c| c.at == At::Parked).collect();
-        (!parked.is_empty()).then(|| parked[dice.below(parked.len())].id.clone())
+        self.any_that_is(At::Parked, dice)
+    }
+
+    pub(crate) fn any_down(&self, dice: &mut Dice) -> Option<String> {
+        self.any_that_is(At::Down, dice)
+    }
+
+    fn any_that_is(&self, at: At, dice: &mut Dice) -> Option<String> {
+        let those: Vec<&Child> = self.children.iter().filter(|c| c.at == at).collect();
+        (!those.is_empty()).then(|| those[dice.below(those.len())].id.clone())
     }
 
     /// The second of the oldest restart that still counts.
