@@ -8,8 +8,8 @@ use regrow::policy::{
     ChildKey, ChildKind, Done, Ended, Fact, Phase, Refused, Reply, Request, RequestId, SpecError, Supervisor,
 };
 
-use crate::term::{self, Declared, Flags};
-use crate::world::{Parked, Scripts, Step, World};
+use super::term::{self, Declared, Flags};
+use super::world::{Parked, Scripts, Step, World};
 
 /// The trace's clock may go below zero.
 const EPOCH: i64 = 1 << 40;
@@ -364,7 +364,7 @@ impl Trace {
         let mut declared = Declared::read(&[id, restart, shutdown, kind]).ok_or(Invalid)?;
         declared.significant = (*significant).into();
         let reply = match term::auto(auto) {
-            None => format!("{{error,{{invalid_auto_shutdown,{}}}}}", term::atom(auto)),
+            None => format!("{{error,{{badarg,{}}}}}", term::atom(auto)),
             Some(auto) => {
                 declared.spec(auto).map_or_else(|fault| format!("{{error,{fault}}}"), |_| "ok".to_owned())
             }

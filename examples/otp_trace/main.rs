@@ -23,21 +23,26 @@ use std::io::{BufRead, Write};
 
 fn main() -> std::io::Result<()> {
     let quiet = std::env::args().any(|arg| arg == "-q");
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    run(std::io::stdin().lock(), &mut output, quiet)?;
+    output.flush()
+}
+
+/// Answers a trace; `quiet`: without repeating its commands.
+pub(crate) fn run(input: impl BufRead, output: &mut impl Write, quiet: bool) -> std::io::Result<()> {
     let mut world = commands::Trace::default();
-    let stdout = std::io::stdout();
-    let mut out = std::io::BufWriter::new(stdout.lock());
-    for line in std::io::stdin().lock().lines() {
+    for line in input.lines() {
         let line = line?;
         let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
         if words.is_empty() {
             continue;
         }
         if !quiet {
-            writeln!(out, "> {}", words.join(" "))?;
+            writeln!(output, "> {}", words.join(" "))?;
         }
         for line in world.command(&words) {
-            writeln!(out, "{line}")?;
+            writeln!(output, "{line}")?;
         }
     }
-    out.flush()
+    Ok(())
 }

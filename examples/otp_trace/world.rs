@@ -13,7 +13,7 @@ use regrow::policy::{
     Supervisor,
 };
 
-use crate::term;
+use super::term;
 
 type Process = (ChildKey, Incarnation);
 

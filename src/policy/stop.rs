@@ -153,12 +153,9 @@ impl Supervisor {
             State::Waiting(_) | State::Backoff { .. } | State::Parked { .. } => {
                 self.rest(key, State::Stopped)
             }
-            State::Running => self.due(key, None),
-            State::Stopped
-            | State::Done
-            | State::Starting { .. }
-            | State::Stopping { .. }
-            | State::Ended { .. } => {}
+            // Its turn comes; a deadline of its own could only break the order (S5).
+            State::Running | State::Starting { .. } => self.due(key, None),
+            State::Stopped | State::Done | State::Stopping { .. } | State::Ended { .. } => {}
         }
     }
 }

@@ -1,4 +1,13 @@
-//! Everything that is tested from outside the library: one file per promise.
+//! Everything that is tested from outside the library: one file per promise, in one binary, since linking is what
+//! costs.
+
+#[path = "../otp/mod.rs"]
+mod otp;
+#[path = "../../examples/otp_trace/main.rs"]
+#[expect(dead_code, reason = "an example's main is not called here")]
+mod otp_trace;
+#[path = "../sim/mod.rs"]
+mod sim;
 
 mod cli_act;
 mod cli_codes;
@@ -17,4 +26,7 @@ mod house;
 mod http_api;
 mod http_metrics;
 mod http_public;
+mod otp_live;
+mod otp_recorded;
 mod rig;
+mod simulator;

@@ -17,14 +17,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Rig {
     dir: tempfile::TempDir,
     process: Option<Child>,
-    before: Vec<(String, String)>,
 }
 
 impl Rig {
     /// Writes this configuration; starts nothing. `{dir}` in it is the rig's directory.
     pub(crate) fn new(toml: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("rg").tempdir().unwrap();
-        let rig = Self { dir, process: None, before: Vec::new() };
+        let rig = Self { dir, process: None };
         rig.configure(toml);
         rig
     }
@@ -40,11 +39,6 @@ impl Rig {
     pub(crate) fn configure(&self, toml: &str) {
         let text = toml.replace("{dir}", &self.dir.path().display().to_string());
         fs::write(self.path("regrow.toml"), format!("{text}\n[http]\nlisten = \"\"\n")).unwrap();
-    }
-
-    /// A variable for the runtimes and commands launched from now on.
-    pub(crate) fn env(&mut self, name: &str, value: &str) {
-        self.before.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts the runtime (again) and waits until it answers.
@@ -66,7 +60,6 @@ impl Rig {
         let mut command = Command::new(env!("CARGO_BIN_EXE_regrow"));
         command.arg("-c").arg(self.path("regrow.toml")).args(arguments);
         command.current_dir(self.dir.path()).env("NO_COLOR", "1");
-        command.envs(self.before.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -103,11 +96,6 @@ impl Rig {
         let status = self.status();
         let found = status["workers"].as_array().unwrap().iter().find(|entry| entry["instance"] == instance).cloned();
         found.unwrap_or_else(|| panic!("no {instance} in {status}"))
-    }
-
-    /// The pid of an instance, if it has one.
-    pub(crate) fn pid(&self, instance: &str) -> Option<u32> {
-        self.worker(instance)["pid"].as_u64().map(|pid| pid as u32)
     }
 
     /// Waits until an instance has this status.
