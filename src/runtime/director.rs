@@ -1,7 +1,7 @@
 //! The director: the loop of the control plane outside the tree. It finds who is meant by an order, passes it
 //! to the supervisor that decides, and ends the runtime.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,7 +27,7 @@ const LAST_GRACE: Duration = Duration::from_secs(10);
 pub(super) struct Director {
     pub(super) plane: Arc<Plane>,
     pub(super) info: Arc<RuntimeInfo>,
-    pub(super) intents: Intents,
+    pub(super) intents: Arc<Mutex<Intents>>,
     pub(super) root: ActorRef<SupervisorMsg>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) outcomes: mpsc::UnboundedReceiver<Outcome>,
@@ -164,22 +164,17 @@ impl Director {
     /// `stop` lasts over restarts of the runtime; every wish to have it running ends that.
     fn remember(&mut self, children: &[Name], act: Act, by: &Asker) {
         let mut changed = false;
+        let mut intents = lock(&self.intents);
         for child in children {
             changed |= match act {
-                Act::Stop => {
-                    self.intents.stop(child.as_str(), Operator { by: by.0.clone(), at: Timestamp::now() })
-                }
-                Act::Start | Act::Restart => self.intents.want(child.as_str()),
+                Act::Stop => intents.stop(child.as_str(), Operator { by: by.0.clone(), at: Timestamp::now() }),
+                Act::Start | Act::Restart => intents.want(child.as_str()),
                 Act::ResetFailed => false,
             };
         }
+        drop(intents);
         if changed {
-            let (intents, info) = (self.intents.clone(), Arc::clone(&self.info));
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = intents.save() {
-                    info.note(format!("what was stopped by hand could not be written down: {error}"));
-                }
-            });
+            save_elsewhere(&self.intents, &self.info);
         }
     }
 
@@ -225,6 +220,32 @@ impl Director {
         // A root that is gone has reported its end, which the loop is about to read.
         let _ = self.root.send_message(SupervisorMsg::Fact(fact));
     }
+}
+
+/// Writes the intents down beside the control plane, which must not wait for a disk. Without a thread to spare it
+/// waits after all: a lost intent would start what somebody has stopped.
+fn save_elsewhere(intents: &Arc<Mutex<Intents>>, info: &Arc<RuntimeInfo>) {
+    let job = {
+        let (intents, info) = (Arc::clone(intents), Arc::clone(info));
+        move || save(&intents, &info)
+    };
+    if std::thread::Builder::new().name("regrow-intents".to_owned()).spawn(job).is_err() {
+        save(intents, info);
+    }
+}
+
+/// One writer at a time, and each writes what is newest when its turn comes.
+fn save(intents: &Mutex<Intents>, info: &RuntimeInfo) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = lock(&TURN);
+    let newest = lock(intents).clone();
+    if let Err(error) = newest.save() {
+        info.note(format!("what was stopped by hand could not be written down: {error}"));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -204,7 +204,7 @@ async fn boot(
         }
     })?;
     let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
-    let info = Arc::clone(info);
+    let (info, intents) = (Arc::clone(info), Arc::new(std::sync::Mutex::new(intents)));
     Ok((Director { plane, info, intents, root, orders, outcomes: inbox, stopping: None }, host))
 }
 

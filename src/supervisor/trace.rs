@@ -121,8 +121,10 @@ struct Case {
 impl Case {
     fn playable(&self) -> bool {
         self.commands.iter().all(|command| match command.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["sup", strategy, intensity, period, ..] => {
-                ["one_for_one", "one_for_all", "rest_for_one"].contains(&strategy)
+            ["sup", strategy, intensity, period, ref rest @ ..] => {
+                let auto = rest.first().copied().unwrap_or("never");
+                ["never", "any_significant", "all_significant"].contains(&auto)
+                    && ["one_for_one", "one_for_all", "rest_for_one"].contains(&strategy)
                     && [intensity, period].iter().all(|word| word.parse::<u32>().is_ok())
             }
             ["child", _, _, shutdown, ..] | ["call", "start", _, _, shutdown, ..] => is_shutdown(shutdown),
