@@ -8,6 +8,7 @@ mod otp_trace;
 #[path = "../sim/mod.rs"]
 mod sim;
 
+mod invariants;
 mod otp_live;
 mod otp_recorded;
 mod simulator;

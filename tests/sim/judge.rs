@@ -123,11 +123,13 @@ impl Play {
         }
         let ending = self.core.is_ending();
         let late = life.ready.is_none() && life.start_until.is_some_and(|until| until <= now);
-        if late && !ending {
+        // An end that this very step has begun may have begun after this action.
+        let before = step.ending_before || matches!(step.fact, Fact::Shutdown | Fact::Kill);
+        if late && !before {
             self.tally.note(Rare::StartTimeout);
             return Ok(());
         }
-        if (kid.wishes.stop || self.is_asked_about(kid.key)) && !ending {
+        if (kid.wishes.stop || self.is_asked_about(kid.key)) && !before {
             return Ok(());
         }
         let caused = (0..self.world.kids.len())
@@ -188,7 +190,7 @@ impl Play {
         if step.died.is_none() && !boot {
             // An end that had to wait for a group is treated later; then somebody has significance.
             let significant = self.world.kids.iter().any(|kid| kid.spec.significant);
-            if !significant && !self.world.kids.is_empty() {
+            if !significant && step.removed.is_empty() {
                 return broken("S16", || format!("it ends by {:?}", step.fact));
             }
         }
@@ -486,8 +488,9 @@ impl Play {
         if became(Phase::Waiting) && kid.held {
             self.tally.note(Rare::HeldStart);
         }
-        kid.unsure |= ((kid.parked && kid.wishes.start) || kid.again) && seen.phase == Phase::Waiting;
-        kid.again &= !matches!(seen.phase, Phase::Stopped | Phase::Done | Phase::Quarantined);
+        let aside = matches!(seen.phase, Phase::Waiting | Phase::Stopped | Phase::Done | Phase::Backoff);
+        kid.unsure |= (kid.parked || kid.again) && aside;
+        kid.again &= seen.phase != Phase::Quarantined;
         if kid.unsure {
             (kid.row, kid.wait) = (seen.consecutive, None);
             if let Some(life) = kid.life.as_mut().filter(|_| seen.phase == Phase::Running) {
@@ -499,11 +502,7 @@ impl Play {
                 kid.unsure = false;
             }
         }
-        if matches!(seen.phase, Phase::Quarantined) {
-            kid.parked = true;
-        } else if !matches!(seen.phase, Phase::Waiting) {
-            kid.parked = false;
-        }
+        kid.parked = seen.phase == Phase::Quarantined;
         if matches!(seen.phase, Phase::Stopped | Phase::Done | Phase::Quarantined) {
             (kid.wait, kid.not_before) = (None, None);
         }

@@ -6,6 +6,7 @@
 
 pub(crate) mod dice;
 pub(crate) mod judge;
+pub(crate) mod nest;
 pub(crate) mod play;
 pub(crate) mod rare;
 pub(crate) mod run;

@@ -209,6 +209,9 @@ impl Play {
                 let posted = self.world.mailbox.iter().position(|entry| *entry == (*child, *token));
                 step.stale = posted.is_none();
                 posted.map(|at| self.world.mailbox.remove(at));
+                if let Some(kid) = self.world.kid_mut(*child) {
+                    kid.retried = true;
+                }
                 if self.phase(*child) != Some(Phase::Backoff) {
                     self.tally.note(Rare::StaleRetry);
                 }
@@ -306,7 +309,8 @@ impl Play {
         let now = self.world.now;
         for seen in self.seen.iter().filter(|seen| seen.phase == Phase::Backoff) {
             let others = self.world.mailbox.iter().any(|(key, _)| *key == seen.key);
-            let posted = others && retried != Some(seen.key);
+            let delivered = self.world.kid(seen.key).is_some_and(|kid| kid.retried);
+            let posted = others && retried != Some(seen.key) && !delivered;
             if seen.next.is_some_and(|next| next.at.map_or(!posted, |at| at <= now)) {
                 self.world.maybe.push(now);
             }
@@ -367,7 +371,7 @@ impl Play {
         let key = subject?;
         let phase = self.phase(key);
         self.note_request(request, phase);
-        if matches!(request, Request::ResetFailed { .. }) && self.world.escalates() {
+        if matches!(request, Request::ResetFailed { .. }) && self.world.escalates() && phase.is_some() {
             self.world.events.clear();
         }
         let kid = self.world.kid_mut(key)?;
@@ -414,7 +418,17 @@ impl Play {
         match action {
             Action::Start { child, incarnation } => {
                 let at = self.place_or_new(*child);
+                let kid = &mut self.world.kids[at];
+                if kid.new && !kid.started && incarnation.0 > kid.last.0 {
+                    // Children of this slot may have come and gone within this step.
+                    kid.last = regrow::id::Incarnation(incarnation.0 - 1);
+                }
                 self.judge_start(step, at, incarnation.0)?;
+                let kid = &mut self.world.kids[at];
+                // What several requests that had waited did to it within this step is not seen.
+                if step.asked.contains(child) && kid.parked {
+                    (kid.parked, kid.unsure) = (false, true);
+                }
                 step.started += 1;
                 let call = self.askers.iter().any(|asker| asker.call && asker.about == Some(*child));
                 self.world.kids[at].wishes.call |= call;

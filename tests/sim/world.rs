@@ -96,6 +96,8 @@ pub(crate) struct Kid {
     pub(crate) parked: bool,
     /// The shortest and longest wait its next delay may be, until it is seen.
     pub(crate) wait: Option<(Duration, Duration)>,
+    /// A retry of it was delivered and may be waiting for a group.
+    pub(crate) retried: bool,
     /// When its delay is over.
     pub(crate) not_before: Option<Time>,
     /// When a trial has held.
@@ -147,6 +149,7 @@ impl Kid {
             ended: false,
             parked: false,
             wait: None,
+            retried: false,
             not_before: None,
             holds_at: None,
             spec,
@@ -304,6 +307,7 @@ impl World {
         kid.holds_at = None;
         kid.wait = None;
         kid.not_before = None;
+        kid.retried = false;
         kid.stopped = false;
         if self.slots.len() <= slot {
             self.slots.resize(slot + 1, Incarnation::NONE);
