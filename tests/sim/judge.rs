@@ -202,7 +202,11 @@ impl Play {
         // A child whose first start is still held back has no start to be known by.
         for at in 0..self.seen.len() {
             let key = self.seen[at].key;
-            self.place_or_new(key);
+            let (place, last) = (self.place_or_new(key), self.seen[at].incarnation);
+            let kid = &mut self.world.kids[place];
+            if kid.new && !kid.started {
+                kid.last = regrow::id::Incarnation(last);
+            }
         }
         let place = |key: ChildKey| self.seen.iter().position(|seen| seen.key == key);
         let old: Vec<_> = self.world.kids.iter().filter(|kid| !kid.new).map(|kid| place(kid.key)).collect();

@@ -433,6 +433,11 @@ impl Play {
                 let call = self.askers.iter().any(|asker| asker.call && asker.about == Some(*child));
                 self.world.kids[at].wishes.call |= call;
                 self.world.born(at);
+                // What was held back has lost its place in the order, where nobody depends on it.
+                let freed = matches!(step.fact, Fact::Held { .. }) && !self.world.is_group();
+                if let Some(life) = self.world.kids[at].life.as_mut().filter(|_| freed) {
+                    life.wished = true;
+                }
                 Ok(())
             }
             Action::Stop { child, incarnation, how } => {
@@ -473,6 +478,8 @@ impl Play {
                 if reply.is_ok() && asker.is_some_and(|asker| asker.call) {
                     if let Some(kid) = subject.and_then(|key| self.world.kid_mut(key)) {
                         kid.stopped = false;
+                        // Accepted, and held back: it comes true later.
+                        kid.wishes.start |= !kid.lives();
                     }
                 }
                 match reply {
@@ -519,8 +526,8 @@ impl Play {
         if let Some(at) = self.world.place(key) {
             return at;
         }
-        let spec = self.core.child(key).map(|view| view.spec.clone()).expect("a started child is there");
-        let mut kid = Kid::new(key, spec);
+        let view = self.core.child(key).expect("a started child is there");
+        let mut kid = Kid { stopped: view.stopped_by_operator, ..Kid::new(key, view.spec.clone()) };
         let slot = self.world.slots.get(key.0 as usize).copied().unwrap_or_default();
         if slot > kid.last {
             kid.last = slot;

@@ -286,6 +286,8 @@ impl World {
         let kid = &mut self.kids[at];
         kid.last = kid.last.next();
         kid.started = true;
+        // Whoever asks for it begins its life anew.
+        kid.ended &= !(kid.wishes.start || kid.wishes.call);
         let trial = kid.parked;
         kid.unsure |= kid.again;
         kid.life = Some(Life {
