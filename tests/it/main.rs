@@ -1,5 +1,7 @@
 //! regrow's promises, one file each, in one binary: linking is what costs.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 #[path = "../otp/mod.rs"]
 mod otp;
 #[path = "../../examples/otp_trace/main.rs"]

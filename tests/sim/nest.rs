@@ -217,11 +217,11 @@ impl Nest {
             Ended::GaveUp { .. } => Exit::Error { message: String::from("gave up") },
             Ended::BootFailed { exit, .. } => exit.clone(),
         };
-        if let Some((parent, child, incarnation)) = node.parent {
-            if let Some(above) = self.nodes.get_mut(&parent) {
-                above.living.remove(&(child, incarnation));
-                self.mail.push_back((parent, Fact::Exited { child, incarnation, exit }));
-            }
+        if let Some((parent, child, incarnation)) = node.parent
+            && let Some(above) = self.nodes.get_mut(&parent)
+        {
+            above.living.remove(&(child, incarnation));
+            self.mail.push_back((parent, Fact::Exited { child, incarnation, exit }));
         }
     }
 }
