@@ -417,6 +417,57 @@ fn s10_a_fatal_code_parks_whatever_the_restart_type() {
 }
 
 #[test]
+fn s5_a_start_that_takes_too_long_does_not_break_the_stop_order() {
+    let mut tree = plain(RestartStrategy::OneForOne, 2, OnExhausted::Quarantine);
+    tree.children[0].start_timeout = Some(ms(100));
+    tree.children[1].shutdown = Shutdown::Infinity;
+    let mut core = core(&tree);
+    let both = started(&core.on_fact(Time::ZERO, Fact::Boot));
+    let (child, incarnation) = both[1];
+    assert_eq!(stopped(&core.on_fact(ms(1), Fact::Shutdown)), vec![(child, incarnation, StopHow::Graceful)]);
+    assert!(stopped(&core.on_fact(ms(100), Fact::Tick)).is_empty());
+    let actions = core.on_fact(ms(200), Fact::Exited { child, incarnation, exit: Exit::Stopped });
+    assert_eq!(stopped(&actions), vec![(both[0].0, both[0].1, StopHow::Graceful)]);
+}
+
+#[test]
+fn s10_a_late_retry_does_not_try_a_child_with_a_fatal_code() {
+    let mut core = core(&plain(RestartStrategy::RestForOne, 2, OnExhausted::Quarantine));
+    let failed = |code| {
+        let ended = Box::new(Exit::Exited { code });
+        Exit::StartFailed(StartFailure::BeforeReady { ended })
+    };
+    let (child, incarnation) = started(&core.on_fact(Time::ZERO, Fact::Boot))[0];
+    let later = core.children().nth(1).unwrap();
+    let actions = core.on_fact(ms(1), Fact::StartFailed { child, incarnation, exit: failed(1) });
+    let token = actions.iter().find_map(|action| match action {
+        Action::Retry { token, .. } => Some(*token),
+        Action::Start { .. }
+        | Action::Stop { .. }
+        | Action::Report { .. }
+        | Action::Changed { .. }
+        | Action::Removed { .. }
+        | Action::Reply { .. }
+        | Action::Booted
+        | Action::Finished { .. } => None,
+    });
+    let retry = Fact::Retry { child, token: token.unwrap() };
+    let revive = Fact::Request {
+        id: regrow::policy::RequestId(1),
+        request: regrow::policy::Request::Revive { child: later },
+    };
+    let (_, second) = started(&core.on_fact(ms(2), revive))[0];
+    // The first retry stops the later sibling; the second one finds the group under way and waits for it.
+    assert_eq!(stopped(&core.on_fact(ms(3), retry.clone())).len(), 1);
+    assert!(core.on_fact(ms(3), retry).is_empty());
+    let ended = Fact::Exited { child: later, incarnation: second, exit: Exit::Stopped };
+    let (child, incarnation) = started(&core.on_fact(ms(4), ended))[0];
+    let actions = core.on_fact(ms(5), Fact::StartFailed { child, incarnation, exit: failed(tree::FATAL) });
+    assert!(started(&actions).is_empty());
+    assert_eq!(core.child(child).unwrap().phase, Phase::Quarantined);
+}
+
+#[test]
 fn deep_trees_are_reached_by_the_nest() {
     let most = (0..200).map(|seed| {
         let mut nest = Nest::new(seed);

@@ -151,6 +151,9 @@ impl Play {
     /// if they have been waiting for a group.
     fn suppose_retries(&mut self, retried: Option<ChildKey>) {
         let now = self.world.now;
+        let oldest = now.saturating_sub(self.world.spec.intensity.within);
+        self.world.maybe.retain(|at| *at >= oldest);
+        self.world.events.retain(|at| *at >= oldest);
         for seen in self.seen.iter().filter(|seen| seen.phase == Phase::Backoff) {
             let others = self.world.mailbox.iter().any(|(key, _)| *key == seen.key);
             let delivered = self.world.kid(seen.key).is_some_and(|kid| kid.retried);

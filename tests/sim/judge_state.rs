@@ -78,9 +78,11 @@ impl Play {
         if !ordered || self.seen.len() != self.world.kids.len() {
             return broken("S6", || "the start order has changed".to_owned());
         }
-        self.world.kids.sort_by_key(|kid| place(kid.key));
-        for kid in &mut self.world.kids {
-            kid.new = false;
+        if self.world.is_simple() || self.world.kids.iter().any(|kid| kid.new) {
+            self.world.kids.sort_by_key(|kid| place(kid.key));
+            for kid in &mut self.world.kids {
+                kid.new = false;
+            }
         }
         Ok(())
     }

@@ -286,8 +286,12 @@ impl Play {
             self.tally.note(Rare::SlotReused);
         }
         (kid.wishes.start, kid.wishes.call) = (!kid.stopped, true);
-        self.world.kids.push(kid);
-        self.world.kids.len() - 1
+        // Those added in one step stand in the order of their adding, which need not be that of their starts.
+        let rank = |key: ChildKey| self.core.children().position(|other| other == key);
+        let behind = |other: &Kid| other.new && rank(other.key) > rank(key);
+        let at = self.world.kids.iter().position(behind).unwrap_or(self.world.kids.len());
+        self.world.kids.insert(at, kid);
+        at
     }
 
     fn removed(&mut self, step: &Step, key: ChildKey, musts: &[(ChildKey, Must)]) -> Result<(), Broken> {
