@@ -468,6 +468,28 @@ fn s10_a_late_retry_does_not_try_a_child_with_a_fatal_code() {
 }
 
 #[test]
+fn s2_a_call_that_waited_does_not_reach_another_child_in_the_same_slot() {
+    let mut tree = plain(RestartStrategy::OneForAll, 2, OnExhausted::Quarantine);
+    tree.children[0].restart = Restart::Temporary;
+    let mut core = core(&tree);
+    let ask = |id, request| Fact::Request { id: regrow::policy::RequestId(id), request };
+    let (child, incarnation) = started(&core.on_fact(Time::ZERO, Fact::Boot))[0];
+    let next = ChildSpec { id: tree::id(5), stopped: true, ..tree.children[1].clone() };
+    // The boot is under way, so all three wait: the third is about the child that the first removes.
+    core.on_fact(ms(1), ask(1, regrow::policy::Request::Delete { child }));
+    core.on_fact(ms(1), ask(2, regrow::policy::Request::Add { spec: Box::new(next) }));
+    core.on_fact(ms(1), ask(3, regrow::policy::Request::Revive { child }));
+    core.on_fact(ms(2), Fact::Exited { child, incarnation, exit: Exit::Oom });
+    let (second, incarnation) = (core.children().next().unwrap(), Incarnation(1));
+    let actions = core.on_fact(ms(3), Fact::Ready { child: second, incarnation });
+    let refused =
+        Action::Reply { id: regrow::policy::RequestId(3), reply: Err(regrow::policy::Refused::NotFound) };
+    assert!(actions.contains(&refused), "{actions:?}");
+    assert_eq!(core.key("f"), Some(child), "the slot is used again");
+    assert_eq!(core.child(child).unwrap().phase, Phase::Stopped);
+}
+
+#[test]
 fn deep_trees_are_reached_by_the_nest() {
     let most = (0..200).map(|seed| {
         let mut nest = Nest::new(seed);
