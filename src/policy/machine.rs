@@ -31,8 +31,8 @@ pub(super) enum Later {
     Resume { child: ChildKey, life: u64 },
     /// Somebody waits for a turn, and no procedure may have it.
     Run,
-    /// One of OTP's calls.
-    Request(RequestId, Request),
+    /// One of OTP's calls; `life` is that of the slot it was asked about.
+    Request { id: RequestId, request: Request, life: u64 },
 }
 
 /// How far the boot is.
@@ -225,7 +225,7 @@ impl Supervisor {
                 Later::Resume { child, life } if self.roster.life(child) == life => self.resume(child),
                 Later::Resume { .. } => {}
                 Later::Run => self.begin_run(),
-                Later::Request(id, request) => self.call(id, request),
+                Later::Request { id, request, life } => self.call(id, request, life),
             }
         }
     }

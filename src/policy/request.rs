@@ -34,12 +34,24 @@ impl Supervisor {
             Request::Add { .. }
             | Request::Terminate { .. }
             | Request::Revive { .. }
-            | Request::Delete { .. } => self.later.push_back(Later::Request(id, request)),
+            | Request::Delete { .. } => {
+                let life = asked_about(&request).map_or(0, |child| self.roster.life(child));
+                self.later.push_back(Later::Request { id, request, life });
+            }
         }
     }
 
     /// One of OTP's calls, with no procedure under way.
-    pub(super) fn call(&mut self, id: RequestId, request: Request) {
+    pub(super) fn call(&mut self, id: RequestId, request: Request, life: u64) {
+        // Its child has gone while the call waited; another one in the same slot is not meant.
+        if asked_about(&request).is_some_and(|child| self.roster.life(child) != life) {
+            let reply = match (self.is_simple(), &request) {
+                (true, Request::Terminate { .. }) => Ok(Done::Ok),
+                (true, _) => Err(Refused::SimpleOneForOne),
+                (false, _) => Err(Refused::NotFound),
+            };
+            return self.reply(id, reply);
+        }
         match request {
             Request::Add { spec } => self.add(id, *spec),
             Request::Terminate { child } => self.terminate(id, child),
@@ -164,6 +176,20 @@ impl Supervisor {
             return Err(Refused::SimpleOneForOne);
         }
         self.roster.get(key).map(seen).ok_or(Refused::NotFound)
+    }
+}
+
+/// The child a request is about.
+fn asked_about(request: &Request) -> Option<ChildKey> {
+    match request {
+        Request::Add { .. } => None,
+        Request::Terminate { child }
+        | Request::Revive { child }
+        | Request::Delete { child }
+        | Request::Start { child }
+        | Request::Stop { child }
+        | Request::Restart { child }
+        | Request::ResetFailed { child } => Some(*child),
     }
 }
 

@@ -77,7 +77,7 @@ impl Supervisor {
                 }
             }
             State::Parked { at, .. } => {
-                if at.is_none_or(|at| at <= self.now) {
+                if at.is_some_and(|at| at <= self.now) {
                     self.try_parked(key);
                 }
             }

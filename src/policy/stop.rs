@@ -79,7 +79,7 @@ impl Supervisor {
         self.ended = Some(why);
         self.boot = Boot::Told;
         for later in std::mem::take(&mut self.later) {
-            if let Later::Request(id, _) = later {
+            if let Later::Request { id, .. } = later {
                 self.reply(id, Err(Refused::ShuttingDown));
             }
         }

@@ -1,6 +1,8 @@
 //! Everything that is tested from outside the library: one file per promise, in one binary, since linking is what
 //! costs.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 #[path = "../otp/mod.rs"]
 mod otp;
 #[path = "../../examples/otp_trace/main.rs"]
@@ -26,6 +28,7 @@ mod house;
 mod http_api;
 mod http_metrics;
 mod http_public;
+mod invariants;
 mod otp_live;
 mod otp_recorded;
 mod rig;

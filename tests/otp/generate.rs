@@ -153,6 +153,10 @@ impl Author {
     }
 
     fn command(&mut self) {
+        if self.guess.strategy == Strategy::Simple && !self.guess.parked.is_empty() && self.dice.chance(25) {
+            self.call_parked();
+            return;
+        }
         if self.guess.strategy == Strategy::Simple && self.guess.all_up().len() < 2 && self.dice.chance(50) {
             self.call_start();
             return;

@@ -5,7 +5,10 @@
 //! everything; [`run`] finds a failure, shortens it and tells it.
 
 pub(crate) mod dice;
+pub(crate) mod facts;
 pub(crate) mod judge;
+mod judge_state;
+pub(crate) mod nest;
 pub(crate) mod play;
 pub(crate) mod rare;
 pub(crate) mod run;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use regrow::exit::Exit;
 use regrow::policy::{
-    Action, Actions, ChildKey, ChildSpec, Done, Fact, Phase, Planned, ReportKind, Request, Supervisor, Time,
+    Action, Actions, ChildKey, ChildSpec, Done, Fact, Phase, Planned, ReportKind, Supervisor, Time,
 };
 
 use super::rare::{Rare, Tally};
@@ -164,261 +164,31 @@ impl Play {
         self.judge(&step, &before)
     }
 
-    /// What the fact itself does to the world.
-    fn prepare(&mut self, fact: Fact) -> Step {
-        let mut step = Step {
-            subject: None,
-            died: None,
-            stale: false,
-            booted_before: self.world.booted,
-            ending_before: self.world.ending,
-            asked: self.askers.iter().filter_map(|asker| asker.about).collect(),
-            musts: Vec::new(),
-            shown: Vec::new(),
-            removed: Vec::new(),
-            gave_up: false,
-            started: 0,
-            fact,
-        };
-        match &step.fact {
-            Fact::Boot => {}
-            Fact::Ready { child, incarnation } => {
-                step.subject = Some(*child);
-                step.stale = !self.world.lives(*child, *incarnation);
-                self.ready(*child, step.stale);
-            }
-            Fact::Ignored { child, incarnation } => {
-                step.subject = Some(*child);
-                step.stale = !self.world.lives(*child, *incarnation);
-                if !step.stale {
-                    self.tally.note(Rare::IgnoredStart);
-                    step.died = self.bury(*child, &Exit::Stopped);
-                }
-            }
-            Fact::StartFailed { child, incarnation, exit } | Fact::Exited { child, incarnation, exit } => {
-                step.subject = Some(*child);
-                step.stale = !self.world.lives(*child, *incarnation);
-                if step.stale {
-                    self.tally.note(Rare::StaleExit);
-                } else {
-                    step.died = self.bury(*child, &exit.clone());
-                }
-            }
-            Fact::Retry { child, token } => {
-                step.subject = Some(*child);
-                let posted = self.world.mailbox.iter().position(|entry| *entry == (*child, *token));
-                step.stale = posted.is_none();
-                posted.map(|at| self.world.mailbox.remove(at));
-                if self.phase(*child) != Some(Phase::Backoff) {
-                    self.tally.note(Rare::StaleRetry);
-                }
-            }
-            Fact::Tick => self.tick(),
-            Fact::Held { child, held } => {
-                step.subject = Some(*child);
-                let waits = self.phase(*child) == Some(Phase::Waiting);
-                if let Some(kid) = self.world.kid_mut(*child) {
-                    if kid.held && !held && waits {
-                        self.tally.note(Rare::HeldReleased);
-                    }
-                    kid.held = *held;
-                }
-            }
-            Fact::Extend { child, incarnation, by } => {
-                step.subject = Some(*child);
-                step.stale = !self.world.lives(*child, *incarnation);
-                let (child, until) = (*child, self.world.now + *by);
-                if !step.stale {
-                    self.extend(child, until);
-                }
-            }
-            Fact::Request { id, request } => {
-                let (id, request) = (id.0, request.clone());
-                step.subject = self.wish(id, &request);
-            }
-            Fact::Shutdown => self.world.ending = true,
-            Fact::Kill => {
-                if self.world.ending && self.world.kids.iter().any(Kid::lives) {
-                    self.tally.note(Rare::KillInShutdown);
-                }
-                self.world.ending = true;
-                self.world.kill = true;
-            }
-        }
-        self.suppose_retries(step.subject.filter(|_| matches!(step.fact, Fact::Retry { .. })));
-        step
-    }
-
-    fn ready(&mut self, key: ChildKey, stale: bool) {
-        let now = self.world.now;
-        let crossed = self.world.kid(key).is_some_and(Kid::is_ending);
-        if crossed && !stale {
-            self.tally.note(Rare::ReadyAfterStop);
-        }
-        if let Some(kid) = self.world.kid_mut(key) {
-            let verify = kid.spec.verify;
-            if let Some(life) = kid.life.as_mut().filter(|life| !stale && life.asked.is_none()) {
-                life.ready.get_or_insert(now);
-                kid.holds_at = life.trial.then(|| now + verify);
-            }
-        }
-        self.hold_trials();
-    }
-
-    /// An incarnation is dead.
-    fn bury(&mut self, key: ChildKey, exit: &Exit) -> Option<(Life, Exit)> {
-        let now = self.world.now;
-        let stuck = self.phase(key) == Some(Phase::Stuck);
-        let kid = self.world.kid_mut(key)?;
-        let life = kid.life.take()?;
-        kid.ran = life.ready.map(|ready| now.saturating_sub(ready));
-        kid.tried = life.trial;
-        kid.again = life.trial && life.asked.is_some();
-        kid.holds_at = None;
-        kid.wishes.stop = false;
-        kid.ended |= life.asked.is_none() && !life.call;
-        if stuck {
-            self.tally.note(Rare::Thaw);
-        }
-        if life.asked.is_some() {
-            self.tally.note(Rare::ExitWhileStopping);
-        } else if life.ready.is_none() {
-            self.tally.note(Rare::ExitBeforeReady);
-        }
-        Some((life, exit.clone()))
-    }
-
-    fn tick(&mut self) {
-        match self.core.next_due() {
-            Some(due) if due > self.world.now => self.tally.note(Rare::EarlyTick),
-            Some(due) if due + std::time::Duration::from_secs(1) < self.world.now => {
-                self.tally.note(Rare::LateTick);
-            }
-            Some(_) => {}
-            None => self.tally.note(Rare::EarlyTick),
-        }
-        self.hold_trials();
-    }
-
-    /// Failed starts that may be tried again, and counted, by the fact of this step: those that are due, also
-    /// if they have been waiting for a group.
-    fn suppose_retries(&mut self, retried: Option<ChildKey>) {
-        let now = self.world.now;
-        for seen in self.seen.iter().filter(|seen| seen.phase == Phase::Backoff) {
-            let others = self.world.mailbox.iter().any(|(key, _)| *key == seen.key);
-            let posted = others && retried != Some(seen.key);
-            if seen.next.is_some_and(|next| next.at.map_or(!posted, |at| at <= now)) {
-                self.world.maybe.push(now);
-            }
-        }
-    }
-
-    /// Trials that have held by now have a clean slate.
-    fn hold_trials(&mut self) {
-        let now = self.world.now;
-        for kid in &mut self.world.kids {
-            if kid.holds_at.is_some_and(|at| at <= now) {
-                kid.holds_at = None;
-                kid.events.clear();
-                kid.row = 0;
-                if let Some(life) = &mut kid.life {
-                    life.trial = false;
-                }
-                self.tally.note(Rare::TrialHolds);
-            }
-        }
-    }
-
-    fn extend(&mut self, key: ChildKey, until: Time) {
-        let Some(life) = self.world.kid_mut(key).and_then(|kid| kid.life.as_mut()) else { return };
-        let deadline = match &mut life.asked {
-            Some(asked) if asked.killed.is_none() => asked.kill_at.as_mut(),
-            Some(_) => None,
-            None if life.ready.is_none() => life.start_until.as_mut(),
-            None => None,
-        };
-        if let Some(deadline) = deadline {
-            if *deadline < until {
-                *deadline = until;
-                self.tally.note(Rare::Extended);
-            }
-        }
-    }
-
-    /// What a request allows.
-    fn wish(&mut self, id: u64, request: &Request) -> Option<ChildKey> {
-        self.world.unanswered.push(id);
-        let subject = match request {
-            Request::Add { .. } => None,
-            Request::Terminate { child }
-            | Request::Revive { child }
-            | Request::Delete { child }
-            | Request::Start { child }
-            | Request::Stop { child }
-            | Request::Restart { child }
-            | Request::ResetFailed { child } => Some(*child),
-        };
-        let call = matches!(request, Request::Revive { .. });
-        self.askers.push(Asker { id, about: subject, call });
-        if self.world.ending {
-            self.tally.note(Rare::RefusedWhileEnding);
-            return subject;
-        }
-        let key = subject?;
-        let phase = self.phase(key);
-        self.note_request(request, phase);
-        if matches!(request, Request::ResetFailed { .. }) && self.world.escalates() {
-            self.world.events.clear();
-        }
-        let kid = self.world.kid_mut(key)?;
-        match request {
-            Request::Add { .. } | Request::Delete { .. } => {}
-            Request::Terminate { .. } => kid.wishes.stop = true,
-            Request::Revive { .. } => (kid.wishes.start, kid.wishes.call) = (true, true),
-            Request::Start { .. } => {
-                kid.stopped = false;
-                kid.wishes.start = true;
-            }
-            Request::Stop { .. } => {
-                kid.stopped = true;
-                kid.wishes.start = false;
-                kid.wishes.stop = true;
-            }
-            Request::Restart { .. } => {
-                kid.stopped = false;
-                kid.wishes.start = true;
-                kid.wishes.stop = true;
-            }
-            Request::ResetFailed { .. } => {
-                kid.row = 0;
-                kid.events.clear();
-                kid.wishes.start |= matches!(phase, Some(Phase::Quarantined | Phase::Backoff));
-            }
-        }
-        subject
-    }
-
-    fn note_request(&mut self, request: &Request, phase: Option<Phase>) {
-        match (request, phase) {
-            (Request::Stop { .. }, Some(Phase::Backoff)) => self.tally.note(Rare::StopInBackoff),
-            (Request::Restart { .. }, Some(Phase::Backoff)) => self.tally.note(Rare::RestartEndsWait),
-            (Request::Terminate { .. }, Some(Phase::Backoff)) => self.tally.note(Rare::RetryCancelled),
-            (Request::ResetFailed { .. }, Some(Phase::Quarantined)) => self.tally.note(Rare::ResetFailed),
-            (Request::Start { .. }, Some(Phase::Stopping)) => self.tally.note(Rare::StartWhileStopping),
-            (_, _) => {}
-        }
-    }
-
     /// Judges one action, then lets it happen.
     fn act(&mut self, step: &mut Step, action: &Action) -> Result<(), Broken> {
         match action {
             Action::Start { child, incarnation } => {
                 let at = self.place_or_new(*child);
+                let kid = &mut self.world.kids[at];
+                if kid.new && !kid.started && incarnation.0 > kid.last.0 {
+                    // Children of this slot may have come and gone within this step.
+                    kid.last = regrow::id::Incarnation(incarnation.0 - 1);
+                }
                 self.judge_start(step, at, incarnation.0)?;
+                let kid = &mut self.world.kids[at];
+                // What several requests that had waited did to it within this step is not seen.
+                if step.asked.contains(child) && kid.parked {
+                    (kid.parked, kid.unsure) = (false, true);
+                }
                 step.started += 1;
                 let call = self.askers.iter().any(|asker| asker.call && asker.about == Some(*child));
                 self.world.kids[at].wishes.call |= call;
                 self.world.born(at);
+                // What was held back has lost its place in the order, where nobody depends on it.
+                let freed = matches!(step.fact, Fact::Held { .. }) && !self.world.is_group();
+                if let Some(life) = self.world.kids[at].life.as_mut().filter(|_| freed) {
+                    life.wished = true;
+                }
                 Ok(())
             }
             Action::Stop { child, incarnation, how } => {
@@ -456,10 +226,13 @@ impl Play {
                 let subject = self.askers.iter().position(|asker| asker.id == id.0);
                 let asker = subject.map(|at| self.askers.swap_remove(at));
                 let subject = asker.and_then(|asker| asker.about);
-                if reply.is_ok() && asker.is_some_and(|asker| asker.call) {
-                    if let Some(kid) = subject.and_then(|key| self.world.kid_mut(key)) {
-                        kid.stopped = false;
-                    }
+                if reply.is_ok()
+                    && asker.is_some_and(|asker| asker.call)
+                    && let Some(kid) = subject.and_then(|key| self.world.kid_mut(key))
+                {
+                    kid.stopped = false;
+                    // Accepted, and held back: it comes true later.
+                    kid.wishes.start |= !kid.lives();
                 }
                 match reply {
                     Ok(Done::Up(key, incarnation)) => {
@@ -505,19 +278,23 @@ impl Play {
         if let Some(at) = self.world.place(key) {
             return at;
         }
-        let spec = self.core.child(key).map(|view| view.spec.clone()).expect("a started child is there");
-        let mut kid = Kid::new(key, spec);
+        let view = self.core.child(key).expect("a started child is there");
+        let mut kid = Kid { stopped: view.stopped_by_operator, ..Kid::new(key, view.spec.clone()) };
         let slot = self.world.slots.get(key.0 as usize).copied().unwrap_or_default();
         if slot > kid.last {
             kid.last = slot;
             self.tally.note(Rare::SlotReused);
         }
         (kid.wishes.start, kid.wishes.call) = (!kid.stopped, true);
-        self.world.kids.push(kid);
-        self.world.kids.len() - 1
+        // Those added in one step stand in the order of their adding, which need not be that of their starts.
+        let rank = |key: ChildKey| self.core.children().position(|other| other == key);
+        let behind = |other: &Kid| other.new && rank(other.key) > rank(key);
+        let at = self.world.kids.iter().position(behind).unwrap_or(self.world.kids.len());
+        self.world.kids.insert(at, kid);
+        at
     }
 
-    fn removed(&mut self, step: &Step, key: ChildKey, musts: &Vec<(ChildKey, Must)>) -> Result<(), Broken> {
+    fn removed(&mut self, step: &Step, key: ChildKey, musts: &[(ChildKey, Must)]) -> Result<(), Broken> {
         let overruled = self.core.is_ending() || !step.asked.is_empty() || step.subject == Some(key);
         if let Some((_, must)) = musts.iter().find(|(_, must)| *must != Must::Rest && !overruled) {
             return broken("S10", || format!("{key:?} is gone: {must:?}"));

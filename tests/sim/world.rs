@@ -96,6 +96,8 @@ pub(crate) struct Kid {
     pub(crate) parked: bool,
     /// The shortest and longest wait its next delay may be, until it is seen.
     pub(crate) wait: Option<(Duration, Duration)>,
+    /// A retry of it was delivered and may be waiting for a group.
+    pub(crate) retried: bool,
     /// When its delay is over.
     pub(crate) not_before: Option<Time>,
     /// When a trial has held.
@@ -147,6 +149,7 @@ impl Kid {
             ended: false,
             parked: false,
             wait: None,
+            retried: false,
             not_before: None,
             holds_at: None,
             spec,
@@ -283,6 +286,8 @@ impl World {
         let kid = &mut self.kids[at];
         kid.last = kid.last.next();
         kid.started = true;
+        // Whoever asks for it begins its life anew.
+        kid.ended &= !(kid.wishes.start || kid.wishes.call);
         let trial = kid.parked;
         kid.unsure |= kid.again;
         kid.life = Some(Life {
@@ -304,6 +309,7 @@ impl World {
         kid.holds_at = None;
         kid.wait = None;
         kid.not_before = None;
+        kid.retried = false;
         kid.stopped = false;
         if self.slots.len() <= slot {
             self.slots.resize(slot + 1, Incarnation::NONE);
