@@ -167,7 +167,9 @@ impl Director {
         let mut intents = lock(&self.intents);
         for child in children {
             changed |= match act {
-                Act::Stop => intents.stop(child.as_str(), Operator { by: by.0.clone(), at: Timestamp::now() }),
+                Act::Stop => {
+                    intents.stop(child.as_str(), Operator { by: by.0.clone(), at: Timestamp::now() })
+                }
                 Act::Start | Act::Restart => intents.want(child.as_str()),
                 Act::ResetFailed => false,
             };

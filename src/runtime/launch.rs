@@ -265,7 +265,8 @@ fn announce(info: &RuntimeInfo, plane: &Plane) {
 /// What an earlier runtime left alive is ended before its worker is started again; the others do not wait for that.
 fn take_in_survivors(info: &Arc<RuntimeInfo>, host: &Arc<ProcessHost>, plane: &Arc<Plane>) {
     for survivor in host.survivors().to_vec() {
-        let worker = info.settings.workers.iter().find(|worker| worker.name == *survivor.instance.worker()).cloned();
+        let worker =
+            info.settings.workers.iter().find(|worker| worker.name == *survivor.instance.worker()).cloned();
         plane.gate.block(survivor.instance.worker());
         let (host, plane) = (Arc::clone(host), Arc::clone(plane));
         tokio::spawn(async move {
@@ -289,7 +290,8 @@ fn cleared_text(cleared: Cleared) -> &'static str {
 }
 
 fn tell_survivor(plane: &Plane, survivor: &Survivor, text: &str) {
-    let who = survivor.pid.map_or_else(|| "what an earlier start left".to_owned(), |pid| format!("pid {pid}"));
+    let who =
+        survivor.pid.map_or_else(|| "what an earlier start left".to_owned(), |pid| format!("pid {pid}"));
     let mut event = Event::new(EventKind::RuntimeAdopted, format!("{who}: {text}"));
     event.worker = Some(survivor.instance.worker().clone());
     event.instance = Some(survivor.instance.clone());

@@ -7,4 +7,6 @@ mod procfs;
 
 pub use journal::{Journal, Recorded, Subscription};
 pub use page::{OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};
-pub use procfs::{Sampler, Usage, boot_time, open_files, open_files_limit, open_files_limit_of, ticks_per_second, usage};
+pub use procfs::{
+    Sampler, Usage, boot_time, open_files, open_files_limit, open_files_limit_of, ticks_per_second, usage,
+};

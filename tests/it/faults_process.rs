@@ -163,7 +163,12 @@ fn a12_at_boot_under_escalate_a_failed_start_ends_the_runtime() {
          [worker.second]\ncommand = [\"sh\", \"-c\", \"sleep 0.05; exit 1\"]\nready = \"notify\"\n\
          [worker.third]\ncommand = [\"sh\", \"-c\", \"echo x >> {dir}/third; exec sleep 999\"]\n",
     );
-    rig.configure(&fs::read_to_string(rig.path("regrow.toml")).unwrap().replace("echo up >>", "echo up; echo up >>").replace("[http]\nlisten = \"\"\n", ""));
+    rig.configure(
+        &fs::read_to_string(rig.path("regrow.toml"))
+            .unwrap()
+            .replace("echo up >>", "echo up; echo up >>")
+            .replace("[http]\nlisten = \"\"\n", ""),
+    );
     let mut command = rig.command(&["start"]);
     rig.launch_as(&mut command);
     assert_eq!(rig.wait_end(), 1);
@@ -196,11 +201,10 @@ fn a13_only_start_timeout_ends_a_start() {
 
 #[test]
 fn a20_bytes_that_are_no_text_are_kept_exactly() {
-    let rig = Rig::new(
-        "[worker.web]\ncommand = [\"sh\", \"-c\", \"cat {dir}/bytes; exec sleep 999\"]\n",
-    );
+    let rig = Rig::new("[worker.web]\ncommand = [\"sh\", \"-c\", \"cat {dir}/bytes; exec sleep 999\"]\n");
     // Every byte value, with line ends in between so that no line has to be split.
-    let bytes: Vec<u8> = (0..64 * 1024_u32).map(|at| if at % 100 == 99 { b'\n' } else { (at * 7 % 256) as u8 }).collect();
+    let bytes: Vec<u8> =
+        (0..64 * 1024_u32).map(|at| if at % 100 == 99 { b'\n' } else { (at * 7 % 256) as u8 }).collect();
     fs::write(rig.path("bytes"), &bytes).unwrap();
     let mut rig = rig;
     rig.launch();
@@ -241,14 +245,19 @@ fn a18_a_flood_of_output_hurts_nobody_else() {
         .unwrap()
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            entry.file_name().to_str()?.starts_with("flood.log").then(|| entry.metadata().map_or(0, |meta| meta.len()))
+            entry
+                .file_name()
+                .to_str()?
+                .starts_with("flood.log")
+                .then(|| entry.metadata().map_or(0, |meta| meta.len()))
         })
         .sum();
     assert!(logs <= 3 * (1 << 20) + (128 << 10), "{logs} bytes of logs");
 }
 
 fn dropped(rig: &Rig) -> u64 {
-    let described: serde_json::Value = serde_json::from_str(&rig.ok(&["describe", "flood", "-o", "json"])).unwrap();
+    let described: serde_json::Value =
+        serde_json::from_str(&rig.ok(&["describe", "flood", "-o", "json"])).unwrap();
     find(&described, "dropped").and_then(serde_json::Value::as_u64).unwrap_or(0)
 }
 
@@ -291,9 +300,7 @@ fn a22_a_worker_that_closes_its_output_lives_on() {
 
 #[test]
 fn a24_a_worker_gets_three_descriptors_and_no_more() {
-    let rig = Rig::start(
-        "[worker.web]\ncommand = [\"ls\", \"/proc/self/fd\"]\nrestart = \"temporary\"\n",
-    );
+    let rig = Rig::start("[worker.web]\ncommand = [\"ls\", \"/proc/self/fd\"]\nrestart = \"temporary\"\n");
     // 3 is the directory that ls itself reads.
     rig.wait("it has looked", || rig.witness(".regrow/logs/web.log").len() >= 4);
     assert_eq!(rig.witness(".regrow/logs/web.log"), ["0", "1", "2", "3"]);
@@ -362,7 +369,9 @@ fn a29_nobody_else_can_make_a_worker_ready() {
     let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
     sender.send_to(b"READY=1", &to).unwrap();
     // A second datagram after the first: once an honest fact is seen, the forged one has been judged.
-    rig.wait("time for a lie to work has passed", || rig.worker("victim")["uptime_seconds"].as_f64().unwrap_or(0.0) > 0.5);
+    rig.wait("time for a lie to work has passed", || {
+        rig.worker("victim")["uptime_seconds"].as_f64().unwrap_or(0.0) > 0.5
+    });
     assert_eq!(rig.worker("victim")["phase"], "starting");
 }
 
@@ -381,7 +390,8 @@ fn a8_a_worker_in_uninterruptible_sleep_is_stuck_and_gets_no_second_copy() {
     rig.wait("it writes", || rig.path("mnt/x").exists());
     disk.freeze();
     rig.wait("it hangs in the kernel", || {
-        let stat = fs::read_to_string(format!("/proc/{}/task/{0}/children", pids(&rig)[0])).unwrap_or_default();
+        let stat =
+            fs::read_to_string(format!("/proc/{}/task/{0}/children", pids(&rig)[0])).unwrap_or_default();
         stat.split_whitespace().any(|child| {
             fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|text| text.contains(") D "))
         })
@@ -399,7 +409,9 @@ fn a8_a_worker_in_uninterruptible_sleep_is_stuck_and_gets_no_second_copy() {
 fn frozen_disk_possible() -> bool {
     let tools = ["mkfs.ext4", "fsfreeze", "mount", "losetup"];
     let have = tools.iter().all(|tool| {
-        ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].iter().any(|dir| std::path::Path::new(dir).join(tool).exists())
+        ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+            .iter()
+            .any(|dir| std::path::Path::new(dir).join(tool).exists())
     });
     if !have {
         println!("left out: a frozen file system needs {tools:?}");
@@ -434,7 +446,10 @@ impl FrozenDisk {
 impl Drop for FrozenDisk {
     fn drop(&mut self) {
         let mount = self.mount.display().to_string();
-        let _ = std::process::Command::new("fsfreeze").args(["-u", &mount]).stderr(std::process::Stdio::null()).status();
+        let _ = std::process::Command::new("fsfreeze")
+            .args(["-u", &mount])
+            .stderr(std::process::Stdio::null())
+            .status();
         let _ = std::process::Command::new("umount").args(["-l", &mount]).status();
     }
 }

@@ -14,8 +14,7 @@ use crate::rig::{Rig, alive, processes_with, root_or_skip, send};
 const WITNESS: &str = r#"["sh", "-c", "echo $$ >> {dir}/starts; exec sleep 999"]"#;
 
 /// Ignores TERM.
-const STUBBORN: &str =
-    r#"["sh", "-c", "trap '' TERM; echo $$ >> {dir}/starts; while :; do sleep 1; done"]"#;
+const STUBBORN: &str = r#"["sh", "-c", "trap '' TERM; echo $$ >> {dir}/starts; while :; do sleep 1; done"]"#;
 
 fn pids(rig: &Rig) -> Vec<u32> {
     rig.witness("starts").iter().filter_map(|line| line.trim().parse().ok()).collect()
@@ -124,8 +123,10 @@ fn c3_the_end_takes_no_longer_than_shutdown_timeout() {
 
 #[test]
 fn c4_sigterm_during_the_boot_leaves_nothing_behind() {
-    let toml: String =
-        (0..40).map(|at| format!("[worker.w{at}]\ncommand = [\"sleep\", \"999\"]\n")).collect::<Vec<_>>().concat();
+    let toml: String = (0..40)
+        .map(|at| format!("[worker.w{at}]\ncommand = [\"sleep\", \"999\"]\n"))
+        .collect::<Vec<_>>()
+        .concat();
     for round in 0..5 {
         let mut rig = Rig::new(&toml);
         let mut command = rig.command(&["start"]);
@@ -140,7 +141,8 @@ fn c4_sigterm_during_the_boot_leaves_nothing_behind() {
 
 #[test]
 fn c5_a_broken_file_is_refused_with_every_error_pointed_at() {
-    let rig = Rig::new("[worker.web]\ncomand = [\"true\"]\nrestart = \"allways\"\n[worker.db]\ncommand = []\n");
+    let rig =
+        Rig::new("[worker.web]\ncomand = [\"true\"]\nrestart = \"allways\"\n[worker.db]\ncommand = []\n");
     let out = rig.regrow(&["start"]);
     assert_eq!(out.status.code(), Some(6));
     let text = String::from_utf8_lossy(&out.stderr);
@@ -173,7 +175,10 @@ fn c8_without_inodes_supervision_goes_on() {
         return;
     }
     let Some(disk) = TinyDisk::mount("size=4m,nr_inodes=24") else { return };
-    let rig = Rig::start(&format!("[runtime]\nstate_dir = \"{}\"\n[worker.web]\ncommand = {WITNESS}\n", disk.path()));
+    let rig = Rig::start(&format!(
+        "[runtime]\nstate_dir = \"{}\"\n[worker.web]\ncommand = {WITNESS}\n",
+        disk.path()
+    ));
     rig.wait("it is up", || pids(&rig).len() == 1);
     let mut filler = 0;
     while fs::write(format!("{}/filler{filler}", disk.path()), "").is_ok() {
@@ -266,7 +271,10 @@ fn c22_odd_locales_and_bytes_that_are_no_text_do_no_harm() {
         "[worker.web]\ncommand = [\"sh\", \"-c\", \"env > {dir}/env.new; mv {dir}/env.new {dir}/env; exec sleep 999\"]\ninherit_env = [\"*\"]\n",
     );
     let mut command = rig.command(&["start"]);
-    command.env("ODD", std::ffi::OsStr::from_bytes(b"\xff\xfe")).env("LC_ALL", "C").env("TZ", "Nowhere/Atlantis");
+    command
+        .env("ODD", std::ffi::OsStr::from_bytes(b"\xff\xfe"))
+        .env("LC_ALL", "C")
+        .env("TZ", "Nowhere/Atlantis");
     rig.launch_as(&mut command);
     rig.wait("it looked", || rig.path("env").exists());
     let env = fs::read(rig.path("env")).unwrap();
@@ -308,10 +316,15 @@ fn c26_as_pid_1_it_reaps_strangers_and_passes_signals_on() {
     );
     let inner = rig.command(&["start"]);
     let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(inner.get_program()).args(inner.get_args());
+    command
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
     command.current_dir(rig.path("")).env("NO_COLOR", "1");
     rig.launch_as(&mut command);
-    rig.wait("an orphan came and went", || !rig.witness("orphan").is_empty() && !rig.witness("parent").is_empty());
+    rig.wait("an orphan came and went", || {
+        !rig.witness("orphan").is_empty() && !rig.witness("parent").is_empty()
+    });
     assert_eq!(rig.witness("parent"), ["1"]);
     rig.wait("no zombie is left below pid 1", || zombies_below(child_of(rig.runtime())) == 0);
     send(child_of(rig.runtime()), Signal::TERM);
@@ -361,7 +374,11 @@ fn c27_without_privileges_it_works_and_says_what_is_missing() {
 #[test]
 fn c28_when_all_die_at_once_all_come_back_and_status_answers() {
     let toml: String = (0..200)
-        .map(|at| format!("[worker.w{at}]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/w{at}; exec sleep 999\"]\n"))
+        .map(|at| {
+            format!(
+                "[worker.w{at}]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/w{at}; exec sleep 999\"]\n"
+            )
+        })
         .collect();
     let rig = Rig::start(&toml);
     let started = |count: usize| (0..200).all(|at| rig.witness(&format!("w{at}")).len() == count);
@@ -406,8 +423,11 @@ struct TinyDisk {
 impl TinyDisk {
     fn mount(options: &str) -> Option<Self> {
         let dir = tempfile::Builder::new().prefix("rgd").tempdir().unwrap();
-        let status =
-            Command::new("mount").args(["-t", "tmpfs", "-o", options, "regrow-test"]).arg(dir.path()).status().unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "regrow-test"])
+            .arg(dir.path())
+            .status()
+            .unwrap();
         if !status.success() {
             println!("left out: mount is not allowed here");
             return None;
@@ -427,7 +447,8 @@ impl Drop for TinyDisk {
 }
 
 fn disk_tools() -> bool {
-    let have = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"].iter().any(|path| std::path::Path::new(path).exists());
+    let have =
+        ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"].iter().any(|path| std::path::Path::new(path).exists());
     if !have {
         println!("left out: a failing disk needs mkfs.ext4");
     }
@@ -447,8 +468,12 @@ impl FailingDisk {
         fs::create_dir(&mount).unwrap();
         fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
         let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status().unwrap();
-        let mounted =
-            Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&image).arg(&mount).status().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-o", "loop,errors=remount-ro"])
+            .arg(&image)
+            .arg(&mount)
+            .status()
+            .unwrap();
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let line = mounts.lines().find(|line| line.contains(&mount.display().to_string())).unwrap_or("");
         let device = line.split(' ').next().unwrap_or("").trim_start_matches("/dev/").to_owned();

@@ -94,7 +94,8 @@ impl Rig {
     /// One instance out of `status`.
     pub(crate) fn worker(&self, instance: &str) -> Value {
         let status = self.status();
-        let found = status["workers"].as_array().unwrap().iter().find(|entry| entry["instance"] == instance).cloned();
+        let found =
+            status["workers"].as_array().unwrap().iter().find(|entry| entry["instance"] == instance).cloned();
         found.unwrap_or_else(|| panic!("no {instance} in {status}"))
     }
 
@@ -129,7 +130,9 @@ impl Rig {
 
     /// The text of a file below the rig's directory; empty if it is not there.
     pub(crate) fn text(&self, below: &str) -> String {
-        fs::read(self.path(below)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(self.path(below))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// The lines a worker has appended to a witness file.
@@ -203,7 +206,10 @@ pub(crate) fn send(pid: u32, signal: rustix::process::Signal) {
 /// Whether a process exists and is no zombie.
 pub(crate) fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).is_some_and(|state| state != 'Z' && state != 'X')
+    stat.rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next())
+        .is_some_and(|state| state != 'Z' && state != 'X')
 }
 
 /// Processes whose environment names this text: the workers of one rig.
