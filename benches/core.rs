@@ -2,6 +2,8 @@
 //!
 //! The path is what happens when a worker dies and comes back: its exit, and the readiness of the replacement.
 
+#![expect(clippy::print_stdout, reason = "a measurement is printed")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,6 +6,12 @@
 //!
 //! `benches/run` builds everything and calls this. Modes: `kill`, `loop`, `start`, `idle`, `first`, `status`.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "measurements are printed; what fails ends the run"
+)]
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;

@@ -2,9 +2,7 @@
 //!
 //! A [`Runner`] owns at most one live incarnation. It decides nothing: it starts, asks, kills and reports.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the composition root reads its counters"))]
 pub(crate) mod notify;
-#[cfg_attr(not(test), expect(dead_code, reason = "the composition root flushes and closes it"))]
 pub mod output;
 pub(crate) mod process;
 mod runner;

@@ -18,13 +18,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SocketAddrUnix,
-    SocketFlags, SocketType, UCred,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags,
+    SocketType, UCred,
 };
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -77,7 +76,6 @@ pub(crate) struct Notification {
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
     socket: UnixDatagram,
-    truncated: AtomicU64,
 }
 
 impl NotifySocket {
@@ -95,8 +93,7 @@ impl NotifySocket {
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
         restore_mode(path)?;
-        let socket = UnixDatagram::from_std(socket.into())?;
-        Ok(Self { socket, truncated: AtomicU64::new(0) })
+        Ok(Self { socket: UnixDatagram::from_std(socket.into())? })
     }
 
     /// The next datagram. Losing the race in a `select!` loses nothing.
@@ -105,24 +102,16 @@ impl NotifySocket {
     /// The socket is broken; a bad datagram never is an error.
     pub(crate) async fn recv(&self) -> io::Result<Notification> {
         loop {
-            let received = self
-                .socket
-                .async_io(Interest::READABLE, || receive(self.socket.as_fd(), &self.truncated))
-                .await?;
+            let received = self.socket.async_io(Interest::READABLE, || receive(self.socket.as_fd())).await?;
             if let Some(notification) = received {
                 return Ok(notification);
             }
         }
     }
-
-    /// Datagrams that were longer than [`MAX_DATAGRAM`], or carried more than fits.
-    pub(crate) fn truncated(&self) -> u64 {
-        self.truncated.load(Ordering::Relaxed)
-    }
 }
 
 /// One datagram; `None` if the kernel did not say who sent it.
-fn receive(socket: BorrowedFd<'_>, truncated: &AtomicU64) -> io::Result<Option<Notification>> {
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
     let mut bytes = [0; MAX_DATAGRAM];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -130,9 +119,6 @@ fn receive(socket: BorrowedFd<'_>, truncated: &AtomicU64) -> io::Result<Option<N
     let received = rustix::io::retry_on_intr(|| {
         rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)
     })?;
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        truncated.fetch_add(1, Ordering::Relaxed);
-    }
     let (sender, fd) = take_control(&mut control);
     let Some(sender) = sender else { return Ok(None) };
     let messages = parse(&bytes[..received.bytes.min(MAX_DATAGRAM)]);
@@ -327,7 +313,6 @@ mod tests {
         drop(writer);
         let said = next(&socket).await;
         assert!(said.barrier.is_some() && said.messages == [NotifyMessage::Barrier]);
-        assert_eq!(socket.truncated(), 1, "more descriptors than fit");
         assert!(next(&socket).await.barrier.is_none());
         let still_open = reader.read(&mut [0]).unwrap_err();
         assert_eq!(still_open.kind(), io::ErrorKind::WouldBlock);
@@ -336,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_datagram_too_long_is_cut_and_counted() {
+    async fn a_datagram_too_long_is_cut() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = NotifySocket::bind(&path).unwrap();
@@ -344,7 +329,6 @@ mod tests {
         long.resize(2 * MAX_DATAGRAM, b'x');
         Sender::unbound().unwrap().send_to(&long, &path).unwrap();
         assert_eq!(next(&socket).await.messages, [NotifyMessage::Ready]);
-        assert_eq!(socket.truncated(), 1);
     }
 
     #[tokio::test]

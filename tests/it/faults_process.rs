@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::rig::{Rig, alive, processes_with, root_or_skip, send};
+use crate::rig::{Rig, alive, left_out, processes_with, root_or_skip, send};
 
 /// A worker that writes its pid on every start and holds a lock while it lives, so that a second copy shows.
 const WITNESS: &str = r#"["sh", "-c", "echo $$ >> {dir}/starts; exec sleep 999"]"#;
@@ -267,7 +267,10 @@ fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a serde_json::V
             map.get(key).or_else(|| map.values().find_map(|below| find(below, key)))
         }
         serde_json::Value::Array(list) => list.iter().find_map(|below| find(below, key)),
-        _ => None,
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => None,
     }
 }
 
@@ -414,7 +417,7 @@ fn frozen_disk_possible() -> bool {
             .any(|dir| std::path::Path::new(dir).join(tool).exists())
     });
     if !have {
-        println!("left out: a frozen file system needs {tools:?}");
+        left_out(&format!("a frozen file system needs {tools:?}"));
     }
     have
 }

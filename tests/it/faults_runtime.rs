@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::rig::{Rig, alive, processes_with, root_or_skip, send};
+use crate::rig::{Rig, alive, left_out, processes_with, root_or_skip, send};
 
 /// Appends its pid on every start.
 const WITNESS: &str = r#"["sh", "-c", "echo $$ >> {dir}/starts; exec sleep 999"]"#;
@@ -429,7 +429,7 @@ impl TinyDisk {
             .status()
             .unwrap();
         if !status.success() {
-            println!("left out: mount is not allowed here");
+            left_out("mount is not allowed here");
             return None;
         }
         Some(Self { dir })
@@ -450,7 +450,7 @@ fn disk_tools() -> bool {
     let have =
         ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"].iter().any(|path| std::path::Path::new(path).exists());
     if !have {
-        println!("left out: a failing disk needs mkfs.ext4");
+        left_out("a failing disk needs mkfs.ext4");
     }
     have
 }
@@ -480,7 +480,7 @@ impl FailingDisk {
         let disk = Self { dir, device };
         let trigger = std::path::Path::new(&disk.trigger()).exists();
         if !made.success() || !mounted.success() || !trigger {
-            println!("left out: this machine cannot make a disk fail");
+            left_out("this machine cannot make a disk fail");
             return None;
         }
         Some(disk)
@@ -524,7 +524,7 @@ impl ProcessLimit {
                 return Some(limit);
             }
         }
-        println!("left out: no pids controller that can be written to");
+        left_out("no pids controller that can be written to");
         None
     }
 

@@ -198,11 +198,6 @@ impl OutputStream {
         self.handles.watch.set(pattern, found);
     }
 
-    /// Ends the watch, if there is one.
-    pub(crate) fn unwatch(&self) {
-        self.handles.watch.clear();
-    }
-
     /// Reads until the FIFO is empty, ends the incarnation's last line, and answers its last words: at most 5 lines
     /// and 4 KiB. At most 1 MiB is read: somebody left behind may write for ever. Empty if the hub is closed.
     pub(crate) fn drain(&self) -> impl Future<Output = Vec<String>> + Send + use<> {

@@ -35,10 +35,6 @@ impl WatchSlot {
             Some(Watch { pattern, found, line: Vec::new() });
     }
 
-    pub(super) fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
     /// Looks at a piece; the call of `found` happens outside the lock.
     fn see(&self, piece: &Piece<'_>) {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);

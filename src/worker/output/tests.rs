@@ -239,8 +239,8 @@ fn a_ready_line_is_found_across_chunks_once_and_not_before_the_watch() {
     let pattern = regex::bytes::Regex::new("^listening on [0-9]+$").unwrap();
     stream.watch_for(pattern.clone(), Box::new(move || count(&seen)));
     for part in [&b"not yet listening on 1\nlist"[..], b"ening on ", b"80"] {
+        let read = load(&bench.counters.bytes) + part.len() as u64;
         worker.write_all(part).unwrap();
-        let read = load(&bench.counters.bytes);
         wait_until("the part", || load(&bench.counters.bytes) >= read);
     }
     assert_eq!(load(&found), 0, "the line is not complete");
@@ -248,12 +248,13 @@ fn a_ready_line_is_found_across_chunks_once_and_not_before_the_watch() {
     wait_until("the line", || load(&found) == 1);
     drained(&stream);
     assert_eq!(load(&found), 1);
-    let seen = Arc::clone(&found);
+    let (replaced, seen) = (Arc::new(AtomicU64::new(0)), Arc::clone(&found));
+    let never = Arc::clone(&replaced);
+    stream.watch_for(pattern.clone(), Box::new(move || count(&never)));
     stream.watch_for(pattern, Box::new(move || count(&seen)));
-    stream.unwatch();
     worker.write_all(b"listening on 3\n").unwrap();
     drained(&stream);
-    assert_eq!(load(&found), 1);
+    assert_eq!((load(&replaced), load(&found)), (0, 2), "the newer watch takes the place of the older one");
 }
 
 #[test]
