@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::otp::census::Census;
 use crate::otp::compare::{cases, differences, shrink};
-use crate::otp::erlang::{self, recorded};
+use crate::otp::erlang::{self, examples, recorded};
 use crate::otp::generate;
 use crate::otp_recorded::core_answers;
 use crate::sim::dice::Dice;
@@ -50,8 +50,8 @@ fn the_recorded_answers_are_what_this_erlang_says() {
         record();
     }
     let names = (0..10).map(|number| format!("{number:02}")).chain(["handmade".to_owned()]);
-    for name in names {
-        let file = |kind: &str| recorded().join(format!("{name}.{kind}"));
+    for path in names.map(|name| recorded().join(name)).chain(examples()) {
+        let (name, file) = (path.display(), |kind: &str| path.with_extension(kind));
         let trace = fs::read_to_string(file("trace")).unwrap();
         let answers = erlang::answers(&trace);
         if write {

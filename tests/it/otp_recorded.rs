@@ -1,9 +1,10 @@
 //! regrow's core answers recorded traces as Erlang's supervisor did. Needs no Erlang.
 
 use std::fs;
+use std::path::Path;
 
 use crate::otp::compare::{cases, differences};
-use crate::otp::erlang::recorded;
+use crate::otp::erlang::{examples, recorded};
 use crate::otp_trace;
 
 /// What regrow's supervision core answers to a trace.
@@ -15,8 +16,13 @@ pub(crate) fn core_answers(trace: &str) -> String {
 
 /// Compares one recorded file; gives the number of its cases.
 fn holds(name: &str) -> usize {
-    let read = |kind: &str| fs::read_to_string(recorded().join(format!("{name}.{kind}"))).unwrap();
-    let (trace, expected) = (read("trace"), read("expected"));
+    holds_at(&recorded().join(name))
+}
+
+/// The same by its path without a suffix.
+fn holds_at(path: &Path) -> usize {
+    let read = |kind: &str| fs::read_to_string(path.with_extension(kind)).unwrap();
+    let (name, trace, expected) = (path.display(), read("trace"), read("expected"));
     let found = differences(&trace, &expected, &core_answers(&trace));
     let number = cases(&trace).len();
     assert_eq!(cases(&expected).len(), number, "{name}: a trace without its answers");
@@ -36,6 +42,15 @@ fn recorded_random_traces_are_answered_as_erlang_did() {
 #[test]
 fn handmade_traces_of_every_rule_are_answered_as_erlang_did() {
     assert!(holds("handmade") > 50);
+}
+
+#[test]
+fn the_examples_are_answered_as_erlang_did() {
+    let examples = examples();
+    assert!(examples.len() >= 5, "{examples:?}");
+    for example in examples {
+        assert_eq!(holds_at(&example), 1, "{}", example.display());
+    }
 }
 
 /// OTP 25 has two known bugs here; the expected answers are those of newer releases, written by hand.

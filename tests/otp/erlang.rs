@@ -9,6 +9,18 @@ pub(crate) fn recorded() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otp/recorded")
 }
 
+/// The traces that users read, without their suffix.
+pub(crate) fn examples() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut traces: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
+        .map(|path| path.with_extension(""))
+        .collect();
+    traces.sort();
+    traces
+}
+
 /// What the supervisor of the installed Erlang answers.
 pub(crate) fn answers(trace: &str) -> String {
     let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otp/driver.escript");
