@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Incarnation, InstanceId, Name};
 
-/// What kind of thing happened. The closed list of the contract, as far as something emits it by now.
+/// What kind of thing happened. The contract's closed list, as far as something emits it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -41,9 +41,6 @@ pub enum EventKind {
     /// It could not be killed.
     #[serde(rename = "worker.stuck")]
     WorkerStuck,
-    /// It came into being while running.
-    #[serde(rename = "worker.added")]
-    WorkerAdded,
     /// It was taken out of the tree.
     #[serde(rename = "worker.removed")]
     WorkerRemoved,
@@ -54,7 +51,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::RuntimeStarted,
         Self::RuntimeStopping,
         Self::RuntimeAdopted,
@@ -66,7 +63,6 @@ impl EventKind {
         Self::WorkerStopped,
         Self::WorkerParked,
         Self::WorkerStuck,
-        Self::WorkerAdded,
         Self::WorkerRemoved,
         Self::ActionRequested,
     ];
@@ -86,7 +82,6 @@ impl EventKind {
             Self::WorkerStopped => "worker.stopped",
             Self::WorkerParked => "worker.parked",
             Self::WorkerStuck => "worker.stuck",
-            Self::WorkerAdded => "worker.added",
             Self::WorkerRemoved => "worker.removed",
             Self::ActionRequested => "action.requested",
         }
@@ -113,7 +108,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Every cause that exists by now.
+    /// Every cause that something has.
     pub const ALL: [Self; 6] =
         [Self::Crash, Self::Oom, Self::Hang, Self::StartFailed, Self::Dependency, Self::Operator];
 
@@ -173,7 +168,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event that is about no one in particular yet.
+    /// An event that is about no one in particular.
     #[must_use]
     pub fn new(kind: EventKind, message: impl Into<String>) -> Self {
         Self {

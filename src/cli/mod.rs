@@ -4,7 +4,7 @@
 //! `start`, `run` and `demo` bring one up. What is printed is made by pure functions from the answers, so that
 //! it can be tested as text. Worker output and messages are escaped before they reach a terminal.
 //!
-//! Deliberately absent, until their day: `--url` and tokens. A runtime is reached where it lives.
+//! Deliberately absent: `--url` and tokens. A runtime is reached where it lives.
 
 mod act;
 mod args;

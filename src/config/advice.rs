@@ -41,7 +41,10 @@ fn workers_of<'a>(settings: &'a Settings, supervisor: &SupervisorSettings) -> Ve
 }
 
 fn follows_otp(supervisor: &SupervisorSettings, workers: &[&WorkerSettings]) -> bool {
-    let plain = |worker: &&WorkerSettings| worker.backoff.first.is_zero() && worker.ladder == Ladder::None;
+    let plain = |worker: &&WorkerSettings| {
+        let otp_knows_no_more = worker.min_uptime.is_zero() && worker.exit_codes.fatal.is_empty();
+        worker.backoff.first.is_zero() && worker.ladder == Ladder::None && otp_knows_no_more
+    };
     supervisor.on_exhausted == OnExhausted::Escalate && workers.iter().all(plain)
 }
 

@@ -9,7 +9,7 @@
 //! file in one run, each with its line and a caret, strict types, and the origin of every value.
 //!
 //! Deliberately absent: coercion, includes of includes, variables in the file, other formats than TOML, and
-//! settings that are known by name but do nothing yet: those are unknown keys until they work.
+//! keys without an effect: what does nothing is an unknown key.
 
 mod advice;
 mod check;

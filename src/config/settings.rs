@@ -84,7 +84,7 @@ pub struct WorkerSettings {
     pub restart: Restart,
     /// Whether its end may end the supervisor.
     pub significant: bool,
-    /// Recovered first; its loss is critical.
+    /// Without it the whole is not ready.
     pub critical: bool,
     /// Whether it is started at all.
     pub enabled: bool,

@@ -4,7 +4,7 @@
 //! header, open ten thousand connections, ask for every log — costs that thread, never the supervision.
 //! Every answer is made from the status board and the journal; only actions ask the runtime.
 //!
-//! Deliberately absent, until their day: tokens and TLS, and with them every other route over TCP.
+//! Deliberately absent: tokens and TLS, and with them every other route over TCP.
 
 pub mod dto;
 

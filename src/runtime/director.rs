@@ -109,7 +109,7 @@ impl Director {
                 let known = self.plane.board.instance(&InstanceId::single(name.clone())).is_some();
                 if known { Ok(vec![name.clone()]) } else { Err(missing()) }
             }
-            // Pools are not built yet, so no instance has a number.
+            // No worker has a pool, so no instance has a number.
             Target::Instance(_) => Err(missing()),
             Target::Supervisor(name) if *name == Name::root() => Err(ActError::Conflict(
                 "the root supervisor is the runtime itself: use `--all` for its workers, or `regrow shutdown`".to_owned(),

@@ -97,7 +97,7 @@ pub struct InstanceState {
     pub instance: InstanceId,
     /// Its supervisor.
     pub supervisor: Name,
-    /// `process`, later `actor` and `task_command`.
+    /// `process`.
     pub kind: &'static str,
     /// Whether its loss is critical.
     pub critical: bool,

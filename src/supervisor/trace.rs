@@ -2,7 +2,7 @@
 //! of starts and stops must be the same. The policy alone is compared line by line elsewhere; this shows that
 //! the actors around it add and lose nothing.
 //!
-//! Left out, because nothing of it can be reached through the actors yet: `simple_one_for_one`, and children
+//! Left out, because nothing of it can be reached through the actors: `simple_one_for_one`, and children
 //! that ignore a stop (their trace depends on real milliseconds).
 
 use std::collections::{HashMap, VecDeque};

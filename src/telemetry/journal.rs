@@ -2,7 +2,7 @@
 //!
 //! A reader that is too slow loses events and is told how many: the stream is a convenience, the truth is
 //! the status board. The bound is 4,096 events (about 2 MiB), some hours of an unruly tree.
-//! Deliberately absent: a file. History over restarts belongs to the store.
+//! Deliberately absent: a file, and with it any history over restarts.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,7 +2,7 @@
 //!
 //! One read of `/proc/PID/stat` per process carries everything that `status` shows, so a thousand workers cost
 //! a few milliseconds and no thread of their own. Deliberately absent: sums over a worker's whole process
-//! tree; those come from its cgroup once it has one.
+//! tree, which would have to read all of `/proc` every time.
 
 use std::collections::HashMap;
 use std::path::Path;

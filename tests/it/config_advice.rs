@@ -18,6 +18,10 @@ fn a_supervisor_that_follows_otp_is_told_so() {
     assert_eq!(exact.notes, ["supervisor `otp` follows OTP's rules exactly"]);
     assert!(loaded(&otp("ladder = \"none\"")).notes.is_empty(), "a delay is an extension");
     assert!(loaded(&otp("backoff.first = \"0s\"")).notes.is_empty(), "a ladder is an extension");
+    for extension in ["min_uptime = \"1s\"", "exit_codes.fatal = [78]"] {
+        let text = otp(&format!("backoff.first = \"0s\"\nladder = \"none\"\n{extension}"));
+        assert!(loaded(&text).notes.is_empty(), "{extension} is an extension");
+    }
 }
 
 #[test]
