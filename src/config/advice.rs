@@ -87,6 +87,10 @@ fn never_exhausted(supervisor: &SupervisorSettings, workers: &[&WorkerSettings])
 
 /// How many failures of one child, each right after its restart, fit into a window; at most `limit + 1`.
 fn failures_within(backoff: &Backoff, within: Duration, limit: u32) -> u32 {
+    if backoff.first.is_zero() || backoff.jitter >= 1.0 {
+        // No delay is ever certain, so the whole budget fits into no time.
+        return limit.saturating_add(1);
+    }
     let mut failures = 1;
     let mut sum = 0.0;
     for delay in Delays::of(backoff).take(limit as usize) {
