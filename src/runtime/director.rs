@@ -46,17 +46,24 @@ pub(super) enum Stopping {
 impl Director {
     /// Runs until the root supervisor has ended.
     pub(super) async fn run(mut self) -> Finished {
+        let mut asked = true;
         loop {
             let deadline = self.stopping.map(|stopping| match stopping {
                 Stopping::Asked(at) | Stopping::Killed(at) => at,
             });
             tokio::select! {
-                order = self.orders.recv() => match order {
+                order = self.orders.recv(), if asked => match order {
                     Some(order) => self.order(order),
-                    None => self.shutdown(&Asker("nobody: every handle is gone".to_owned())),
+                    None => {
+                        asked = false;
+                        self.shutdown(&Asker("nobody: every handle is gone".to_owned()));
+                    }
                 },
-                Some(outcome) = self.outcomes.recv() => if let Outcome::Finished(ended, why) = outcome {
-                    return finished(ended, why);
+                outcome = self.outcomes.recv() => match outcome {
+                    Some(Outcome::Booted) => {}
+                    Some(Outcome::Finished(ended, why)) => return finished(ended, why),
+                    // The root actor broke: without it nobody is supervised.
+                    None => return Finished::GaveUp("the root supervisor broke; this is a bug".to_owned()),
                 },
                 () = sleep_until(deadline) => if let Some(left) = self.out_of_time() {
                     return left;

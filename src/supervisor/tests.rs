@@ -67,6 +67,13 @@ struct Tree {
 
 impl Tree {
     async fn boot(toml: &str) -> Self {
+        let tree = Self::grow(toml).await;
+        tree.settle().await;
+        tree
+    }
+
+    /// Told to boot; nothing has happened.
+    async fn grow(toml: &str) -> Self {
         let settings = load(&Sources { inline: Some(toml.to_owned()), ..Sources::default() })
             .expect("a valid file")
             .settings;
@@ -102,9 +109,7 @@ impl Tree {
         let (root, _) =
             SupervisorActor::spawn(None, SupervisorActor, arguments(&node, &plane, upward)).await.unwrap();
         let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
-        let tree = Self { stage, plane, root, outcomes };
-        tree.settle().await;
-        tree
+        Self { stage, plane, root, outcomes }
     }
 
     /// Lets every actor run until nothing is left to do; the clock stands meanwhile.
@@ -173,6 +178,20 @@ async fn the_whole_tree_stops_in_the_reverse_of_its_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_overtakes_the_boot_reaches_a_nested_supervisor_too() {
+    // The last child is asked first: nothing comes between its start and its stop.
+    let mut tree = Tree::grow(&NESTED.replace("\"inner\", \"last\"", "\"last\", \"inner\"")).await;
+    let _ = tree.root.send_message(SupervisorMsg::Fact(Fact::Shutdown));
+    tree.settle().await;
+    let mut last = None;
+    while let Ok(outcome) = tree.outcomes.try_recv() {
+        last = Some(outcome);
+    }
+    assert!(matches!(last, Some(Outcome::Finished(crate::policy::Ended::Shutdown, _))), "{last:?}");
+    assert!(tree.stage.lock().unwrap().live.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_in_one_supervisor_touches_no_other() {
     let tree = Tree::boot(NESTED).await;
     let _ = tree.log();
@@ -202,6 +221,17 @@ async fn a_nested_supervisor_that_gives_up_is_restarted_with_its_children() {
     let inner =
         tree.plane.board.supervisors().into_iter().find(|entry| entry.name.as_str() == "inner").unwrap();
     assert_eq!(inner.restarts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nested_supervisor_whose_actor_breaks_is_started_again() {
+    let tree = Tree::boot(NESTED).await;
+    let _ = tree.log();
+    tree.plane.supervisor(&Name::try_new("inner").unwrap()).unwrap().kill();
+    tree.settle().await;
+    assert_eq!(tree.log(), ["start a", "start b"]);
+    let told = tree.plane.journal.since(0);
+    assert!(told.iter().any(|event| event.event.message.contains("its supervisor actor broke")));
 }
 
 #[tokio::test(start_paused = true)]

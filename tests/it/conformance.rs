@@ -16,6 +16,8 @@ use regrow::policy::{
     Phase, Request, RequestId, Restart, RestartStrategy, Shutdown, SpecError, Supervisor, SupervisorSpec,
 };
 
+use crate::invariants::started;
+
 /// The suite's cases.
 const CASES: u32 = 93;
 
@@ -112,26 +114,11 @@ fn core(children: Vec<ChildSpec>) -> Supervisor {
     Supervisor::new(spec(RestartStrategy::OneForOne), children).unwrap()
 }
 
-fn starts(actions: &[Action]) -> Vec<(ChildKey, Incarnation)> {
-    let start = |action: &Action| match action {
-        Action::Start { child, incarnation } => Some((*child, *incarnation)),
-        Action::Stop { .. }
-        | Action::Retry { .. }
-        | Action::Report { .. }
-        | Action::Changed { .. }
-        | Action::Removed { .. }
-        | Action::Reply { .. }
-        | Action::Booted
-        | Action::Finished { .. } => None,
-    };
-    actions.iter().filter_map(start).collect()
-}
-
 /// Adds a child and acknowledges its start.
 fn add(core: &mut Supervisor, number: u64, spec: ChildSpec) -> (ChildKey, Incarnation) {
     let request = Request::Add { spec: Box::new(spec) };
     let actions = core.on_fact(Duration::ZERO, Fact::Request { id: RequestId(number), request });
-    let (child, incarnation) = starts(&actions)[0];
+    let (child, incarnation) = started(&actions)[0];
     let _ = core.on_fact(Duration::ZERO, Fact::Ready { child, incarnation });
     (child, incarnation)
 }
@@ -140,7 +127,7 @@ fn add(core: &mut Supervisor, number: u64, spec: ChildSpec) -> (ChildKey, Incarn
 fn row_2_a_child_that_is_switched_off_is_known_and_down() {
     let mut core = core(vec![ChildSpec { stopped: true, ..child("off", Restart::Permanent) }]);
     let actions = core.on_fact(Duration::ZERO, Fact::Boot);
-    assert_eq!((starts(&actions), actions.contains(&Action::Booted)), (Vec::new(), true));
+    assert_eq!((started(&actions), actions.contains(&Action::Booted)), (Vec::new(), true));
     let key = core.key("off").unwrap();
     assert_eq!(core.child(key).unwrap().phase, Phase::Stopped);
     let settings =

@@ -65,7 +65,7 @@ fn core(tree: &Tree) -> Supervisor {
     Supervisor::new(tree.spec.clone(), tree.children.clone()).unwrap()
 }
 
-fn started(actions: &Actions) -> Vec<(ChildKey, Incarnation)> {
+pub(crate) fn started(actions: &[Action]) -> Vec<(ChildKey, Incarnation)> {
     let start = |action: &Action| match action {
         Action::Start { child, incarnation } => Some((*child, *incarnation)),
         Action::Stop { .. }
