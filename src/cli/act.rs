@@ -10,6 +10,7 @@ use super::args::{Format, Targets, WaitFlag};
 use super::client::{Client, action_path};
 use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
+use super::status::fetch;
 use super::words::safe;
 
 /// One question to the server waits at most this long; then it is asked again.
@@ -30,7 +31,15 @@ pub(crate) fn run(context: &mut Context, verb: &str, args: ActArgs) -> Result<()
     block_on(async {
         let mut asked = Vec::new();
         for target in &targets {
-            asked.push(client.post(&action_path(target, verb)).await?);
+            match client.post(&action_path(target, verb)).await {
+                Ok(accepted) => asked.push(accepted),
+                // The list of names knows better what may have been meant.
+                Err(Failure::NoTarget(text)) => {
+                    fetch(&client, Some(target)).await?;
+                    return Err(Failure::NoTarget(text));
+                }
+                Err(other) => return Err(other),
+            }
         }
         match args.wait.wait {
             None => print_accepted(context, verb, &asked),

@@ -86,6 +86,11 @@ pub(crate) enum Verb {
     /// Check a configuration without running it
     Check(check::CheckArgs),
     /// Supervise one command without a file, and exit with its code
+    ///
+    /// It is started again when it fails, at most 10 times in 5 minutes and after growing delays; then, or once it
+    /// ends well, regrow ends with its code: 128 and the signal's number if a signal ended it, 127 if there is no such
+    /// program, 126 if it cannot be run. It sees your environment; its stdin is empty, since what was read once could
+    /// not be read again after a restart. SIGHUP, SIGUSR1 and SIGUSR2 are passed on to it.
     Run(run::RunArgs),
     /// Watch a small tree crash, hang and recover, in half a minute
     Demo,

@@ -45,6 +45,15 @@ impl Context {
         (size.ws_col > 0).then_some(usize::from(size.ws_col))
     }
 
+    /// Lines of the terminal, where there is one.
+    pub(crate) fn height(&self) -> Option<usize> {
+        if !self.is_terminal() {
+            return None;
+        }
+        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+        (size.ws_row > 0).then_some(usize::from(size.ws_row))
+    }
+
     /// The runtime that the options name.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         Ok(Client::new(locate::socket(&self.global)?))

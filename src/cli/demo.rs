@@ -28,11 +28,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(24);
 /// What each first event of a kind means: instance, kind, words.
 const EXPLAINED: [(&str, &str, &str); 12] = [
     ("steady", "worker.ready", "Nothing says otherwise, so it is ready as soon as it runs."),
-    (
-        "client",
-        "worker.starting",
-        "It names sleeper in `after`, so it was held back until sleeper was ready.",
-    ),
+    ("client", "worker.started", "It names sleeper in `after`, so it was held back until sleeper was ready."),
     (
         "crasher",
         "worker.exited",

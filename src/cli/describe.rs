@@ -109,7 +109,7 @@ fn phase(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
         _ => "",
     };
     let adopted = if worker.adopted { ", taken over from an earlier runtime" } else { "" };
-    let since = clock(detail.since, now, zone);
+    let since = clock(detail.since_at, now, zone);
     format!("{}{ready}{adopted}, since {since} ({})", worker.phase, span(detail.since_seconds))
 }
 
@@ -134,10 +134,21 @@ fn process(detail: &Detail) -> String {
 }
 
 fn next(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
-    let Some(next) = &detail.worker.next_action else { return String::new() };
-    match next.at {
-        Some(at) => format!("{} {} ({})", next.what, relative(at, now), clock(at, now, zone)),
-        None => format!("{}, as soon as what it waits for has come", next.what),
+    let Some(next) = &detail.worker.next_action else { return nothing_next(detail) };
+    match (next.at, next.what.as_str()) {
+        (Some(at), what) => format!("{what} {} ({})", relative(at, now), clock(at, now, zone)),
+        (None, "wait_dependency") => "start, as soon as what it waits for is ready".to_owned(),
+        (None, what) => format!("{what}, as soon as what it waits for has come"),
+    }
+}
+
+/// What a person can do where nothing happens by itself.
+fn nothing_next(detail: &Detail) -> String {
+    let instance = &detail.worker.instance;
+    match detail.worker.phase.as_str() {
+        "quarantined" => format!("nothing by itself; `regrow reset-failed {instance}` tries again"),
+        "stopped" => format!("nothing by itself; `regrow start {instance}` starts it"),
+        _ => String::new(),
     }
 }
 
@@ -160,7 +171,11 @@ fn restarts(detail: &Detail) -> String {
     let causes: Vec<_> =
         detail.restarts_by_cause.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
     let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join(", ")) };
-    format!("{}{causes}; {} left before it is given up", count(detail.worker.restarts), detail.budget_left)
+    let left = match detail.worker.phase.as_str() {
+        "quarantined" => String::new(),
+        _ => format!("; {} left before it is given up", detail.budget_left),
+    };
+    format!("{}{causes}{left}", count(detail.worker.restarts))
 }
 
 fn wanted(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
@@ -190,7 +205,12 @@ fn command(argv: &[String]) -> String {
         !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-_./=:,@%+{}".contains(c))
     };
     let quoted = |text: &String| {
-        if plain(text) { text.clone() } else { format!("'{}'", safe(text).replace('\'', "'\\''")) }
+        if plain(text) { text.clone() } else { format!("'{}'", one_line(text).replace('\'', "'\\''")) }
     };
     argv.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// A script on one line.
+fn one_line(text: &str) -> String {
+    text.split('\n').map(safe).collect::<Vec<_>>().join("\\n")
 }

@@ -75,7 +75,7 @@ fn one(format: Format, live: &LiveLog, event: &EventView) -> String {
             let instance = event.instance.clone().unwrap_or_default();
             let fields = [
                 event.seq.to_string(),
-                event.at.to_string(),
+                format!("{:.3}", event.at),
                 event.kind.clone(),
                 instance,
                 event.message.clone(),

@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use crate::config::Settings;
 use crate::http::dto::EventView;
 use crate::http::{Listeners, SOCKET_NAME, Servers};
+use crate::id::Name;
 use crate::policy::Phase;
-use crate::runtime::{Asker, Finished, Runtime, RuntimeHandle};
-use crate::supervisor::InstanceState;
+use crate::runtime::{Asker, Finished, Runtime, RuntimeHandle, StartError};
+use crate::supervisor::{InstanceState, SupervisorState, Wanted};
 
 use super::failure::Failure;
 use super::logging::{self, LogFile};
@@ -33,7 +34,7 @@ pub(crate) struct Foreground {
 pub(crate) enum Boot {
     /// Something is still on its way.
     UnderWay,
-    /// Every critical worker is ready, and no first start is under way.
+    /// Every critical worker that nobody stopped is ready, and no first start is under way.
     Ready,
     /// A critical worker was given up.
     Failed(String),
@@ -52,7 +53,8 @@ pub(crate) enum Happened<'a> {
 impl Foreground {
     /// Takes the addresses, starts the runtime and then the servers.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
-        let listeners = Listeners::bind(&settings.http)?;
+        let listeners = Listeners::bind(&settings.http)
+            .map_err(|error| holder(&settings.runtime.state_dir).unwrap_or(error))?;
         let log = LogFile::new();
         logging::install(&settings.telemetry, &log);
         let log_path = settings.runtime.state_dir.join("logs").join("regrow.log");
@@ -176,6 +178,19 @@ impl Foreground {
     }
 }
 
+/// The runtime that lives on this state directory. It most likely holds the address too, and is what people need
+/// to hear of.
+fn holder(state_dir: &Path) -> Option<StartError> {
+    let path = state_dir.join("lock");
+    match std::fs::File::open(&path).ok()?.try_lock_shared() {
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let pid = std::fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+            Some(StartError::Busy { state_dir: state_dir.to_owned(), pid })
+        }
+        Ok(()) | Err(std::fs::TryLockError::Error(_)) => None,
+    }
+}
+
 /// Looks how far the start is.
 fn boot(handle: &RuntimeHandle) -> Boot {
     let states = handle.board().instances();
@@ -183,7 +198,9 @@ fn boot(handle: &RuntimeHandle) -> Boot {
         let workers = &handle.info().settings.workers;
         workers.iter().any(|worker| worker.enabled && worker.name == *state.instance.worker())
     };
-    if states.iter().filter(|state| enabled(state)).any(on_its_way) {
+    let supervisors = handle.board().supervisors();
+    let under_way = |state: &InstanceState| on_its_way(state) && !held_down(&supervisors, &state.supervisor);
+    if states.iter().filter(|state| enabled(state)).any(under_way) {
         return Boot::UnderWay;
     }
     let given_up =
@@ -193,12 +210,16 @@ fn boot(handle: &RuntimeHandle) -> Boot {
         return Boot::Failed(format!("the critical worker {} was given up: {why}", lost.instance));
     }
     let booted = !states.is_empty() || handle.info().settings.workers.is_empty();
-    if booted && handle.is_ready() { Boot::Ready } else { Boot::UnderWay }
+    // What somebody stopped, before this runtime too, is not waited for.
+    let stopped =
+        |state: &InstanceState| state.wanted != Wanted::Running || held_down(&supervisors, &state.supervisor);
+    let critical = states.iter().filter(|state| state.critical && enabled(state));
+    let ready = critical.into_iter().all(|state| state.ready || stopped(state));
+    if booted && ready { Boot::Ready } else { Boot::UnderWay }
 }
 
 /// A first start that is neither done nor failed yet.
 fn on_its_way(state: &InstanceState) -> bool {
-    use crate::supervisor::Wanted;
     match state.phase {
         Phase::Starting => state.restarts == 0,
         Phase::Stopped => state.incarnation.0 == 0 && state.wanted == Wanted::Running,
@@ -210,4 +231,14 @@ fn on_its_way(state: &InstanceState) -> bool {
         | Phase::Stuck
         | Phase::Done => false,
     }
+}
+
+/// Whether nothing below this supervisor starts by itself: it, or one above it, was stopped or given up.
+fn held_down(supervisors: &[SupervisorState], name: &Name) -> bool {
+    let Some(own) = supervisors.iter().find(|state| state.name == *name) else { return false };
+    let here = match own.phase {
+        Phase::Waiting | Phase::Quarantined | Phase::Stuck | Phase::Stopped | Phase::Done => true,
+        Phase::Starting | Phase::Running | Phase::Stopping | Phase::Backoff => false,
+    };
+    here || own.parent.as_ref().is_some_and(|parent| held_down(supervisors, parent))
 }

@@ -31,7 +31,9 @@ impl LiveLog {
 
     /// The line, without its end.
     pub(crate) fn line(&self, event: &EventView) -> String {
-        let who = event.instance.as_deref().or(event.supervisor.as_deref()).unwrap_or("regrow");
+        let nested = || event.data.get("child_supervisor").and_then(|name| name.as_str());
+        let who = event.instance.as_deref().or_else(nested).or(event.supervisor.as_deref());
+        let who = who.unwrap_or("regrow");
         let message = safe(&event.message);
         // The column says who already.
         let said = message.strip_prefix(who).map(|rest| rest.trim_start_matches([':', ' ']));
@@ -74,6 +76,15 @@ mod tests {
         event.instance = Some("parser".parse().unwrap());
         let line = anstream::adapter::strip_str(&LiveLog::in_utc(8).line(&view(event))).to_string();
         assert_eq!(line, "03:04:05.678  parser    exited with code 1\\x1b[2J; restart 1 in 0 s");
+    }
+
+    #[test]
+    fn what_happens_to_a_supervisor_is_told_of_it_and_not_of_the_one_above() {
+        let mut event = Event::new(EventKind::WorkerStopping, "asked to stop");
+        event.supervisor = Some(crate::id::Name::root());
+        event.data.insert("child_supervisor".to_owned(), "lab".into());
+        let line = LiveLog::in_utc(7).line(&view(event));
+        assert_eq!(anstream::adapter::strip_str(&line).to_string(), "03:04:05.678  lab      asked to stop");
     }
 
     #[test]

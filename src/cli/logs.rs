@@ -109,13 +109,14 @@ impl Printer {
         match self.format {
             Format::Json | Format::Jsonl => format!("{}\n", serde_json::to_string(line).unwrap_or_default()),
             Format::Csv => {
-                let at = line.at.map(|at| at.to_string()).unwrap_or_default();
+                let at = line.at.map(|at| format!("{at:.3}")).unwrap_or_default();
                 format!("{},{at},{}\n", csv(&line.instance), csv(&line.line))
             }
             Format::Name => format!("{}\n", line.instance),
             Format::Table | Format::Wide => {
                 // A file gets what was written; a terminal only what cannot command it.
-                let text = if self.terminal { safe(&line.line) } else { line.line.clone() };
+                let text =
+                    if self.terminal { safe(line.line.trim_end_matches('\r')) } else { line.line.clone() };
                 format!("{}{text}\n", self.prefix(&line.instance))
             }
         }

@@ -68,9 +68,15 @@ impl Drop for Scratch {
     }
 }
 
-/// What a person wants to know of a command that is supervised: that it fell and got up.
+/// What a person wants to know of a command that is supervised: that it fell and got up. That it is done is no news.
 fn tell(event: &crate::http::dto::EventView) {
-    if matches!(event.kind.as_str(), "worker.exited" | "worker.parked" | "worker.stuck" | "recovery.planned")
+    let exit = event.data.get("exit");
+    let done = exit.is_some_and(|exit| exit["kind"] == "exited" && exit["code"] == 0);
+    if !done
+        && matches!(
+            event.kind.as_str(),
+            "worker.exited" | "worker.parked" | "worker.stuck" | "recovery.planned"
+        )
     {
         anstream::eprintln!("regrow: {}", safe(&event.message));
     }

@@ -86,6 +86,9 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
             })
             .await;
         runtime.close();
+        if matches!(finished, Ok(Finished::Stopped | Finished::Done)) && !json {
+            reader.print(context, "regrow has ended; nothing is left running");
+        }
         match (finished?, failed) {
             (_, Some(why)) => Err(Failure::Failed(why)),
             (Finished::Stopped | Finished::Done, None) => Ok(()),

@@ -63,28 +63,41 @@ pub(crate) async fn fetch(client: &Client, target: Option<&Target>) -> Result<St
         Target::Supervisor(name) => {
             let kept = below(&body, name.as_str());
             if kept.is_empty() {
-                return Err(no_target(target));
+                return Err(no_target(target, &body));
             }
             kept
         }
         Target::Worker(_) | Target::Instance(_) => Vec::new(),
     };
-    body.workers.retain(|worker| match target {
+    let meant = |worker: &WorkerView| match target {
         Target::Worker(name) => worker.worker == name.as_str(),
         Target::Instance(id) => worker.instance == id.to_string(),
         Target::Supervisor(_) => kept.contains(&worker.supervisor),
         Target::All => true,
-    });
-    if body.workers.is_empty() && kept.is_empty() {
-        return Err(no_target(target));
+    };
+    if kept.is_empty() && !body.workers.iter().any(meant) {
+        return Err(no_target(target, &body));
     }
+    body.workers.retain(meant);
     narrow(&mut body, &kept);
     Ok(body)
 }
 
-/// That nothing is called so.
-pub(crate) fn no_target(target: &Target) -> Failure {
-    Failure::NoTarget(format!("nothing is called `{target}`; `regrow status` lists what there is"))
+/// That nothing is called so, and what may have been meant.
+fn no_target(target: &Target, body: &StatusBody) -> Failure {
+    let text = target.to_string();
+    let supervisors = body.supervisors.iter().map(|view| format!("sup:{}", view.name));
+    let workers = body.workers.iter().flat_map(|view| [view.worker.clone(), view.instance.clone()]);
+    let names: Vec<String> = supervisors.chain(workers).collect();
+    let prefixed = format!("sup:{text}");
+    let bare = text.trim_start_matches("sup:");
+    let meant = names
+        .iter()
+        .find(|name| **name == prefixed || **name == bare)
+        .map(String::as_str)
+        .or_else(|| crate::config::nearest(&text, names.iter().map(String::as_str)));
+    let meant = meant.map_or_else(String::new, |name| format!("did you mean `{name}`? "));
+    Failure::NoTarget(format!("nothing is called `{text}`; {meant}`regrow status` lists what there is"))
 }
 
 fn below(body: &StatusBody, top: &str) -> Vec<String> {
@@ -154,10 +167,30 @@ fn draw(context: &mut Context, args: &StatusArgs, body: &StatusBody) -> Result<(
             context.print(&names)
         }
         Format::Csv => context.print(&csv_table(body)),
-        Format::Table | Format::Wide if args.tree => context.print(&super::tree::render(body, now, width)),
-        Format::Table => context.print(&render(body, now, false, width)),
-        Format::Wide => context.print(&render(body, now, true, width)),
+        Format::Table | Format::Wide => {
+            let wide = context.format() == Format::Wide;
+            let text = if args.tree {
+                super::tree::render(body, now, width)
+            } else {
+                render(body, now, wide, width)
+            };
+            let height = if args.watch { context.height() } else { None };
+            context.print(&fit(text, height))
+        }
     }
+}
+
+/// As many lines as the terminal has, so that the top stays in view, and how many are left out.
+fn fit(text: String, height: Option<usize>) -> String {
+    let lines = text.lines().count();
+    // The cursor's own line stays free.
+    let Some(room) = height.map(|height| height.saturating_sub(2)).filter(|room| lines > room + 1) else {
+        return text;
+    };
+    let mut shown: String = text.lines().take(room).map(|line| format!("{line}\n")).collect();
+    shown
+        .push_str(&format!("… {}; a larger window shows them\n", plural((lines - room) as u64, "more line")));
+    shown
 }
 
 /// The table with its header lines.
@@ -261,12 +294,21 @@ pub(crate) fn next_or_issue(worker: &WorkerView, now: Timestamp) -> String {
             (None, _) => what.to_owned(),
         });
     }
-    parts.extend(worker.issues.iter().map(|issue| cut(&safe(issue), LONGEST)));
+    parts.extend(worker.issues.iter().map(|issue| cut(&safe(&without_hint(issue)), LONGEST)));
     let down = ["recovering", "quarantined", "dead", "stuck"].contains(&worker.status.as_str());
     if let Some(last) = worker.last_exit.as_ref().filter(|_| down && worker.issues.is_empty()) {
-        parts.push(cut(&safe(&last.message), LONGEST));
+        parts.push(cut(&safe(&without_hint(&last.message)), LONGEST));
     }
     parts.join("; ")
+}
+
+/// Without the list of variables that were not passed: in a table the reason itself has to fit. `describe` has all.
+fn without_hint(text: &str) -> String {
+    let cut_out = text.split_once(" (not passed to it: ").and_then(|(before, rest)| {
+        let (_, after) = rest.split_once("inherit_env)")?;
+        Some(format!("{before}{after}"))
+    });
+    cut_out.unwrap_or_else(|| text.to_owned())
 }
 
 fn csv_table(body: &StatusBody) -> String {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::http::dto::WorkerView;
 
-use super::args::{Targets, duration};
+use super::args::{Format, Targets, duration};
 use super::client::Client;
 use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
@@ -63,13 +63,21 @@ pub(crate) fn run(context: &mut Context, args: WaitArgs) -> Result<(), Failure> 
     let client = context.client()?;
     block_on(async {
         let all = wait_for_all(&client, &targets, args.state);
-        match args.timeout {
-            None => all.await,
+        let unmet = match args.timeout {
+            None => all.await.map(|()| Vec::new())?,
             Some(limit) => match tokio::time::timeout(limit, all).await {
-                Ok(done) => done,
-                Err(_) => Err(Failure::NotHealthy(unmet(&client, &targets, args.state).await?)),
+                Ok(done) => done.map(|()| Vec::new())?,
+                Err(_) => missing(&client, &targets, args.state).await?,
             },
+        };
+        if matches!(context.format(), Format::Json | Format::Jsonl) {
+            let state = args.state.word();
+            let answer = serde_json::json!({
+                "schema": "regrow.wait/1", "for": state, "answer": unmet.is_empty(), "missing": unmet,
+            });
+            context.print_json(&answer, std::slice::from_ref(&answer))?;
         }
+        if unmet.is_empty() { Ok(()) } else { Err(Failure::NotHealthy(words(&unmet, args.state))) }
     })
 }
 
@@ -98,9 +106,9 @@ async fn missing(client: &Client, targets: &[Target], state: State) -> Result<Ve
     Ok(missing)
 }
 
-async fn unmet(client: &Client, targets: &[Target], state: State) -> Result<String, Failure> {
-    let missing = missing(client, targets, state).await?;
+fn words(missing: &[WorkerView], state: State) -> String {
     let names: Vec<_> =
         missing.iter().take(8).map(|worker| format!("{} is {}", worker.instance, worker.status)).collect();
-    Ok(format!("not {} in time: {}", state.word(), names.join(", ")))
+    let more = if missing.len() > names.len() { ", …" } else { "" };
+    format!("not {} in time: {}{more}", state.word(), names.join(", "))
 }

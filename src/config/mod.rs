@@ -40,3 +40,4 @@ pub use settings::{
     SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };
 pub use source::{SEARCHED, Sources};
+pub(crate) use suggest::nearest;

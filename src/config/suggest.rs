@@ -3,7 +3,7 @@
 //! A suggestion that is far off is worse than none, so a third of the letters may differ and no more.
 
 /// The candidate nearest to `text`, if one is near enough. Case and `-` against `_` do not count.
-pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = normal(text);
     // Longer words than any key or name are noise; measuring them would only cost time.
     if wanted.len() > 64 {

@@ -170,7 +170,7 @@ fn stopped(now: &InstanceState) -> (ActionState, String) {
         (false, Wanted::Running) if now.phase == Phase::Running => {
             (ActionState::Running, "it still runs".to_owned())
         }
-        (false, _) => (ActionState::Running, format!("it is {}", now.phase.word())),
+        (false, _) => (ActionState::Running, doing(now.phase).to_owned()),
     }
 }
 
@@ -202,7 +202,22 @@ fn started(before: Incarnation, now: &InstanceState) -> (ActionState, String) {
         | Phase::Quarantined
         | Phase::Stuck
         | Phase::Stopped
-        | Phase::Done => (ActionState::Running, format!("it is {}", now.phase.word())),
+        | Phase::Done => (ActionState::Running, doing(now.phase).to_owned()),
+    }
+}
+
+/// What it does, where it is not yet what was asked for.
+fn doing(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Waiting => "it waits for others",
+        Phase::Starting => "it is starting",
+        Phase::Running => "it runs and is not ready",
+        Phase::Stopping => "it is being stopped",
+        Phase::Backoff => "it waits for its next try",
+        Phase::Quarantined => "it is parked",
+        Phase::Stuck => "it cannot be killed",
+        Phase::Stopped => "it is down",
+        Phase::Done => "its work is done",
     }
 }
 

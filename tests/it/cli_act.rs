@@ -71,6 +71,11 @@ fn a_supervisor_is_a_target() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stdout(&output).lines().count(), 3);
     assert_eq!(fake.regrow(&["stop", "sup:nope"]).status.code(), Some(4));
+    let bare = fake.regrow(&["stop", "ingest"]);
+    assert_eq!(bare.status.code(), Some(4));
+    assert!(stderr(&bare).contains("did you mean `sup:ingest`?"), "{}", stderr(&bare));
+    let mistyped = fake.regrow(&["status", "borker"]);
+    assert!(stderr(&mistyped).contains("did you mean `broker`?"), "{}", stderr(&mistyped));
 }
 
 #[test]
@@ -96,6 +101,10 @@ fn wait_returns_once_it_is_so() {
         stderr(&late),
         "regrow: not healthy in time: parser/0 is recovering, parser/1 is quarantined, web is stopped\n"
     );
+    let json = fake.regrow(&["wait", "web", "--for", "ready", "--timeout", "50ms", "-o", "json"]);
+    let body: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!((&body["schema"], &body["answer"]), (&"regrow.wait/1".into(), &false.into()));
+    assert_eq!(body["missing"][0]["instance"], "web");
     std::thread::scope(|scope| {
         let waiting =
             scope.spawn(|| fake.regrow(&["wait", "parser/0", "--for", "healthy", "--timeout", "20s"]));

@@ -172,6 +172,9 @@ fn events_are_lines_and_can_be_chosen() {
     );
     assert_eq!(stdout(&fake.regrow(&["events", "--kind", "worker.*", "-o", "name"])), "worker.exited\n");
     assert_eq!(stdout(&fake.regrow(&["events", "--since", "2099-01-01T00:00:00Z"])), "");
+    let unknown = fake.regrow(&["events", "--kind", "worker.exploded"]);
+    assert_eq!(unknown.status.code(), Some(2), "a kind that nothing has would be waited for in vain");
+    assert!(stderr(&unknown).contains("worker.exited"), "{}", stderr(&unknown));
     let mut child = Command::new(env!("CARGO_BIN_EXE_regrow"))
         .args(["--socket", fake.socket().to_str().unwrap(), "events", "-f", "-o", "jsonl"])
         .stdout(Stdio::piped())

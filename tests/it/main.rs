@@ -14,6 +14,7 @@ mod sim;
 mod cli_act;
 mod cli_codes;
 mod cli_look;
+mod cli_run;
 mod config_advice;
 mod config_errors;
 mod config_files;

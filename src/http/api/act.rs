@@ -134,11 +134,15 @@ async fn pass_on(
 ) -> Result<(Verb, String, Vec<Before>), Problem> {
     let before = snapshot::resolve(&api.runtime, &target).unwrap_or_default();
     let named = target.to_string();
+    let whole = matches!(target, Target::Supervisor(_));
     let asked = api.runtime.act(target, act, Asker(peer.name.clone()));
     let instances = tokio::time::timeout(PASS_ON, asked)
         .await
         .map_err(|_| Problem::busy("the control loop does not take orders"))??;
-    Ok((Verb::Act(act), named, remembered(&before, &instances)))
+    // Of a supervisor, everybody below it is meant.
+    let meant =
+        if whole { before.iter().map(Before::from).collect() } else { remembered(&before, &instances) };
+    Ok((Verb::Act(act), named, meant))
 }
 
 fn remembered(before: &[InstanceState], instances: &[InstanceId]) -> Vec<Before> {

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Response, header};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use crate::event::EventKind;
 use crate::telemetry::{Recorded, Subscription};
 
 use super::super::dto::{EventView, EventsBody};
@@ -32,7 +33,7 @@ pub(super) async fn events(
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let last_id = header("last-event-id").and_then(|id| id.parse().ok());
     let after = last_id.or(ask.since_seq).or(ask.cursor);
-    let wanted = Wanted(ask.kind.map(|kinds| kinds.split(',').map(ToOwned::to_owned).collect()));
+    let wanted = Wanted::parse(ask.kind.as_deref())?;
     let accept = header(header::ACCEPT.as_str()).unwrap_or_default();
     if accept.contains("application/json") && !accept.contains("text/event-stream") {
         return list(&api, after.unwrap_or(0), &wanted, ask.limit);
@@ -44,13 +45,35 @@ pub(super) async fn events(
 struct Wanted(Option<Vec<String>>);
 
 impl Wanted {
+    /// A kind that nothing can have is a mistake: who waits for it would wait for ever.
+    fn parse(kinds: Option<&str>) -> Result<Self, Problem> {
+        let Some(kinds) = kinds else { return Ok(Self(None)) };
+        let kinds: Vec<String> = kinds.split(',').map(|kind| kind.trim().to_owned()).collect();
+        let known = |kind: &&String| EventKind::ALL.iter().any(|one| covers(kind, one.word()));
+        match kinds.iter().find(|kind| !known(kind)) {
+            None => Ok(Self(Some(kinds))),
+            Some(unknown) => {
+                let words: Vec<_> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
+                Err(Problem::invalid(format!(
+                    "no event is of kind `{}`; there are {}, and `worker.*` for all of one sort",
+                    unknown.escape_debug().take(64).collect::<String>(),
+                    words.join(", ")
+                )))
+            }
+        }
+    }
+
     fn wants(&self, event: &Recorded) -> bool {
         let Some(kinds) = &self.0 else { return true };
-        let word = event.event.kind.word();
-        kinds.iter().any(|kind| match kind.strip_suffix('*').or(kind.ends_with('.').then_some(kind)) {
-            Some(prefix) => word.starts_with(prefix),
-            None => word == kind,
-        })
+        kinds.iter().any(|kind| covers(kind, event.event.kind.word()))
+    }
+}
+
+/// Whether a kind that was asked for, or all with its prefix, means this word.
+fn covers(kind: &str, word: &str) -> bool {
+    match kind.strip_suffix('*').or(kind.ends_with('.').then_some(kind)) {
+        Some(prefix) => word.starts_with(prefix),
+        None => word == kind,
     }
 }
 

@@ -40,6 +40,7 @@ pub struct ActionView {
     /// Who asked.
     pub by: String,
     /// When.
+    #[serde(serialize_with = "super::status::millis")]
     pub requested_at: Timestamp,
     /// What became of it.
     pub state: ActionState,

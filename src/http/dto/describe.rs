@@ -28,7 +28,8 @@ pub struct Detail {
     #[serde(flatten)]
     pub worker: WorkerView,
     /// Since when it is in this phase.
-    pub since: Timestamp,
+    #[serde(serialize_with = "super::status::millis")]
+    pub since_at: Timestamp,
     /// The same as a length.
     pub since_seconds: f64,
     /// Who wanted it so, where somebody did.
@@ -64,7 +65,7 @@ impl Detail {
         let by_cause = state.restarts_by_cause.iter();
         Self {
             worker,
-            since: to_millis(state.since),
+            since_at: to_millis(state.since),
             since_seconds: seconds_between(state.since, now),
             wanted_by: state.wanted_by.as_ref().map(OperatorView::from),
             budget_left: state.budget_left,
@@ -88,6 +89,7 @@ pub struct OperatorView {
     /// Who.
     pub by: String,
     /// When.
+    #[serde(serialize_with = "super::status::millis")]
     pub at: Timestamp,
 }
 

@@ -14,6 +14,7 @@ pub struct EventView {
     /// From 1, without gaps.
     pub seq: u64,
     /// When.
+    #[serde(serialize_with = "super::status::millis")]
     pub at: Timestamp,
     /// What, such as `worker.exited`.
     pub kind: String,

@@ -36,6 +36,7 @@ pub struct RuntimeView {
     /// Its process.
     pub pid: u32,
     /// When it started.
+    #[serde(serialize_with = "millis")]
     pub started_at: Timestamp,
     /// How often a configuration was applied, the first included.
     pub config_generation: u64,
@@ -124,6 +125,7 @@ pub struct WorkerView {
     /// Starts after the first.
     pub restarts: u64,
     /// When this incarnation was started.
+    #[serde(serialize_with = "millis_or_null", default)]
     pub started_at: Option<Timestamp>,
     /// How long it has run; null while it does not.
     pub uptime_seconds: Option<f64>,
@@ -132,6 +134,7 @@ pub struct WorkerView {
     /// Resident memory; null if unknown.
     pub memory_bytes: Option<u64>,
     /// Last sign of life it gave by itself.
+    #[serde(serialize_with = "millis_or_null", default)]
     pub last_heartbeat_at: Option<Timestamp>,
     /// How the incarnation before ended.
     pub last_exit: Option<LastExitView>,
@@ -212,6 +215,7 @@ pub struct LastExitView {
     /// For people.
     pub message: String,
     /// When.
+    #[serde(serialize_with = "millis")]
     pub at: Timestamp,
 }
 
@@ -234,6 +238,7 @@ pub struct NextActionView {
     #[serde(rename = "do")]
     pub what: String,
     /// When; null: once what it waits for has come.
+    #[serde(serialize_with = "millis_or_null", default)]
     pub at: Option<Timestamp>,
 }
 
@@ -329,9 +334,23 @@ pub struct LogLine {
     /// Whose.
     pub instance: String,
     /// When it was read; null for a line without a time.
+    #[serde(serialize_with = "millis_or_null", default)]
     pub at: Option<Timestamp>,
     /// The line, lossily decoded, not escaped.
     pub line: String,
+}
+
+/// Always three digits: times of equal length sort as text, too.
+pub(super) fn millis<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{at:.3}"))
+}
+
+/// As [`millis`], of a time that may be missing.
+fn millis_or_null<S: serde::Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => millis(at, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// Times on the wire have milliseconds: more is noise, and less hides the order.

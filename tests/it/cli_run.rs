@@ -1,0 +1,177 @@
+//! The verbs that run a runtime by themselves: `start --daemon`, `run`, `demo`.
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::fake::{stderr, stdout};
+use crate::rig::{Rig, alive, processes_with, send};
+
+const SLEEPER: &str = "[worker.web]\ncommand = [\"sleep\", \"1000\"]\n";
+
+/// Ends a runtime in the background, also when its test fails.
+struct Background(u32);
+
+impl Background {
+    /// The runtime that answers for this rig.
+    fn of(rig: &Rig) -> Self {
+        Self(u32::try_from(rig.status()["runtime"]["pid"].as_u64().unwrap()).unwrap())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if alive(self.0) {
+            send(self.0, Signal::KILL);
+        }
+    }
+}
+
+/// `regrow run ARGS…` in the rig's directory, with its scratch folder below it.
+fn run(rig: &Rig, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_regrow"));
+    command.arg("run").args(arguments).current_dir(rig.path("")).env("NO_COLOR", "1");
+    command.env("TMPDIR", rig.path("")).env_remove("XDG_RUNTIME_DIR").env("RIG", rig.path(""));
+    command
+}
+
+/// Folders that `run` and `demo` have left behind.
+fn left_over(rig: &Rig) -> Vec<String> {
+    let entries = std::fs::read_dir(rig.path("")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("regrow-")).collect()
+}
+
+#[test]
+fn a_daemon_is_ready_when_its_start_returns_and_ends_with_its_workers() {
+    let rig = Rig::new(
+        "[worker.web]\ncommand = [\"/bin/sh\", \"-c\", \"echo up; exec sleep 1000\"]\nready = { log = \"up\" }\n",
+    );
+    let said = rig.ok(&["start", "--daemon"]);
+    let runtime = Background::of(&rig);
+    assert!(said.contains(&format!("pid {}", runtime.0)), "{said}");
+    let web = rig.worker("web");
+    assert_eq!((&web["phase"], &web["ready"]), (&"running".into(), &true.into()), "{web}");
+    rig.ok(&["shutdown", "--wait"]);
+    rig.wait("the runtime has ended", || !alive(runtime.0));
+    let pid = u32::try_from(web["pid"].as_u64().unwrap()).unwrap();
+    assert!(!alive(pid), "its worker is gone too");
+    assert_eq!(rig.code(&["status"]), 5);
+    assert!(rig.text(".regrow/logs/regrow.log").contains("shutting down"), "its log is a file");
+}
+
+#[test]
+fn a_daemon_whose_critical_worker_cannot_start_is_1_and_leaves_nothing() {
+    let rig = Rig::new(
+        "[worker.web]\ncommand = [\"./ghost\"]\ncritical = true\n[supervisor.root]\nintensity = { max_restarts = 0, within = \"1m\" }\n",
+    );
+    let output = rig.regrow(&["start", "--daemon"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("web") && text.contains("program not found: ./ghost"), "{text}");
+    assert_eq!(rig.code(&["status"]), 5);
+}
+
+#[test]
+fn a_daemon_does_not_wait_for_what_somebody_stopped() {
+    let rig = Rig::new(
+        "[supervisor.pipeline]\nchildren = [\"parser\"]\n[worker.parser]\ncommand = [\"sleep\", \"1000\"]\n\
+         [worker.web]\ncommand = [\"sleep\", \"1000\"]\ncritical = true\n",
+    );
+    rig.ok(&["start", "--daemon"]);
+    let first = Background::of(&rig);
+    rig.ok(&["stop", "sup:pipeline", "web", "--wait"]);
+    rig.ok(&["shutdown", "--wait"]);
+    drop(first);
+    rig.ok(&["start", "--daemon"]);
+    let _second = Background::of(&rig);
+    assert_eq!(rig.worker("parser")["phase"], "stopped");
+    assert_eq!(rig.worker("web")["phase"], "stopped");
+    rig.ok(&["start", "sup:pipeline", "--wait"]);
+    assert_eq!(rig.worker("parser")["ready"], true, "a supervisor is waited for with all below it");
+    rig.ok(&["shutdown", "--wait"]);
+}
+
+#[test]
+fn a_second_runtime_names_the_first_also_when_the_address_is_taken() {
+    let rig = Rig::new(SLEEPER);
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let start =
+        |arguments: &[&str]| rig.command(arguments).env("REGROW__HTTP__LISTEN", &address).output().unwrap();
+    let first = start(&["start", "--daemon"]);
+    assert!(first.status.success(), "{first:?}");
+    let runtime = Background::of(&rig);
+    for arguments in [&["start"] as &[&str], &["start", "--daemon"]] {
+        let second = start(arguments);
+        assert_eq!(second.status.code(), Some(1), "{second:?}");
+        let text = stderr(&second);
+        assert!(text.contains(&format!("pid {}", runtime.0)) && text.contains("regrow shutdown"), "{text}");
+    }
+    rig.ok(&["shutdown", "--wait"]);
+}
+
+#[test]
+fn run_gets_a_command_up_again_and_is_done_with_it() {
+    let rig = Rig::new("");
+    let script = "echo tried >> witness; if [ -e once ]; then exit 0; fi; touch once; exit 9";
+    let output = run(&rig, &["--", "/bin/sh", "-c", script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(rig.witness("witness").len(), 2);
+    let text = stderr(&output);
+    assert!(text.contains("exited with code 9") && text.contains("restarting at once"), "{text}");
+    assert!(!text.contains("code 0"), "that it is done is no news: {text}");
+    assert_eq!(left_over(&rig), Vec::<String>::new());
+}
+
+#[test]
+fn run_shows_output_as_it_comes_and_passes_the_end_on() {
+    let rig = Rig::new("");
+    let script = "echo $REGROW_INSTANCE is up; exec sleep 1000";
+    let mut child = run(&rig, &["-q", "--", "/bin/sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    assert!(line.ends_with("run is up"), "{line}");
+    send(child.id(), Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143), "128 and the signal, as a shell has it");
+    let own = format!("RIG={}", rig.path("").display());
+    assert_eq!(processes_with(&own), Vec::<u32>::new());
+    assert_eq!(left_over(&rig), Vec::<String>::new());
+}
+
+#[test]
+fn run_answers_as_a_shell_when_a_command_cannot_be_run() {
+    let rig = Rig::new("");
+    for (command, code) in [("no-such-program", 127), ("./no-such-program", 127), ("/etc/passwd", 126)] {
+        let output = run(&rig, &["--", command]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command}: {output:?}");
+        assert!(stderr(&output).contains(command), "{output:?}");
+    }
+}
+
+#[test]
+fn the_demo_explains_every_step_and_leaves_nothing() {
+    let rig = Rig::new("");
+    let mut command = rig.command(&["demo"]);
+    command.env("TMPDIR", rig.path("")).env("RIG", rig.path(""));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = stdout(&output);
+    for what in [
+        "crasher   exited with code 1",
+        "sleeper   not ready within start_timeout",
+        "held back until sleeper was ready",
+        "doomed    parked",
+        "the trial start found out",
+        "6 workers: 6 healthy",
+        "stubborn  killed",
+        "Nothing is left running",
+    ] {
+        assert!(text.contains(what), "{what} is not in\n{text}");
+    }
+    assert_eq!(text.matches("└ ").count(), 12, "each explanation once\n{text}");
+    let own = format!("RIG={}", rig.path("").display());
+    assert_eq!(processes_with(&own), Vec::<u32>::new());
+    assert_eq!(left_over(&rig), Vec::<String>::new());
+}
