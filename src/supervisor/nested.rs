@@ -4,7 +4,8 @@
 //! as in OTP. That its end is normal (`Exit::Stopped`) also when it gave up is OTP's rule R14: a
 //! transient supervisor that gave up is not started again, a permanent one is.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ractor::{Actor, ActorRef};
 
@@ -22,22 +23,50 @@ pub(crate) struct SupervisorRunner {
     node: Arc<Node>,
     plane: Arc<Plane>,
     reporter: Reporter,
+    /// The newest start's.
+    line: Arc<Mutex<Line>>,
+}
+
+/// The way to the supervisor of one start. An actor needs a moment to come into being; what is asked of it meanwhile
+/// is told to it first of all, since nobody will ask again.
+#[derive(Default)]
+struct Line {
+    address: Option<ActorRef<SupervisorMsg>>,
+    kept: Vec<Fact>,
+}
+
+impl Line {
+    fn open(&mut self, address: ActorRef<SupervisorMsg>) {
+        for fact in std::iter::once(Fact::Boot).chain(self.kept.drain(..)) {
+            let _ = address.send_message(SupervisorMsg::Fact(fact));
+        }
+        self.address = Some(address);
+    }
+
+    fn send(&mut self, fact: Fact) {
+        match &self.address {
+            // One that has ended has reported that.
+            Some(address) => drop(address.send_message(SupervisorMsg::Fact(fact))),
+            None => self.kept.push(fact),
+        }
+    }
 }
 
 impl SupervisorRunner {
     /// A supervisor that is not started yet.
     pub(crate) fn new(node: Arc<Node>, plane: Arc<Plane>, reporter: Reporter) -> Self {
-        Self { node, plane, reporter }
+        Self { node, plane, reporter, line: Arc::default() }
     }
 
     fn send(&self, fact: Fact) {
-        if let Some(address) = self.address() {
-            let _ = address.send_message(SupervisorMsg::Fact(fact));
-        }
+        lock(&self.line).send(fact);
     }
+}
 
-    fn address(&self) -> Option<ActorRef<SupervisorMsg>> {
-        self.plane.supervisor(&self.node.settings.name)
+/// Whoever kept it has failed, or it has ended: nobody would ever stop it.
+impl Drop for SupervisorRunner {
+    fn drop(&mut self) {
+        self.send(Fact::Kill);
     }
 }
 
@@ -45,17 +74,20 @@ impl Runner for SupervisorRunner {
     fn start(&mut self, incarnation: Incarnation) {
         let (node, plane, reporter) =
             (Arc::clone(&self.node), Arc::clone(&self.plane), Arc::clone(&self.reporter));
+        self.line = Arc::default();
+        let line = Arc::clone(&self.line);
         tokio::spawn(async move {
-            let failed = Arc::clone(&reporter);
-            let upward: Upward = Box::new(move |outcome| report(&reporter, incarnation, outcome));
+            let duty = Arc::new(Duty { reporter, incarnation, told: AtomicBool::new(false) });
+            let told = Arc::clone(&duty);
+            let upward: Upward = Box::new(move |outcome| told.tell(outcome));
             match SupervisorActor::spawn(None, SupervisorActor, arguments(&node, &plane, upward)).await {
                 Ok((address, _)) => {
-                    failed(incarnation, WorkerReport::Started { pid: None });
-                    let _ = address.send_message(SupervisorMsg::Fact(Fact::Boot));
+                    (duty.reporter)(incarnation, WorkerReport::Started { pid: None });
+                    lock(&line).open(address);
                 }
                 Err(error) => {
                     let exit = Exit::StartFailed(StartFailure::System { detail: error.to_string() });
-                    failed(incarnation, WorkerReport::StartFailed { exit, hint: None });
+                    duty.end(WorkerReport::StartFailed { exit, hint: None });
                 }
             }
         });
@@ -70,15 +102,95 @@ impl Runner for SupervisorRunner {
     }
 }
 
-fn report(reporter: &Reporter, incarnation: Incarnation, outcome: Outcome) {
-    let report = match outcome {
-        Outcome::Booted => WorkerReport::Ready,
-        Outcome::Finished(Ended::BootFailed { exit, .. }, why) => {
-            WorkerReport::StartFailed { exit, hint: Some(why) }
+/// Never contended: everything here runs on the control plane.
+fn lock(line: &Mutex<Line>) -> std::sync::MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is owed to the parent about one start: its end. A supervisor that goes without a word (its actor failed, a fault
+/// of ours) must not be taken for one that runs.
+struct Duty {
+    reporter: Reporter,
+    incarnation: Incarnation,
+    told: AtomicBool,
+}
+
+impl Duty {
+    fn tell(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Booted => (self.reporter)(self.incarnation, WorkerReport::Ready),
+            Outcome::Finished(Ended::BootFailed { exit, .. }, why) => {
+                self.end(WorkerReport::StartFailed { exit, hint: Some(why) });
+            }
+            Outcome::Finished(Ended::Shutdown | Ended::GaveUp { .. } | Ended::AutoShutdown, _) => {
+                self.end(WorkerReport::Exited { exit: Exit::Stopped });
+            }
         }
-        Outcome::Finished(Ended::Shutdown | Ended::GaveUp { .. } | Ended::AutoShutdown, _) => {
-            WorkerReport::Exited { exit: Exit::Stopped }
+    }
+
+    fn end(&self, report: WorkerReport) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            (self.reporter)(self.incarnation, report);
         }
-    };
-    reporter(incarnation, report);
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        let message = "its supervisor actor failed; this is a bug".to_owned();
+        self.end(WorkerReport::Exited { exit: Exit::Error { message } });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use crate::config::{Sources, load};
+    use crate::supervisor::Board;
+    use crate::telemetry::Journal;
+
+    use super::*;
+
+    fn runner() -> (SupervisorRunner, mpsc::UnboundedReceiver<(Incarnation, WorkerReport)>) {
+        let sources = Sources { inline: Some("[supervisor.root]\n".to_owned()), ..Sources::default() };
+        let settings = load(&sources).expect("a valid file").settings;
+        let node = Node::of(&settings).unwrap();
+        let unused = Arc::new(|_: &_, _: &_, _: &_, _| unreachable!("there are no workers"));
+        let plane = Arc::new(Plane::new(Board::new(), Journal::new(), unused, 7));
+        let (tell, told) = mpsc::unbounded_channel();
+        let reporter: Reporter = Arc::new(move |n, report| drop(tell.send((n, report))));
+        (SupervisorRunner::new(node, plane, reporter), told)
+    }
+
+    async fn end(told: &mut mpsc::UnboundedReceiver<(Incarnation, WorkerReport)>) -> Exit {
+        loop {
+            if let (Incarnation(1), WorkerReport::Exited { exit }) = told.recv().await.unwrap() {
+                return exit;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_that_comes_before_the_supervisor_has_come_into_being_is_not_lost() {
+        for ask in [SupervisorRunner::stop, SupervisorRunner::kill] {
+            let (mut runner, mut told) = runner();
+            runner.start(Incarnation(1));
+            ask(&mut runner);
+            let exit = tokio::time::timeout(std::time::Duration::from_secs(60), end(&mut told)).await;
+            assert_eq!(exit.expect("it goes on without anybody who will stop it"), Exit::Stopped);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_whose_actor_is_gone_is_not_taken_for_one_that_runs() {
+        let (mut runner, mut told) = runner();
+        runner.start(Incarnation(1));
+        while told.recv().await.unwrap().1 != WorkerReport::Ready {}
+        let address = lock(&runner.line).address.clone().unwrap();
+        address.kill();
+        drop(address);
+        let exit = tokio::time::timeout(std::time::Duration::from_secs(60), end(&mut told)).await;
+        assert!(matches!(exit.expect("its end is never told"), Exit::Error { .. }));
+    }
 }
