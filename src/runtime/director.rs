@@ -55,8 +55,10 @@ impl Director {
                     Some(order) => self.order(order),
                     None => self.shutdown(&Asker("nobody: every handle is gone".to_owned())),
                 },
-                Some(outcome) = self.outcomes.recv() => if let Outcome::Finished(ended, why) = outcome {
-                    return finished(ended, why);
+                outcome = self.outcomes.recv() => match outcome {
+                    Some(Outcome::Finished(ended, why)) => return finished(ended, why),
+                    Some(Outcome::Booted) => {}
+                    None => return Finished::GaveUp("the root supervisor's actor failed; this is a bug".to_owned()),
                 },
                 () = sleep_until(deadline) => if let Some(left) = self.out_of_time() {
                     return left;
