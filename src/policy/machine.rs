@@ -151,6 +151,7 @@ impl Supervisor {
             stopped_by_operator: child.stopped,
             consecutive: child.consecutive,
             budget_left: window.left(self.spec.intensity, self.now),
+            fatal: matches!(child.state, State::Parked { fatal: true, .. }),
             waits_for: child.waits_for(),
         })
     }

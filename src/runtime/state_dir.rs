@@ -15,8 +15,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::worker::unix::{pidfd_open, poll_ended};
 
 use super::launch::StartError;
+
+/// A runtime that was killed can leave a child behind that has not reached its program yet, and holds the lock until
+/// it has: some microseconds, longer on a loaded machine. This long the lock of a dead holder is waited for.
+const DEAD_HOLDER_PATIENCE: Duration = Duration::from_secs(2);
+const DEAD_HOLDER_PAUSE: Duration = Duration::from_millis(2);
 
 /// The right to use a state directory; given back on drop.
 #[derive(Debug)]
@@ -36,12 +44,19 @@ impl StateDir {
             make_private(&path.join(below)).map_err(wrap)?;
         }
         let mut lock = open_lock(&path.join("lock")).map_err(wrap)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(StartError::Busy { state_dir: path.to_owned(), pid: holder(&mut lock) });
+        let end = Instant::now() + DEAD_HOLDER_PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(fs::TryLockError::WouldBlock) => {
+                    let pid = holder(&mut lock).map_err(wrap)?;
+                    if lives(pid) || Instant::now() >= end {
+                        return Err(StartError::Busy { state_dir: path.to_owned(), pid });
+                    }
+                    std::thread::sleep(DEAD_HOLDER_PAUSE);
+                }
+                Err(fs::TryLockError::Error(source)) => return Err(wrap(source)),
             }
-            Err(fs::TryLockError::Error(source)) => return Err(wrap(source)),
         }
         write_pid(&mut lock).map_err(wrap)?;
         Ok(Self { _lock: lock })
@@ -84,10 +99,23 @@ fn open_lock(path: &Path) -> io::Result<File> {
 }
 
 /// The pid that the lock's holder wrote; 0 if it has not come to that yet.
-fn holder(lock: &mut File) -> u32 {
+fn holder(lock: &mut File) -> io::Result<u32> {
+    lock.rewind()?;
     let mut text = String::new();
     let read = lock.take(32).read_to_string(&mut text);
-    read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0)
+    Ok(read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0))
+}
+
+/// Whether a process of this number lives. Not known is alive: the lock says so too. A holder that has not written
+/// its number yet is a runtime that starts.
+fn lives(pid: u32) -> bool {
+    if pid == 0 {
+        return true;
+    }
+    match pidfd_open(pid) {
+        Ok(process) => !poll_ended(&process),
+        Err(error) => error.raw_os_error() != Some(libc::ESRCH),
+    }
 }
 
 /// The pid is for people only. A full disk must not hinder a start, so a pid that does not fit is left out.
@@ -113,6 +141,26 @@ mod tests {
         assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
         drop(first);
         let _third = StateDir::take(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_runtime_left_behind_for_a_moment_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let first = StateDir::take(dir.path()).unwrap();
+        fs::write(dir.path().join("lock"), format!("{}\n", ended.id())).unwrap();
+        let path = dir.path().to_owned();
+        let (waiting, waits) = std::sync::mpsc::channel();
+        let second = std::thread::spawn(move || {
+            waiting.send(()).unwrap();
+            StateDir::take(&path)
+        });
+        waits.recv().unwrap();
+        // Long enough to meet the lock held, and far below the patience.
+        std::thread::park_timeout(Duration::from_millis(50));
+        drop(first);
+        let _second = second.join().unwrap().unwrap();
     }
 
     #[test]

@@ -327,8 +327,11 @@ impl SupervisorState {
 
     fn exhausted_text(&self, view: &ChildView<'_>) -> String {
         let intensity = self.spec.intensity;
-        if view.budget_left > 0 {
+        if view.fatal {
             return "its exit code says that a restart cannot help".to_owned();
+        }
+        if view.budget_left > 0 {
+            return "its trial did not hold".to_owned();
         }
         format!("{} restarts in {} are spent", intensity.max_restarts, format_duration(intensity.within))
     }

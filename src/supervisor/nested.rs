@@ -2,11 +2,10 @@
 //!
 //! Each start makes a new supervisor actor with a fresh policy; dynamic children of the one before are gone,
 //! as in OTP. That its end is normal (`Exit::Stopped`) also when it gave up is OTP's rule R14: a
-//! transient supervisor that gave up is not started again, a permanent one is. An actor that breaks is an error,
-//! told like any other end: nobody below a supervisor goes without one unnoticed.
+//! transient supervisor that gave up is not started again, a permanent one is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ractor::{Actor, ActorRef};
 
@@ -24,93 +23,174 @@ pub(crate) struct SupervisorRunner {
     node: Arc<Node>,
     plane: Arc<Plane>,
     reporter: Reporter,
-    reached: Arc<Mutex<Reached>>,
+    /// The newest start's.
+    line: Arc<Mutex<Line>>,
 }
 
-/// How the actor of the incarnation that was started last can be reached.
-enum Reached {
-    /// It is being made; what was asked of it meanwhile, the newest wins.
-    Making(Option<Fact>),
-    /// Under its address.
-    At(ActorRef<SupervisorMsg>),
+/// The way to the supervisor of one start. An actor needs a moment to come into being; what is asked of it meanwhile
+/// is told to it first of all, since nobody will ask again.
+#[derive(Default)]
+struct Line {
+    address: Option<ActorRef<SupervisorMsg>>,
+    kept: Vec<Fact>,
+}
+
+impl Line {
+    fn open(&mut self, address: ActorRef<SupervisorMsg>) {
+        for fact in std::iter::once(Fact::Boot).chain(self.kept.drain(..)) {
+            let _ = address.send_message(SupervisorMsg::Fact(fact));
+        }
+        self.address = Some(address);
+    }
+
+    fn send(&mut self, fact: Fact) {
+        match &self.address {
+            // One that has ended has reported that.
+            Some(address) => drop(address.send_message(SupervisorMsg::Fact(fact))),
+            None => self.kept.push(fact),
+        }
+    }
 }
 
 impl SupervisorRunner {
     /// A supervisor that is not started yet.
     pub(crate) fn new(node: Arc<Node>, plane: Arc<Plane>, reporter: Reporter) -> Self {
-        Self { node, plane, reporter, reached: Arc::new(Mutex::new(Reached::Making(None))) }
+        Self { node, plane, reporter, line: Arc::default() }
     }
 
-    /// An end that overtakes the making of the actor waits for it.
-    fn ask(&self, fact: Fact) {
-        match &mut *lock(&self.reached) {
-            Reached::Making(asked) => *asked = Some(fact),
-            Reached::At(address) => {
-                // One that has ended has said so.
-                let _ = address.send_message(SupervisorMsg::Fact(fact));
-            }
-        }
+    fn send(&self, fact: Fact) {
+        lock(&self.line).send(fact);
+    }
+}
+
+/// Whoever kept it has failed, or it has ended: nobody would ever stop it.
+impl Drop for SupervisorRunner {
+    fn drop(&mut self) {
+        self.send(Fact::Kill);
     }
 }
 
 impl Runner for SupervisorRunner {
     fn start(&mut self, incarnation: Incarnation) {
-        *lock(&self.reached) = Reached::Making(None);
         let (node, plane, reporter) =
             (Arc::clone(&self.node), Arc::clone(&self.plane), Arc::clone(&self.reporter));
-        let reached = Arc::clone(&self.reached);
+        self.line = Arc::default();
+        let line = Arc::clone(&self.line);
         tokio::spawn(async move {
-            let ended = Arc::new(AtomicBool::new(false));
-            let (upward_reporter, upward_ended) = (Arc::clone(&reporter), Arc::clone(&ended));
-            let upward: Upward = Box::new(move |outcome| {
-                upward_ended.fetch_or(matches!(outcome, Outcome::Finished(..)), Ordering::Relaxed);
-                report(&upward_reporter, incarnation, outcome);
-            });
+            let duty = Arc::new(Duty { reporter, incarnation, told: AtomicBool::new(false) });
+            let told = Arc::clone(&duty);
+            let upward: Upward = Box::new(move |outcome| told.tell(outcome));
             match SupervisorActor::spawn(None, SupervisorActor, arguments(&node, &plane, upward)).await {
-                Ok((address, actor)) => {
-                    reporter(incarnation, WorkerReport::Started { pid: None });
-                    let _ = address.send_message(SupervisorMsg::Fact(Fact::Boot));
-                    let before = std::mem::replace(&mut *lock(&reached), Reached::At(address.clone()));
-                    if let Reached::Making(Some(asked)) = before {
-                        let _ = address.send_message(SupervisorMsg::Fact(asked));
-                    }
-                    // An actor that breaks says nothing more: its parent must not take it for alive.
-                    let broken = actor.await.err().map_or_else(String::new, |error| format!(": {error}"));
-                    if !ended.load(Ordering::Relaxed) {
-                        let message = format!("its supervisor actor broke{broken}; this is a bug");
-                        reporter(incarnation, WorkerReport::Exited { exit: Exit::Error { message } });
-                    }
+                Ok((address, _)) => {
+                    (duty.reporter)(incarnation, WorkerReport::Started { pid: None });
+                    lock(&line).open(address);
                 }
                 Err(error) => {
                     let exit = Exit::StartFailed(StartFailure::System { detail: error.to_string() });
-                    reporter(incarnation, WorkerReport::StartFailed { exit, hint: None });
+                    duty.end(WorkerReport::StartFailed { exit, hint: None });
                 }
             }
         });
     }
 
     fn stop(&mut self) {
-        self.ask(Fact::Shutdown);
+        self.send(Fact::Shutdown);
     }
 
     fn kill(&mut self) {
-        self.ask(Fact::Kill);
+        self.send(Fact::Kill);
     }
 }
 
-fn lock(reached: &Mutex<Reached>) -> MutexGuard<'_, Reached> {
-    reached.lock().unwrap_or_else(PoisonError::into_inner)
+/// Never contended: everything here runs on the control plane.
+fn lock(line: &Mutex<Line>) -> std::sync::MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn report(reporter: &Reporter, incarnation: Incarnation, outcome: Outcome) {
-    let report = match outcome {
-        Outcome::Booted => WorkerReport::Ready,
-        Outcome::Finished(Ended::BootFailed { exit, .. }, why) => {
-            WorkerReport::StartFailed { exit, hint: Some(why) }
+/// What is owed to the parent about one start: its end. A supervisor that goes without a word (its actor failed, a fault
+/// of ours) must not be taken for one that runs.
+struct Duty {
+    reporter: Reporter,
+    incarnation: Incarnation,
+    told: AtomicBool,
+}
+
+impl Duty {
+    fn tell(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Booted => (self.reporter)(self.incarnation, WorkerReport::Ready),
+            Outcome::Finished(Ended::BootFailed { exit, .. }, why) => {
+                self.end(WorkerReport::StartFailed { exit, hint: Some(why) });
+            }
+            Outcome::Finished(Ended::Shutdown | Ended::GaveUp { .. } | Ended::AutoShutdown, _) => {
+                self.end(WorkerReport::Exited { exit: Exit::Stopped });
+            }
         }
-        Outcome::Finished(Ended::Shutdown | Ended::GaveUp { .. } | Ended::AutoShutdown, _) => {
-            WorkerReport::Exited { exit: Exit::Stopped }
+    }
+
+    fn end(&self, report: WorkerReport) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            (self.reporter)(self.incarnation, report);
         }
-    };
-    reporter(incarnation, report);
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        let message = "its supervisor actor failed; this is a bug".to_owned();
+        self.end(WorkerReport::Exited { exit: Exit::Error { message } });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use crate::config::{Sources, load};
+    use crate::supervisor::Board;
+    use crate::telemetry::Journal;
+
+    use super::*;
+
+    fn runner() -> (SupervisorRunner, mpsc::UnboundedReceiver<(Incarnation, WorkerReport)>) {
+        let sources = Sources { inline: Some("[supervisor.root]\n".to_owned()), ..Sources::default() };
+        let settings = load(&sources).expect("a valid file").settings;
+        let node = Node::of(&settings).unwrap();
+        let unused = Arc::new(|_: &_, _: &_, _: &_, _| unreachable!("there are no workers"));
+        let plane = Arc::new(Plane::new(Board::new(), Journal::new(), unused, 7));
+        let (tell, told) = mpsc::unbounded_channel();
+        let reporter: Reporter = Arc::new(move |n, report| drop(tell.send((n, report))));
+        (SupervisorRunner::new(node, plane, reporter), told)
+    }
+
+    async fn end(told: &mut mpsc::UnboundedReceiver<(Incarnation, WorkerReport)>) -> Exit {
+        loop {
+            if let (Incarnation(1), WorkerReport::Exited { exit }) = told.recv().await.unwrap() {
+                return exit;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_that_comes_before_the_supervisor_has_come_into_being_is_not_lost() {
+        for ask in [SupervisorRunner::stop, SupervisorRunner::kill] {
+            let (mut runner, mut told) = runner();
+            runner.start(Incarnation(1));
+            ask(&mut runner);
+            let exit = tokio::time::timeout(std::time::Duration::from_secs(60), end(&mut told)).await;
+            assert_eq!(exit.expect("it goes on without anybody who will stop it"), Exit::Stopped);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_whose_actor_is_gone_is_not_taken_for_one_that_runs() {
+        let (mut runner, mut told) = runner();
+        runner.start(Incarnation(1));
+        while told.recv().await.unwrap().1 != WorkerReport::Ready {}
+        let address = lock(&runner.line).address.clone().unwrap();
+        address.kill();
+        drop(address);
+        let exit = tokio::time::timeout(std::time::Duration::from_secs(60), end(&mut told)).await;
+        assert!(matches!(exit.expect("its end is never told"), Exit::Error { .. }));
+    }
 }

@@ -1,9 +1,11 @@
 //! Survivors: what a runtime that was killed left alive, found and ended by the next one.
 //!
 //! Three witnesses are asked, and each alone is enough: the spawn record (a process with the recorded pidfs inode,
-//! or before Linux 6.9 one whose environment names the instance), the instance's cgroup, and its fence. A pid
-//! alone is never believed. Taking survivors over while they run is deliberately absent here.
+//! or before Linux 6.9 one whose environment names the instance), the instance's cgroup, and its fence. Where there
+//! was no cgroup, a fourth: the environment of every process, because a descendant that has closed its output holds
+//! no fence, and is not ours to inherit any more. A pid alone is never believed. Taking survivors over while they run is deliberately absent here.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,10 @@ pub(crate) struct Survivor {
     pub(crate) pid: Option<u32>,
     inode: u64,
     main: Option<Arc<OwnedFd>>,
+    /// Who else was found by its environment.
+    marked: Vec<Arc<OwnedFd>>,
+    /// Whether such are to be looked for: there is no cgroup.
+    by_mark: bool,
     fence: PathBuf,
     cgroup: Option<Arc<Cgroup>>,
     target: Target,
@@ -67,7 +73,7 @@ impl Survivor {
     fn lives(&self) -> bool {
         let main = self.main.as_ref().is_some_and(|main| !poll_ended(main));
         let cgroup = || self.cgroup.as_ref().is_some_and(|cgroup| cgroup.populated().unwrap_or(false));
-        main || cgroup() || fence_is_held(&self.fence)
+        main || self.marked.iter().any(|one| !poll_ended(one)) || cgroup() || fence_is_held(&self.fence)
     }
 
     /// Asks its main process, as the configuration says.
@@ -105,7 +111,7 @@ impl ProcessHost {
     /// Ends a survivor: asks its main process, waits `stop.timeout`, kills its tree. Where only others of its
     /// tree live there is nobody to ask.
     pub(crate) async fn clear(&self, survivor: &Survivor, stop: &StopSettings) -> Cleared {
-        let cleared = self.end(survivor, stop).await;
+        let cleared = self.end(survivor.clone(), stop).await;
         match cleared {
             Cleared::Gone | Cleared::Stopped | Cleared::Killed => self.record.ended(&survivor.instance),
             Cleared::Stuck => {}
@@ -113,26 +119,54 @@ impl ProcessHost {
         cleared
     }
 
-    async fn end(&self, survivor: &Survivor, stop: &StopSettings) -> Cleared {
+    async fn end(&self, mut survivor: Survivor, stop: &StopSettings) -> Cleared {
         if !survivor.lives() {
             return Cleared::Gone;
         }
         if survivor.main.is_some() {
             survivor.ask(stop);
-            if survivor.gone_within(stop.timeout).await {
+            if survivor.gone_within(stop.timeout).await && !self.finds_more_of(&mut survivor).await {
                 return Cleared::Stopped;
             }
         }
         let end = Instant::now() + KILL_PATIENCE;
         let mut pause = FIRST_LOOK;
         while Instant::now() < end {
-            self.kill_survivor(survivor).await;
-            if survivor.gone_within(pause).await {
+            self.kill_survivor(&survivor).await;
+            if survivor.gone_within(pause).await && !self.finds_more_of(&mut survivor).await {
                 return Cleared::Killed;
             }
             pause = (pause * 2).min(LAST_LOOK);
         }
         Cleared::Stuck
+    }
+
+    /// Looks once more when all that were known are gone: meanwhile they may have forked.
+    async fn finds_more_of(&self, survivor: &mut Survivor) -> bool {
+        if !survivor.by_mark {
+            return false;
+        }
+        let marked = self.marked().await;
+        survivor.marked = open_marked(&survivor.target, marked.get(&survivor.instance.slug()));
+        survivor.lives()
+    }
+
+    /// Who carries a mark, looked up after this was asked. Many ask at once and share the answer.
+    async fn marked(&self) -> Arc<Marked> {
+        let asked = Instant::now();
+        let mut newest = self.marked.lock().await;
+        if let Some((began, marked)) = newest.as_ref()
+            && *began >= asked
+        {
+            return marked.clone();
+        }
+        let (answer, done) = oneshot::channel();
+        let (began, workers_dir) = (Instant::now(), self.workers_dir.clone());
+        // Whoever asked may be gone with the runtime.
+        self.pool.run(move |_| answer.send(tree::marked_below(&workers_dir)).map_or_else(drop, drop));
+        let marked = Arc::new(done.await.unwrap_or_default());
+        *newest = Some((began, marked.clone()));
+        marked
     }
 
     async fn kill_survivor(&self, survivor: &Survivor) {
@@ -153,41 +187,65 @@ impl ProcessHost {
     }
 }
 
+/// Processes by the slug of the worker whose mark they carry.
+pub(super) type Marked = HashMap<String, Vec<u32>>;
+
+fn open_marked(target: &Target, pids: Option<&Vec<u32>>) -> Vec<Arc<OwnedFd>> {
+    let open = |pid: &u32| {
+        let pidfd = pidfd_open(*pid).ok()?;
+        // Opened first, looked at then: the descriptor cannot change whom it means.
+        (target.is_marked(*pid) && !poll_ended(&pidfd)).then(|| Arc::new(pidfd))
+    };
+    pids.into_iter().flatten().filter_map(open).collect()
+}
+
 /// Everything that an earlier runtime left alive.
 pub(super) fn find(workers_dir: &Path, left: Left, cgroups: Option<&Path>) -> Vec<Survivor> {
-    let cgroups = left.cgroups.as_deref().or(cgroups);
+    let slugs = slugs(workers_dir);
+    let by_mark = left.cgroups.is_none() && !slugs.is_empty();
+    let places = Places {
+        workers_dir,
+        marked: by_mark.then(|| tree::marked_below(workers_dir)),
+        cgroups: left.cgroups.as_deref().or(cgroups),
+    };
     let mut found: Vec<Survivor> = Vec::new();
     for entry in left.entries {
-        found.extend(look(workers_dir, cgroups, entry.instance.clone(), Some(entry)));
+        found.extend(look(&places, entry.instance.clone(), Some(entry)));
     }
-    for slug in slugs(workers_dir) {
+    for slug in slugs {
         if !found.iter().any(|survivor| survivor.instance.slug() == slug)
             && let Ok(name) = Name::try_new(&slug)
         {
-            found.extend(look(workers_dir, cgroups, InstanceId::single(name), None));
+            found.extend(look(&places, InstanceId::single(name), None));
         }
     }
     found.sort_by(|a, b| a.instance.cmp(&b.instance));
     found
 }
 
-fn look(
-    workers_dir: &Path,
-    cgroups: Option<&Path>,
-    instance: InstanceId,
-    entry: Option<Entry>,
-) -> Option<Survivor> {
-    let dir = workers_dir.join(instance.slug());
+/// Where survivors are looked for.
+struct Places<'a> {
+    workers_dir: &'a Path,
+    cgroups: Option<&'a Path>,
+    marked: Option<Marked>,
+}
+
+fn look(places: &Places<'_>, instance: InstanceId, entry: Option<Entry>) -> Option<Survivor> {
+    let dir = places.workers_dir.join(instance.slug());
     let fence = dir.join("out");
     let target = Target::new(&instance, &dir.join("state"), &fence);
     let main = entry.as_ref().and_then(|entry| identify(entry, &target));
-    let cgroup = cgroups.and_then(|root| Cgroup::open(root.join(instance.slug())).ok()).map(Arc::new);
+    let marked = places.marked.as_ref().and_then(|marked| marked.get(&instance.slug()));
+    let marked = open_marked(&target, marked);
+    let cgroup = places.cgroups.and_then(|root| Cgroup::open(root.join(instance.slug())).ok()).map(Arc::new);
     let pid = entry.as_ref().filter(|_| main.is_some()).map(|entry| entry.pid);
     let survivor = Survivor {
         incarnation: entry.as_ref().map(|entry| entry.incarnation),
         inode: entry.as_ref().map_or(0, |entry| entry.inode),
         target,
         main: main.map(Arc::new),
+        marked,
+        by_mark: places.marked.is_some(),
         instance,
         pid,
         fence,

@@ -3,6 +3,9 @@
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::config::ReadyWhen;
 use crate::worker::WorkerReport;
@@ -14,6 +17,28 @@ use super::life::{Life, Main, Run};
 
 /// Datagrams that are still read when the process has ended already: what it said last counts, a flood does not.
 const LAST_WORDS_READ: usize = 16;
+
+/// One line in this time, whoever sends however much: anybody of the same user can flood the socket.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Notifications that were ignored, told with their number and not one by one.
+#[derive(Debug, Default)]
+pub(super) struct Ignored {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Ignored {
+    /// Counts one. If it is to be told: how many were not, before it.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TOLD_EVERY) {
+            self.untold += 1;
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
 
 impl Life {
     /// A worker that says `READY=1` and ends at once was ready.
@@ -34,9 +59,11 @@ impl Life {
         self.tell(run.n, WorkerReport::Ready);
     }
 
-    pub(super) fn said(&self, run: &mut Run, said: Notification) {
+    pub(super) fn said(&mut self, run: &mut Run, said: Notification) {
         if !self.is_ours(run, said.pid) {
-            tracing::warn!(instance = %self.site.instance, pid = said.pid, uid = said.uid, "a notification from outside of the worker's tree is ignored");
+            if let Some(before) = self.ignored.count(Instant::now()) {
+                tracing::warn!(instance = %self.site.instance, pid = said.pid, uid = said.uid, before, "a notification from outside of the worker's tree is ignored");
+            }
             return;
         }
         for message in said.messages {
@@ -46,7 +73,7 @@ impl Life {
         drop(said.barrier);
     }
 
-    fn heed(&self, run: &mut Run, message: NotifyMessage) {
+    fn heed(&mut self, run: &mut Run, message: NotifyMessage) {
         let report = match message {
             NotifyMessage::Ready => match (&self.site.settings.ready, run.ready) {
                 (ReadyWhen::Notify, _) | (ReadyWhen::Started | ReadyWhen::Log(_), true) => {
@@ -72,7 +99,7 @@ impl Life {
         pid == run.main.pid || cgroup.is_some_and(|cgroup| cgroup.holds(pid)) || self.target(run).owns(pid)
     }
 
-    fn change_main(&self, run: &mut Run, pid: u32) {
+    fn change_main(&mut self, run: &mut Run, pid: u32) {
         if pid == run.main.pid {
             return;
         }
@@ -90,7 +117,9 @@ impl Life {
                 self.tell(run.n, WorkerReport::MainPid { pid });
             }
             Err(error) => {
-                tracing::warn!(instance = %self.site.instance, pid, %error, "MAINPID= is ignored");
+                if let Some(before) = self.ignored.count(Instant::now()) {
+                    tracing::warn!(instance = %self.site.instance, pid, %error, before, "MAINPID= is ignored");
+                }
             }
         }
     }
@@ -104,4 +133,19 @@ async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
         Poll::Pending => Poll::Ready(None),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_ignored_notifications_is_one_line_now_and_then() {
+        let (mut ignored, began) = (Ignored::default(), Instant::now());
+        assert_eq!(ignored.count(began), Some(0));
+        let told = (0..5000).filter_map(|at| ignored.count(began + TOLD_EVERY * at / 5000)).count();
+        assert_eq!(told, 0);
+        assert_eq!(ignored.count(began + TOLD_EVERY), Some(5000));
+        assert_eq!(ignored.count(began + 2 * TOLD_EVERY), Some(0));
+    }
 }

@@ -59,6 +59,8 @@ pub(crate) struct ProcessHost {
     pub(super) pidfs: bool,
     pub(super) adopts: bool,
     survivors: Vec<Survivor>,
+    /// The newest search for marked processes, and when it began.
+    pub(super) marked: tokio::sync::Mutex<Option<(tokio::time::Instant, Arc<clear::Marked>)>>,
 }
 
 impl ProcessHost {
@@ -91,6 +93,7 @@ impl ProcessHost {
             adopts: adopt_orphans(options, &mut notes),
             env: std::env::vars_os().collect(),
             survivors,
+            marked: tokio::sync::Mutex::default(),
             workers_dir,
             key,
             null,

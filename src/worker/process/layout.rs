@@ -46,6 +46,10 @@ impl Layout {
 
     /// Makes what is not there, and refuses what is not ours.
     pub(super) fn make(&self) -> io::Result<()> {
+        // Somebody may have removed it, or put a link in its place, since the runtime began.
+        if let Some(workers) = self.dir.parent() {
+            own_dir(workers)?;
+        }
         own_dir(&self.dir)?;
         own_dir(&self.state)?;
         own_fifo(&self.out)?;

@@ -19,12 +19,13 @@ use crate::config::ReadyWhen;
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
 use crate::worker::notify::Notification;
-use crate::worker::unix::{poll_ended, wait_pidfd, watch_pidfd};
+use crate::worker::unix::{Ended, poll_ended, wait_pidfd, watch_pidfd};
 use crate::worker::{Reporter, WorkerReport};
 
 use super::children::Registered;
 use super::end::{Asked, meaning};
 use super::failure::of_io;
+use super::hear::Ignored;
 use super::site::{Ground, Site};
 use super::start::{OnLine, Started, start};
 
@@ -49,6 +50,8 @@ pub(super) struct Life {
     pub(super) ground: Option<Ground>,
     /// Reads what the incarnation before wrote last.
     pub(super) draining: Option<JoinHandle<()>>,
+    /// Bounds what is written down about notifications that are ignored.
+    pub(super) ignored: Ignored,
 }
 
 /// A main process that is watched.
@@ -81,7 +84,7 @@ pub(super) struct Run {
 /// Why waiting for an incarnation is over.
 enum Watched {
     Ended,
-    /// The runner was dropped: the process is left alone.
+    /// The runner was dropped: nobody will ever stop it but us.
     Dropped,
 }
 
@@ -95,7 +98,7 @@ enum Event {
 
 impl Life {
     pub(super) fn new(site: Arc<Site>, report: Reporter, commands: mpsc::UnboundedReceiver<Command>) -> Self {
-        Self { site, report, commands, ground: None, draining: None }
+        Self { site, report, commands, ground: None, draining: None, ignored: Ignored::default() }
     }
 
     /// Lives as long as its runner.
@@ -129,10 +132,24 @@ impl Life {
         }
         match self.watch(&mut run).await {
             Watched::Ended => {}
-            Watched::Dropped => return,
+            Watched::Dropped => return self.abandoned(run).await,
         }
         self.settle(&mut run).await;
         self.ended(run);
+    }
+
+    /// Ends what nobody is responsible for any more, and tells nobody.
+    async fn abandoned(&mut self, mut run: Run) {
+        tracing::warn!(instance = %self.site.instance, "nobody supervises it any more: it is killed");
+        self.kill(&mut run);
+        while let Some((again, _)) = run.kill_again {
+            tokio::select! {
+                () = run.main.ended() => break,
+                () = tokio::time::sleep_until(again) => self.kill(&mut run),
+            }
+        }
+        self.settle(&mut run).await;
+        self.reaped(&run);
     }
 
     async fn launch(&mut self, n: Incarnation, asked: &mut Asked) -> Result<Run, StartFailure> {
@@ -231,7 +248,8 @@ impl Life {
         }
     }
 
-    fn ended(&mut self, run: Run) {
+    /// Takes the status of who ended, so that no zombie stays, and forgets it.
+    fn reaped(&self, run: &Run) -> Option<Ended> {
         let status = wait_pidfd(&run.main.pidfd).unwrap_or_else(|error| {
             // ECHILD: a MAINPID= that never was our child.
             tracing::debug!(instance = %self.site.instance, %error, "its status cannot be taken");
@@ -242,12 +260,17 @@ impl Life {
         {
             tracing::debug!(instance = %self.site.instance, %error, "the first process's status is gone");
         }
+        self.site.host.record.ended(&self.site.instance);
+        status
+    }
+
+    fn ended(&mut self, run: Run) {
+        let status = self.reaped(&run);
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.as_deref());
         let oom = || self.site.host.oom.explains(cgroup, run.oom_kills);
         let exit = meaning(status, run.asked, self.site.settings.stop.signal, oom);
         let Run { n, ready, asked, began, main, first, .. } = run;
         drop((main.registered, first));
-        self.site.host.record.ended(&self.site.instance);
         if !ready && asked == Asked::Nothing {
             let failure = StartFailure::BeforeReady { ended: Box::new(exit) };
             self.start_failed(n, Exit::StartFailed(failure));

@@ -10,8 +10,9 @@ use crate::worker::{Reporter, Runner};
 use super::life::{Command, Life};
 use super::site::Site;
 
-/// Starts and stops one process worker. Dropping it leaves what runs alone: an orderly end has stopped it
-/// before, and in a disorderly one the next runtime finds it.
+/// Starts and stops one process worker. Dropping it kills what runs, as long as the control plane turns: nobody else
+/// would ever stop it, and its successor could not start beside it. A runtime that is killed leaves it alone, and the
+/// next one finds it.
 pub(super) struct ProcessRunner {
     /// Unbounded, because its producer is: one start per end, a stop and a few kills in between.
     commands: mpsc::UnboundedSender<Command>,

@@ -65,8 +65,13 @@ fn make_ground(site: &Site) -> Result<Ground, StartFailure> {
         .reserve
         .with(is_exhaustion, || site.make())
         .map_err(|error| of_io("cannot prepare the worker's directory", &error))?;
-    // Only a first start can meet somebody here: later ones follow an end that saw the cgroup empty.
-    if ground.cgroup.as_ref().is_some_and(|cgroup| cgroup.populated().unwrap_or(false)) {
+    // Only a first start can meet somebody here: later ones follow an end that saw the cgroup empty. Who was killed a
+    // moment ago, because nobody supervised it any more, is just going.
+    let populated = || ground.cgroup.as_ref().is_some_and(|cgroup| cgroup.populated().unwrap_or(false));
+    for _ in (0..FENCE_TRIES).take_while(|_| populated()) {
+        std::thread::sleep(FENCE_PAUSE);
+    }
+    if populated() {
         let pids = ground.cgroup.as_ref().map(|cgroup| cgroup.members()).unwrap_or_default();
         return Err(StartFailure::StillAlive { detail: format!("pids {pids:?} in its cgroup") });
     }

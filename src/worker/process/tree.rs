@@ -69,12 +69,7 @@ impl Target {
 
     /// Whether this process was started for the instance, by its own environment.
     pub(super) fn is_marked(&self, pid: u32) -> bool {
-        let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) else { return false };
-        let mut environ = Vec::new();
-        // A process that ends while it is read belongs to nobody.
-        if file.take(ENVIRON_READ).read_to_end(&mut environ).is_err() {
-            return false;
-        }
+        let environ = environ(pid);
         let has = |mark: &Vec<u8>| environ.split(|byte| *byte == 0).any(|variable| variable == mark);
         self.marks.iter().all(has)
     }
@@ -137,6 +132,33 @@ impl Target {
             is_fifo && is_locked(pid, &fd.file_name())
         })
     }
+}
+
+/// Every process that carries the mark of a worker below this directory, by the worker's slug.
+pub(super) fn marked_below(workers_dir: &Path) -> HashMap<String, Vec<u32>> {
+    let own = std::process::id();
+    let head = [b"REGROW_STATE_DIR=", workers_dir.as_os_str().as_bytes(), b"/"].concat();
+    let mut found: HashMap<String, Vec<u32>> = HashMap::new();
+    for pid in all_pids().into_iter().filter(|pid| *pid != own) {
+        let environ = environ(pid);
+        let mark = environ.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(&head[..]));
+        let slug = mark.and_then(|mark| std::str::from_utf8(mark).ok()?.strip_suffix("/state"));
+        if let Some(slug) = slug {
+            found.entry(slug.to_owned()).or_default().push(pid);
+        }
+    }
+    found
+}
+
+/// The beginning of its environment; nothing of a process that ends while it is read, since that belongs to nobody.
+fn environ(pid: u32) -> Vec<u8> {
+    let mut environ = Vec::new();
+    let read = std::fs::File::open(format!("/proc/{pid}/environ"))
+        .and_then(|file| file.take(ENVIRON_READ).read_to_end(&mut environ));
+    if read.is_err() {
+        environ.clear();
+    }
+    environ
 }
 
 /// Whether it is a child of ours that has not reached its program yet. Until then it has what we have open, and so

@@ -204,6 +204,29 @@ async fn what_an_earlier_run_left_is_used_and_a_symlink_is_refused() {
 }
 
 #[tokio::test]
+async fn the_folder_of_all_workers_is_made_again_and_a_link_in_its_place_is_refused() {
+    let mut rig = Rig::new(sh("exit 0"));
+    rig.up(1).await;
+    rig.exit().await;
+    std::fs::remove_dir_all(rig.path("w")).unwrap();
+    let failure = rig.start_failure().await;
+    assert!(failure.to_string().contains("w/w"), "the folder under its feet is gone: {failure}");
+    rig.up(2).await;
+    rig.exit().await;
+
+    std::fs::rename(rig.path("w"), rig.path("elsewhere")).unwrap();
+    std::fs::create_dir(rig.path("target")).unwrap();
+    symlink(rig.path("target"), rig.path("w")).unwrap();
+    rig.start_failure().await;
+    let failure = rig.start_failure().await;
+    assert!(failure.to_string().contains("no directory"), "{failure}");
+    assert!(
+        std::fs::read_dir(rig.path("target")).unwrap().next().is_none(),
+        "something was written elsewhere"
+    );
+}
+
+#[tokio::test]
 async fn long_paths_move_the_socket_elsewhere() {
     let mut rig = Rig::new(sh("echo $NOTIFY_SOCKET > path.new; mv path.new path"));
     let deep = rig.path(&"d".repeat(120));

@@ -150,6 +150,31 @@ async fn survivors_of_a_killed_runtime_are_found_and_ended() {
 }
 
 #[tokio::test]
+async fn a_survivor_that_has_closed_its_output_and_left_its_session_is_found_without_a_cgroup() {
+    // It ignores TERM, so it outlives its main process; it holds no fence, and its parents are gone.
+    let script = "(setsid sh -c 'trap \"\" TERM; exec sleep 1000' </dev/null >/dev/null 2>&1 & echo $! > half; mv half escaped); \
+                  echo $$ > plain; exec sleep 1000";
+    for main_dies in [false, true] {
+        let mut owner = owner_of(&[("plain", script)], NO_CGROUP);
+        let at = |name: &str| owner.dir.path().join(name);
+        let main = lines(&at("plain"), 1).await[0].parse::<u32>().unwrap();
+        let escaped = lines(&at("escaped"), 1).await[0].parse::<u32>().unwrap();
+        owner.child.kill().unwrap();
+        if main_dies {
+            super::rig::signal(main, libc::SIGKILL);
+        }
+        owner.child.wait().unwrap();
+        if main_dies {
+            gone(main).await;
+        }
+        assert!(lives(escaped));
+        let (host, _) = super::rig::host_at(owner.dir.path(), NO_CGROUP);
+        assert_eq!(clear(&host, named(host.survivors(), "plain")).await, Cleared::Killed);
+        assert!(!lives(escaped), "a second copy would run beside it (main dies: {main_dies})");
+    }
+}
+
+#[tokio::test]
 async fn a_recorded_pid_that_is_a_strangers_now_is_nobody() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("logs")).unwrap();

@@ -109,3 +109,16 @@ async fn who_is_being_started_is_never_taken_for_a_leftover() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_worker_that_nobody_supervises_any_more_is_killed_and_its_successor_starts() {
+    for options in [PLAIN, NO_CGROUP] {
+        let mut rig = Rig::with(sh("trap '' TERM; while :; do sleep 0.01; done"), options);
+        let orphan = rig.up(1).await;
+        rig.renew().await;
+        gone(orphan).await;
+        rig.up(2).await;
+        rig.runner.kill();
+        rig.exit().await;
+    }
+}
