@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use tokio::net::unix::pipe::Receiver;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::console::Console;
 use super::counters::OutputCounters;
@@ -65,6 +66,8 @@ struct Shared {
 struct Entry {
     label: String,
     handle: Weak<Handles>,
+    /// Ends once the handle is gone and what was left is written.
+    task: JoinHandle<()>,
 }
 
 /// One stream that is read. Dropping it takes what is left in the FIFO and closes it.
@@ -127,8 +130,8 @@ impl OutputHub {
             requests,
             problem: handles.problem.clone(),
         };
-        self.remember(format!("{} {}", spec.instance, spec.name.word()), &handles);
-        self.shared.runtime.spawn(stream.run());
+        let task = self.shared.runtime.spawn(stream.run());
+        self.remember(format!("{} {}", spec.instance, spec.name.word()), &handles, task);
         Ok(OutputStream { handles })
     }
 
@@ -142,15 +145,22 @@ impl OutputHub {
         streams.iter().filter_map(problem).collect()
     }
 
-    /// Reads what every open stream has left and writes it.
+    /// Reads what every stream has left and writes it, also of those whose handle was dropped just now.
     pub(crate) fn flush(&self) -> impl Future<Output = ()> + Send + use<> {
-        let streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting: Vec<_> =
             streams.iter().filter_map(|entry| entry.handle.upgrade()).map(|handle| handle.ask()).collect();
+        let ending: Vec<_> =
+            streams.extract_if(.., |entry| entry.handle.strong_count() == 0).map(|entry| entry.task).collect();
+        drop(streams);
         async move {
             for answer in waiting {
                 // A stream that is gone has nothing left.
                 drop(answer.await);
+            }
+            for task in ending {
+                // It ends by itself; one that panicked has nothing to give.
+                drop(task.await);
             }
         }
     }
@@ -178,10 +188,10 @@ impl OutputHub {
         Ok(Sink::new(file, console, Arc::clone(&spec.counters), problem))
     }
 
-    fn remember(&self, label: String, handles: &Arc<Handles>) {
+    fn remember(&self, label: String, handles: &Arc<Handles>, task: JoinHandle<()>) {
         let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|entry| entry.handle.strong_count() > 0);
-        streams.push(Entry { label, handle: Arc::downgrade(handles) });
+        streams.retain(|entry| entry.handle.strong_count() > 0 || !entry.task.is_finished());
+        streams.push(Entry { label, handle: Arc::downgrade(handles), task });
     }
 }
 
