@@ -209,9 +209,15 @@ impl Author {
         self.guess.script(id, outcomes);
     }
 
-    /// An outcome of a restart; an `ignore` there is only for those supervisors that OTP 25 handles.
+    /// An outcome of a restart.
     fn outcome(&mut self) -> Outcome {
         let outcome = OUTCOMES[self.dice.weighted(&[1, 2, 6, 2, 1])];
+        self.handled(outcome)
+    }
+
+    /// An `ignore` on a restart is only for those supervisors that OTP 25 handles; also where a call is refused, since
+    /// the script then waits for the next restart.
+    fn handled(&self, outcome: Outcome) -> Outcome {
         if self.guess.strategy == Strategy::Simple && outcome == Outcome::Ignore {
             Outcome::Error
         } else {
@@ -320,6 +326,7 @@ impl Author {
         if verb == "restart" && self.dice.chance(50) {
             let outcome =
                 self.dice.pick(&[Outcome::Error, Outcome::Ignore, Outcome::Crash, Outcome::Already]);
+            let outcome = self.handled(outcome);
             self.script(&id, &[outcome]);
         }
         self.call(verb, &id);
