@@ -109,7 +109,7 @@ impl ChildState {
 
     fn reported(&mut self, incarnation: Incarnation, report: WorkerReport) {
         let after_its_end = matches!(report, WorkerReport::LastWords { .. });
-        if incarnation != self.current && !after_its_end || !self.live && !after_its_end {
+        if !(after_its_end || incarnation == self.current && self.live) {
             self.plane.board.count_stale();
             return;
         }

@@ -99,7 +99,7 @@ impl SupervisorState {
             entry.started_at.take()
         });
         let kind = if asked { EventKind::WorkerStopped } else { EventKind::WorkerExited };
-        let lived = lived.flatten().map(|since| lived_for(since)).unwrap_or_default();
+        let lived = lived.flatten().map(lived_for).unwrap_or_default();
         let next = self.what_next(ended.child);
         let mut event = self.event(kind, ended.child, ended.incarnation, format!("{message}{lived}{next}"));
         event.cause = (!asked).then(|| Cause::of(&exit));
