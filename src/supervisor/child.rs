@@ -17,6 +17,9 @@ use super::actor::{MakeRunner, SupervisorMsg};
 use super::plane::Plane;
 use super::tree::Who;
 
+/// One word of a worker moves its deadlines at most this far: a longer start or stop says so again.
+const LONGEST_EXTENSION: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// What a child actor is told.
 pub(crate) enum ChildMsg {
     /// Start this incarnation.
@@ -129,7 +132,10 @@ impl ChildState {
                 self.live = false;
                 self.pass(Fact::Exited { child: self.key, incarnation, exit });
             }
-            WorkerReport::Extend { by } => self.pass(Fact::Extend { child: self.key, incarnation, by }),
+            WorkerReport::Extend { by } => {
+                let by = by.min(LONGEST_EXTENSION);
+                self.pass(Fact::Extend { child: self.key, incarnation, by });
+            }
             WorkerReport::Hint { text } => {
                 self.send(SupervisorMsg::Hint { child: self.key, incarnation, hint: Some(text) });
             }

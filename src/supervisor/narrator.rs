@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::event::{Cause, Event, EventKind};
-use crate::exit::Exit;
+use crate::exit::{Exit, signal_name};
 use crate::id::Incarnation;
 use crate::policy::{
     Action, ChildKey, ChildView, Ended, Fact, OnExhausted, Phase, ReportKind, Request, StopHow,
@@ -103,7 +103,7 @@ impl SupervisorState {
         let next = self.what_next(ended.child);
         let mut event = self.event(kind, ended.child, ended.incarnation, format!("{message}{lived}{next}"));
         event.cause = (!asked).then(|| Cause::of(&exit));
-        event.data.insert("exit".to_owned(), serde_json::to_value(&exit).unwrap_or_default());
+        event.data.insert("exit".to_owned(), exit_json(&exit, &message));
         self.plane.emit(event);
         self.not_ready(ended.child);
         if let Some(slot) = self.slot_mut(ended.child) {
@@ -378,6 +378,16 @@ impl SupervisorState {
             self.plane.board.update_supervisor(name, change);
         }
     }
+}
+
+/// An end as the contract shows it everywhere: kind, code, signal by name, words.
+fn exit_json(exit: &Exit, message: &str) -> serde_json::Value {
+    serde_json::json!({
+        "kind": exit.kind(),
+        "code": exit.code(),
+        "signal": exit.signal().map(signal_name),
+        "message": message,
+    })
 }
 
 /// An end that regrow asked for: the signal it sent is no news, but a KILL that was needed is.

@@ -231,7 +231,7 @@ async fn a_nested_supervisor_whose_actor_breaks_is_started_again() {
     tree.settle().await;
     assert_eq!(tree.log(), ["start a", "start b"]);
     let told = tree.plane.journal.since(0);
-    assert!(told.iter().any(|event| event.event.message.contains("its supervisor actor broke")));
+    assert!(told.iter().any(|event| event.event.message.contains("its supervisor actor failed")));
 }
 
 #[tokio::test(start_paused = true)]

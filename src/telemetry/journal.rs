@@ -17,8 +17,9 @@ use crate::event::{Event, EventKind};
 /// Events kept for `events` without `-f`.
 const KEPT: usize = 4096;
 
-/// Events a follower may lag behind before it loses some.
-const LAG: usize = 1024;
+/// Events a follower may lag behind before it loses some: a thousand workers that die and come back at once make
+/// four thousand.
+const LAG: usize = 8192;
 
 /// An event with its number and wall-clock time: the contract's `regrow.event/1`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

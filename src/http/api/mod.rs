@@ -86,7 +86,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/all/{verb}", post(act::all))
         .route("/shutdown", post(act::shutdown));
     bare.nest("/api/v1", looks.merge(acts))
-        .fallback(async || Problem::not_found("there is no such route; the contract's §4 lists them"))
+        .fallback(async || Problem::not_found("there is no such route here; `/api/v1/status` is one that is"))
         .method_not_allowed_fallback(async || {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,

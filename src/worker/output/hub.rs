@@ -150,8 +150,10 @@ impl OutputHub {
         let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting: Vec<_> =
             streams.iter().filter_map(|entry| entry.handle.upgrade()).map(|handle| handle.ask()).collect();
-        let ending: Vec<_> =
-            streams.extract_if(.., |entry| entry.handle.strong_count() == 0).map(|entry| entry.task).collect();
+        let ending: Vec<_> = streams
+            .extract_if(.., |entry| entry.handle.strong_count() == 0)
+            .map(|entry| entry.task)
+            .collect();
         drop(streams);
         async move {
             for answer in waiting {

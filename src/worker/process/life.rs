@@ -302,7 +302,10 @@ impl Life {
     }
 
     fn start_failed(&self, n: Incarnation, exit: Exit) {
-        self.tell(n, WorkerReport::StartFailed { exit, hint: self.hint() });
+        // What was not passed explains a program that ran and failed, not one that could not be run at all.
+        let ran = matches!(exit, Exit::StartFailed(StartFailure::BeforeReady { .. }));
+        let hint = self.hint().filter(|_| ran);
+        self.tell(n, WorkerReport::StartFailed { exit, hint });
     }
 
     fn hint(&self) -> Option<String> {

@@ -9,6 +9,16 @@ use crate::worker::WorkerReport;
 
 use super::rig::{PLAIN, Rig, command, sh, signal};
 
+/// Only Python can be asked to send datagrams on every machine with a shell; without it, what it would have shown
+/// is left out.
+fn can_speak() -> bool {
+    let can = std::process::Command::new("python3").arg("-V").output().is_ok();
+    if !can {
+        println!("left out: what workers say needs python3");
+    }
+    can
+}
+
 /// Sends datagrams and stays.
 fn speaker(messages: &str) -> crate::config::WorkerSettings {
     let script = format!(
@@ -24,6 +34,9 @@ fn speaker(messages: &str) -> crate::config::WorkerSettings {
 
 #[tokio::test]
 async fn it_is_ready_when_it_says_so_and_everything_else_is_passed_on() {
+    if !can_speak() {
+        return;
+    }
     let mut rig = Rig::new(speaker(
         "['STATUS=warming up', 'READY=1', 'WATCHDOG=1', 'EXTEND_TIMEOUT_USEC=2000000', 'RELOADING=1', 'READY=1', 'STOPPING=1']",
     ));
@@ -74,6 +87,9 @@ async fn a_line_makes_it_ready_and_an_old_line_does_not() {
 
 #[tokio::test]
 async fn the_main_process_can_be_another_one() {
+    if !can_speak() {
+        return;
+    }
     let script = "import os,socket,time\n\
          s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
          pid=os.fork()\n\
