@@ -4,6 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
+use crate::config::Loaded;
 use crate::runtime::Finished;
 
 use super::act::{self, ActArgs};
@@ -55,13 +56,13 @@ pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure>
 }
 
 fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
-    let loaded = load_for(&context.global)?;
-    let files = loaded.files.clone();
+    // What explains the file is not needed any more once it runs.
+    let Loaded { settings, files, .. } = load_for(&context.global)?;
     let json = matches!(context.format(), Format::Json | Format::Jsonl);
     block_on(async {
         // Taken before anything is started: a signal must never end the process past its workers.
         let mut signals = Signals::new()?;
-        let mut runtime = Foreground::start(loaded.settings).await?;
+        let mut runtime = Foreground::start(settings).await?;
         if !daemonized && !json {
             context.print(&runtime.header(&files))?;
         }

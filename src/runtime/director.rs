@@ -19,8 +19,8 @@ use super::intents::Intents;
 use super::launch::Finished;
 use super::target::Target;
 
-/// After the time for an orderly end is over, the killing itself may take this long before the runtime leaves
-/// what cannot be killed behind and says so.
+/// After the time for an orderly end is over, the killing may go on for this long without anybody dying before the
+/// runtime leaves what cannot be killed behind and says so.
 const LAST_GRACE: Duration = Duration::from_secs(10);
 
 /// The loop and what it needs.
@@ -39,8 +39,8 @@ pub(super) struct Director {
 pub(super) enum Stopping {
     /// Asked; killed at this time.
     Asked(Instant),
-    /// Killed; given up at this time.
-    Killed(Instant),
+    /// Killed; given up at this time if as many are alive then.
+    Killed(Instant, usize),
 }
 
 impl Director {
@@ -49,7 +49,7 @@ impl Director {
         let mut asked = true;
         loop {
             let deadline = self.stopping.map(|stopping| match stopping {
-                Stopping::Asked(at) | Stopping::Killed(at) => at,
+                Stopping::Asked(at) | Stopping::Killed(at, _) => at,
             });
             tokio::select! {
                 order = self.orders.recv(), if asked => match order {
@@ -60,7 +60,7 @@ impl Director {
                     }
                 },
                 outcome = self.outcomes.recv() => match outcome {
-                    Some(Outcome::Booted) => {}
+                    Some(Outcome::Booted) => crate::worker::unix::give_back(),
                     Some(Outcome::Finished(ended, why)) => return finished(ended, why),
                     // The root actor broke: without it nobody is supervised.
                     None => return Finished::GaveUp("the root supervisor broke; this is a bug".to_owned()),
@@ -204,7 +204,7 @@ impl Director {
 
     fn kill(&mut self, by: &Asker) {
         self.shutdown(by);
-        self.stopping = Some(Stopping::Killed(Instant::now() + LAST_GRACE));
+        self.stopping = Some(Stopping::Killed(Instant::now() + LAST_GRACE, self.alive().len()));
         self.plane
             .tell(EventKind::RuntimeStopping, format!("asked again by {}: what is left is killed", by.0));
         self.send_root(Fact::Kill);
@@ -216,7 +216,14 @@ impl Director {
                 self.kill(&Asker("runtime.shutdown_timeout".to_owned()));
                 None
             }
-            Stopping::Killed(_) => Some(Finished::Abandoned(self.alive())),
+            Stopping::Killed(_, before) => {
+                let left = self.alive();
+                if left.len() >= before {
+                    return Some(Finished::Abandoned(left));
+                }
+                self.stopping = Some(Stopping::Killed(Instant::now() + LAST_GRACE, left.len()));
+                None
+            }
         }
     }
 

@@ -129,3 +129,13 @@ fn map(len: usize, flags: i32) -> io::Result<NonNull<u8>> {
     }
     NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap answered a null pointer"))
 }
+
+/// Gives memory that is free inside the process back to the machine. Reading a large configuration and booting its
+/// tree takes several times what the running tree needs, and the allocator would keep it for ever.
+pub(crate) fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time from any thread and touches only free memory.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
