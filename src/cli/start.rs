@@ -56,6 +56,7 @@ pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure>
 }
 
 fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
+    crate::worker::unix::share_one_heap();
     // What explains the file is not needed any more once it runs.
     let Loaded { settings, files, .. } = load_for(&context.global)?;
     let json = matches!(context.format(), Format::Json | Format::Jsonl);

@@ -23,7 +23,7 @@ use super::cgroup::Cgroup;
 use super::host::ProcessHost;
 use super::layout::take_fence;
 use super::record::{Entry, Left};
-use super::tree::{self, Target};
+use super::tree::{self, Reach, Target};
 
 /// A tree that is still there this long after it was killed is stuck; its fence goes on forbidding a start.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -174,7 +174,7 @@ impl ProcessHost {
         let (target, cgroup, main) =
             (survivor.target.clone(), survivor.cgroup.clone(), survivor.main.clone());
         self.pool.run(move |_| {
-            tree::kill(&target, cgroup.as_deref());
+            tree::kill(&target, cgroup.as_deref(), Reach::Everywhere);
             if let Some(main) = main {
                 // Mostly dead by now, which is what was wanted.
                 drop(send_signal(&main, libc::SIGKILL));

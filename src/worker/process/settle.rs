@@ -15,7 +15,7 @@ use super::end::Asked;
 use super::layout::take_fence;
 use super::life::{Life, NUDGE, Run, note};
 use super::reserve::is_exhaustion;
-use super::tree::{self, Target};
+use super::tree::{self, Reach, Target};
 
 /// First and longest pause between looks at a tree that is being killed.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -52,6 +52,7 @@ impl Life {
     /// who is forked meanwhile must be killed too.
     pub(super) fn kill(&self, run: &mut Run) {
         run.asked = Asked::Kill;
+        let reach = if run.kill_again.is_none() { Reach::Cgroup } else { Reach::Everywhere };
         let pause = run.kill_again.map_or(KILL_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
         run.kill_again = Some((Instant::now() + pause, pause));
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.clone());
@@ -65,7 +66,7 @@ impl Life {
         }
         let (target, main) = (self.target(run), run.main.pidfd.clone());
         run.jobs.push(self.job(move || {
-            tree::kill(&target, cgroup.as_deref());
+            tree::kill(&target, cgroup.as_deref(), reach);
             if let Err(error) = send_signal(&main, libc::SIGKILL)
                 && error.raw_os_error() != Some(libc::ESRCH)
             {
@@ -168,7 +169,7 @@ impl Life {
     /// Kills what is left, on a spawning thread; answers how many were found.
     async fn sweep(&self, target: Target) -> u32 {
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.clone());
-        let job = self.job(move || tree::kill(&target, cgroup.as_deref()));
+        let job = self.job(move || tree::kill(&target, cgroup.as_deref(), Reach::Everywhere));
         self.done(job).await.unwrap_or(0)
     }
 }

@@ -187,16 +187,24 @@ pub(super) fn signal_group(leader: u32, signals: &[i32]) {
     }
 }
 
+/// How far a kill looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// In the cgroup, where there is one. Looking through all of /proc at every stop would make the end of a large
+    /// fleet quadratic; who moved out of the cgroup still holds the fence, and is looked for once that shows.
+    Cgroup,
+    /// In the cgroup and through all of /proc.
+    Everywhere,
+}
+
 /// Kills everyone in the tree; answers how many were found alive.
-pub(super) fn kill(target: &Target, cgroup: Option<&Cgroup>) -> u32 {
+pub(super) fn kill(target: &Target, cgroup: Option<&Cgroup>, reach: Reach) -> u32 {
     let mut killed: HashSet<(u32, u64)> = HashSet::new();
     if let Some(cgroup) = cgroup {
         let members = cgroup.members();
         killed.extend(members.iter().filter_map(|pid| stat(*pid)).map(|stat| (stat.pid, stat.started)));
         match cgroup.kill() {
-            // Nobody of the cgroup is left. Looking through all of /proc as well would cost every stop of a large
-            // fleet; who moved out of it still holds the fence, and is looked for when that shows.
-            Ok(true) if !members.is_empty() => return u32::try_from(killed.len()).unwrap_or(u32::MAX),
+            Ok(true) if reach == Reach::Cgroup => return u32::try_from(killed.len()).unwrap_or(u32::MAX),
             Ok(true) => {}
             Ok(false) => kill_each(members.into_iter().filter(|pid| cgroup.holds(*pid)).filter_map(stat)),
             Err(error) => {

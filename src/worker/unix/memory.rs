@@ -130,6 +130,16 @@ fn map(len: usize, flags: i32) -> io::Result<NonNull<u8>> {
     NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap answered a null pointer"))
 }
 
+/// Lets all threads share one heap. By default each gets its own, and what one frees none of the others can use: with
+/// few threads that allocate little, the holes cost more than a lock would. To be called before threads are started.
+pub(crate) fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it only sets a number that malloc reads when a thread first allocates.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Gives memory that is free inside the process back to the machine. Reading a large configuration and booting its
 /// tree takes several times what the running tree needs, and the allocator would keep it for ever.
 pub(crate) fn give_back() {
