@@ -27,6 +27,7 @@ mod fake;
 mod faults_identity;
 mod faults_process;
 mod faults_runtime;
+mod hardship;
 mod house;
 mod http_api;
 mod http_metrics;
