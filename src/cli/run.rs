@@ -1,18 +1,27 @@
 //! `regrow run -- CMD…`: one command under supervision, without a file.
+//!
+//! It can stand in a pipe where the command stood: what the command writes passes through byte for byte, what regrow
+//! itself says goes to stderr, and once nobody reads any more the command is ended, as SIGPIPE would have done.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::config::Settings;
 use crate::exit::Exit;
-use crate::runtime::RuntimeHandle;
+use crate::runtime::{Asker, RuntimeHandle};
 
 use super::context::{Context, block_on};
 use super::failure::Failure;
 use super::foreground::{Foreground, Happened};
 use super::signals::{Came, Signals};
 use super::words::safe;
+
+/// How often it is looked whether something was written that nobody reads, once that is so.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -33,6 +42,7 @@ pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
         let mut signals = Signals::new()?;
         let mut runtime = Foreground::start(settings).await?;
         let mut ended_by = None;
+        let unread = end_unread(runtime.handle())?;
         let watched = runtime
             .attend(&mut signals, |handle, happened| {
                 match happened {
@@ -47,7 +57,9 @@ pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
                 Ok(())
             })
             .await;
-        let code = exit_code(runtime.handle(), ended_by);
+        let unread = unread.load(Ordering::Relaxed);
+        let code = if unread { 128 + libc::SIGPIPE as u8 } else { exit_code(runtime.handle(), ended_by) };
+        tell_lost(runtime.handle(), unread);
         runtime.close();
         watched.map(|_| code)
     });
@@ -56,6 +68,51 @@ pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
         0 => Ok(()),
         code => Err(Failure::Code(code)),
     }
+}
+
+/// Ends everything once the command has written something that nobody reads any more. It cannot notice by itself: it
+/// writes to a pipe of regrow's, which outlives its readers.
+fn end_unread(handle: &RuntimeHandle) -> Result<Arc<AtomicBool>, Failure> {
+    let unread = Arc::new(AtomicBool::new(false));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let watch = move || {
+        let out = std::io::stdout();
+        // No event is asked for: an error, which is always told, is the end of the reader. Files have none.
+        let mut fds = [rustix::event::PollFd::new(&out, rustix::event::PollFlags::empty())];
+        while rustix::event::poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+        if fds[0].revents().contains(rustix::event::PollFlags::ERR) {
+            // The command may have ended by itself at the same moment.
+            let _ = tell.send(());
+        }
+    };
+    std::thread::Builder::new()
+        .name("regrow-reader".to_owned())
+        .spawn(watch)
+        .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
+    let (handle, seen) = (handle.clone(), Arc::clone(&unread));
+    tokio::spawn(async move {
+        if told.await.is_ok() {
+            while lost_lines(&handle) == 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+            seen.store(true, Ordering::Relaxed);
+            handle.shutdown(Asker("whoever read the output has gone".to_owned())).await;
+        }
+    });
+    Ok(unread)
+}
+
+/// Output that got nowhere, such as onto a full disk.
+fn tell_lost(handle: &RuntimeHandle, unread: bool) {
+    let lost = lost_lines(handle);
+    if lost > 0 && !unread {
+        anstream::eprintln!("regrow: {} of output could not be written", super::words::plural(lost, "line"));
+    }
+}
+
+fn lost_lines(handle: &RuntimeHandle) -> u64 {
+    let states = handle.board().instances();
+    states.first().map_or(0, |state| state.output.dropped.load(Ordering::Relaxed))
 }
 
 /// The state directory of one run; gone with it.

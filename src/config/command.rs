@@ -1,16 +1,17 @@
 //! `regrow run -- CMD`: one command under supervision, without a file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::diagnostic::Diagnostics;
 use super::load::load;
-use super::settings::Settings;
+use super::settings::{LogTo, Settings, StderrTo};
 use super::source::Sources;
 
 impl Settings {
     /// Settings for one command: restarted until it ends well, or until the restart budget is spent; then the
-    /// runtime ends too. It sees the caller's environment and writes to the caller's output; nothing listens,
-    /// and the state goes to a directory of this process alone.
+    /// runtime ends too. It sees the caller's environment; its output passes through to the caller's stdout and
+    /// stderr; nothing listens, and the state goes to a directory of this process alone.
     ///
     /// # Errors
     /// [`Diagnostics`] if `argv` is empty or holds what no system call takes.
@@ -20,6 +21,11 @@ impl Settings {
             .replace("@COMMAND@", &list(argv));
         let mut settings = load(&Sources::text(text))?.settings;
         settings.warnings.clear();
+        for worker in &mut settings.workers {
+            let log = &mut Arc::make_mut(worker).log;
+            (log.to, log.max_line) = (LogTo::Through, u64::MAX);
+            log.stderr = if one_place() { StderrTo::Merge } else { StderrTo::Separate };
+        }
         Ok(settings)
     }
 }
@@ -34,7 +40,6 @@ auto_shutdown = "any_significant"
 restart = "transient"
 significant = true
 inherit_env = ["*"]
-log = { to = "stdout" }
 command = @COMMAND@
 [http]
 listen = ""
@@ -44,6 +49,13 @@ listen = ""
 fn list(argv: &[String]) -> String {
     let items = argv.iter().map(|argument| toml::Value::from(argument.replace('{', "{{")));
     toml::Value::from(items.collect::<Vec<_>>()).to_string()
+}
+
+/// Whether stdout and stderr are the same, such as one terminal: then one stream keeps the order of what is written.
+fn one_place() -> bool {
+    let file = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    let out = rustix::fs::fstat(rustix::stdio::stdout()).map(file);
+    out.is_ok() && out == rustix::fs::fstat(rustix::stdio::stderr()).map(file)
 }
 
 fn state_dir() -> PathBuf {

@@ -187,6 +187,9 @@ pub enum LogTo {
     Stdout,
     /// Both.
     Both,
+    /// The runtime's own stdout and stderr, byte for byte. Only for `run`: no file can say so.
+    #[serde(skip)]
+    Through,
 }
 
 /// What happens to output that comes faster than it can be kept.

@@ -8,6 +8,7 @@ use regex::Regex;
 use regrow::event::{Event, EventKind};
 
 use crate::fake::{Fake, id, stderr, stdout};
+use crate::rig::Rig;
 
 /// Makes what differs from run to run equal: pids, sizes, loads, times, folders, users.
 fn normal(text: &str, fake: &Fake) -> String {
@@ -187,6 +188,16 @@ fn events_are_lines_and_can_be_chosen() {
     assert!(lines.next().unwrap().unwrap().contains("\"seq\":3"));
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn logs_as_json_say_when_each_line_was_written() {
+    let rig = Rig::start("[worker.web]\ncommand = [\"sh\", \"-c\", \"echo up; exec sleep 999\"]\n");
+    rig.wait("it wrote", || !rig.text(".regrow/logs/web.log").is_empty());
+    let body: serde_json::Value = serde_json::from_str(&rig.ok(&["logs", "web", "-o", "json"])).unwrap();
+    let at: jiff::Timestamp = body["items"][0]["at"].as_str().unwrap().parse().unwrap();
+    let age = jiff::Timestamp::now().duration_since(at).as_secs_f64();
+    assert!((-0.001..60.0).contains(&age), "{body}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -131,12 +132,83 @@ fn run_shows_output_as_it_comes_and_passes_the_end_on() {
     let rig = Rig::new("");
     let script = "echo $REGROW_INSTANCE is up; exec sleep 1000";
     let mut child = run(&rig, &["-q", "--", "/bin/sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
-    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
-    assert!(line.ends_with("run is up"), "{line}");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "run is up");
     send(child.id(), Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(143), "128 and the signal, as a shell has it");
     let own = format!("RIG={}", rig.path("").display());
     assert_eq!(processes_with(&own), Vec::<u32>::new());
+    assert_eq!(left_over(&rig), Vec::<String>::new());
+}
+
+#[test]
+fn run_passes_every_byte_on_and_keeps_the_two_streams_apart() {
+    let rig = Rig::new("");
+    let out: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 7 % 256) as u8).collect();
+    let err: Vec<u8> = out.iter().rev().take(200_000).copied().collect();
+    std::fs::write(rig.path("out.bin"), &out).unwrap();
+    std::fs::write(rig.path("err.bin"), &err).unwrap();
+    let script = "cat err.bin >&2; cat out.bin; printf 'no end of line'";
+    let output = run(&rig, &["--", "/bin/sh", "-c", script]).output().unwrap();
+    assert!(output.status.success());
+    assert!(output.stdout == [&out[..], b"no end of line"].concat(), "{} bytes", output.stdout.len());
+    assert!(output.stderr == err, "{} bytes", output.stderr.len());
+}
+
+#[test]
+fn run_waits_for_a_slow_reader_and_loses_nothing() {
+    let rig = Rig::new("");
+    let script = "i=0; while [ $i -lt 60000 ]; do echo $i; i=$((i+1)); done";
+    let mut child = run(&rig, &["--", "/bin/sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "0");
+    // Longer than a place that does not take what it gets is left alone.
+    std::thread::park_timeout(Duration::from_millis(1500));
+    let mut expected = 1;
+    for line in lines {
+        assert_eq!(line.unwrap(), expected.to_string());
+        expected += 1;
+    }
+    assert_eq!(expected, 60_000);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn run_ends_its_command_once_nobody_reads() {
+    let rig = Rig::new("");
+    let mut child = run(&rig, &["--", "yes"]).stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    assert_eq!(line, "y");
+    assert_eq!(child.wait().unwrap().code(), Some(141), "128 and SIGPIPE, as a shell has it");
+    let own = format!("RIG={}", rig.path("").display());
+    assert_eq!(processes_with(&own), Vec::<u32>::new());
+    assert_eq!(left_over(&rig), Vec::<String>::new());
+}
+
+#[test]
+fn run_leaves_a_command_alone_that_writes_nothing_more() {
+    let rig = Rig::new("");
+    let script = "echo up; while [ ! -e go ]; do sleep 0.05; done; echo done > witness; exit 3";
+    let mut child = run(&rig, &["-q", "--", "/bin/sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    assert_eq!(line, "up");
+    std::thread::park_timeout(Duration::from_millis(300));
+    std::fs::write(rig.path("go"), "").unwrap();
+    rig.wait("it went on by itself", || !rig.witness("witness").is_empty());
+    send(child.id(), Signal::TERM);
+    assert_ne!(child.wait().unwrap().code(), Some(141));
+}
+
+#[test]
+fn run_can_be_ended_while_its_reader_takes_nothing() {
+    let rig = Rig::new("");
+    let mut child =
+        run(&rig, &["--", "head", "-c", "1000000", "/dev/zero"]).stdout(Stdio::piped()).spawn().unwrap();
+    rig.wait("it is up", || !left_over(&rig).is_empty());
+    send(child.id(), Signal::TERM);
+    let began = std::time::Instant::now();
+    child.wait().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
     assert_eq!(left_over(&rig), Vec::<String>::new());
 }
 

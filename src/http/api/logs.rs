@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::id::InstanceId;
-use crate::worker::output::{LogFollower, LogQuery, LogReader, StreamName};
+use crate::worker::output::{LogFollower, LogQuery, LogReader, ReadLine, StreamName};
 
 use super::super::dto::{LogLine, LogsBody};
 use super::super::{problem::Problem, snapshot};
@@ -70,8 +70,8 @@ pub(super) async fn logs(
     }
     // A line that is not finished yet belongs to what there is now; a stream waits for its end.
     for (follower, instance) in followers {
-        let push = |bytes: &[u8]| {
-            items.push(line(&instance, bytes));
+        let push = |read: ReadLine<'_>| {
+            items.push(line(&instance, read));
             Ok(())
         };
         follower.finish(push).map_err(|error| unreadable(&error))?;
@@ -117,8 +117,8 @@ fn kept(sources: Vec<(LogReader, InstanceId)>, query: &LogQuery) -> io::Result<(
     let mut lines = Vec::new();
     let mut followers = Vec::new();
     for (reader, instance) in sources {
-        let follower = reader.read(query, |bytes| {
-            lines.push(line(&instance, bytes));
+        let follower = reader.read(query, |read| {
+            lines.push(line(&instance, read));
             Ok(())
         })?;
         followers.push((follower, instance));
@@ -131,8 +131,8 @@ fn fresh(followers: &mut Followers) -> (bool, Vec<LogLine>) {
     let mut lines = Vec::new();
     let mut more = false;
     for (follower, instance) in followers {
-        let read = follower.read(|bytes| {
-            lines.push(line(instance, bytes));
+        let read = follower.read(|read| {
+            lines.push(line(instance, read));
             Ok(())
         });
         // A log that cannot be read now may be readable at the next look.
@@ -141,8 +141,9 @@ fn fresh(followers: &mut Followers) -> (bool, Vec<LogLine>) {
     (more, lines)
 }
 
-fn line(instance: &InstanceId, bytes: &[u8]) -> LogLine {
-    LogLine { instance: instance.to_string(), at: None, line: String::from_utf8_lossy(bytes).into_owned() }
+fn line(instance: &InstanceId, read: ReadLine<'_>) -> LogLine {
+    let line = String::from_utf8_lossy(read.text).into_owned();
+    LogLine { instance: instance.to_string(), at: read.at, line }
 }
 
 fn stream(api: &Api, followers: Followers, items: Vec<LogLine>) -> Response<Body> {

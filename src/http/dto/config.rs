@@ -121,7 +121,7 @@ fn worker(one: &WorkerSettings) -> Value {
 
 fn log(one: &WorkerSettings) -> Value {
     json!({
-        "to": match one.log.to { LogTo::File => "file", LogTo::Stdout => "stdout", LogTo::Both => "both" },
+        "to": match one.log.to { LogTo::File => "file", LogTo::Stdout => "stdout", LogTo::Both => "both", LogTo::Through => "through" },
         "max_size": format_size(one.log.max_size),
         "keep": one.log.keep,
         "max_line": format_size(one.log.max_line),

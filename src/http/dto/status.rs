@@ -333,7 +333,7 @@ pub struct LogsBody {
 pub struct LogLine {
     /// Whose.
     pub instance: String,
-    /// When it was read; null for a line without a time.
+    /// When it was written, to the second; null where the log has no time index.
     #[serde(serialize_with = "millis_or_null", default)]
     pub at: Option<Timestamp>,
     /// The line, lossily decoded, not escaped.

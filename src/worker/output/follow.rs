@@ -10,7 +10,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::file::LogPath;
-use super::read::{LineCutter, open_to_read};
+use super::read::{LineCutter, ReadLine, open_to_read};
+use super::times::Times;
 
 /// Most that one call reads: a caller that shows a flood must get the chance to stop.
 const MAX_PER_CALL: u64 = 8 * 1024 * 1024;
@@ -31,6 +32,7 @@ struct Current {
     file: File,
     id: (u64, u64),
     at: u64,
+    times: Times,
 }
 
 /// What comes after the file that is read.
@@ -48,8 +50,9 @@ impl LogFollower {
         Self { path, grep, current: None, cutter: LineCutter::default() }
     }
 
-    pub(super) fn begin(&mut self, file: File, id: (u64, u64), from: u64) {
-        self.current = Some(Current { file, id, at: from });
+    pub(super) fn begin(&mut self, file: File, id: (u64, u64), age: u32, from: u64) {
+        let times = Times::open(&self.path, age, id);
+        self.current = Some(Current { file, id, at: from, times });
     }
 
     /// Hands over the lines that were finished since the last call, without their line ends. True if there is more
@@ -57,7 +60,7 @@ impl LogFollower {
     ///
     /// # Errors
     /// A file cannot be read, or `each` failed.
-    pub fn read(&mut self, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<bool> {
+    pub fn read(&mut self, mut each: impl FnMut(ReadLine<'_>) -> io::Result<()>) -> io::Result<bool> {
         let mut left = MAX_PER_CALL;
         while left > 0 {
             let next = self.next()?;
@@ -76,27 +79,41 @@ impl LogFollower {
     ///
     /// # Errors
     /// `each` failed.
-    pub fn finish(mut self, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub fn finish(mut self, mut each: impl FnMut(ReadLine<'_>) -> io::Result<()>) -> io::Result<()> {
         let grep = self.grep.take();
-        self.cutter.finish(&mut |line| if wanted(grep.as_ref(), line) { each(line) } else { Ok(()) })
+        let current = self.current;
+        self.cutter.finish(&mut |text, begins| {
+            let at = current.as_ref().and_then(|current| current.times.at(begins));
+            if wanted(grep.as_ref(), text) { each(ReadLine { text, at }) } else { Ok(()) }
+        })
     }
 
     /// Reads the current file up to `to`.
     pub(super) fn read_to(
         &mut self,
         to: u64,
-        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        each: &mut dyn FnMut(ReadLine<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let from = self.current.as_ref().map_or(to, |current| current.at);
         self.read_more(to.saturating_sub(from), each).map(drop)
     }
 
-    fn read_more(&mut self, most: u64, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64> {
+    fn read_more(
+        &mut self,
+        most: u64,
+        each: &mut dyn FnMut(ReadLine<'_>) -> io::Result<()>,
+    ) -> io::Result<u64> {
         let Some(current) = &mut self.current else { return Ok(0) };
+        let length = current.file.metadata()?.len();
         // Emptied (`keep = 0`): it starts again.
-        if current.file.metadata()?.len() < current.at {
+        if length < current.at {
             current.at = 0;
+            current.times = Times::default();
         }
+        if length > current.at {
+            current.times.refresh(&self.path, &current.file, current.id);
+        }
+        let times = &current.times;
         let grep = self.grep.as_ref();
         let mut block = vec![0; 64 * 1024];
         let mut total = 0;
@@ -106,10 +123,12 @@ impl LogFollower {
             if read == 0 {
                 break;
             }
+            let mut each = |text: &[u8], begins: u64| {
+                if wanted(grep, text) { each(ReadLine { text, at: times.at(begins) }) } else { Ok(()) }
+            };
+            self.cutter.feed(&block[..read], current.at, &mut each)?;
             current.at += read as u64;
             total += read as u64;
-            let mut each = |line: &[u8]| if wanted(grep, line) { each(line) } else { Ok(()) };
-            self.cutter.feed(&block[..read], &mut each)?;
         }
         Ok(total)
     }
@@ -147,7 +166,7 @@ impl LogFollower {
         let meta = file.metadata()?;
         let id = (meta.dev(), meta.ino());
         if self.current.as_ref().is_none_or(|current| current.id != id) {
-            self.begin(file, id, 0);
+            self.begin(file, id, age, 0);
         }
         Ok(())
     }

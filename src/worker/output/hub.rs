@@ -24,6 +24,7 @@ use super::pipeline::{Pipeline, WatchSlot};
 use super::read::StreamName;
 use super::sink::{Problem, Sink};
 use super::stream::{Drain, Scratch, Stream, TURN};
+use super::through::Through;
 use crate::config::{LogSettings, LogTo};
 use crate::id::InstanceId;
 
@@ -181,12 +182,15 @@ impl OutputHub {
         let path = LogPath::new(&self.shared.logs_dir, &spec.name.stem(&spec.instance));
         let file = match settings.to {
             LogTo::File | LogTo::Both => Some(LogFile::new(path, settings.max_size, settings.keep)),
-            LogTo::Stdout => None,
+            LogTo::Stdout | LogTo::Through => None,
         };
         let console = match settings.to {
             LogTo::Stdout | LogTo::Both => Some(Console::stdout(&spec.instance.to_string())?),
-            LogTo::File => None,
+            LogTo::File | LogTo::Through => None,
         };
+        if settings.to == LogTo::Through {
+            return Ok(Sink::through(Through::own(spec.name)?, Arc::clone(&spec.counters), problem));
+        }
         Ok(Sink::new(file, console, Arc::clone(&spec.counters), problem))
     }
 

@@ -143,6 +143,20 @@ impl Index {
             None => Some(offset),
         }
     }
+
+    /// Whether it can be the index of a log of this length.
+    pub(super) fn fits(&self, log_len: u64) -> bool {
+        self.entries.last().is_none_or(|last| last.1 <= log_len)
+    }
+
+    /// When what stands at `offset` was written, at most an interval too early; `None`: before the first note, or
+    /// behind the last one of a torn index.
+    pub(super) fn time_of(&self, offset: u64) -> Option<u64> {
+        let after = self.entries.partition_point(|entry| entry.1 <= offset);
+        let last = after == self.entries.len();
+        let (ms, _) = *self.entries.get(after.checked_sub(1)?)?;
+        (self.intact || !last).then_some(ms)
+    }
 }
 
 fn decode(entry: &[u8; ENTRY]) -> (u64, u64) {
@@ -187,6 +201,8 @@ mod tests {
         assert_eq!(index.seek(11_999, 300), Some(100));
         assert_eq!(index.seek(30_000, 300), Some(200));
         assert_eq!(index.seek(99_000, 300), Some(300), "nothing was written since");
+        assert_eq!((index.time_of(60), index.time_of(100)), (Some(10_000), Some(11_000)));
+        assert_eq!(index.time_of(299), Some(60_000));
     }
 
     #[test]
@@ -196,6 +212,7 @@ mod tests {
         IndexWriter::open(&path, 0).unwrap().note(1000, 0).unwrap();
         File::options().append(true).open(&path).unwrap().write_all(b"torn").unwrap();
         assert_eq!(load(&path, 10).unwrap().seek(9000, 10), Some(0), "not the end: notes may be missing");
+        assert_eq!(load(&path, 10).unwrap().time_of(5), None, "nor the time of the last note");
         IndexWriter::open(&path, 10).unwrap();
         assert_eq!(load(&path, 10).unwrap().seek(9000, 10), None);
         std::fs::write(&path, b"something else altogether").unwrap();

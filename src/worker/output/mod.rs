@@ -14,6 +14,8 @@
 //! `max_line` is split at [`SPLIT_MARK`]; dropped lines leave a notice that begins with `…`; a line that one
 //! incarnation left open is ended before the next one's output; and so is one that a failed write tore.
 //!
+//! None of this holds for `run`, whose one command's output passes [`through`] as it comes.
+//!
 //! Deliberately absent: timestamps in the log (they would change the bytes; a sidecar index answers `--since`),
 //! fsync (a log is not a journal), compression, and any parsing.
 
@@ -30,6 +32,8 @@ mod pipeline;
 mod read;
 mod sink;
 mod stream;
+mod through;
+mod times;
 mod words;
 
 #[cfg(test)]
@@ -40,4 +44,4 @@ pub use escape::escape_for_terminal;
 pub use follow::LogFollower;
 pub(crate) use hub::{OutputHub, OutputStream, StreamSpec};
 pub use lines::SPLIT_MARK;
-pub use read::{LogQuery, LogReader, StreamName};
+pub use read::{LogQuery, LogReader, ReadLine, StreamName};

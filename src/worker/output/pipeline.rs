@@ -12,7 +12,7 @@ use super::counters::OutputCounters;
 use super::lines::{Piece, Splitter};
 use super::sink::Sink;
 use super::words::LastWords;
-use crate::config::{LogOnFull, LogSettings};
+use crate::config::{LogOnFull, LogSettings, LogTo};
 
 /// Called once, on the output thread, when a line matched: it must not block.
 pub(super) type Found = Box<dyn FnOnce() + Send>;
@@ -95,6 +95,8 @@ pub(super) enum Pace {
 pub(super) struct Pipeline {
     splitter: Splitter,
     budget: Budget,
+    /// What passes through has no budget: its reader sets the pace.
+    metered: bool,
     on_full: LogOnFull,
     dropping: bool,
     words: LastWords,
@@ -114,6 +116,7 @@ impl Pipeline {
         Self {
             splitter: Splitter::new(settings.max_line),
             budget: Budget::new(RATE, BURST, now),
+            metered: settings.to != LogTo::Through,
             on_full: settings.on_full,
             dropping: false,
             words: LastWords::default(),
@@ -137,6 +140,9 @@ impl Pipeline {
 
     /// How to go on.
     pub(super) fn pace(&self, full_turn: usize, flood_pause: Duration) -> Pace {
+        if !self.metered {
+            return Pace::Go;
+        }
         match self.on_full {
             LogOnFull::Drop if self.budget.is_spent() => Pace::Pause(flood_pause),
             LogOnFull::Block if self.budget.is_spent() => Pace::Pause(self.budget.wait_for(full_turn)),
@@ -167,7 +173,7 @@ impl Pipeline {
 
     fn keep_or_drop(&mut self, piece: &Piece<'_>, now: Instant) {
         if piece.starts_line {
-            self.dropping = self.on_full == LogOnFull::Drop && self.budget.is_spent();
+            self.dropping = self.metered && self.on_full == LogOnFull::Drop && self.budget.is_spent();
         }
         if self.dropping {
             self.sink.lose(piece.ended);

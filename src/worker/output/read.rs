@@ -46,6 +46,16 @@ impl StreamName {
     }
 }
 
+/// One line of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLine<'a> {
+    /// As it was written, without its line end.
+    pub text: &'a [u8],
+    /// When it was written: exact for the first line of a second, up to a second too early for the others (more for
+    /// logs of months). `None` without a time index.
+    pub at: Option<Timestamp>,
+}
+
 /// Which lines are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct LogQuery {
@@ -78,7 +88,7 @@ impl LogReader {
     pub fn read(
         &self,
         query: &LogQuery,
-        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+        mut each: impl FnMut(ReadLine<'_>) -> io::Result<()>,
     ) -> io::Result<LogFollower> {
         let mut parts = self.parts(query.since)?;
         let mut skip = 0;
@@ -89,7 +99,7 @@ impl LogReader {
         }
         let mut follower = LogFollower::new(self.path.clone(), query.grep.clone());
         for part in parts {
-            follower.begin(part.file, part.id, part.from);
+            follower.begin(part.file, part.id, part.age, part.from);
             follower.read_to(part.to, &mut |line| {
                 if skip > 0 {
                     skip -= 1;
@@ -127,6 +137,7 @@ impl LogReader {
 struct Part {
     file: File,
     id: (u64, u64),
+    age: u32,
     from: u64,
     to: u64,
 }
@@ -139,7 +150,7 @@ impl Part {
             Err(error) => return Err(error),
         };
         let meta = file.metadata()?;
-        Ok(Some(Self { file, id: (meta.dev(), meta.ino()), from: 0, to: meta.len() }))
+        Ok(Some(Self { file, id: (meta.dev(), meta.ino()), age, from: 0, to: meta.len() }))
     }
 
     /// Moves the start behind what is older; whether every older file is too old altogether.
@@ -216,11 +227,11 @@ fn count(parts: &[Part], pattern: &regex::bytes::Regex) -> io::Result<usize> {
             if read == 0 {
                 break;
             }
-            at += read as u64;
-            cutter.feed(&block[..read], &mut |line| {
+            cutter.feed(&block[..read], at, &mut |line, _| {
                 matching += usize::from(pattern.is_match(line));
                 Ok(())
             })?;
+            at += read as u64;
         }
     }
     Ok(matching)
@@ -233,32 +244,37 @@ const MAX_SHOWN_LINE: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct LineCutter {
     open: Vec<u8>,
+    /// Where the open line begins.
+    begins: u64,
 }
 
+/// Takes a line and the place in its file where it begins.
+pub(super) type EachLine<'a> = &'a mut dyn FnMut(&[u8], u64) -> io::Result<()>;
+
 impl LineCutter {
-    /// Hands over every line that ends in `bytes`.
-    pub(super) fn feed(
-        &mut self,
-        mut bytes: &[u8],
-        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        while let Some(at) = memchr::memchr(b'\n', bytes) {
+    /// Hands over every line that ends in `bytes`, which stand at `at`.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], mut at: u64, each: EachLine<'_>) -> io::Result<()> {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
             if self.open.is_empty() {
-                each(&bytes[..at])?;
+                each(&bytes[..end], at)?;
             } else {
-                self.open.extend_from_slice(&bytes[..at]);
+                self.open.extend_from_slice(&bytes[..end]);
                 self.finish(each)?;
             }
-            bytes = &bytes[at + 1..];
+            bytes = &bytes[end + 1..];
+            at += end as u64 + 1;
+        }
+        if self.open.is_empty() {
+            self.begins = at;
         }
         self.open.extend_from_slice(bytes);
         if self.open.len() >= MAX_SHOWN_LINE { self.finish(each) } else { Ok(()) }
     }
 
     /// Hands over what is left of a line.
-    pub(super) fn finish(&mut self, each: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn finish(&mut self, each: EachLine<'_>) -> io::Result<()> {
         let line = std::mem::take(&mut self.open);
-        if line.is_empty() { Ok(()) } else { each(&line) }
+        if line.is_empty() { Ok(()) } else { each(&line, self.begins) }
     }
 }
 

@@ -28,7 +28,7 @@ impl Logs {
 
     fn find(&self, query: &LogQuery) -> Vec<String> {
         let mut lines = Vec::new();
-        self.reader().read(query, |line| push(&mut lines, line)).unwrap();
+        self.reader().read(query, |line| push(&mut lines, line.text)).unwrap();
         lines
     }
 }
@@ -40,7 +40,7 @@ fn push(lines: &mut Vec<String>, line: &[u8]) -> io::Result<()> {
 
 fn more(follower: &mut LogFollower) -> Vec<String> {
     let mut lines = Vec::new();
-    while follower.read(|line| push(&mut lines, line)).unwrap() {}
+    while follower.read(|line| push(&mut lines, line.text)).unwrap() {}
     lines
 }
 
@@ -102,7 +102,7 @@ fn since_goes_by_the_index_and_without_one_shows_the_whole_file() {
     let since = |seconds| {
         let mut lines = Vec::new();
         let query = LogQuery { since: Some(ago(seconds)), ..LogQuery::default() };
-        reader.read(&query, |line| push(&mut lines, line)).unwrap();
+        reader.read(&query, |line| push(&mut lines, line.text)).unwrap();
         lines
     };
     assert_eq!(since(10), Vec::<String>::new());
@@ -119,7 +119,7 @@ fn a_follower_sees_every_line_once_through_rotations() {
     let mut logs = Logs::new(20, 3);
     logs.write("line 0\n");
     let mut lines = Vec::new();
-    let mut follower = logs.reader().read(&LogQuery::default(), |line| push(&mut lines, line)).unwrap();
+    let mut follower = logs.reader().read(&LogQuery::default(), |line| push(&mut lines, line.text)).unwrap();
     let mut number = 1;
     for step in [1, 0, 3, 5, 1, 6] {
         for _ in 0..step {
@@ -132,7 +132,7 @@ fn a_follower_sees_every_line_once_through_rotations() {
     assert_eq!(lines, all);
     logs.write("half a");
     assert!(more(&mut follower).is_empty());
-    follower.finish(|line| push(&mut lines, line)).unwrap();
+    follower.finish(|line| push(&mut lines, line.text)).unwrap();
     assert_eq!(lines.last().unwrap(), "half a");
 }
 
@@ -157,4 +157,60 @@ fn a_follower_starts_again_when_the_file_is_emptied() {
     let mut follower = logs.reader().read(&LogQuery::default(), |_| Ok(())).unwrap();
     logs.write("line 2\n");
     assert_eq!(more(&mut follower), ["line 2"]);
+}
+
+/// What stands in the file, and the time that a line of it is shown with.
+fn times(logs: &Logs) -> Vec<(String, Option<i64>)> {
+    let mut found = Vec::new();
+    let each = |line: ReadLine<'_>| {
+        let at = line.at.map(Timestamp::as_millisecond);
+        found.push((String::from_utf8_lossy(line.text).into_owned(), at));
+        Ok(())
+    };
+    logs.reader().read(&LogQuery::default(), each).unwrap();
+    found
+}
+
+#[test]
+fn each_line_has_the_time_of_its_own_file_also_when_files_were_rotated() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = LogPath::new(dir.path(), "a");
+    std::fs::write(path.log(1), "one\ntwo\nthree\n").unwrap();
+    let mut index = IndexWriter::open(&path.index(1), 0).unwrap();
+    index.note(10_000, 4).unwrap();
+    index.note(20_000, 8).unwrap();
+    std::fs::write(path.log(0), "four\n").unwrap();
+    IndexWriter::open(&path.index(0), 0).unwrap().note(30_000, 0).unwrap();
+    let log = LogFile::new(LogPath::new(dir.path(), "a"), 1000, 2);
+    let logs = Logs { dir, log };
+    let at = |text: &str, at| (text.to_owned(), at);
+    let expected =
+        [at("one", None), at("two", Some(10_000)), at("three", Some(20_000)), at("four", Some(30_000))];
+    assert_eq!(times(&logs), expected);
+}
+
+#[test]
+fn a_followed_line_has_its_time() {
+    let mut logs = Logs::new(1000, 2);
+    let mut follower = logs.reader().read(&LogQuery::default(), |_| Ok(())).unwrap();
+    let before = Timestamp::now();
+    logs.write("first\n");
+    let mut found = Vec::new();
+    let each = |line: ReadLine<'_>| {
+        found.push(line.at.unwrap());
+        Ok(())
+    };
+    assert!(!follower.read(each).unwrap());
+    assert_eq!(found.len(), 1);
+    assert!((found[0] - before).get_milliseconds() >= -1 && found[0] <= Timestamp::now());
+}
+
+#[test]
+fn an_index_of_another_log_gives_no_times() {
+    let mut logs = Logs::new(1000, 2);
+    logs.write("a line that was long\n");
+    logs.write("another\n");
+    std::fs::write(logs.dir.path().join("a.log"), "short\n").unwrap();
+    IndexWriter::open(&logs.dir.path().join("a.idx"), 100).unwrap().note(u64::MAX / 2, 50).unwrap();
+    assert_eq!(times(&logs), [("short".to_owned(), None)]);
 }

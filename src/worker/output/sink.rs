@@ -13,6 +13,7 @@ use super::console::Console;
 use super::counters::OutputCounters;
 use super::file::LogFile;
 use super::lines::{Piece, SPLIT_MARK};
+use super::through::Through;
 
 /// How long a place that failed is left alone: opening a file on a full or hung disk a thousand times a second
 /// would make matters worse.
@@ -79,6 +80,7 @@ struct Lost {
 pub(super) struct Sink {
     file: Option<Place<LogFile>>,
     console: Option<Place<Console>>,
+    through: Option<Place<Through>>,
     counters: Arc<OutputCounters>,
     problem: Problem,
     shown: Option<String>,
@@ -96,6 +98,7 @@ impl Sink {
         Self {
             file: file.map(Place::new),
             console: console.map(Place::new),
+            through: None,
             counters,
             problem,
             shown: None,
@@ -104,8 +107,23 @@ impl Sink {
         }
     }
 
+    /// Everything passes through as it comes.
+    pub(super) fn through(through: Through, counters: Arc<OutputCounters>, problem: Problem) -> Self {
+        Self { through: Some(Place::new(through)), ..Self::new(None, None, counters, problem) }
+    }
+
     /// Keeps a piece, or counts its lines as lost.
     pub(super) fn keep(&mut self, piece: &Piece<'_>, now: Instant) {
+        if let Some(through) = &mut self.through {
+            let passed = through.write(true, now, |out| out.write(piece.bytes));
+            if passed {
+                self.counters.lines.fetch_add(piece.ended, Ordering::Relaxed);
+            } else {
+                // A part of a line that was lost is a line that was lost.
+                self.counters.dropped.fetch_add(piece.ended.max(1), Ordering::Relaxed);
+            }
+            return self.show_problem();
+        }
         if piece.starts_line && self.lost.unwritable > 0 {
             self.tell_of_lost(now);
         }
@@ -182,7 +200,8 @@ impl Sink {
     fn show_problem(&mut self) {
         let file = self.file.as_ref().and_then(|place| place.error.as_deref().or(place.to.index_problem()));
         let console = self.console.as_ref().and_then(|place| place.error.as_deref());
-        let now = file.or(console);
+        let through = self.through.as_ref().and_then(|place| place.error.as_deref());
+        let now = file.or(console).or(through);
         if now != self.shown.as_deref() {
             self.shown = now.map(str::to_owned);
             self.problem.set(self.shown.clone());
