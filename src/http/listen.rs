@@ -91,12 +91,6 @@ pub(crate) fn bind_control(
     Ok(listener)
 }
 
-/// Takes the control socket away; called when the runtime ends.
-pub(crate) fn remove_control(state_dir: &Path) {
-    // Gone already is as good.
-    let _ = remove_stale(&state_dir.join(SOCKET_NAME));
-}
-
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(meta) if meta.file_type().is_socket() => std::fs::remove_file(path),

@@ -11,6 +11,7 @@ pub mod dto;
 mod actions;
 mod api;
 mod body;
+mod control;
 mod listen;
 mod metrics;
 mod peer;

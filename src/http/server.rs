@@ -1,6 +1,6 @@
 //! The thread `regrow-api` and its life.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 use crate::runtime::{RuntimeHandle, StartError};
 
 use super::api::{self, Api};
-use super::listen::{self, Listeners};
+use super::control::{ControlPath, Found, Watch};
+use super::listen::Listeners;
 use super::peer::Users;
 use super::public::{self, Public};
 use super::serve::{self, Life};
@@ -18,11 +19,14 @@ use super::serve::{self, Life};
 /// How long open connections get to finish when the servers end.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Between tries to make the control socket again where that fails: on a full disk, for one.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// The running servers. Dropping it ends them.
 pub struct Servers {
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
-    runtime: RuntimeHandle,
+    control: Arc<Mutex<ControlPath>>,
     public: Option<std::net::SocketAddr>,
     probe: Option<std::net::SocketAddr>,
 }
@@ -49,15 +53,16 @@ impl Servers {
             info.note(note.clone());
         }
         let wrap = |source| StartError::System { what: "cannot make the control socket", source };
-        let control =
-            listen::bind_control(&info.state_dir, &info.settings.runtime.control, &users).map_err(wrap)?;
+        let (path, listener) =
+            ControlPath::take(&info.state_dir, &info.settings.runtime.control, &users).map_err(wrap)?;
+        let control = Arc::new(Mutex::new(path));
         let (public, probe) = (listeners.public_address(), listeners.probe_address());
         let (stop, stopped) = watch::channel(false);
-        let plane = Plane { runtime: runtime.clone(), users, control, listeners, stopped };
+        let plane = Plane { runtime, users, listener, control: Arc::clone(&control), listeners, stopped };
         let spawn = std::thread::Builder::new().name("regrow-api".to_owned());
         let wrap = |source| StartError::System { what: "cannot start the API thread", source };
         let thread = spawn.spawn(move || plane.run()).map_err(wrap)?;
-        Ok(Self { stop, thread: Some(thread), runtime, public, probe })
+        Ok(Self { stop, thread: Some(thread), control, public, probe })
     }
 
     /// Where `http.listen` is served.
@@ -85,14 +90,15 @@ impl Drop for Servers {
             // A panic over there has been reported by the panic hook.
             let _ = thread.join();
         }
-        listen::remove_control(&self.runtime.info().state_dir);
+        self.control.lock().unwrap_or_else(PoisonError::into_inner).remove();
     }
 }
 
 struct Plane {
     runtime: RuntimeHandle,
     users: Users,
-    control: std::os::unix::net::UnixListener,
+    listener: std::os::unix::net::UnixListener,
+    control: Arc<Mutex<ControlPath>>,
     listeners: Listeners,
     stopped: watch::Receiver<bool>,
 }
@@ -113,18 +119,14 @@ impl Plane {
         let router = api::router(Arc::clone(&api));
         let mut stopped = self.stopped.clone();
         let (open, mut all_closed) = mpsc::channel(1);
-        if let Ok(listener) = UnixListener::from_std(self.control) {
-            let control = serve::Control {
-                router,
-                users: Arc::new(self.users),
-                settings: Arc::new(self.runtime.info().settings.runtime.control.clone()),
-            };
-            tokio::spawn(serve::control(
-                listener,
-                control,
-                Life { stopped: self.stopped.clone(), open: open.clone() },
-            ));
-        }
+        let control = serve::Control {
+            router,
+            users: Arc::new(self.users),
+            settings: Arc::new(self.runtime.info().settings.runtime.control.clone()),
+        };
+        let life = Life { stopped: self.stopped.clone(), open: open.clone() };
+        let keeper = keep_control(self.listener, self.control, self.runtime.clone(), control, life);
+        let keeper = tokio::spawn(keeper);
         let addresses =
             [(self.listeners.public, public::Kind::Public), (self.listeners.probe, public::Kind::Probe)];
         for (listener, kind) in addresses {
@@ -140,8 +142,54 @@ impl Plane {
         }
         // An error means that the owner is gone, which is the same.
         let _ = stopped.wait_for(|stopped| *stopped).await;
+        keeper.abort();
         drop(open);
         // Either the last connection is gone, or its time is over.
         let _ = tokio::time::timeout(GRACE, all_closed.recv()).await;
+    }
+}
+
+/// Serves the control socket, and makes it again if somebody has removed it.
+async fn keep_control(
+    mut listener: std::os::unix::net::UnixListener,
+    path: Arc<Mutex<ControlPath>>,
+    runtime: RuntimeHandle,
+    control: serve::Control,
+    life: Life,
+) {
+    let mut watch = Watch::of(&runtime.info().state_dir);
+    let users = Arc::clone(&control.users);
+    loop {
+        let Ok(current) = UnixListener::from_std(listener) else { return };
+        let serving = tokio::spawn(serve::control(current, control.clone(), life.clone()));
+        listener = missing(&mut watch, &path, &users, &runtime).await;
+        // Connections that are open go on: only nobody comes through a socket without a path any more.
+        serving.abort();
+        tracing::warn!("the control socket had been removed and was made again");
+    }
+}
+
+/// Returns the new socket once the old one was removed.
+async fn missing(
+    watch: &mut Watch,
+    path: &Mutex<ControlPath>,
+    users: &Users,
+    runtime: &RuntimeHandle,
+) -> std::os::unix::net::UnixListener {
+    loop {
+        watch.changed().await;
+        let found = path.lock().unwrap_or_else(PoisonError::into_inner).heal(users);
+        match found {
+            Ok(Found::There) => {}
+            Ok(Found::Made(listener)) => return listener,
+            Ok(Found::NotOurs(why)) => {
+                tracing::warn!("the control socket is gone and is not made again: {why}");
+                runtime.info().note(format!("the control socket is gone and is not made again: {why}"));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket is gone and cannot be made again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
     }
 }

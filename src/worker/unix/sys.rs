@@ -100,8 +100,13 @@ pub(crate) fn poll_ended(pidfd: &OwnedFd) -> bool {
 
 /// Lets the current tokio runtime tell when the process has ended.
 pub(crate) fn watch_pidfd(pidfd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    watch_readable(pidfd)
+}
+
+/// Lets the current tokio runtime tell when there is something to read.
+pub(crate) fn watch_readable(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: the descriptor is owned by the Arc, which the AsyncFd keeps, and never changes its number or file.
-    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
 /// The pid of some child that has ended, left as it is. `ECHILD`: there are no children.
