@@ -17,6 +17,9 @@ pub enum EventKind {
     /// Survivors of an earlier runtime were found.
     #[serde(rename = "runtime.adopted")]
     RuntimeAdopted,
+    /// The control plane was late.
+    #[serde(rename = "runtime.lagged")]
+    RuntimeLagged,
     /// A start was begun.
     #[serde(rename = "worker.starting")]
     WorkerStarting,
@@ -51,10 +54,11 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::RuntimeStarted,
         Self::RuntimeStopping,
         Self::RuntimeAdopted,
+        Self::RuntimeLagged,
         Self::WorkerStarting,
         Self::WorkerStarted,
         Self::WorkerReady,
@@ -74,6 +78,7 @@ impl EventKind {
             Self::RuntimeStarted => "runtime.started",
             Self::RuntimeStopping => "runtime.stopping",
             Self::RuntimeAdopted => "runtime.adopted",
+            Self::RuntimeLagged => "runtime.lagged",
             Self::WorkerStarting => "worker.starting",
             Self::WorkerStarted => "worker.started",
             Self::WorkerReady => "worker.ready",
@@ -122,6 +127,15 @@ impl Cause {
             Self::StartFailed => "start_failed",
             Self::Dependency => "dependency",
             Self::Operator => "operator",
+        }
+    }
+
+    /// Whether it is the worker's own failure; a start for one of these is a recovery.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Crash | Self::Oom | Self::Hang | Self::StartFailed => true,
+            Self::Dependency | Self::Operator => false,
         }
     }
 

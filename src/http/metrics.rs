@@ -9,8 +9,8 @@ use crate::event::Cause;
 use crate::runtime::RuntimeHandle;
 use crate::supervisor::{Health, InstanceState};
 use crate::telemetry::{
-    OwnSample, Sampler, Scrape, WorkerSample, boot_time, open_files, open_files_limit, ticks_per_second,
-    usage,
+    OwnSample, Root, Sampler, Scrape, WorkerSample, boot_time, open_files, open_files_limit,
+    ticks_per_second, usage,
 };
 
 /// The runtime as it is now.
@@ -18,14 +18,17 @@ pub(crate) fn scrape(runtime: &RuntimeHandle, sampler: &Sampler) -> Scrape {
     let now = Timestamp::now();
     let info = runtime.info();
     let board = runtime.board();
+    let states = board.instances();
+    sampler.look(&roots(&states));
     Scrape {
         version: info.version,
         runtime: info.name.clone(),
-        workers: board.instances().iter().map(|state| worker(state, sampler, now)).collect(),
+        workers: states.iter().map(|state| worker(state, sampler, now)).collect(),
         supervisors: board.supervisors().iter().map(|state| state.name.to_string()).collect(),
         events: runtime.journal().counts(),
         events_dropped: runtime.journal().dropped(),
         stale: board.stale(),
+        lag_seconds: info.lag().as_secs_f64(),
         own: own(info.pid),
         seed_names: info.settings.telemetry.seed_names,
     }
@@ -43,6 +46,11 @@ fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -> WorkerSam
         up: state.ready,
         score: state.score(),
         restarts: Cause::ALL.iter().map(|cause| (*cause, count(*cause))).collect(),
+        recoveries: vec![
+            ("soft_restart", "ok", state.soft_restarts.ok),
+            ("soft_restart", "failed", state.soft_restarts.failed),
+            ("soft_restart", "interrupted", state.soft_restarts.interrupted),
+        ],
         started_at: state.started_at.filter(|_| state.pid.is_some()).map(unix),
         cpu_seconds: used.map(|(usage, _)| usage.cpu_seconds),
         cpu_percent: used.and_then(|(_, percent)| percent),
@@ -51,6 +59,11 @@ fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -> WorkerSam
         heartbeat_at: state.last_heartbeat_at.map(unix),
         lines_dropped: state.output.dropped.load(Ordering::Relaxed),
     }
+}
+
+/// The processes whose trees are looked at.
+pub(crate) fn roots(states: &[InstanceState]) -> Vec<Root> {
+    states.iter().filter_map(|state| Some((state.pid?, state.instance.slug()))).collect()
 }
 
 fn own(pid: u32) -> Option<OwnSample> {

@@ -10,12 +10,14 @@ use crate::supervisor::InstanceState;
 use crate::telemetry::{Sampler, open_files, open_files_limit_of};
 
 use super::dto::{Detail, RuntimeView, StatusBody, SupervisorView, Totals, WorkerView};
+use super::metrics::roots;
 
 /// Everything, now.
 pub(crate) fn status(runtime: &RuntimeHandle, sampler: &Sampler) -> StatusBody {
     let now = Timestamp::now();
-    let workers: Vec<_> =
-        runtime.board().instances().iter().map(|state| worker(state, sampler, now)).collect();
+    let states = runtime.board().instances();
+    sampler.look(&roots(&states));
+    let workers: Vec<_> = states.iter().map(|state| worker(state, sampler, now)).collect();
     StatusBody {
         schema: "regrow.status/1".to_owned(),
         runtime: RuntimeView::from(runtime.info()),
@@ -51,6 +53,7 @@ fn files_issue(open: Option<u64>, limit: Option<u64>) -> Option<String> {
 /// One instance with everything.
 pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState, sampler: &Sampler) -> Detail {
     let now = Timestamp::now();
+    sampler.look(&roots(&runtime.board().instances()));
     let mut detail = Detail::new(worker(state, sampler, now), state, now);
     let info = runtime.info();
     let configured = info.settings.workers.iter().find(|one| one.name == *state.instance.worker());

@@ -45,7 +45,7 @@ pub(super) enum Stopping {
 
 impl Director {
     /// Runs until the root supervisor has ended.
-    pub(super) async fn run(mut self) -> Finished {
+    pub(super) async fn run(&mut self) -> Finished {
         let mut asked = true;
         loop {
             let deadline = self.stopping.map(|stopping| match stopping {
@@ -61,7 +61,7 @@ impl Director {
                 },
                 outcome = self.outcomes.recv() => match outcome {
                     Some(Outcome::Booted) => crate::worker::unix::give_back(),
-                    Some(Outcome::Finished(ended, why)) => return finished(ended, why),
+                    Some(Outcome::Finished(ended, why)) => return self.finished(ended, why),
                     // The root actor broke: without it nobody is supervised.
                     None => return Finished::GaveUp("the root supervisor broke; this is a bug".to_owned()),
                 },
@@ -70,6 +70,22 @@ impl Director {
                 },
             }
         }
+    }
+
+    /// Returns when the last output of the workers is not to be waited for any longer: this long after somebody
+    /// asked for the end. Workers that ended by themselves have all the time their readers need.
+    pub(super) async fn out_of_patience(&mut self, finished: &Finished, patience: Duration) {
+        if *finished == Finished::Done {
+            loop {
+                match self.orders.recv().await {
+                    Some(Order::Shutdown { .. } | Order::Kill { .. }) => break,
+                    // Nobody is left to act on; whoever asked sees his question dropped.
+                    Some(Order::Act { .. } | Order::Ping { .. }) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        }
+        tokio::time::sleep(patience).await;
     }
 
     fn order(&mut self, order: Order) {
@@ -232,6 +248,22 @@ impl Director {
         instances.iter().filter(|entry| entry.pid.is_some()).map(|entry| entry.instance.to_string()).collect()
     }
 
+    /// What an earlier runtime left and nobody could kill is left behind once more.
+    fn finished(&self, ended: Ended, why: String) -> Finished {
+        let instances = self.plane.board.instances();
+        let stuck: Vec<_> = instances
+            .iter()
+            .filter(|entry| entry.survivor.is_some())
+            .map(|entry| entry.instance.to_string())
+            .collect();
+        match ended {
+            Ended::GaveUp { .. } | Ended::BootFailed { .. } => Finished::GaveUp(why),
+            Ended::Shutdown | Ended::AutoShutdown if !stuck.is_empty() => Finished::Abandoned(stuck),
+            Ended::Shutdown => Finished::Stopped,
+            Ended::AutoShutdown => Finished::Done,
+        }
+    }
+
     fn send_root(&self, fact: Fact) {
         // A root that is gone has reported its end, which the loop is about to read.
         let _ = self.root.send_message(SupervisorMsg::Fact(fact));
@@ -268,14 +300,6 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-fn finished(ended: Ended, why: String) -> Finished {
-    match ended {
-        Ended::Shutdown => Finished::Stopped,
-        Ended::AutoShutdown => Finished::Done,
-        Ended::GaveUp { .. } | Ended::BootFailed { .. } => Finished::GaveUp(why),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -12,6 +12,7 @@ use crate::id::InstanceId;
 use crate::supervisor::Board;
 use crate::telemetry::Journal;
 
+use super::lag::Lag;
 use super::target::Target;
 
 /// A control loop that is this late counts as stuck.
@@ -65,6 +66,7 @@ pub struct RuntimeInfo {
     pub settings: Settings,
     notes: Mutex<Vec<String>>,
     problems: OnceLock<Problems>,
+    pub(super) lag: Lag,
 }
 
 /// What does not work right now, asked anew each time, such as a full disk.
@@ -83,6 +85,7 @@ impl RuntimeInfo {
             settings,
             notes: Mutex::new(Vec::new()),
             problems: OnceLock::new(),
+            lag: Lag::new(Instant::now()),
         }
     }
 
@@ -98,6 +101,12 @@ impl RuntimeInfo {
     pub(super) fn watch_problems(&self, problems: Problems) {
         // There is one composition root, and it calls this once.
         let _ = self.problems.set(problems);
+    }
+
+    /// How late the control plane's timers are: the worst of the last fifteen seconds.
+    #[must_use]
+    pub fn lag(&self) -> Duration {
+        self.lag.at(Instant::now())
     }
 
     /// Adds a note once.

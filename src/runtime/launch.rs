@@ -24,12 +24,14 @@ use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
 use super::director::Director;
 use super::handle::{Order, RuntimeHandle, RuntimeInfo};
 use super::intents::Intents;
+use super::lag;
 use super::state_dir::StateDir;
 
 /// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
 const ORDERS: usize = 1024;
 
-/// How long the last output of the workers may take to reach a slow disk before the runtime ends without it.
+/// How long the last output of the workers may take to reach a slow disk or reader before a runtime that was asked
+/// to end does so without it.
 const LAST_OUTPUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Why a runtime did not start.
@@ -156,10 +158,13 @@ fn control_thread(
     };
     runtime.block_on(async {
         match boot(info, board, journal, inbox).await {
-            Ok((director, host)) => {
+            Ok((mut director, host)) => {
                 let _ = tell.send(Ok(()));
                 let finished = director.run().await;
-                host.output().flush().await;
+                tokio::select! {
+                    () = host.output().flush() => {}
+                    () = director.out_of_patience(&finished, LAST_OUTPUT) => {}
+                }
                 host.output().close(LAST_OUTPUT);
                 finished
             }
@@ -188,6 +193,7 @@ async fn boot(
         source: std::io::Error::other("this is a bug"),
     })?;
     announce(info, &plane);
+    tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
     take_in_survivors(info, &host, &plane);
     let output = host.output().clone();
     info.watch_problems(Box::new(move || output.problems()));
@@ -274,10 +280,38 @@ fn take_in_survivors(info: &Arc<RuntimeInfo>, host: &Arc<ProcessHost>, plane: &A
             let stop = worker.map(|worker| worker.stop.clone()).unwrap_or_else(default_stop);
             let cleared = host.clear(&survivor, &stop).await;
             tell_survivor(&plane, &survivor, cleared_text(cleared));
+            if cleared == Cleared::Stuck {
+                outlast(&host, &plane, &survivor).await;
+            }
             let turn = plane.gate.unblock(survivor.instance.worker());
             plane.pass(turn);
         });
     }
+}
+
+/// Shows a survivor that cannot be killed as what it is, and waits until it is gone.
+async fn outlast(host: &ProcessHost, plane: &Plane, survivor: &Survivor) {
+    let text =
+        "it was left by an earlier runtime and cannot be killed; no second copy is started while it lives";
+    let about = |kind, text: &str| {
+        let mut event = Event::new(kind, text);
+        event.worker = Some(survivor.instance.worker().clone());
+        event.instance = Some(survivor.instance.clone());
+        event.incarnation = survivor.incarnation;
+        event.supervisor = plane.home(survivor.instance.worker());
+        event
+    };
+    plane.board.update(&survivor.instance, |entry| {
+        entry.stick(survivor.main_pid());
+        entry.issues.push(text.to_owned());
+    });
+    plane.emit(about(EventKind::WorkerStuck, text));
+    host.outlast(survivor).await;
+    plane.board.update(&survivor.instance, |entry| {
+        entry.unstick();
+        entry.issues.retain(|issue| issue != text);
+    });
+    plane.emit(about(EventKind::RuntimeAdopted, "it could be killed at last; its worker starts now"));
 }
 
 fn cleared_text(cleared: Cleared) -> &'static str {

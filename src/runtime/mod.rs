@@ -3,6 +3,7 @@
 mod director;
 mod handle;
 mod intents;
+mod lag;
 mod launch;
 mod state_dir;
 mod target;

@@ -17,6 +17,8 @@ use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{Phase, Plan};
 use crate::worker::OutputCounters;
 
+use super::attempts::Attempts;
+
 /// The contract's health of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -90,6 +92,15 @@ pub struct NextAction {
     pub at: Option<Timestamp>,
 }
 
+/// What an earlier runtime left that cannot be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StuckSurvivor {
+    /// Its main process, if that still lives.
+    pub pid: Option<u32>,
+    /// The phase that comes back once it is gone.
+    pub then: Phase,
+}
+
 /// Everything people see of one instance.
 #[derive(Debug, Clone)]
 pub struct InstanceState {
@@ -103,6 +114,8 @@ pub struct InstanceState {
     pub critical: bool,
     /// Where it is.
     pub phase: Phase,
+    /// Something of an earlier runtime lives, cannot be killed, and holds its start back; `phase` is `stuck` then.
+    pub survivor: Option<StuckSurvivor>,
     /// What the operator wants.
     pub wanted: Wanted,
     /// Who wanted it, where somebody did.
@@ -119,6 +132,8 @@ pub struct InstanceState {
     pub restarts: u64,
     /// The same, by cause.
     pub restarts_by_cause: BTreeMap<Cause, u64>,
+    /// What came of the restarts that answered a failure.
+    pub soft_restarts: Attempts,
     /// When this incarnation was started.
     pub started_at: Option<Timestamp>,
     /// When this phase began.
@@ -153,6 +168,7 @@ impl InstanceState {
             kind,
             critical,
             phase: Phase::Stopped,
+            survivor: None,
             wanted: Wanted::Running,
             wanted_by: None,
             ready: false,
@@ -161,6 +177,7 @@ impl InstanceState {
             incarnation: Incarnation::NONE,
             restarts: 0,
             restarts_by_cause: BTreeMap::new(),
+            soft_restarts: Attempts::default(),
             started_at: None,
             since: Timestamp::now(),
             last_exit: None,
@@ -172,6 +189,31 @@ impl InstanceState {
             issues: Vec::new(),
             notes: Vec::new(),
             output: Arc::default(),
+        }
+    }
+
+    /// The phase that the policy sees. What is stuck stays so until it is gone, whatever is decided meanwhile.
+    pub(crate) fn enter(&mut self, phase: Phase) {
+        match &mut self.survivor {
+            Some(survivor) => survivor.then = phase,
+            None if self.phase != phase => {
+                self.phase = phase;
+                self.since = Timestamp::now();
+            }
+            None => {}
+        }
+    }
+
+    /// A survivor that cannot be killed stands in its place.
+    pub(crate) fn stick(&mut self, pid: Option<u32>) {
+        self.survivor = Some(StuckSurvivor { pid, then: self.phase });
+        (self.phase, self.since, self.pid, self.next_action) = (Phase::Stuck, Timestamp::now(), pid, None);
+    }
+
+    /// The survivor is gone.
+    pub(crate) fn unstick(&mut self) {
+        if let Some(survivor) = self.survivor.take() {
+            (self.phase, self.since, self.pid) = (survivor.then, Timestamp::now(), None);
         }
     }
 

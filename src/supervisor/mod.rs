@@ -1,6 +1,7 @@
 //! The actors of the tree, and the board on which they write what people see.
 
 mod actor;
+mod attempts;
 mod board;
 mod child;
 mod gate;
@@ -15,6 +16,9 @@ mod tree;
 
 pub use crate::worker::OutputCounters;
 pub(crate) use actor::{Asked, Outcome, SupervisorActor, SupervisorMsg, Upward};
-pub use board::{Board, Health, InstanceState, LastExit, NextAction, Operator, SupervisorState, Wanted};
+pub use attempts::Attempts;
+pub use board::{
+    Board, Health, InstanceState, LastExit, NextAction, Operator, StuckSurvivor, SupervisorState, Wanted,
+};
 pub(crate) use plane::{Plane, RunnerFactory};
 pub(crate) use tree::{Node, arguments, supervisor_states};

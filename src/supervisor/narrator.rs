@@ -96,6 +96,7 @@ impl SupervisorState {
             entry.ready = false;
             entry.pid = None;
             entry.last_exit = Some(last);
+            entry.soft_restarts.ended(asked);
             entry.started_at.take()
         });
         let kind = if asked { EventKind::WorkerStopped } else { EventKind::WorkerExited };
@@ -124,6 +125,9 @@ impl SupervisorState {
         if incarnation > Incarnation(1) {
             self.on_board(child, |entry| {
                 entry.restarts += 1;
+                if cause.is_some_and(Cause::is_failure) {
+                    entry.soft_restarts.begin();
+                }
                 *entry.restarts_by_cause.entry(cause.unwrap_or(Cause::Dependency)).or_default() += 1;
             });
             self.on_nested(child, |entry| entry.restarts += 1);
@@ -232,7 +236,10 @@ impl SupervisorState {
     fn tell_phase(&mut self, child: ChildKey, incarnation: Incarnation, phase: Phase) {
         match phase {
             Phase::Running => {
-                self.on_board(child, |entry| entry.ready = true);
+                self.on_board(child, |entry| {
+                    entry.ready = true;
+                    entry.soft_restarts.ready();
+                });
                 let event = self.event(EventKind::WorkerReady, child, incarnation, "ready".to_owned());
                 self.plane.emit(event);
                 self.ready(child);
@@ -415,14 +422,11 @@ fn write_view(
     next: Option<NextAction>,
     waits_for: Vec<String>,
 ) {
-    if entry.phase != view.phase {
-        entry.since = Timestamp::now();
-    }
-    entry.phase = view.phase;
+    entry.enter(view.phase);
     entry.ready = view.phase == Phase::Running;
     entry.incarnation = view.incarnation;
     entry.budget_left = view.budget_left;
-    entry.next_action = next;
+    entry.next_action = next.filter(|_| entry.survivor.is_none());
     entry.waits_for = waits_for;
     entry.wanted = if view.stopped_by_operator { Wanted::Stopped } else { Wanted::Running };
 }

@@ -279,6 +279,12 @@ async fn a_worker_over_its_budget_is_parked_and_tried_again() {
     tree.settle().await;
     assert_eq!(tree.entry("web").phase, Phase::Running);
     assert_eq!(tree.entry("web").restarts_by_cause.values().sum::<u64>(), tree.entry("web").restarts);
+    let attempts = tree.entry("web").soft_restarts;
+    assert_eq!(
+        (attempts.ok, attempts.failed, attempts.interrupted),
+        (3, 0, 0),
+        "each became ready, and fell later"
+    );
 }
 
 #[tokio::test(start_paused = true)]

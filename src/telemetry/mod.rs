@@ -1,10 +1,12 @@
 //! What leaves the runtime for people and machines: the journal of events and the metrics page.
 
+mod forest;
 mod journal;
 mod names;
 mod page;
 mod procfs;
 
+pub use forest::Root;
 pub use journal::{Journal, Recorded, Subscription};
 pub use page::{OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};
 pub use procfs::{

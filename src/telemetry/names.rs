@@ -41,8 +41,15 @@ pub(super) const RESTARTS: Family =
 pub(super) const STARTED: Family =
     gauge("regrow_worker_start_time_seconds", "When the running incarnation was started, in Unix time.");
 pub(super) const CPU: Family =
-    counter("regrow_worker_cpu_seconds_total", "Processor time of the running main process.");
-pub(super) const MEMORY: Family = gauge("regrow_worker_memory_bytes", "Resident memory of the main process.");
+    counter("regrow_worker_cpu_seconds_total", "Processor time of the running process tree.");
+pub(super) const CPU_USAGE: Family = gauge(
+    "regrow_worker_cpu_usage_ratio",
+    "Load of the process tree; 1 is one core. Over the time since the look before, or since the start.",
+);
+pub(super) const MEMORY: Family = gauge(
+    "regrow_worker_memory_bytes",
+    "Resident memory of the process tree; pages that processes share count for each.",
+);
 pub(super) const FILES: Family =
     gauge("regrow_worker_open_file_descriptors", "Open files of the main process.");
 pub(super) const HEARTBEAT: Family = gauge(
@@ -51,6 +58,14 @@ pub(super) const HEARTBEAT: Family = gauge(
 );
 pub(super) const LINES_DROPPED: Family =
     counter("regrow_log_lines_dropped_total", "Output lines that could not be kept.");
+pub(super) const LAG: Family = gauge(
+    "regrow_runtime_lag_seconds",
+    "How late the control plane's timers were, at worst, in the last 15 seconds.",
+);
+pub(super) const RECOVERIES: Family = counter(
+    "regrow_recovery_attempts_total",
+    "Attempts to recover a worker, by strategy and by what came of them.",
+);
 pub(super) const EVENTS: Family = counter("regrow_events_total", "Events by kind.");
 pub(super) const EVENTS_DROPPED: Family =
     counter("regrow_events_dropped_total", "Events that slow followers of the stream have lost.");

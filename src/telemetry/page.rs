@@ -82,6 +82,8 @@ pub struct WorkerSample {
     pub score: Option<f64>,
     /// Starts after the first, by cause.
     pub restarts: Vec<(Cause, u64)>,
+    /// Attempts to recover it: strategy, outcome, count.
+    pub recoveries: Vec<(&'static str, &'static str, u64)>,
     /// Unix time of the start.
     pub started_at: Option<f64>,
     /// Processor time.
@@ -132,6 +134,8 @@ pub struct Scrape {
     pub events: Vec<(EventKind, u64)>,
     /// Events lost by followers.
     pub events_dropped: u64,
+    /// How late the control plane's timers are.
+    pub lag_seconds: f64,
     /// Stale messages.
     pub stale: u64,
     /// The runtime's own process.
@@ -176,6 +180,8 @@ impl Scrape {
         }
         page.family(names::EVENTS_DROPPED);
         page.sample(&[], self.events_dropped as f64);
+        page.family(names::LAG);
+        page.sample(&[], self.lag_seconds);
         page.family(names::STALE);
         page.sample(&[], self.stale as f64);
     }
@@ -196,8 +202,16 @@ impl Scrape {
                 page.sample(&[worker.id(), worker.by(), ("cause", cause.word())], *count as f64);
             }
         }
+        page.family(names::RECOVERIES);
+        for worker in &self.workers {
+            for (strategy, outcome, count) in &worker.recoveries {
+                let labels = [worker.id(), worker.by(), ("strategy", strategy), ("outcome", outcome)];
+                page.sample(&labels, *count as f64);
+            }
+        }
         self.each(page, names::STARTED, |worker| worker.started_at);
         self.each(page, names::CPU, |worker| worker.cpu_seconds);
+        self.each(page, names::CPU_USAGE, |worker| worker.cpu_percent.map(|percent| percent / 100.0));
         self.each(page, names::MEMORY, |worker| worker.memory_bytes.map(|bytes| bytes as f64));
         self.each(page, names::FILES, |worker| worker.open_files.map(|count| count as f64));
         self.each(page, names::HEARTBEAT, |worker| worker.heartbeat_at);

@@ -1,13 +1,14 @@
 //! What Linux says about a process: processor time, memory, open files.
 //!
 //! One read of `/proc/PID/stat` per process carries everything that `status` shows, so a thousand workers cost
-//! a few milliseconds and no thread of their own. Deliberately absent: sums over a worker's whole process
-//! tree, which would have to read all of `/proc` every time.
+//! a few milliseconds and no thread of their own.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::forest::{self, Root};
 
 /// Samples closer together than this say nothing about load; the newer one is answered from the older.
 const SHORTEST: Duration = Duration::from_millis(900);
@@ -36,7 +37,7 @@ pub struct Usage {
 /// Reads one process; `None` if it is gone or not ours to see.
 #[must_use]
 pub fn usage(pid: u32) -> Option<Usage> {
-    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).map(|stat| stat.usage)
 }
 
 /// Counts a process's open files; `None` if that is not ours to see.
@@ -78,25 +79,46 @@ pub fn ticks_per_second() -> f64 {
     rustix::param::clock_ticks_per_second() as f64
 }
 
+/// One process and its place among the others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stat {
+    pub(super) parent: u32,
+    pub(super) session: u32,
+    /// Processor time of children that it has waited for.
+    pub(super) waited_seconds: f64,
+    pub(super) usage: Usage,
+}
+
+impl Stat {
+    /// With the time of its children.
+    pub(super) fn with_waited(&self) -> Usage {
+        Usage { cpu_seconds: self.usage.cpu_seconds + self.waited_seconds, ..self.usage }
+    }
+}
+
 /// The fields behind the program's name, which may itself hold spaces and parentheses.
-fn parse_stat(stat: &str) -> Option<Usage> {
+pub(super) fn parse_stat(stat: &str) -> Option<Stat> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let halted = matches!(fields.clone().next(), Some("T" | "t"));
     let mut number = |skip: usize| fields.nth(skip)?.parse::<u64>().ok();
-    let (user, system) = (number(11)?, number(0)?);
-    let threads = number(4)?;
+    let parent = u32::try_from(number(1)?).ok()?;
+    let session = u32::try_from(number(1)?).ok()?;
+    let (user, system) = (number(7)?, number(0)?);
+    let waited = number(0)? + number(0)?;
+    let threads = number(2)?;
     let started_ticks = number(1)?;
     let virtual_bytes = number(0)?;
     let resident_pages = number(0)?;
-    Some(Usage {
+    let usage = Usage {
         cpu_seconds: (user + system) as f64 / ticks_per_second(),
         resident_bytes: resident_pages * rustix::param::page_size() as u64,
         virtual_bytes,
         threads,
         started_ticks,
         halted,
-    })
+    };
+    Some(Stat { parent, session, waited_seconds: waited as f64 / ticks_per_second(), usage })
 }
 
 #[derive(Clone, Copy)]
@@ -110,10 +132,19 @@ struct Sample {
 #[derive(Default)]
 pub struct Sampler {
     seen: Mutex<HashMap<u32, Sample>>,
+    forest: Mutex<Option<(Instant, HashMap<u32, Usage>)>>,
 }
 
 impl Sampler {
-    /// The process now, and its load. `age` is how long it has run.
+    /// Looks at the trees of all workers at once; what is asked of one of them next is answered from that.
+    pub fn look(&self, roots: &[Root]) {
+        let mut forest = self.forest.lock().unwrap_or_else(PoisonError::into_inner);
+        if forest.as_ref().is_none_or(|(at, _)| at.elapsed() >= SHORTEST) {
+            *forest = Some((Instant::now(), forest::sums(roots)));
+        }
+    }
+
+    /// The tree below a process now, and its load. `age` is how long it has run.
     #[must_use]
     pub fn sample(&self, pid: u32, age: Option<Duration>) -> Option<(Usage, Option<f64>)> {
         let now = Instant::now();
@@ -121,8 +152,11 @@ impl Sampler {
         if let Some(recent) = before.filter(|sample| now - sample.at < SHORTEST) {
             return Some((recent.usage, recent.percent));
         }
-        let usage = usage(pid)?;
-        let percent = load(before, usage, now, age);
+        let mut usage = self.tree(pid).or_else(|| forest::of_one(pid))?;
+        let same = before.filter(|sample| sample.usage.started_ticks == usage.started_ticks);
+        // The time of a child that nobody waited for is lost with it; a total never falls.
+        usage.cpu_seconds = same.map_or(0.0, |sample| sample.usage.cpu_seconds).max(usage.cpu_seconds);
+        let percent = load(same, usage, now, age);
         let mut seen = self.lock();
         if seen.len() >= REMEMBERED {
             seen.clear();
@@ -131,14 +165,20 @@ impl Sampler {
         Some((usage, percent))
     }
 
+    /// Only from a look that is new: a process that has just started is in none.
+    fn tree(&self, pid: u32) -> Option<Usage> {
+        let forest = self.forest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, trees) = forest.as_ref()?;
+        trees.get(&pid).copied().filter(|_| at.elapsed() < SHORTEST)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Sample>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn load(before: Option<Sample>, usage: Usage, now: Instant, age: Option<Duration>) -> Option<f64> {
-    let same = before.filter(|sample| sample.usage.started_ticks == usage.started_ticks);
-    let (busy, span) = match same {
+    let (busy, span) = match before {
         Some(sample) => (usage.cpu_seconds - sample.usage.cpu_seconds, now - sample.at),
         None => (usage.cpu_seconds, age?),
     };
@@ -152,8 +192,10 @@ mod tests {
 
     #[test]
     fn a_hostile_program_name_does_not_shift_the_fields() {
-        let stat = "7 (a) R 1 (b) S 1 7 7 0 -1 4194304 10 0 0 0 150 50 0 0 20 0 3 0 999 4096000 25 0";
-        let usage = parse_stat(stat).unwrap();
+        let stat = "7 (a) R 1 (b) S 1 7 7 0 -1 4194304 10 0 0 0 150 50 10 20 20 0 3 0 999 4096000 25 0";
+        let stat = parse_stat(stat).unwrap();
+        assert_eq!((stat.parent, stat.session, stat.waited_seconds), (1, 7, 30.0 / ticks_per_second()));
+        let usage = stat.usage;
         assert_eq!(usage.cpu_seconds, 200.0 / ticks_per_second());
         assert_eq!((usage.threads, usage.started_ticks, usage.virtual_bytes), (3, 999, 4_096_000));
         assert_eq!(usage.resident_bytes, 25 * rustix::param::page_size() as u64);

@@ -236,6 +236,7 @@ fn fill(board: &Board) {
     backoff.incarnation = Incarnation(3);
     backoff.restarts = 2;
     backoff.restarts_by_cause.insert(Cause::Crash, 2);
+    (backoff.soft_restarts.ok, backoff.soft_restarts.failed) = (1, 1);
     backoff.since = ago(1);
     backoff.budget_left = 8;
     backoff.last_exit = Some(LastExit {

@@ -401,13 +401,7 @@ fn a8_a_worker_in_uninterruptible_sleep_is_stuck_and_gets_no_second_copy() {
     rig.launch();
     rig.wait("it writes", || rig.path("mnt/x").exists());
     disk.freeze();
-    rig.wait("it hangs in the kernel", || {
-        let stat =
-            fs::read_to_string(format!("/proc/{}/task/{0}/children", pids(&rig)[0])).unwrap_or_default();
-        stat.split_whitespace().any(|child| {
-            fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|text| text.contains(") D "))
-        })
-    });
+    rig.wait("it hangs in the kernel", || hangs(pids(&rig)[0]));
     rig.ok(&["restart", "disk"]);
     rig.wait_phase("disk", "stuck");
     assert_eq!(rig.witness("starts").len(), 1, "no second copy");
@@ -416,6 +410,47 @@ fn a8_a_worker_in_uninterruptible_sleep_is_stuck_and_gets_no_second_copy() {
     rig.wait("others are unaffected", || rig.witness("web").len() == 2);
     disk.thaw();
     rig.wait("it recovers when the disk thaws", || rig.witness("starts").len() == 2);
+}
+
+#[test]
+fn a8_a_survivor_that_cannot_be_killed_is_shown_as_stuck_until_it_is_gone() {
+    if !root_or_skip("a frozen file system") || !frozen_disk_possible() {
+        return;
+    }
+    let rig = Rig::new(
+        "[worker.disk]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/starts; while :; do dd if=/dev/zero of={dir}/mnt/x bs=4k count=1 conv=fsync 2>/dev/null; done\"]\n\
+         stop = { timeout = \"300ms\" }\n[supervisor.root]\nintensity = { max_restarts = 1, within = \"5m\" }\n",
+    );
+    let disk = FrozenDisk::make(&rig);
+    let mut rig = rig;
+    rig.launch();
+    rig.wait("it writes", || rig.path("mnt/x").exists());
+    disk.freeze();
+    rig.wait("it hangs in the kernel", || hangs(pids(&rig)[0]));
+    rig.kill_runtime();
+    rig.launch();
+    rig.wait_phase("disk", "stuck");
+    let disk_now = rig.worker("disk");
+    assert!(disk_now["issues"].to_string().contains("cannot be killed"), "{disk_now}");
+    assert_eq!(disk_now["status"], "stuck");
+    // What an operator wants meanwhile is remembered, and hides nothing.
+    rig.ok(&["stop", "disk"]);
+    rig.ok(&["start", "disk"]);
+    assert_eq!(rig.worker("disk")["phase"], "stuck");
+    assert_eq!(rig.witness("starts").len(), 1, "no second copy");
+    let told = rig.ok(&["events", "--kind", "worker.stuck", "-o", "name"]);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    disk.thaw();
+    rig.wait("its successor starts when the disk thaws", || rig.witness("starts").len() == 2);
+    rig.wait_status("disk", "healthy");
+    assert_eq!(rig.worker("disk")["issues"], serde_json::json!([]));
+}
+
+fn hangs(shell: u32) -> bool {
+    let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap_or_default();
+    children.split_whitespace().any(|child| {
+        fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|text| text.contains(") D "))
+    })
 }
 
 fn frozen_disk_possible() -> bool {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -305,6 +306,45 @@ fn c24_stale_files_of_a_dead_runtime_are_no_hindrance() {
     send(pids(&rig)[0], Signal::KILL);
     rig.launch();
     rig.wait("it is up again", || pids(&rig).len() == 2);
+}
+
+#[test]
+fn c24_a_socket_that_somebody_removes_comes_back() {
+    let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait_status("web", "healthy");
+    for _ in 0..3 {
+        fs::remove_file(rig.path(".regrow/regrow.sock")).unwrap();
+        rig.wait_at_most(Duration::from_secs(5), "it answers again", || rig.try_status().is_some());
+    }
+    assert_eq!(pids(&rig).len(), 1, "and no worker has noticed");
+    let mode = fs::metadata(rig.path(".regrow/regrow.sock")).unwrap().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn c24_a_state_directory_that_was_taken_away_gets_no_socket() {
+    let mut rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait_status("web", "healthy");
+    fs::rename(rig.path(".regrow"), rig.path("moved")).unwrap();
+    fs::create_dir(rig.path(".regrow")).unwrap();
+    fs::remove_file(rig.path("moved/regrow.sock")).unwrap();
+    rig.wait("the runtime has seen it", || rig.text("moved/logs/regrow.log").contains("not made again"));
+    assert!(!rig.path(".regrow/regrow.sock").exists());
+    rig.signal(Signal::TERM);
+    let _ = rig.wait_end();
+}
+
+#[test]
+fn a_control_plane_that_was_late_says_so() {
+    let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait_status("web", "healthy");
+    rig.signal(Signal::STOP);
+    std::thread::park_timeout(Duration::from_secs(2));
+    rig.signal(Signal::CONT);
+    rig.wait("it is told", || !rig.ok(&["events", "--kind", "runtime.lagged", "-o", "jsonl"]).is_empty());
+    let told = rig.ok(&["events", "--kind", "runtime.lagged", "-o", "jsonl"]);
+    let event: serde_json::Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    assert!(event["data"]["lag_seconds"].as_f64().unwrap() >= 0.5, "{event}");
 }
 
 #[test]

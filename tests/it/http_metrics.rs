@@ -141,6 +141,16 @@ fn the_page_says_what_the_board_says() {
     assert!(page.get("regrow_worker_memory_bytes", &[("worker_id", "broker")]).unwrap() > 1e6);
     assert!(page.get("regrow_worker_open_file_descriptors", &[("worker_id", "broker")]).unwrap() > 3.0);
     assert!(page.get("regrow_worker_cpu_seconds_total", &[("worker_id", "broker")]).is_some());
+    assert!(page.get("regrow_worker_cpu_usage_ratio", &[("worker_id", "broker")]).is_some());
+    let attempts = |outcome| {
+        let labels = [("worker_id", "parser/0"), ("strategy", "soft_restart"), ("outcome", outcome)];
+        page.get("regrow_recovery_attempts_total", &labels)
+    };
+    assert_eq!(
+        (attempts("ok"), attempts("failed"), attempts("interrupted")),
+        (Some(1.0), Some(1.0), Some(0.0))
+    );
+    assert!(page.get("regrow_runtime_lag_seconds", &[]).unwrap() < 60.0);
     assert_eq!(page.get("regrow_stale_messages_total", &[]), Some(1.0));
     assert_eq!(page.get("system_total_workers", &[]), Some(4.0));
     assert_eq!(page.get("system_healthy_workers", &[]), Some(1.0));

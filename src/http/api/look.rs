@@ -13,6 +13,7 @@ use crate::id::Name;
 use crate::runtime::Target;
 
 use super::super::dto::{DescribeBody, SupervisorView, TreeBody, WorkerView, WorkersBody, effective};
+use super::super::metrics::roots;
 use super::super::{problem::Problem, snapshot};
 use super::{Api, json};
 
@@ -75,6 +76,7 @@ pub(super) async fn supervisor(
     let found = api.runtime.board().supervisors().into_iter().find(|state| state.name == name);
     let state = found.ok_or_else(|| Problem::not_found(format!("no supervisor is called `{name}`")))?;
     let now = Timestamp::now();
+    api.sampler.look(&roots(&api.runtime.board().instances()));
     let children: Vec<WorkerView> = snapshot::resolve(&api.runtime, &Target::Supervisor(name))
         .unwrap_or_default()
         .iter()

@@ -29,6 +29,8 @@ use super::tree::{self, Reach, Target};
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(50);
+/// Between kills of a tree that is stuck: each looks through all of `/proc`, and may go on for days.
+const STUCK_LOOK: Duration = Duration::from_secs(1);
 
 /// Something of an instance that lives.
 #[derive(Clone)]
@@ -68,6 +70,11 @@ impl Survivor {
     pub(super) fn entry(&self) -> Option<Entry> {
         let (pid, incarnation) = (self.pid?, self.incarnation?);
         Some(Entry { instance: self.instance.clone(), incarnation, pid, inode: self.inode })
+    }
+
+    /// Its main process, as long as that lives.
+    pub(crate) fn main_pid(&self) -> Option<u32> {
+        self.pid.filter(|_| self.main.as_ref().is_some_and(|main| !poll_ended(main)))
     }
 
     fn lives(&self) -> bool {
@@ -117,6 +124,17 @@ impl ProcessHost {
             Cleared::Stuck => {}
         }
         cleared
+    }
+
+    /// Waits for the end of a survivor that is stuck, however long that takes. It was killed and dies once what it
+    /// waits for in the kernel is over; who is forked meanwhile is killed too.
+    pub(crate) async fn outlast(&self, survivor: &Survivor) {
+        let mut survivor = survivor.clone();
+        while survivor.lives() || self.finds_more_of(&mut survivor).await {
+            self.kill_survivor(&survivor).await;
+            tokio::time::sleep(STUCK_LOOK).await;
+        }
+        self.record.ended(&survivor.instance);
     }
 
     async fn end(&self, mut survivor: Survivor, stop: &StopSettings) -> Cleared {

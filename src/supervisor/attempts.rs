@@ -1,0 +1,52 @@
+//! What came of the restarts that answered a failure: the first and plainest way to recover a worker, counted as one.
+
+/// Restarts that answered a failure, by what came of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attempts {
+    /// The replacement became ready.
+    pub ok: u64,
+    /// It ended, or was ended, before it was ready.
+    pub failed: u64,
+    /// Somebody or something else stopped it before it was ready.
+    pub interrupted: u64,
+    /// One whose outcome is not known yet.
+    pub under_way: bool,
+}
+
+impl Attempts {
+    /// One begins.
+    pub(crate) fn begin(&mut self) {
+        self.under_way = true;
+    }
+
+    /// The replacement is ready.
+    pub(crate) fn ready(&mut self) {
+        self.ok += u64::from(std::mem::take(&mut self.under_way));
+    }
+
+    /// The replacement has ended; `asked`: because somebody wanted it to.
+    pub(crate) fn ended(&mut self, asked: bool) {
+        let count = if asked { &mut self.interrupted } else { &mut self.failed };
+        *count += u64::from(std::mem::take(&mut self.under_way));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_has_one_outcome_and_an_end_after_it_has_none() {
+        let mut attempts = Attempts::default();
+        attempts.ended(false);
+        attempts.begin();
+        attempts.ready();
+        attempts.ended(false);
+        attempts.begin();
+        attempts.ended(false);
+        attempts.begin();
+        attempts.ended(true);
+        attempts.ready();
+        assert_eq!((attempts.ok, attempts.failed, attempts.interrupted), (1, 1, 1));
+    }
+}
