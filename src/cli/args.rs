@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{act, check, completion, describe, events, is, logs, run, shutdown, start, status, wait};
+use super::{act, check, completion, describe, events, is, logs, run, schema, shutdown, start, status, wait};
 
 const AFTER_HELP: &str = "\
 TARGET is a worker (`parser`), one instance (`parser/0`), `sup:NAME` or `--all`.
@@ -89,13 +89,19 @@ pub(crate) enum Verb {
     ///
     /// It is started again when it fails, at most 10 times in 5 minutes and after growing delays; then, or once it
     /// ends well, regrow ends with its code: 128 and the signal's number if a signal ended it, 127 if there is no such
-    /// program, 126 if it cannot be run. It sees your environment; its stdin is empty, since what was read once could
-    /// not be read again after a restart. SIGHUP, SIGUSR1 and SIGUSR2 are passed on to it.
+    /// program, 126 if it cannot be run. What it writes passes through byte for byte, stdout to stdout and stderr to
+    /// stderr; what regrow says goes to stderr. It sees your environment; its stdin is empty, since what was read once
+    /// could not be read again after a restart. SIGHUP, SIGUSR1 and SIGUSR2 are passed on to it.
     Run(run::RunArgs),
     /// Watch a small tree crash, hang and recover, in half a minute
     Demo,
     /// Version of this build
     Version,
+    /// JSON Schema of the configuration file, for editors
+    ///
+    /// `regrow schema > regrow.schema.json`, and `#:schema ./regrow.schema.json` as the first line of regrow.toml: an
+    /// editor that knows TOML then completes its keys, explains them, and marks what is wrong.
+    Schema(schema::SchemaArgs),
     /// Completion script for a shell
     Completion(completion::CompletionArgs),
 }

@@ -25,6 +25,7 @@ mod logging;
 mod logs;
 mod notify;
 mod run;
+mod schema;
 mod shutdown;
 mod signals;
 mod start;
@@ -80,6 +81,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Run(args) => run::run(&mut context, args),
         Verb::Demo => demo::run(&mut context),
         Verb::Version => version::run(&mut context),
+        Verb::Schema(args) => schema::run(&mut context, args),
         Verb::Completion(args) => completion::run(&mut context, args),
     }
 }

@@ -18,9 +18,11 @@ mod diagnostic;
 mod document;
 mod elements;
 mod explain;
+mod json_schema;
 mod layers;
 mod leaf;
 mod load;
+mod manual;
 mod order;
 mod overrides;
 mod placeholder;
@@ -33,6 +35,7 @@ mod syntax;
 mod tree;
 
 pub use diagnostic::{Diagnostics, ProblemView};
+pub use json_schema::json_schema;
 pub use load::{Loaded, load};
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use settings::{

@@ -3,7 +3,7 @@
 use regrow::config::{Sources, load};
 
 /// The manual with its examples switched on: a line that begins with `#` and no space is one.
-fn with_examples(manual: &str) -> String {
+pub(crate) fn with_examples(manual: &str) -> String {
     let on = |line: &str| match line.strip_prefix('#') {
         Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
         _ => line.to_owned(),

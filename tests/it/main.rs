@@ -22,6 +22,7 @@ mod config_load;
 mod config_manual;
 mod config_overrides;
 mod config_properties;
+mod config_schema;
 mod conformance;
 mod fake;
 mod faults_identity;

@@ -1,0 +1,142 @@
+//! The shape of the file as a JSON Schema (draft 2020-12), for editors: they complete keys, show what the manual says
+//! of them, and mark what is wrong while it is written.
+//!
+//! It is made from the same table that checks the file and from the manual itself, so it cannot tell another story.
+//! It is weaker than `regrow check`, on purpose: what depends on more than one value (who names whom in `after`), and
+//! what a pattern says badly (a regex, a placeholder), is left to the check. It never refuses what the check accepts.
+
+use serde_json::{Map, Value, json};
+
+use super::elements::FILE;
+use super::leaf::{Leaf, Text};
+use super::manual::Manual;
+use super::schema::{Key, Kind, Shape, join};
+
+/// Names of workers and supervisors: no two underscores in a row.
+const NAME: &str = "^[a-z](_?[a-z0-9-])*_?$";
+const LONGEST_NAME: u64 = 63;
+
+/// The JSON Schema of the configuration file.
+#[must_use]
+pub fn json_schema() -> Value {
+    let writer = Writer { manual: Manual::built_in() };
+    let mut schema = Map::new();
+    schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+    schema.insert("title".to_owned(), "regrow.toml".into());
+    schema.insert(
+        "description".to_owned(),
+        format!("Configuration of regrow {}.", env!("CARGO_PKG_VERSION")).into(),
+    );
+    schema.extend(writer.table("", FILE));
+    let kinds = FILE.iter().filter_map(|key| match &key.shape {
+        Shape::Named(kind, keys) => Some((kind.word().to_owned(), writer.item(key.name, keys))),
+        Shape::Leaf(_) | Shape::Table(_) | Shape::Texts(_) | Shape::LeafOr(..) => None,
+    });
+    schema.insert("$defs".to_owned(), Value::Object(kinds.collect()));
+    Value::Object(schema)
+}
+
+struct Writer {
+    manual: Manual,
+}
+
+impl Writer {
+    /// One thing under a name that the user chooses.
+    fn item(&self, name: &str, keys: &[Key]) -> Value {
+        let path = format!("{name}.*");
+        let mut item = self.table(&path, keys);
+        self.describe(&path, &mut item, false);
+        Value::Object(item)
+    }
+
+    fn table(&self, path: &str, keys: &[Key]) -> Map<String, Value> {
+        let properties =
+            keys.iter().map(|key| (key.name.to_owned(), self.key(&join(path, key.name), &key.shape)));
+        let mut table = Map::new();
+        table.insert("type".to_owned(), "object".into());
+        table.insert("properties".to_owned(), Value::Object(properties.collect()));
+        table.insert("additionalProperties".to_owned(), false.into());
+        table
+    }
+
+    fn key(&self, path: &str, shape: &Shape) -> Value {
+        let mut schema = match shape {
+            // The same keys as every worker's, and the same words.
+            Shape::Table(_) if path == "defaults.worker" => return reference(Kind::Worker),
+            Shape::Leaf(leaf) => of_leaf(leaf),
+            Shape::Table(keys) => self.table(path, keys),
+            Shape::Named(kind, _) => named(*kind),
+            Shape::Texts(leaf) => object(json!({ "type": "object", "additionalProperties": of_leaf(leaf) })),
+            Shape::LeafOr(leaf, keys) => object(json!({ "anyOf": [of_leaf(leaf), self.table(path, keys)] })),
+        };
+        let whole = matches!(shape, Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Texts(_));
+        self.describe(path, &mut schema, whole);
+        Value::Object(schema)
+    }
+
+    /// What the manual says; values only of what is written in one piece.
+    fn describe(&self, path: &str, schema: &mut Map<String, Value>, values: bool) {
+        let entry = self.manual.get(path);
+        if !entry.text.is_empty() {
+            schema.insert("description".to_owned(), entry.text.into());
+        }
+        if let Some(default) = entry.default.filter(|_| values) {
+            schema.insert("default".to_owned(), default);
+        }
+        if let Some(example) = entry.example.filter(|_| values) {
+            schema.insert("examples".to_owned(), json!([example]));
+        }
+    }
+}
+
+fn reference(kind: Kind) -> Value {
+    json!({ "$ref": format!("#/$defs/{}", kind.word()) })
+}
+
+fn named(kind: Kind) -> Map<String, Value> {
+    object(json!({
+        "type": "object",
+        "propertyNames": { "pattern": NAME, "maxLength": LONGEST_NAME },
+        "additionalProperties": reference(kind),
+    }))
+}
+
+fn of_leaf(leaf: &Leaf) -> Map<String, Value> {
+    object(match leaf {
+        Leaf::Bool => json!({ "type": "boolean" }),
+        Leaf::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Leaf::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
+        Leaf::Text(text) => of_text(text),
+        Leaf::Texts(text) => json!({ "type": "array", "items": of_text(text) }),
+        Leaf::Integers { min, max } => {
+            json!({ "type": "array", "items": { "type": "integer", "minimum": min, "maximum": max } })
+        }
+    })
+}
+
+fn of_text(text: &Text) -> Value {
+    let pattern = |pattern: &str| json!({ "type": "string", "pattern": pattern });
+    match text {
+        Text::Any | Text::Template | Text::Regex | Text::LogFilter | Text::Address => {
+            json!({ "type": "string" })
+        }
+        Text::Line => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+        Text::Duration { zero: true } => pattern("^(0|[0-9]+(ms|s|m|h|d))$"),
+        Text::Duration { zero: false } => pattern("^0*[1-9][0-9]*(ms|s|m|h|d)$"),
+        Text::DurationOrNever => pattern("^(never|0*[1-9][0-9]*(ms|s|m|h|d))$"),
+        Text::Size { .. } => pattern("^[0-9]+(B|KiB|MiB|GiB|TiB|kB|MB|GB)$"),
+        Text::Signal => pattern("^[A-Za-z0-9+-]+$"),
+        Text::Mode => pattern("^0?[0-7][0-7]0$"),
+        Text::Word(words) => {
+            json!({ "type": "string", "enum": words.iter().map(|(word, _)| *word).collect::<Vec<_>>() })
+        }
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        // Only called on objects; anything else would allow everything.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    }
+}
