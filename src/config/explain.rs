@@ -14,7 +14,7 @@ use super::document::{Document, DocumentKind};
 use super::elements::{FILE, SUPERVISOR, WORKER};
 use super::layers::{self, Layer};
 use super::load::Effective;
-use super::schema::{Key, Shape, find, join};
+use super::schema::{Key, Kind, Shape, find, join};
 use super::settings::{Settings, WorkerSettings};
 
 pub(super) fn explain(
@@ -26,12 +26,12 @@ pub(super) fn explain(
     let workers = settings.workers.iter().map(|worker| (worker.name.as_str(), worker.as_ref())).collect();
     let mut page = Page { settings, effective, places, documents, workers, text: String::new() };
     page.section(&["runtime"]);
-    for (name, layer) in &effective.supervisors {
-        page.supervisor(name, layer);
+    for (kind, name) in effective.names.iter().filter(|(kind, _)| *kind == Kind::Supervisor) {
+        page.supervisor(name, &effective.table(*kind, name));
     }
-    for (name, layer) in &effective.workers {
+    for (kind, name) in effective.names.iter().filter(|(kind, _)| *kind == Kind::Worker) {
         page.head(&format!("worker.{name}"));
-        page.table(&format!("worker.{name}"), "defaults.worker", "", layer, WORKER);
+        page.table(&format!("worker.{name}"), "defaults.worker", "", &effective.table(*kind, name), WORKER);
     }
     page.section(&["ladder", "default"]);
     page.section(&["http"]);

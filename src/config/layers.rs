@@ -20,24 +20,58 @@ impl Source for Given {
     fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
         Ok(self.0.clone())
     }
+
+    /// Our keys are names, never paths, so nothing needs to be parsed or copied twice.
+    fn collect_to(&self, cache: &mut Value) -> Result<(), ConfigError> {
+        if let ValueKind::Table(below) = &mut cache.kind {
+            lay(below, &self.0);
+        } else {
+            cache.kind = ValueKind::Table(self.0.clone());
+        }
+        Ok(())
+    }
 }
 
 /// Merges layers, the last on top.
 pub(super) fn merge(layers: impl IntoIterator<Item = Layer>) -> Result<Layer, ConfigError> {
     let builder =
         layers.into_iter().fold(Config::builder(), |builder, layer| builder.add_source(Given(layer)));
-    builder.build()?.collect()
+    builder.build()?.cache.into_table()
+}
+
+/// One layer over another, by the same rule.
+pub(super) fn over(below: &Layer, above: &Layer) -> Layer {
+    let mut merged = below.clone();
+    lay(&mut merged, above);
+    merged
+}
+
+fn lay(below: &mut Layer, above: &Layer) {
+    for (name, value) in above {
+        match (below.get_mut(name).map(|value| &mut value.kind), &value.kind) {
+            (Some(ValueKind::Table(below)), ValueKind::Table(above)) => lay(below, above),
+            (Some(below), _) => *below = value.kind.clone(),
+            (None, _) => {
+                below.insert(name.clone(), value.clone());
+            }
+        }
+    }
 }
 
 /// A table inside a layer; empty if there is none.
 pub(super) fn sub(layer: &Layer, name: &str) -> Layer {
+    inside(layer, name).cloned().unwrap_or_default()
+}
+
+/// The same, where it is only looked at.
+pub(super) fn inside<'a>(layer: &'a Layer, name: &str) -> Option<&'a Layer> {
     match layer.get(name).map(|value| &value.kind) {
-        Some(ValueKind::Table(table)) => table.clone(),
-        _ => Layer::new(),
+        Some(ValueKind::Table(table)) => Some(table),
+        _ => None,
     }
 }
 
 /// Gives a table its strict form.
-pub(super) fn read<T: DeserializeOwned>(layer: &Layer) -> Result<T, ConfigError> {
-    Value::new(None, ValueKind::Table(layer.clone())).try_deserialize()
+pub(super) fn read<T: DeserializeOwned>(layer: Layer) -> Result<T, ConfigError> {
+    Value::new(None, ValueKind::Table(layer)).try_deserialize()
 }

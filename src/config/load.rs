@@ -19,6 +19,7 @@ use super::schema::Kind;
 use super::settings::Settings;
 use super::source::{self, Sources};
 use super::{advice, explain, overrides, syntax};
+use crate::id::Name;
 
 /// The defaults and the reference manual in one.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -52,14 +53,33 @@ impl Loaded {
 /// The merged tables.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Effective {
-    /// `runtime`, `ladder`, `http`, `telemetry`.
+    /// Everything, as the layers give it; templates are not laid under it yet.
     pub(super) sections: Layer,
-    /// As they stand under `[supervisor.*]`, over the defaults.
-    pub(super) supervisors: Vec<(crate::id::Name, Layer)>,
-    /// As they stand under `[worker.*]`, over `[defaults.worker]`.
-    pub(super) workers: Vec<(crate::id::Name, Layer)>,
+    /// The built-in `[supervisor.root]`, which every supervisor lies over.
+    pub(super) template: Layer,
+    /// What there is, in order of appearance.
+    pub(super) names: Vec<(Kind, Name)>,
     /// True if `$STATE_DIRECTORY` gave the state directory.
     pub(super) state_directory: bool,
+}
+
+impl Effective {
+    /// `[supervisor.NAME]` over its template, or `[worker.NAME]` over `[defaults.worker]`. Made when it is asked for:
+    /// with a thousand workers most of a configuration is what they have in common.
+    pub(super) fn table(&self, kind: Kind, name: &Name) -> Layer {
+        let none = Layer::new();
+        let below =
+            |table, name| layers::inside(&self.sections, table).and_then(|all| layers::inside(all, name));
+        match kind {
+            Kind::Supervisor => {
+                layers::over(&self.template, below("supervisor", name.as_str()).unwrap_or(&none))
+            }
+            Kind::Worker => {
+                let defaults = below("defaults", "worker").unwrap_or(&none);
+                layers::over(defaults, below("worker", name.as_str()).unwrap_or(&none))
+            }
+        }
+    }
 }
 
 /// Settings, the tables they came from, and notes.
@@ -225,13 +245,13 @@ impl Run {
     fn settle(&mut self, sources: &Sources, all: Vec<Layer>) -> Result<Built, ConfigError> {
         let builtin = layers::sub(all.first().unwrap_or(&Layer::new()), "supervisor");
         let template = layers::sub(&builtin, "root");
-        let sections = layers::merge(all)?;
+        let mut effective = Effective { template, sections: layers::merge(all)?, ..Effective::default() };
         self.too_many();
-        let (draft, mut effective) = self.draft(&template, &sections)?;
-        let mut settings = self.sections(sources, &sections)?;
+        effective.names = self.places.names.iter().take(2 * MAX_WORKERS).cloned().collect();
+        let draft = self.draft(&effective)?;
+        let mut settings = self.sections(sources, &effective.sections)?;
         effective.state_directory =
             sources.state_directory().is_some() && !self.places.named("runtime.state_dir");
-        effective.sections = sections;
         resolve::addresses(&settings.http, &self.places, &mut self.problems);
         (settings.supervisors, settings.workers) =
             resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
@@ -244,9 +264,9 @@ impl Run {
 
     /// Everything that has no name of the user's.
     fn sections(&self, sources: &Sources, sections: &Layer) -> Result<Settings, ConfigError> {
-        let runtime: RawRuntime = layers::read(&layers::sub(sections, "runtime"))?;
-        let http: RawHttp = layers::read(&layers::sub(sections, "http"))?;
-        let telemetry: RawTelemetry = layers::read(&layers::sub(sections, "telemetry"))?;
+        let runtime: RawRuntime = layers::read(layers::sub(sections, "runtime"))?;
+        let http: RawHttp = layers::read(layers::sub(sections, "http"))?;
+        let telemetry: RawTelemetry = layers::read(layers::sub(sections, "telemetry"))?;
         let explicit = self.places.value("http.listen").is_some_and(|place| place.document != 0);
         Ok(Settings {
             runtime: runtime.settle(&self.base, sources.state_directory()),
@@ -260,29 +280,22 @@ impl Run {
     }
 
     /// Supervisors over their template, workers over `[defaults.worker]`, in order of appearance.
-    fn draft(&self, template: &Layer, sections: &Layer) -> Result<(Draft, Effective), ConfigError> {
-        let (supervisors, workers) = (layers::sub(sections, "supervisor"), layers::sub(sections, "worker"));
-        let defaults = layers::sub(&layers::sub(sections, "defaults"), "worker");
-        let ladders: RawLadders = layers::read(&layers::sub(sections, "ladder"))?;
-        let (mut draft, mut effective) = (Draft::default(), Effective::default());
-        for (kind, name) in self.places.names.iter().take(2 * MAX_WORKERS) {
+    fn draft(&self, effective: &Effective) -> Result<Draft, ConfigError> {
+        let ladders: RawLadders = layers::read(layers::sub(&effective.sections, "ladder"))?;
+        let mut draft = Draft::default();
+        for (kind, name) in &effective.names {
+            let table = effective.table(*kind, name);
             match kind {
                 Kind::Supervisor => {
-                    let own = layers::sub(&supervisors, name.as_str());
-                    let merged = layers::merge([template.clone(), own])?;
-                    draft.supervisors.push((name.clone(), layers::read::<RawSupervisor>(&merged)?));
-                    effective.supervisors.push((name.clone(), merged));
+                    draft.supervisors.push((name.clone(), layers::read::<RawSupervisor>(table)?));
                 }
                 Kind::Worker => {
-                    let own = layers::sub(&workers, name.as_str());
-                    let merged = layers::merge([defaults.clone(), own])?;
-                    let raw = layers::read::<RawWorker>(&merged)?;
+                    let raw = layers::read::<RawWorker>(table)?;
                     draft.workers.push(raw.settle(name.clone(), &self.base, ladders.verify()));
-                    effective.workers.push((name.clone(), merged));
                 }
             }
         }
-        Ok((draft, effective))
+        Ok(draft)
     }
 
     fn too_many(&mut self) {
