@@ -178,7 +178,61 @@ pub struct Event {
     /// One line for people: who, what happened, what comes next.
     pub message: String,
     /// Everything else, by name.
-    pub data: serde_json::Map<String, serde_json::Value>,
+    pub data: Data,
+}
+
+/// What an event says beyond its fields, by name: one thing, or a few. A list, because thousands of events are kept,
+/// and a map sets places for eleven aside.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Data(Vec<(String, serde_json::Value)>);
+
+impl Data {
+    /// Adds something, in place of what had the same name.
+    pub fn insert(&mut self, name: impl Into<String>, value: serde_json::Value) {
+        let name = name.into();
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => {
+                self.0.reserve_exact(1);
+                self.0.push((name, value));
+            }
+        }
+    }
+
+    /// What has this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&serde_json::Value> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// Everything, in the order in which it was added.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+impl From<&Data> for serde_json::Map<String, serde_json::Value> {
+    fn from(data: &Data) -> Self {
+        data.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    }
+}
+
+impl From<serde_json::Map<String, serde_json::Value>> for Data {
+    fn from(map: serde_json::Map<String, serde_json::Value>) -> Self {
+        Self(map.into_iter().collect())
+    }
+}
+
+impl Serialize for Data {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::Map::from(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_json::Map::deserialize(deserializer).map(Self::from)
+    }
 }
 
 impl Event {
@@ -194,7 +248,7 @@ impl Event {
             incident: None,
             cause: None,
             message: message.into(),
-            data: serde_json::Map::new(),
+            data: Data::default(),
         }
     }
 }

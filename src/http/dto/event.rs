@@ -51,7 +51,7 @@ impl From<&Recorded> for EventView {
             incident: event.incident.clone(),
             cause: event.cause.map(|cause| cause.word().to_owned()),
             message: event.message.clone(),
-            data: event.data.clone(),
+            data: Map::from(&event.data),
         }
     }
 }
