@@ -2,6 +2,7 @@
 //!
 //! A [`Runner`] owns at most one live incarnation. It decides nothing: it starts, asks, kills and reports.
 
+mod mailbox;
 pub(crate) mod notify;
 pub mod output;
 pub(crate) mod process;

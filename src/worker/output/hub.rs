@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::net::unix::pipe::Receiver;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::console::Console;
@@ -27,6 +27,7 @@ use super::stream::{Drain, Scratch, Stream, TURN};
 use super::through::Through;
 use crate::config::{LogSettings, LogTo};
 use crate::id::InstanceId;
+use crate::worker::mailbox::{Sender, mailbox};
 
 /// How often the thread looks at the system for news while it has something to do: a flooded thread must still
 /// notice the others.
@@ -78,7 +79,7 @@ pub(crate) struct OutputStream {
 
 struct Handles {
     watch: WatchSlot,
-    requests: mpsc::UnboundedSender<Drain>,
+    requests: Sender<Drain>,
     problem: Problem,
 }
 
@@ -118,19 +119,19 @@ impl OutputHub {
         let fifo = open_fifo(&spec.fifo)?;
         let _in_runtime = self.shared.runtime.enter();
         let fifo = Receiver::from_owned_fd_unchecked(fifo)?;
-        let (sender, requests) = mpsc::unbounded_channel();
+        let (sender, requests) = mailbox();
         let handles =
             Arc::new(Handles { watch: WatchSlot::default(), requests: sender, problem: Problem::default() });
         let sink = self.sink(&spec, handles.problem.clone())?;
         let pipeline =
             Pipeline::new(&spec.settings, sink, handles.watch.clone(), spec.counters, Instant::now());
-        let stream = Stream {
+        let stream = Box::new(Stream {
             fifo,
             scratch: Arc::clone(&self.shared.scratch),
             pipeline,
             requests,
             problem: handles.problem.clone(),
-        };
+        });
         let task = self.shared.runtime.spawn(stream.run());
         self.remember(format!("{} {}", spec.instance, spec.name.word()), &handles, task);
         Ok(OutputStream { handles })
@@ -196,7 +197,10 @@ impl OutputHub {
 
     fn remember(&self, label: String, handles: &Arc<Handles>, task: JoinHandle<()>) {
         let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|entry| entry.handle.strong_count() > 0 || !entry.task.is_finished());
+        // Whenever it would grow, so that opening a thousand looks at each of them only a few times.
+        if streams.len() == streams.capacity() {
+            streams.retain(|entry| entry.handle.strong_count() > 0 || !entry.task.is_finished());
+        }
         streams.push(Entry { label, handle: Arc::downgrade(handles), task });
     }
 }

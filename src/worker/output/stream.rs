@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::pipeline::{Pace, Pipeline};
 use super::sink::Problem;
+use crate::worker::mailbox;
 
 /// Most that is read of one stream before the others have their turn: what a FIFO holds.
 pub(super) const TURN: usize = 64 * 1024;
@@ -34,7 +35,7 @@ pub(super) struct Stream {
     pub(super) fifo: Receiver,
     pub(super) scratch: Scratch,
     pub(super) pipeline: Pipeline,
-    pub(super) requests: mpsc::UnboundedReceiver<Drain>,
+    pub(super) requests: mailbox::Receiver<Drain>,
     pub(super) problem: Problem,
 }
 
@@ -46,7 +47,7 @@ enum Turn {
 
 impl Stream {
     /// Reads until its handle is dropped, then takes what is left.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         let mut resume_at: Option<Instant> = None;
         loop {
             let notice_at = self.pipeline.notice_at();

@@ -19,6 +19,7 @@ use super::clear::{self, Survivor};
 use super::layout::{key_of, own_dir};
 use super::oom::OomWatch;
 use super::pool::Pool;
+use super::recipe::LastPassed;
 use super::record::Record;
 use super::reserve::Reserve;
 use super::runner::ProcessRunner;
@@ -47,6 +48,7 @@ pub(crate) struct ProcessHost {
     /// Names this state directory in places outside of it.
     pub(super) key: String,
     pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) passed: LastPassed,
     pub(super) null: OwnedFd,
     pub(super) pool: Pool,
     pub(super) reserve: Reserve,
@@ -92,6 +94,7 @@ impl ProcessHost {
             pidfs: has_pidfs(&mut notes),
             adopts: adopt_orphans(options, &mut notes),
             env: std::env::vars_os().collect(),
+            passed: LastPassed::default(),
             survivors,
             marked: tokio::sync::Mutex::default(),
             workers_dir,

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::ReadyWhen;
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
+use crate::worker::mailbox::Receiver;
 use crate::worker::notify::Notification;
 use crate::worker::unix::{Ended, poll_ended, wait_pidfd, watch_pidfd};
 use crate::worker::{Reporter, WorkerReport};
@@ -26,6 +27,7 @@ use super::children::Registered;
 use super::end::{Asked, meaning};
 use super::failure::of_io;
 use super::hear::Ignored;
+use super::recipe;
 use super::site::{Ground, Site};
 use super::start::{OnLine, Started, start};
 
@@ -46,7 +48,7 @@ pub(super) enum Command {
 pub(super) struct Life {
     pub(super) site: Arc<Site>,
     pub(super) report: Reporter,
-    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) commands: Receiver<Command>,
     pub(super) ground: Option<Ground>,
     /// Reads what the incarnation before wrote last.
     pub(super) draining: Option<JoinHandle<()>>,
@@ -97,7 +99,7 @@ enum Event {
 }
 
 impl Life {
-    pub(super) fn new(site: Arc<Site>, report: Reporter, commands: mpsc::UnboundedReceiver<Command>) -> Self {
+    pub(super) fn new(site: Arc<Site>, report: Reporter, commands: Receiver<Command>) -> Self {
         Self { site, report, commands, ground: None, draining: None, ignored: Ignored::default() }
     }
 
@@ -114,13 +116,16 @@ impl Life {
 
     async fn incarnation(&mut self, n: Incarnation) {
         let mut asked = Asked::Nothing;
-        match self.launch(n, &mut asked).await {
-            Ok(run) => self.live(Run { asked, ..run }).await,
+        match Box::pin(self.launch(n, &mut asked)).await {
+            Ok(mut run) => {
+                run.asked = asked;
+                self.live(run).await;
+            }
             Err(failure) => self.start_failed(n, Exit::StartFailed(failure)),
         }
     }
 
-    async fn live(&mut self, mut run: Run) {
+    async fn live(&mut self, mut run: Box<Run>) {
         self.tell(run.n, WorkerReport::Started { pid: Some(run.main.pid) });
         if matches!(self.site.settings.ready, ReadyWhen::Started) {
             self.ready(&mut run);
@@ -132,14 +137,15 @@ impl Life {
         }
         match self.watch(&mut run).await {
             Watched::Ended => {}
-            Watched::Dropped => return self.abandoned(run).await,
+            Watched::Dropped => return Box::pin(self.abandoned(run)).await,
         }
-        self.settle(&mut run).await;
+        // What comes seldom, and never while the worker lives, takes its memory when it comes.
+        Box::pin(self.settle(&mut run)).await;
         self.ended(run);
     }
 
     /// Ends what nobody is responsible for any more, and tells nobody.
-    async fn abandoned(&mut self, mut run: Run) {
+    async fn abandoned(&mut self, mut run: Box<Run>) {
         tracing::warn!(instance = %self.site.instance, "nobody supervises it any more: it is killed");
         self.kill(&mut run);
         while let Some((again, _)) = run.kill_again {
@@ -152,7 +158,7 @@ impl Life {
         self.reaped(&run);
     }
 
-    async fn launch(&mut self, n: Incarnation, asked: &mut Asked) -> Result<Run, StartFailure> {
+    async fn launch(&mut self, n: Incarnation, asked: &mut Asked) -> Result<Box<Run>, StartFailure> {
         let (on_line, line) = self.line_watch().await;
         let began = Instant::now();
         let (answer, mut outcome) = oneshot::channel();
@@ -177,7 +183,7 @@ impl Life {
             of_io("cannot watch the new process", &error)
         })?;
         let ready = false;
-        Ok(Run {
+        Ok(Box::new(Run {
             n,
             main,
             first: None,
@@ -188,7 +194,7 @@ impl Life {
             oom_kills,
             kill_again: None,
             jobs: Vec::new(),
-        })
+        }))
     }
 
     /// For readiness by a line of output: what the incarnation before wrote must be read before.
@@ -223,7 +229,7 @@ impl Life {
                     self.ground = None;
                 }
                 Event::Ended => {
-                    self.hear_out(run).await;
+                    Box::pin(self.hear_out(run)).await;
                     return Watched::Ended;
                 }
             }
@@ -264,12 +270,12 @@ impl Life {
         status
     }
 
-    fn ended(&mut self, run: Run) {
+    fn ended(&mut self, run: Box<Run>) {
         let status = self.reaped(&run);
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.as_deref());
         let oom = || self.site.host.oom.explains(cgroup, run.oom_kills);
         let exit = meaning(status, run.asked, self.site.settings.stop.signal, oom);
-        let Run { n, ready, asked, began, main, first, .. } = run;
+        let Run { n, ready, asked, began, main, first, .. } = *run;
         drop((main.registered, first));
         if !ready && asked == Asked::Nothing {
             let failure = StartFailure::BeforeReady { ended: Box::new(exit) };
@@ -309,7 +315,7 @@ impl Life {
     }
 
     fn hint(&self) -> Option<String> {
-        self.site.recipe.as_ref().ok()?.hint()
+        recipe::hint(&self.site.settings, &self.site.host.env)
     }
 
     pub(super) fn tell(&self, n: Incarnation, report: WorkerReport) {

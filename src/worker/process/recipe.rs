@@ -7,8 +7,9 @@
 //! Everything that does not change from one incarnation to the next is rendered once.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::WorkerSettings;
 use crate::id::{Incarnation, InstanceId};
@@ -85,11 +86,31 @@ enum Text {
 pub(super) struct Recipe {
     placeholders: Placeholders,
     argv: Vec<Text>,
+    /// Variables of ours, which come first.
+    ours: Vec<Text>,
+    passed: Passed,
+    /// Variables of its settings.
     env: Vec<Text>,
     directory: Text,
-    /// Directories of the worker's own `PATH`.
-    path: Vec<Vec<u8>>,
-    not_given: Vec<String>,
+    /// The worker's own `PATH`, if its settings give one.
+    path: Option<Vec<u8>>,
+}
+
+/// What is passed on of the runtime's environment.
+type Passed = Arc<[CString]>;
+
+/// What the last worker was passed: nearly always the next one is passed the same, and a thousand share one copy.
+#[derive(Debug, Default)]
+pub(super) struct LastPassed(Mutex<Option<Passed>>);
+
+impl LastPassed {
+    fn shared(&self, passed: Vec<CString>) -> Passed {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(same) if **same == *passed => Arc::clone(same),
+            Some(_) | None => Arc::clone(last.insert(passed.into())),
+        }
+    }
 }
 
 /// A byte that no argument, variable or path can hold.
@@ -102,7 +123,7 @@ impl Recipe {
     pub(super) fn new(
         instance: &InstanceId,
         settings: &WorkerSettings,
-        runtime_env: &[(OsString, OsString)],
+        (runtime_env, last): (&[(OsString, OsString)], &LastPassed),
         state_dir: &Path,
         notify: &Path,
     ) -> Result<Self, NulByte> {
@@ -119,46 +140,36 @@ impl Recipe {
             }
         };
         // Ours come first: whoever searches an environment of unknown size for them needs its beginning only.
-        let mut env = vec![
+        let ours = vec![
             Text::Fixed(variable("REGROW_INSTANCE", instance.to_string().as_ref())?),
             Text::Fixed(variable("REGROW_STATE_DIR", state_dir.as_os_str())?),
             Text::Fixed(variable("REGROW_WORKER", instance.worker().as_str().as_ref())?),
             Text::Varies { prefix: b"REGROW_INCARNATION=".to_vec(), text: "{incarnation}".to_owned() },
             Text::Fixed(variable("NOTIFY_SOCKET", notify.as_os_str())?),
         ];
-        let (passed, not_given) = divide(settings, runtime_env);
-        for (name, value) in &passed {
-            env.push(Text::Fixed(variable(name, value)?));
-        }
-        for (name, value) in settings.env.iter().filter(|(name, _)| !is_ours(OsStr::new(name.as_str()))) {
+        let passed = last.shared(passed(settings, runtime_env)?);
+        let own = settings.env.iter().filter(|(name, _)| !is_ours(OsStr::new(name.as_str())));
+        let mut env = Vec::with_capacity(own.clone().count());
+        for (name, value) in own {
             env.push(text(format!("{name}=").as_bytes(), value, "env")?);
         }
-        let path = search_path(settings, &passed, &placeholders);
-        Ok(Self { argv, env, directory, path, not_given, placeholders })
+        let path =
+            settings.env.get("PATH").map(|path| placeholders.fill(path, Incarnation::NONE).into_bytes());
+        Ok(Self { argv, ours, passed, env, directory, path, placeholders })
     }
 
     /// Everything for one start.
     pub(super) fn image(&self, incarnation: Incarnation) -> Result<Image, NulByte> {
         let argv = self.render(&self.argv, incarnation, "command")?;
+        let mut env = self.render(&self.ours, incarnation, "env")?;
+        env.extend(self.passed.iter().cloned());
+        env.extend(self.render(&self.env, incarnation, "env")?);
         Ok(Image {
             candidates: self.candidates(argv.first()),
             argv,
-            env: self.render(&self.env, incarnation, "env")?,
+            env,
             directory: self.directory.render(&self.placeholders, incarnation, "cwd")?,
         })
-    }
-
-    /// A sentence about variables that the runtime has and the worker was not given.
-    pub(super) fn hint(&self) -> Option<String> {
-        if self.not_given.is_empty() {
-            return None;
-        }
-        let named = self.not_given.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
-        let more = match self.not_given.len().saturating_sub(MAX_NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        Some(format!("not passed to it: {named}{more}; name them in inherit_env"))
     }
 
     fn render(&self, texts: &[Text], n: Incarnation, what: &'static str) -> Result<Vec<CString>, NulByte> {
@@ -172,13 +183,16 @@ impl Recipe {
         if name.contains(&b'/') || name.is_empty() {
             return vec![program.clone()];
         }
-        let join = |directory: &Vec<u8>| {
-            let mut path = if directory.is_empty() { b".".to_vec() } else { directory.clone() };
-            path.push(b'/');
-            path.extend_from_slice(name);
-            CString::new(path).ok()
+        let join = |directory: &[u8]| {
+            let directory = if directory.is_empty() { &b"."[..] } else { directory };
+            CString::new([directory, b"/", name].concat()).ok()
         };
-        self.path.iter().filter_map(join).collect()
+        self.search_path().split(|byte| *byte == b':').filter_map(join).collect()
+    }
+
+    fn search_path(&self) -> &[u8] {
+        let passed = || self.passed.iter().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
+        self.path.as_deref().or_else(passed).unwrap_or(DEFAULT_PATH.as_bytes())
     }
 }
 
@@ -201,31 +215,48 @@ impl Text {
     }
 }
 
-type Variables = Vec<(OsString, OsString)>;
-
-/// Splits the runtime's environment into what is passed on and the names worth a hint.
-fn divide(settings: &WorkerSettings, runtime_env: &[(OsString, OsString)]) -> (Variables, Vec<String>) {
-    let everything = settings.inherit_env.iter().any(|name| name == "*");
-    let given = |name: &OsStr| settings.env.contains_key(&*name.to_string_lossy());
-    let named = |name: &OsStr| {
-        ALWAYS.iter().any(|always| name == *always)
-            || settings.inherit_env.iter().any(|other| name == &**other)
+/// A sentence about variables that the runtime has and the worker is not given.
+pub(super) fn hint(settings: &WorkerSettings, runtime_env: &[(OsString, OsString)]) -> Option<String> {
+    let left_out = runtime_env.iter().map(|(name, _)| name.as_os_str());
+    let left_out =
+        left_out.filter(|name| !is_ours(name) && !gives(settings, name) && !passes(settings, name));
+    let mut names: Vec<&str> =
+        left_out.filter_map(OsStr::to_str).filter(|name| is_worth_naming(name)).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let telling = |name: &&str| !TELLING.iter().any(|start| name.starts_with(start));
+    names.sort_by_key(|name| (telling(name), *name));
+    let named = names.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
+    let more = match names.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     };
-    let mut passed = Vec::new();
-    let mut not_given = Vec::new();
-    for (name, value) in runtime_env.iter().filter(|(name, _)| !is_ours(name) && !given(name)) {
-        if named(name) || (everything && !OURS_ALONE.iter().any(|ours| name == *ours)) {
-            passed.push((name.clone(), value.clone()));
-        } else if is_worth_naming(name) {
-            not_given.push(name.to_string_lossy().into_owned());
-        }
+    Some(format!("not passed to it: {named}{more}; name them in inherit_env"))
+}
+
+/// What is passed on of the runtime's environment.
+fn passed(settings: &WorkerSettings, runtime_env: &[(OsString, OsString)]) -> Result<Vec<CString>, NulByte> {
+    let others = runtime_env.iter().filter(|(name, _)| passes(settings, name));
+    let others = others.filter(|(name, _)| !is_ours(name) && !gives(settings, name));
+    let mut passed = others.map(|(name, value)| variable(name, value)).collect::<Result<Vec<_>, _>>()?;
+    let has_path = || passed.iter().any(|variable| variable.as_bytes().starts_with(b"PATH="));
+    if !gives(settings, OsStr::new("PATH")) && !has_path() {
+        passed.push(variable("PATH", DEFAULT_PATH.as_ref())?);
     }
-    if !given(OsStr::new("PATH")) && !passed.iter().any(|(name, _)| name == "PATH") {
-        passed.push(("PATH".into(), DEFAULT_PATH.into()));
-    }
-    let telling = |name: &String| !TELLING.iter().any(|start| name.starts_with(start));
-    not_given.sort_by_key(|name| (telling(name), name.clone()));
-    (passed, not_given)
+    Ok(passed)
+}
+
+/// Whether the worker's settings give a variable themselves.
+fn gives(settings: &WorkerSettings, name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| settings.env.contains_key(name))
+}
+
+fn passes(settings: &WorkerSettings, name: &OsStr) -> bool {
+    ALWAYS.iter().any(|always| name == *always)
+        || settings.inherit_env.iter().any(|other| name == &**other)
+        || (settings.inherit_env.iter().any(|other| other == "*")
+            && !OURS_ALONE.iter().any(|ours| name == *ours))
 }
 
 /// Names that only the runtime sets.
@@ -243,19 +274,10 @@ fn is_ours(name: &OsStr) -> bool {
         .any(|ours| name == *ours)
 }
 
-fn is_worth_naming(name: &OsStr) -> bool {
-    let Some(name) = name.to_str() else { return false };
+fn is_worth_naming(name: &str) -> bool {
     !NOISE.contains(&name)
         && !OURS_ALONE.contains(&name)
         && !NOISE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
-fn search_path(settings: &WorkerSettings, passed: &Variables, fill: &Placeholders) -> Vec<Vec<u8>> {
-    let own = settings.env.get("PATH").map(|path| fill.fill(path, Incarnation::NONE).into_bytes());
-    let inherited =
-        || passed.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone().into_vec());
-    let path = own.or_else(inherited).unwrap_or_else(|| DEFAULT_PATH.as_bytes().to_vec());
-    path.split(|byte| *byte == b':').map(<[u8]>::to_vec).collect()
 }
 
 fn variable(name: impl AsRef<OsStr>, value: &OsStr) -> Result<CString, NulByte> {

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use crate::id::Incarnation;
+use crate::worker::mailbox::{Sender, mailbox};
 use crate::worker::{Reporter, Runner};
 
 use super::life::{Command, Life};
@@ -15,12 +14,12 @@ use super::site::Site;
 /// next one finds it.
 pub(super) struct ProcessRunner {
     /// Unbounded, because its producer is: one start per end, a stop and a few kills in between.
-    commands: mpsc::UnboundedSender<Command>,
+    commands: Sender<Command>,
 }
 
 impl ProcessRunner {
     pub(super) fn new(site: Arc<Site>, reporter: Reporter) -> Self {
-        let (commands, inbox) = mpsc::unbounded_channel();
+        let (commands, inbox) = mailbox();
         tokio::spawn(Life::new(site, reporter, inbox).run());
         Self { commands }
     }

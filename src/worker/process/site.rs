@@ -57,7 +57,8 @@ impl Site {
     ) -> Self {
         let separate = settings.log.stderr == StderrTo::Separate;
         let layout = Layout::new(&host.workers_dir, &instance.slug(), separate, &host.key);
-        let recipe = Recipe::new(&instance, &settings, &host.env, &layout.state, &layout.notify);
+        let env = (&*host.env, &host.passed);
+        let recipe = Recipe::new(&instance, &settings, env, &layout.state, &layout.notify);
         let target = Target::new(&instance, &layout.state, &layout.out);
         let runtime = tokio::runtime::Handle::current();
         Self { host, instance, settings, layout, recipe, target, counters, runtime }

@@ -6,6 +6,7 @@ use crate::config::StderrTo;
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
 use crate::worker::WorkerReport;
+use crate::worker::process::recipe::{LastPassed, Recipe};
 
 use super::rig::{NO_CGROUP, PLAIN, Rig, command, lines, runner, sh, signal};
 
@@ -148,9 +149,8 @@ async fn bytes_that_are_no_text_pass_through() {
     let odd = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let env = [(odd(b"ODD"), odd(b"\xff\xfe")), (odd(b"\xc3\x28"), odd(b"x"))];
     let id = crate::id::InstanceId::single(settings.name.clone());
-    let recipe =
-        crate::worker::process::recipe::Recipe::new(&id, &settings, &env, "/s".as_ref(), "/n".as_ref())
-            .unwrap();
+    let last = LastPassed::default();
+    let recipe = Recipe::new(&id, &settings, (&env, &last), "/s".as_ref(), "/n".as_ref()).unwrap();
     let image = recipe.image(Incarnation(1)).unwrap();
     for variable in [&b"ODD=\xff\xfe"[..], &b"\xc3\x28=x"[..]] {
         assert!(image.env.iter().any(|found| found.as_bytes() == variable));
