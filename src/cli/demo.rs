@@ -88,7 +88,9 @@ pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
                     context.print(&table)?;
                 }
                 match happened {
-                    Happened::Event(event) => show(context, &live, &mut told, event),
+                    Happened::Events(events) => {
+                        events.iter().try_for_each(|event| show(context, &live, &mut told, event))
+                    }
                     Happened::Booted(_) | Happened::Signal(_) => Ok(()),
                 }
             })

@@ -1,9 +1,12 @@
 //! A runtime in this process: brought up, watched, and ended by signals.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::config::Settings;
 use crate::http::dto::EventView;
@@ -12,6 +15,7 @@ use crate::id::Name;
 use crate::policy::Phase;
 use crate::runtime::{Asker, Finished, Runtime, RuntimeHandle, StartError};
 use crate::supervisor::{InstanceState, SupervisorState, Wanted};
+use crate::telemetry::Recorded;
 
 use super::failure::Failure;
 use super::logging::{self, LogFile};
@@ -21,11 +25,19 @@ use super::signals::{Came, Signals};
 /// How often a start is looked at until it is over.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// After events were told, others gather for this long: nobody reads faster, and a boot of hundreds of workers makes
+/// thousands, each of which would else be a write and a change of threads of its own.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Events that are told in one go at most.
+const TOGETHER: usize = 512;
+
 /// A running runtime with its servers.
 pub(crate) struct Foreground {
     handle: RuntimeHandle,
     servers: Servers,
     finished: oneshot::Receiver<Finished>,
+    log: LogFile,
     last_seq: u64,
 }
 
@@ -42,8 +54,8 @@ pub(crate) enum Boot {
 
 /// What the caller is told while it watches.
 pub(crate) enum Happened<'a> {
-    /// An event of the journal.
-    Event(&'a EventView),
+    /// Events of the journal, in their order.
+    Events(&'a [EventView]),
     /// The start is over.
     Booted(&'a Boot),
     /// A signal.
@@ -72,7 +84,7 @@ impl Foreground {
         });
         waiter.map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
         match Servers::start_on(handle.clone(), listeners) {
-            Ok(servers) => Ok(Self { handle, servers, finished, last_seq: 0 }),
+            Ok(servers) => Ok(Self { handle, servers, finished, log, last_seq: 0 }),
             Err(error) => {
                 handle.shutdown(Asker("a failed start".to_owned())).await;
                 // Whatever it ended with, the start has failed.
@@ -119,20 +131,21 @@ impl Foreground {
         mut tell: impl FnMut(&RuntimeHandle, Happened<'_>) -> Result<(), Failure>,
     ) -> Result<Finished, Failure> {
         let (old, mut live) = self.handle.journal().follow(0);
-        for recorded in &old {
-            self.last_seq = recorded.seq;
-            tell(&self.handle, Happened::Event(&EventView::from(&**recorded)))?;
-        }
+        self.tell_events(&old, &mut tell)?;
         let mut booting = tokio::time::interval(LOOK);
         let mut booted = false;
         let mut asked = false;
+        let mut gathering = None;
         let handle = self.handle.clone();
         loop {
             tokio::select! {
-                Some(recorded) = live.next() => {
-                    self.last_seq = recorded.seq;
-                    tell(&handle, Happened::Event(&EventView::from(&*recorded)))?;
+                Some(first) = live.next(), if gathering.is_none() => {
+                    let mut events = vec![first];
+                    events.extend(std::iter::from_fn(|| live.next_now()).take(TOGETHER - 1));
+                    self.tell_events(&events, &mut tell)?;
+                    gathering = Some(Instant::now() + GATHER);
                 }
+                () = sleep_until(gathering), if gathering.is_some() => gathering = None,
                 came = signals.next() => {
                     tell(&handle, Happened::Signal(came))?;
                     self.answer(came, &mut asked).await;
@@ -148,13 +161,23 @@ impl Foreground {
                     }
                 }
                 finished = &mut self.finished => {
-                    for recorded in handle.journal().since(self.last_seq) {
-                        tell(&handle, Happened::Event(&EventView::from(&*recorded)))?;
-                    }
+                    self.tell_events(&handle.journal().since(self.last_seq), &mut tell)?;
                     return finished.map_err(|_| Failure::Failed("the runtime broke down; its log says why".to_owned()));
                 }
             }
         }
+    }
+
+    fn tell_events(
+        &mut self,
+        events: &[Arc<Recorded>],
+        tell: &mut impl FnMut(&RuntimeHandle, Happened<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(last) = events.last() else { return Ok(()) };
+        self.last_seq = last.seq;
+        let views: Vec<EventView> = events.iter().map(|recorded| EventView::from(&**recorded)).collect();
+        let _together = self.log.hold();
+        tell(&self.handle, Happened::Events(&views))
     }
 
     /// Ends the servers; the runtime has ended before.
@@ -178,6 +201,13 @@ impl Foreground {
     }
 }
 
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The runtime that lives on this state directory. It most likely holds the address too, and is what people need
 /// to hear of.
 fn holder(state_dir: &Path) -> Option<StartError> {
@@ -194,10 +224,9 @@ fn holder(state_dir: &Path) -> Option<StartError> {
 /// Looks how far the start is.
 fn boot(handle: &RuntimeHandle) -> Boot {
     let states = handle.board().instances();
-    let enabled = |state: &InstanceState| {
-        let workers = &handle.info().settings.workers;
-        workers.iter().any(|worker| worker.enabled && worker.name == *state.instance.worker())
-    };
+    let workers = handle.info().settings.workers.iter();
+    let on: HashSet<&Name> = workers.filter(|worker| worker.enabled).map(|worker| &worker.name).collect();
+    let enabled = |state: &InstanceState| on.contains(state.instance.worker());
     let supervisors = handle.board().supervisors();
     let under_way = |state: &InstanceState| on_its_way(state) && !held_down(&supervisors, &state.supervisor);
     if states.iter().filter(|state| enabled(state)).any(under_way) {

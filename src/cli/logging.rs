@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -27,7 +27,18 @@ const MAX_WAITING: usize = 64 * 1024;
 #[derive(Clone)]
 pub(crate) struct LogFile {
     place: Arc<Mutex<Place>>,
+    held: Arc<Mutex<Held>>,
 }
+
+/// Lines that are written in one go, while somebody has many.
+#[derive(Default)]
+struct Held {
+    holders: u32,
+    lines: Vec<u8>,
+}
+
+/// While it lives, lines gather; what has gathered is written when it goes.
+pub(crate) struct Hold(LogFile);
 
 enum Place {
     Waiting(Vec<u8>),
@@ -37,7 +48,17 @@ enum Place {
 
 impl LogFile {
     pub(crate) fn new() -> Self {
-        Self { place: Arc::new(Mutex::new(Place::Waiting(Vec::new()))) }
+        Self { place: Arc::new(Mutex::new(Place::Waiting(Vec::new()))), held: Arc::default() }
+    }
+
+    /// Lets lines gather, for whoever is about to write many at once.
+    pub(crate) fn hold(&self) -> Hold {
+        self.held().holders += 1;
+        Hold(self.clone())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the file and writes what has waited.
@@ -55,7 +76,7 @@ impl LogFile {
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Place> {
+    fn lock(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,6 +100,9 @@ pub(crate) fn install(settings: &TelemetrySettings, file: &LogFile) {
 
 impl Place {
     fn write(&mut self, line: &[u8]) {
+        if line.is_empty() {
+            return;
+        }
         match self {
             Self::Waiting(lines) if lines.len() + line.len() <= MAX_WAITING => lines.extend_from_slice(line),
             Self::Waiting(_) | Self::Lost => {}
@@ -117,12 +141,29 @@ fn rotate(path: &Path) -> std::io::Result<File> {
 
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.lock().write(line);
+        let mut held = self.held();
+        if held.holders > 0 && held.lines.len() + line.len() <= MAX_WAITING {
+            held.lines.extend_from_slice(line);
+        } else {
+            // In this order, so that what gathered before stands before.
+            self.lock().write(&std::mem::take(&mut held.lines));
+            self.lock().write(line);
+        }
         Ok(line.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.0.held();
+        held.holders -= 1;
+        if held.holders == 0 {
+            self.0.lock().write(&std::mem::take(&mut held.lines));
+        }
     }
 }
 
@@ -137,6 +178,23 @@ impl<'a> MakeWriter<'a> for LogFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_are_held_are_written_together_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("regrow.log");
+        let mut log = LogFile::new();
+        log.open(&path).unwrap();
+        let hold = log.hold();
+        log.write_all(b"one\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+        let long = [b'x'; MAX_WAITING];
+        log.write_all(&long).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 4 + long.len() as u64, "held is bounded");
+        log.write_all(b"two\n").unwrap();
+        drop(hold);
+        assert!(std::fs::read(&path).unwrap().ends_with(b"xtwo\n"));
+    }
 
     #[test]
     fn early_lines_wait_and_a_full_file_is_moved_away() {

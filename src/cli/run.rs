@@ -46,13 +46,13 @@ pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
         let watched = runtime
             .attend(&mut signals, |handle, happened| {
                 match happened {
-                    Happened::Event(event) if !args.quiet => tell(event),
+                    Happened::Events(events) if !args.quiet => events.iter().for_each(tell),
                     Happened::Signal(Came::End(signal)) => {
                         ended_by.get_or_insert(signal);
                     }
                     Happened::Signal(Came::Hangup) => forward(handle, 1),
                     Happened::Signal(Came::User(signal)) => forward(handle, signal),
-                    Happened::Event(_) | Happened::Booted(_) => {}
+                    Happened::Events(_) | Happened::Booted(_) => {}
                 }
                 Ok(())
             })

@@ -1,7 +1,5 @@
 //! `regrow start`: runs the runtime; with TARGET it starts what was stopped.
 
-use std::io::Write;
-
 use clap::Args;
 
 use crate::config::Loaded;
@@ -83,7 +81,7 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
                     daemon::ready(&handle.info().state_dir)
                 }
                 Happened::Booted(_) => Ok(()),
-                Happened::Event(event) => reader.event(context, event),
+                Happened::Events(events) => reader.events(context, events),
                 Happened::Signal(came) => reader.signal(context, came),
             })
             .await;
@@ -111,16 +109,23 @@ struct Reader {
 }
 
 impl Reader {
-    fn event(&mut self, context: &mut Context, event: &crate::http::dto::EventView) -> Result<(), Failure> {
-        log(event);
-        // What follows at once says it too; a slow start is seen in `status`.
-        if !self.json && event.kind == "worker.starting" {
-            return Ok(());
+    fn events(
+        &mut self,
+        context: &mut Context,
+        events: &[crate::http::dto::EventView],
+    ) -> Result<(), Failure> {
+        events.iter().for_each(log);
+        // What follows at once says that a start begins; a slow one is seen in `status`.
+        let shown = events.iter().filter(|event| self.json || event.kind != "worker.starting");
+        let lines: Vec<String> = shown.map(|event| self.line(event)).collect();
+        if !lines.is_empty() {
+            self.print(context, &lines.join("\n"));
         }
-        let line =
-            if self.json { serde_json::to_string(event).unwrap_or_default() } else { self.live.line(event) };
-        self.print(context, &line);
         Ok(())
+    }
+
+    fn line(&self, event: &crate::http::dto::EventView) -> String {
+        if self.json { serde_json::to_string(event).unwrap_or_default() } else { self.live.line(event) }
     }
 
     fn signal(&mut self, context: &mut Context, came: Came) -> Result<(), Failure> {
@@ -134,9 +139,10 @@ impl Reader {
     }
 
     fn print(&mut self, context: &mut Context, line: &str) {
-        if !self.quiet && writeln!(context.out(), "{line}").is_err() {
-            self.quiet = true;
+        if self.quiet {
+            return;
         }
+        self.quiet = context.print_lines(line.to_owned()).is_err();
     }
 }
 

@@ -122,6 +122,21 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// The next event, if there is one already.
+    pub(crate) fn next_now(&mut self) -> Option<Arc<Recorded>> {
+        loop {
+            match self.live.try_recv() {
+                Ok(recorded) => return Some(recorded),
+                Err(broadcast::error::TryRecvError::Lagged(lost)) => {
+                    self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
+                }
+                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => {
+                    return None;
+                }
+            }
+        }
+    }
+
     /// The next event; `None` once the runtime is gone. Events lost in between are counted.
     pub async fn next(&mut self) -> Option<Arc<Recorded>> {
         loop {
