@@ -44,6 +44,9 @@ pub enum EventKind {
     /// It could not be killed.
     #[serde(rename = "worker.stuck")]
     WorkerStuck,
+    /// It came into the tree while everything ran.
+    #[serde(rename = "worker.added")]
+    WorkerAdded,
     /// It was taken out of the tree.
     #[serde(rename = "worker.removed")]
     WorkerRemoved,
@@ -67,6 +70,7 @@ impl EventKind {
         Self::WorkerStopped,
         Self::WorkerParked,
         Self::WorkerStuck,
+        Self::WorkerAdded,
         Self::WorkerRemoved,
         Self::ActionRequested,
     ];
@@ -87,6 +91,7 @@ impl EventKind {
             Self::WorkerStopped => "worker.stopped",
             Self::WorkerParked => "worker.parked",
             Self::WorkerStuck => "worker.stuck",
+            Self::WorkerAdded => "worker.added",
             Self::WorkerRemoved => "worker.removed",
             Self::ActionRequested => "action.requested",
         }

@@ -174,7 +174,11 @@ impl World {
                 Action::Report { kind, child, incarnation, exit } => {
                     self.report(step, kind, (child, incarnation), exit.as_ref());
                 }
-                Action::Changed { .. } | Action::Removed { .. } | Action::Booted => {}
+                Action::Changed { .. }
+                | Action::Added { .. }
+                | Action::Respec { .. }
+                | Action::Removed { .. }
+                | Action::Booted => {}
                 Action::Reply { reply, .. } => self.replies.push(reply),
                 Action::Finished { ended } => self.finish(step, ended),
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::Name;
+use crate::id::{InstanceId, Name};
 use crate::policy::{
     AutoShutdown, Backoff, ExitCodes, Intensity, OnExhausted, Restart, RestartStrategy, RetryPark,
 };
@@ -100,6 +100,10 @@ pub struct WorkerSettings {
     pub stop: StopSettings,
     /// Delays between restarts.
     pub backoff: Backoff,
+    /// Copies of it.
+    pub instances: u32,
+    /// Whether the first copy has a number too: `parser/0`; false: it goes by the worker's plain name.
+    pub numbered: bool,
     /// Working directory, absolute.
     pub cwd: PathBuf,
     /// Variables it is given.
@@ -114,6 +118,16 @@ pub struct WorkerSettings {
     pub verify: Duration,
     /// Whether it has recovery steps beyond plain restarts.
     pub ladder: Ladder,
+}
+
+impl WorkerSettings {
+    /// The ids of its instances, lowest index first.
+    pub fn instance_ids(&self) -> impl Iterator<Item = InstanceId> + '_ {
+        (0..self.instances).map(|index| match index {
+            0 if !self.numbered => InstanceId::single(self.name.clone()),
+            index => InstanceId::of_pool(self.name.clone(), index),
+        })
+    }
 }
 
 /// What makes a worker ready.

@@ -135,6 +135,18 @@ pub enum Action {
         /// Which child.
         child: ChildKey,
     },
+    /// A child that a new definition named came into being; it is not started by this.
+    Added {
+        /// Which child.
+        child: ChildKey,
+    },
+    /// A new definition of a child holds: its next start is made from it.
+    Respec {
+        /// Which child.
+        child: ChildKey,
+        /// Whether that start comes now.
+        renew: bool,
+    },
     /// The child and its slot are gone; nothing of it lives.
     Removed {
         /// Which child.

@@ -104,6 +104,8 @@ pub(super) struct Child {
     /// Its own budget (`quarantine`).
     pub(super) window: Window,
     pub(super) asks: SmallVec<[Ask; 1]>,
+    /// A new definition no longer names it: it is forgotten once it is down.
+    pub(super) leaving: Option<RequestId>,
     /// What people were last told to look at; `None`: nothing yet.
     pub(super) shown: Option<Shown>,
     /// Already on the list of those whose view may have changed.
@@ -125,6 +127,7 @@ impl Child {
             trials: 0,
             window: Window::new(owner.intensity),
             asks: SmallVec::new(),
+            leaving: None,
             shown: Some(shown),
             touched: false,
             spec,

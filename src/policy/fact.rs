@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::exit::Exit;
 use crate::id::Incarnation;
 
+use super::reform::Reform;
 use super::spec::ChildSpec;
 
 /// A child's slot in its supervisor. Slots of removed children are used again; the incarnation counter of
@@ -122,6 +123,8 @@ pub enum Request {
         /// Which child.
         child: ChildKey,
     },
+    /// A new definition of the supervisor and of all its children.
+    Reform(Box<Reform>),
     /// Operator `start`: clears the intent to have it stopped, ends any wait, starts it if it is down.
     Start {
         /// Which child.

@@ -153,7 +153,7 @@ impl Supervisor {
         // A temporary child is gone for good once it was stopped (R17, R30), but not by an operator, who
         // may want it again.
         let mortal = (simple || child.spec.restart == Restart::Temporary) && !child.stopped;
-        let gone = mortal && if in_stop { lived } else { after != After::Start };
+        let gone = child.leaving.is_some() || mortal && if in_stop { lived } else { after != After::Start };
         if self.ended.is_some() {
             self.rest_at_end(key);
         } else if gone {

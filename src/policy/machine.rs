@@ -68,6 +68,8 @@ pub struct Supervisor {
     pub(super) finished: bool,
     /// How many children wait for a sibling: nobody is searched while it is zero.
     pub(super) waiting: usize,
+    /// Definitions whose last children are on their way out, and how many those still are.
+    pub(super) departures: Vec<(RequestId, usize)>,
     pub(super) stale: u64,
     pub(super) now: Time,
     pub(super) out: Actions,
@@ -103,6 +105,7 @@ impl Supervisor {
             killing: false,
             finished: false,
             waiting: 0,
+            departures: Vec::new(),
             stale: 0,
             now: Time::ZERO,
             out: Actions::new(),

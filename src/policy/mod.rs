@@ -11,6 +11,7 @@
 //! group     several children in an order             start       one start, the boot, `after`
 //! stop      one stop, deadlines, the end             quarantine  parking and trials
 //! request   OTP's calls and operators' verbs         check       impossible specifications
+//! reform    a new definition while children run
 //! child     one child's state, which carries its data        roster  who is there, in start order
 //! ```
 //!
@@ -46,6 +47,7 @@ mod group;
 mod intensity;
 mod machine;
 mod quarantine;
+mod reform;
 mod request;
 mod restart;
 mod roster;
@@ -63,6 +65,7 @@ pub use action::{Action, Actions, Done, Ended, Refused, Reply, ReportKind, StopH
 pub use check::{SpecError, check_child};
 pub use fact::{ChildKey, Fact, Request, RequestId, RetryToken};
 pub use machine::Supervisor;
+pub use reform::{Change, Reform, ReformChild};
 pub use spec::{
     AutoShutdown, Backoff, ChildKind, ChildSpec, ExitCodes, Intensity, OnExhausted, Restart, RestartStrategy,
     RetryPark, Shutdown, SupervisorSpec, Time,

@@ -32,6 +32,7 @@ impl Supervisor {
             Request::Restart { child } => self.verb(id, child, Self::operator_restart),
             Request::ResetFailed { child } => self.verb(id, child, Self::reset_failed),
             Request::Add { .. }
+            | Request::Reform(_)
             | Request::Terminate { .. }
             | Request::Revive { .. }
             | Request::Delete { .. } => {
@@ -54,6 +55,7 @@ impl Supervisor {
         }
         match request {
             Request::Add { spec } => self.add(id, *spec),
+            Request::Reform(reform) => self.reform(id, *reform),
             Request::Terminate { child } => self.terminate(id, child),
             Request::Revive { child } => self.revive(id, child),
             Request::Delete { child } => self.delete(id, child),
@@ -182,7 +184,7 @@ impl Supervisor {
 /// The child a request is about.
 fn asked_about(request: &Request) -> Option<ChildKey> {
     match request {
-        Request::Add { .. } => None,
+        Request::Add { .. } | Request::Reform(_) => None,
         Request::Terminate { child }
         | Request::Revive { child }
         | Request::Delete { child }

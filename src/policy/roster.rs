@@ -4,7 +4,7 @@
 //! removing and finding a neighbour cost the same with ten children and with a hundred thousand. A number
 //! that only grows (`rank`) answers «which of two was started first» without walking the list.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::id::Incarnation;
@@ -65,6 +65,18 @@ impl Roster {
         if self.last != Some(key) {
             self.unlink(key);
             self.link(key);
+        }
+    }
+
+    /// Puts these first, in this order; whoever is not among them keeps its place behind them.
+    pub(super) fn arrange(&mut self, order: &[ChildKey]) {
+        if self.keys().take(order.len()).eq(order.iter().copied()) {
+            return;
+        }
+        let named: HashSet<ChildKey> = order.iter().copied().collect();
+        let rest: Vec<ChildKey> = self.keys().filter(|key| !named.contains(key)).collect();
+        for key in order.iter().chain(&rest) {
+            self.move_to_end(*key);
         }
     }
 

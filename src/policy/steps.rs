@@ -102,8 +102,11 @@ impl Supervisor {
         self.procedure.leave(key, &self.roster);
         self.rest(key, State::Stopped);
         self.answer_down(key);
-        if self.roster.remove(key).is_some() {
+        if let Some(child) = self.roster.remove(key) {
             self.out.push(Action::Removed { child: key });
+            if let Some(id) = child.leaving {
+                self.departed(id, 1);
+            }
         }
     }
 

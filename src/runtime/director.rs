@@ -9,6 +9,7 @@ use ractor::ActorRef;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::config::Settings;
 use crate::event::{Event, EventKind};
 use crate::id::{InstanceId, Name};
 use crate::policy::{ChildKey, Ended, Fact, Request};
@@ -17,6 +18,7 @@ use crate::supervisor::{Asked, Operator, Outcome, Plane, SupervisorMsg};
 use super::handle::{Act, ActError, Asker, Order, RuntimeInfo};
 use super::intents::Intents;
 use super::launch::Finished;
+use super::reshape::{Edit, Editing};
 use super::target::Target;
 
 /// After the time for an orderly end is over, the killing may go on for this long without anybody dying before the
@@ -32,6 +34,7 @@ pub(super) struct Director {
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) outcomes: mpsc::UnboundedReceiver<Outcome>,
     pub(super) stopping: Option<Stopping>,
+    pub(super) edits: mpsc::Sender<Editing>,
 }
 
 /// How far an orderly end has come.
@@ -98,8 +101,20 @@ impl Director {
             Order::Ping { reply } => {
                 let _ = reply.send(());
             }
+            Order::Edit { edit, reply } => self.edit(edit, reply),
             Order::Shutdown { by } => self.shutdown(&by),
             Order::Kill { by } => self.kill(&by),
+        }
+    }
+
+    fn edit(&self, edit: Edit, reply: oneshot::Sender<Result<Arc<Settings>, ActError>>) {
+        if self.stopping.is_some() {
+            let _ = reply.send(Err(ActError::ShuttingDown));
+            return;
+        }
+        if let Err(full) = self.edits.try_send(Editing { edit, reply }) {
+            let busy = "too many changes wait for an earlier one to end; try again later".to_owned();
+            let _ = full.into_inner().reply.send(Err(ActError::Conflict(busy)));
         }
     }
 
@@ -113,7 +128,7 @@ impl Director {
         let mut refused = None;
         for child in &children {
             match self.pass(child, act, by) {
-                Ok(()) => reached.push(InstanceId::single(child.clone())),
+                Ok(()) => reached.push(child.clone()),
                 Err(error) => refused = Some(error),
             }
         }
@@ -125,30 +140,30 @@ impl Director {
     }
 
     /// The children that a target means, each an id under its supervisor.
-    fn children(&self, target: &Target) -> Result<Vec<Name>, ActError> {
+    fn children(&self, target: &Target) -> Result<Vec<InstanceId>, ActError> {
         let missing = || ActError::NotFound(target.to_string());
         match target {
             Target::Worker(name) => {
-                let known = self.plane.board.instance(&InstanceId::single(name.clone())).is_some();
-                if known { Ok(vec![name.clone()]) } else { Err(missing()) }
+                let all = self.plane.gate.instances(name);
+                if all.is_empty() { Err(missing()) } else { Ok(all) }
             }
-            // No worker has a pool, so no instance has a number.
-            Target::Instance(_) => Err(missing()),
+            Target::Instance(instance) => {
+                let known = self.plane.board.instance(instance).is_some();
+                if known { Ok(vec![instance.clone()]) } else { Err(missing()) }
+            }
             Target::Supervisor(name) if *name == Name::root() => Err(ActError::Conflict(
                 "the root supervisor is the runtime itself: use `--all` for its workers, or `regrow shutdown`".to_owned(),
             )),
             Target::Supervisor(name) => {
                 let known = self.plane.board.supervisors().iter().any(|entry| entry.name == *name);
-                if known { Ok(vec![name.clone()]) } else { Err(missing()) }
+                if known { Ok(vec![InstanceId::single(name.clone())]) } else { Err(missing()) }
             }
-            Target::All => {
-                Ok(self.plane.board.instances().into_iter().map(|entry| entry.instance.worker().clone()).collect())
-            }
+            Target::All => Ok(self.plane.board.instances().into_iter().map(|entry| entry.instance).collect()),
         }
     }
 
-    fn pass(&self, child: &Name, act: Act, by: &Asker) -> Result<(), ActError> {
-        let home = self.plane.home(child).ok_or_else(|| ActError::NotFound(child.to_string()))?;
+    fn pass(&self, child: &InstanceId, act: Act, by: &Asker) -> Result<(), ActError> {
+        let home = self.plane.home(child.worker()).ok_or_else(|| ActError::NotFound(child.to_string()))?;
         let Some(address) = self.plane.supervisor(&home) else {
             return Err(ActError::Conflict(format!(
                 "supervisor {home}, which owns {child}, is down itself; `regrow start sup:{home}` first"
@@ -174,9 +189,17 @@ impl Director {
             EventKind::ActionRequested,
             format!("{} of {target} asked by {}", act_word(act), by.0),
         );
-        if let Target::Worker(name) = target {
-            event.worker = Some(name.clone());
-            event.instance = Some(InstanceId::single(name.clone()));
+        match target {
+            Target::Worker(name) => {
+                event.worker = Some(name.clone());
+                let all = self.plane.gate.instances(name);
+                event.instance = all.into_iter().next().filter(|only| only.index().is_none());
+            }
+            Target::Instance(instance) => {
+                event.worker = Some(instance.worker().clone());
+                event.instance = Some(instance.clone());
+            }
+            Target::Supervisor(_) | Target::All => {}
         }
         event.cause = Some(crate::event::Cause::Operator);
         event.data.insert("action".to_owned(), act_word(act).into());
@@ -185,15 +208,20 @@ impl Director {
     }
 
     /// `stop` lasts over restarts of the runtime; every wish to have it running ends that.
-    fn remember(&mut self, children: &[Name], act: Act, by: &Asker) {
+    fn remember(&mut self, children: &[InstanceId], act: Act, by: &Asker) {
         let mut changed = false;
         let mut intents = lock(&self.intents);
-        for child in children {
+        for child in children.iter().map(ToString::to_string) {
             changed |= match act {
                 Act::Stop => {
-                    intents.stop(child.as_str(), Operator { by: by.0.clone(), at: Timestamp::now() })
+                    let by = Operator { by: by.0.clone(), at: Timestamp::now() };
+                    self.plane.set_stopped(&child, Some(by.clone()));
+                    intents.stop(&child, by)
                 }
-                Act::Start | Act::Restart => intents.want(child.as_str()),
+                Act::Start | Act::Restart => {
+                    self.plane.set_stopped(&child, None);
+                    intents.want(&child)
+                }
                 Act::ResetFailed => false,
             };
         }

@@ -13,6 +13,7 @@ use crate::supervisor::Board;
 use crate::telemetry::Journal;
 
 use super::lag::Lag;
+use super::reshape::Edit;
 use super::target::Target;
 
 /// A control loop that is this late counts as stuck.
@@ -120,7 +121,6 @@ impl RuntimeInfo {
 }
 
 /// One order to the control plane.
-#[derive(Debug)]
 pub enum Order {
     /// Act on a target.
     Act {
@@ -137,6 +137,13 @@ pub enum Order {
     Ping {
         /// The answer.
         reply: oneshot::Sender<()>,
+    },
+    /// Change the settings in force.
+    Edit {
+        /// Makes the new ones.
+        edit: Edit,
+        /// The new settings, once everybody concerned has been told.
+        reply: oneshot::Sender<Result<Arc<Settings>, ActError>>,
     },
     /// End the runtime in order.
     Shutdown {
@@ -193,6 +200,18 @@ impl RuntimeHandle {
         let (reply, answer) = oneshot::channel();
         let order = Order::Act { target, act, by, reply };
         self.orders.send(order).await.map_err(|_| ActError::ShuttingDown)?;
+        answer.await.map_err(|_| ActError::ShuttingDown)?
+    }
+
+    /// Changes the settings in force: `edit` makes new ones from them, on the control plane and in turn with other
+    /// edits. Only what differs is touched; a worker whose settings differ is replaced. It does not wait until those
+    /// are ready: watch the board for that.
+    ///
+    /// # Errors
+    /// What `edit` answers, and nothing is changed; or the runtime is ending.
+    pub async fn edit(&self, edit: Edit) -> Result<Arc<Settings>, ActError> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::Edit { edit, reply }).await.map_err(|_| ActError::ShuttingDown)?;
         answer.await.map_err(|_| ActError::ShuttingDown)?
     }
 

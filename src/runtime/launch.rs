@@ -12,11 +12,10 @@ use tokio::sync::mpsc;
 
 use crate::config::Settings;
 use crate::event::{Event, EventKind};
-use crate::id::{InstanceId, Name};
-use crate::policy::Fact;
+use crate::id::Name;
+use crate::policy::{Change, Fact};
 use crate::supervisor::{
-    Board, InstanceState, Node, Operator, Plane, SupervisorActor, SupervisorMsg, Upward, Wanted, arguments,
-    supervisor_states,
+    Board, Node, Plane, SupervisorActor, SupervisorMsg, Upward, arguments, supervisor_states,
 };
 use crate::telemetry::Journal;
 use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
@@ -25,10 +24,14 @@ use super::director::Director;
 use super::handle::{Order, RuntimeHandle, RuntimeInfo};
 use super::intents::Intents;
 use super::lag;
+use super::reshape::{editor, enter};
 use super::state_dir::StateDir;
 
 /// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
 const ORDERS: usize = 1024;
+
+/// Changes of the settings that may wait for each other; more are told to try again.
+const EDITS: usize = 64;
 
 /// How long the last output of the workers may take to reach a slow disk or reader before a runtime that was asked
 /// to end does so without it.
@@ -192,6 +195,7 @@ async fn boot(
         what: "the configuration has no root supervisor",
         source: std::io::Error::other("this is a bug"),
     })?;
+    plane.plant(&node);
     announce(info, &plane);
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
     take_in_survivors(info, &host, &plane);
@@ -211,7 +215,9 @@ async fn boot(
     })?;
     let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
     let (info, intents) = (Arc::clone(info), Arc::new(std::sync::Mutex::new(intents)));
-    Ok((Director { plane, info, intents, root, orders, outcomes: inbox, stopping: None }, host))
+    let (edits, waiting) = mpsc::channel(EDITS);
+    tokio::spawn(editor(Arc::clone(&plane), Arc::new(info.settings.clone()), |_, _| Change::Renew, waiting));
+    Ok((Director { plane, info, intents, root, orders, outcomes: inbox, stopping: None, edits }, host))
 }
 
 fn plane(
@@ -225,8 +231,10 @@ fn plane(
     let runners: crate::supervisor::RunnerFactory = Arc::new(move |instance, worker, output, reporter| {
         host.runner(instance.clone(), Arc::clone(worker), Arc::clone(output), reporter)
     });
-    let mut plane = Plane::new(board, journal, runners, seed());
-    plane.stopped = intents.stopped().iter().map(|(child, by)| (child.clone(), by.clone())).collect();
+    let plane = Plane::new(board, journal, runners, seed());
+    for (child, by) in intents.stopped() {
+        plane.set_stopped(child, Some(by.clone()));
+    }
     fill_board(info, &plane);
     plane
 }
@@ -241,19 +249,13 @@ fn fill_board(info: &RuntimeInfo, plane: &Plane) {
         }
     }
     for worker in &info.settings.workers {
-        plane.gate.learn(&worker.name, &worker.after);
         let home = plane.home(&worker.name).unwrap_or_else(Name::root);
-        let mut entry =
-            InstanceState::new(InstanceId::single(worker.name.clone()), home, "process", worker.critical);
-        if let Some(by) = plane.stopped.get(worker.name.as_str()) {
-            entry.wanted = Wanted::Stopped;
-            entry.wanted_by = Some(by.clone());
-        } else if !worker.enabled {
-            entry.wanted = Wanted::Stopped;
-            entry.wanted_by =
-                Some(Operator { by: "the configuration: enabled = false".to_owned(), at: info.started_at });
+        for instance in worker.instance_ids() {
+            enter(plane, &instance, worker, &home);
         }
-        plane.board.put(entry);
+    }
+    for worker in &info.settings.workers {
+        let _ = plane.gate.learn(&worker.name, &worker.after);
     }
 }
 

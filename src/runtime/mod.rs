@@ -5,9 +5,11 @@ mod handle;
 mod intents;
 mod lag;
 mod launch;
+mod reshape;
 mod state_dir;
 mod target;
 
 pub use handle::{Act, ActError, Asker, Order, RuntimeHandle, RuntimeInfo};
 pub use launch::{Finished, Runtime, StartError};
+pub use reshape::Edit;
 pub use target::{Target, TargetError};

@@ -3,6 +3,7 @@
 //! Nothing is decided here and nothing is waited for: a start or a stop is a message to a child actor and
 //! comes back as a fact. What is left is bookkeeping for people: the board and the events.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -22,6 +23,7 @@ use super::child::{ChildActor, ChildArguments, ChildMsg};
 use super::gate::Turn;
 use super::narrator;
 use super::plane::Plane;
+use super::reform::Reforming;
 use super::tree::Who;
 
 /// What a supervisor actor is told.
@@ -43,6 +45,8 @@ pub(crate) enum SupervisorMsg {
     Asked(Box<Asked>),
     /// A start is held back or let go.
     Turn(Turn),
+    /// A new definition, of itself and of all its children.
+    Reform(Box<Reforming>),
     /// A child comes into being while everything runs.
     #[cfg(test)]
     Add(Box<Added>),
@@ -113,20 +117,21 @@ pub(crate) struct SupervisorArguments {
 pub(crate) struct SupervisorState {
     pub(super) core: Supervisor,
     pub(super) name: Name,
-    pub(super) spec: SupervisorSpec,
     pub(super) plane: Arc<Plane>,
     slots: Vec<Option<Slot>>,
+    /// From what those grow whom a new definition names, until the policy has taken it over.
+    pub(super) seeds: HashMap<Arc<str>, Seed>,
     waiting: Vec<(RequestId, oneshot::Sender<Reply>)>,
     upward: Upward,
     alarm: Option<(Time, tokio::task::JoinHandle<()>)>,
     next_request: u64,
-    finished: bool,
+    pub(super) finished: bool,
 }
 
 /// One child: its actor, and what people are told about it.
 pub(super) struct Slot {
     pub(super) who: Who,
-    make: MakeRunner,
+    pub(super) make: MakeRunner,
     actor: ActorRef<ChildMsg>,
     /// Why the next start happens.
     pub(super) cause: Option<Cause>,
@@ -150,13 +155,13 @@ impl Actor for SupervisorActor {
         arguments: SupervisorArguments,
     ) -> Result<SupervisorState, ActorProcessingErr> {
         let SupervisorArguments { name, spec, children, plane, upward } = arguments;
-        let core = Supervisor::new(spec.clone(), children.iter().map(|seed| seed.spec.clone()).collect())?;
+        let core = Supervisor::new(spec, children.iter().map(|seed| seed.spec.clone()).collect())?;
         let mut state = SupervisorState {
             core,
             name,
-            spec,
             plane,
             slots: Vec::new(),
+            seeds: HashMap::new(),
             waiting: Vec::new(),
             upward,
             alarm: None,
@@ -187,6 +192,7 @@ impl Actor for SupervisorActor {
             }
             SupervisorMsg::Asked(asked) => state.asked(&myself, *asked),
             SupervisorMsg::Turn(turn) => state.turn(&myself, &turn),
+            SupervisorMsg::Reform(reforming) => state.reform(&myself, *reforming),
             #[cfg(test)]
             SupervisorMsg::Add(added) => state.add(&myself, *added).await?,
         }
@@ -221,7 +227,7 @@ impl Actor for SupervisorActor {
 
 impl SupervisorState {
     /// The one way in: a fact, the decision, and what follows from it.
-    fn fact(&mut self, myself: &ActorRef<SupervisorMsg>, fact: Fact) {
+    pub(super) fn fact(&mut self, myself: &ActorRef<SupervisorMsg>, fact: Fact) {
         if self.finished {
             return;
         }
@@ -254,6 +260,8 @@ impl SupervisorState {
                     self.tell_report(kind, child, incarnation, exit)
                 }
                 Action::Changed { child } => self.tell_change(child),
+                Action::Added { child } => self.grow(myself, child),
+                Action::Respec { child, renew } => self.respec(child, renew),
                 Action::Removed { child } => self.remove(child),
                 Action::Reply { id, reply } => self.answer(id, reply),
                 Action::Booted => (self.upward)(Outcome::Booted),
@@ -305,13 +313,17 @@ impl SupervisorState {
             plane: Arc::clone(&self.plane),
         };
         let (actor, _) = ChildActor::spawn_linked(None, ChildActor, arguments, myself.get_cell()).await?;
+        self.seat(key, who, make, actor);
+        Ok(())
+    }
+
+    pub(super) fn seat(&mut self, key: ChildKey, who: Who, make: MakeRunner, actor: ActorRef<ChildMsg>) {
         let at = key.0 as usize;
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, || None);
         }
         let told = self.core.child(key).map_or(crate::policy::Phase::Stopped, |view| view.phase);
         self.slots[at] = Some(Slot { who, make, actor, cause: None, hint: None, told });
-        Ok(())
     }
 
     #[cfg(test)]
@@ -369,7 +381,7 @@ impl SupervisorState {
         }
     }
 
-    fn expect(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
+    pub(super) fn expect(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
         // An asker that has gone away needs no answer any more.
@@ -378,7 +390,7 @@ impl SupervisorState {
         id
     }
 
-    fn answer(&mut self, id: RequestId, reply: Reply) {
+    pub(super) fn answer(&mut self, id: RequestId, reply: Reply) {
         if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == id) {
             let (_, asker) = self.waiting.swap_remove(at);
             let _ = asker.send(reply);
@@ -386,9 +398,11 @@ impl SupervisorState {
     }
 
     fn turn(&mut self, myself: &ActorRef<SupervisorMsg>, turn: &Turn) {
-        if let Some(child) = self.core.key(turn.worker.as_str()) {
-            self.fact(myself, Fact::Held { child, held: turn.held });
-            self.tell_change(child);
+        for instance in self.plane.gate.instances(&turn.worker) {
+            if let Some(child) = self.core.key(&instance.to_string()) {
+                self.fact(myself, Fact::Held { child, held: turn.held });
+                self.tell_change(child);
+            }
         }
     }
 
@@ -399,7 +413,7 @@ impl SupervisorState {
         }
     }
 
-    fn order(&self, child: ChildKey, message: ChildMsg) {
+    pub(super) fn order(&self, child: ChildKey, message: ChildMsg) {
         if let Some(slot) = self.slot(child) {
             let _ = slot.actor.send_message(message);
         }
@@ -438,8 +452,10 @@ pub(super) fn wanted_by(request: &Request) -> Option<Wanted> {
         Request::Start { .. } | Request::Restart { .. } | Request::ResetFailed { .. } => {
             Some(Wanted::Running)
         }
-        Request::Add { .. } | Request::Terminate { .. } | Request::Revive { .. } | Request::Delete { .. } => {
-            None
-        }
+        Request::Add { .. }
+        | Request::Reform(_)
+        | Request::Terminate { .. }
+        | Request::Revive { .. }
+        | Request::Delete { .. } => None,
     }
 }

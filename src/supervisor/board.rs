@@ -385,6 +385,28 @@ impl Board {
         self.bump();
     }
 
+    /// Puts the instances into this order; who is not named keeps its place behind them.
+    pub fn arrange(&self, order: &[InstanceId]) {
+        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let place: BTreeMap<&InstanceId, usize> = order.iter().zip(0..).collect();
+        let Slots { instances, by_id, .. } = &mut *slots;
+        let mut all: Vec<(InstanceId, usize)> = std::mem::take(by_id).into_iter().collect();
+        all.sort_by_key(|(id, at)| (place.get(id).copied().unwrap_or(usize::MAX), *at));
+        let arranged = all.iter().map(|(_, at)| Arc::clone(&instances[*at])).collect();
+        *instances = arranged;
+        *by_id = all.into_iter().zip(0..).map(|((id, _), at)| (id, at)).collect();
+        drop(slots);
+        self.bump();
+    }
+
+    /// Takes a supervisor off the board.
+    pub fn remove_supervisor(&self, name: &Name) {
+        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.supervisors.retain(|known| known.name != *name);
+        drop(slots);
+        self.bump();
+    }
+
     /// Changes one supervisor's state.
     pub fn update_supervisor(&self, name: &Name, change: impl FnOnce(&mut SupervisorState)) {
         let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);

@@ -26,6 +26,8 @@ pub(crate) enum ChildMsg {
     Start(Incarnation),
     /// End this incarnation.
     Stop(Incarnation, StopHow),
+    /// The next start, and all after it, are of a runner made anew.
+    Remake(MakeRunner),
     /// The runner tells something.
     Reported(Incarnation, WorkerReport),
 }
@@ -49,6 +51,9 @@ pub(crate) struct ChildState {
     key: ChildKey,
     who: Who,
     runner: Box<dyn Runner>,
+    reporter: Reporter,
+    /// Makes the runner of the next start, where its settings have changed.
+    remake: Option<MakeRunner>,
     current: Incarnation,
     live: bool,
     up: ActorRef<SupervisorMsg>,
@@ -73,8 +78,18 @@ impl Actor for ChildActor {
             // A child actor that is gone has nobody left to tell.
             let _ = myself.send_message(ChildMsg::Reported(incarnation, report));
         });
-        let runner = make(reporter);
-        Ok(ChildState { key, who, runner, current: Incarnation::NONE, live: false, up, plane })
+        let runner = make(Arc::clone(&reporter));
+        Ok(ChildState {
+            key,
+            who,
+            runner,
+            reporter,
+            remake: None,
+            current: Incarnation::NONE,
+            live: false,
+            up,
+            plane,
+        })
     }
 
     async fn handle(
@@ -86,6 +101,7 @@ impl Actor for ChildActor {
         match message {
             ChildMsg::Start(incarnation) => state.start(incarnation),
             ChildMsg::Stop(incarnation, how) => state.stop(incarnation, how),
+            ChildMsg::Remake(make) => state.remake = Some(make),
             ChildMsg::Reported(incarnation, report) => state.reported(incarnation, report),
         }
         Ok(())
@@ -96,6 +112,9 @@ impl ChildState {
     fn start(&mut self, incarnation: Incarnation) {
         self.current = incarnation;
         self.live = true;
+        if let Some(make) = self.remake.take() {
+            self.runner = make(Arc::clone(&self.reporter));
+        }
         self.runner.start(incarnation);
     }
 

@@ -4,10 +4,10 @@
 //! its dependants running. It is written by the supervision actors and the boot, all on the control plane;
 //! the lock is there for the type system and is never contended.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use crate::id::Name;
+use crate::id::{InstanceId, Name};
 
 /// A start that is held back or let go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub(crate) struct Turn {
 struct State {
     after: HashMap<Name, Vec<Name>>,
     dependants: HashMap<Name, Vec<Name>>,
-    ready: BTreeSet<Name>,
+    /// Every instance, and whether it is ready: a worker is ready when all of its instances are.
+    instances: HashMap<Name, BTreeMap<InstanceId, bool>>,
     blocked: BTreeSet<Name>,
 }
 
@@ -33,15 +34,50 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Learns what a worker waits for.
-    pub(crate) fn learn(&self, worker: &Name, after: &[Name]) {
+    /// Learns what a worker waits for, in place of what it knew, and says whether its start is held back now.
+    pub(crate) fn learn(&self, worker: &Name, after: &[Name]) -> Turn {
         let mut state = self.lock();
+        for name in state.after.remove(worker).into_iter().flatten() {
+            if let Some(dependants) = state.dependants.get_mut(&name) {
+                dependants.retain(|known| known != worker);
+            }
+        }
         for name in after {
             state.dependants.entry(name.clone()).or_default().push(worker.clone());
         }
         if !after.is_empty() {
             state.after.insert(worker.clone(), after.to_vec());
         }
+        state.dependants.retain(|_, dependants| !dependants.is_empty());
+        Turn { held: state.held(worker), worker: worker.clone() }
+    }
+
+    /// Learns that an instance is there; it is not ready.
+    pub(crate) fn expect(&self, instance: &InstanceId) -> Vec<Turn> {
+        self.change(instance, |instances| {
+            instances.entry(instance.clone()).or_default();
+        })
+    }
+
+    /// Forgets an instance that is gone for good.
+    pub(crate) fn forget(&self, instance: &InstanceId) -> Vec<Turn> {
+        self.change(instance, |instances| {
+            instances.remove(instance);
+        })
+    }
+
+    /// Notes that an instance became ready or is no longer, and says whose turn that changes.
+    pub(crate) fn set_ready(&self, instance: &InstanceId, ready: bool) -> Vec<Turn> {
+        self.change(instance, |instances| {
+            if let Some(known) = instances.get_mut(instance) {
+                *known = ready;
+            }
+        })
+    }
+
+    /// Every instance of a worker.
+    pub(crate) fn instances(&self, worker: &Name) -> Vec<InstanceId> {
+        self.lock().instances.get(worker).map(|all| all.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Whether a start of this worker is held back now.
@@ -53,18 +89,7 @@ impl Gate {
     pub(crate) fn waits_for(&self, worker: &Name) -> Vec<Name> {
         let state = self.lock();
         let missing = state.after.get(worker).into_iter().flatten();
-        missing.filter(|name| !state.ready.contains(*name)).cloned().collect()
-    }
-
-    /// Notes that a worker became ready or is no longer, and says whose turn that changes.
-    pub(crate) fn set_ready(&self, worker: &Name, ready: bool) -> Vec<Turn> {
-        let mut state = self.lock();
-        let changed = if ready { state.ready.insert(worker.clone()) } else { state.ready.remove(worker) };
-        if !changed {
-            return Vec::new();
-        }
-        let dependants = state.dependants.get(worker).cloned().unwrap_or_default();
-        dependants.into_iter().map(|name| Turn { held: state.held(&name), worker: name }).collect()
+        missing.filter(|name| !state.ready(name)).cloned().collect()
     }
 
     /// Holds a worker back because a process of an earlier runtime still lives.
@@ -79,15 +104,39 @@ impl Gate {
         Turn { held: state.held(worker), worker: worker.clone() }
     }
 
+    fn change(
+        &self,
+        instance: &InstanceId,
+        change: impl FnOnce(&mut BTreeMap<InstanceId, bool>),
+    ) -> Vec<Turn> {
+        let mut state = self.lock();
+        let worker = instance.worker();
+        let before = state.ready(worker);
+        let instances = state.instances.entry(worker.clone()).or_default();
+        change(instances);
+        if instances.is_empty() {
+            state.instances.remove(worker);
+        }
+        if state.ready(worker) == before {
+            return Vec::new();
+        }
+        let dependants = state.dependants.get(worker).cloned().unwrap_or_default();
+        dependants.into_iter().map(|name| Turn { held: state.held(&name), worker: name }).collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    fn ready(&self, worker: &Name) -> bool {
+        self.instances.get(worker).is_some_and(|all| all.values().all(|ready| *ready))
+    }
+
     fn held(&self, worker: &Name) -> bool {
         self.blocked.contains(worker)
-            || self.after.get(worker).is_some_and(|after| !after.iter().all(|name| self.ready.contains(name)))
+            || self.after.get(worker).is_some_and(|after| !after.iter().all(|name| self.ready(name)))
     }
 }
 
@@ -99,24 +148,41 @@ mod tests {
         Name::try_new(text).unwrap()
     }
 
+    fn single(text: &str) -> InstanceId {
+        InstanceId::single(name(text))
+    }
+
+    fn turn(worker: &str, held: bool) -> Turn {
+        Turn { worker: name(worker), held }
+    }
+
+    /// `web` after `db` and `cache`.
+    fn gate() -> Gate {
+        let gate = Gate::default();
+        for worker in ["db", "cache", "web"] {
+            assert_eq!(gate.expect(&single(worker)), []);
+        }
+        assert_eq!(gate.learn(&name("web"), &[name("db"), name("cache")]), turn("web", true));
+        gate
+    }
+
     #[test]
     fn a_start_is_held_until_all_it_names_are_ready() {
-        let gate = Gate::default();
-        gate.learn(&name("web"), &[name("db"), name("cache")]);
+        let gate = gate();
         assert!(gate.held(&name("web")));
-        assert_eq!(gate.set_ready(&name("db"), true), [Turn { worker: name("web"), held: true }]);
+        assert_eq!(gate.set_ready(&single("db"), true), [turn("web", true)]);
         assert_eq!(gate.waits_for(&name("web")), [name("cache")]);
-        assert_eq!(gate.set_ready(&name("cache"), true), [Turn { worker: name("web"), held: false }]);
+        assert_eq!(gate.set_ready(&single("cache"), true), [turn("web", false)]);
         assert!(!gate.held(&name("web")));
     }
 
     #[test]
     fn a_lost_dependency_holds_only_the_next_start() {
-        let gate = Gate::default();
-        gate.learn(&name("web"), &[name("db")]);
-        let _ = gate.set_ready(&name("db"), true);
-        assert_eq!(gate.set_ready(&name("db"), false), [Turn { worker: name("web"), held: true }]);
-        assert_eq!(gate.set_ready(&name("db"), false), []);
+        let gate = gate();
+        let _ = gate.set_ready(&single("cache"), true);
+        let _ = gate.set_ready(&single("db"), true);
+        assert_eq!(gate.set_ready(&single("db"), false), [turn("web", true)]);
+        assert_eq!(gate.set_ready(&single("db"), false), []);
     }
 
     #[test]
@@ -124,6 +190,27 @@ mod tests {
         let gate = Gate::default();
         gate.block(&name("db"));
         assert!(gate.held(&name("db")));
-        assert_eq!(gate.unblock(&name("db")), Turn { worker: name("db"), held: false });
+        assert_eq!(gate.unblock(&name("db")), turn("db", false));
+    }
+
+    #[test]
+    fn a_pool_is_ready_when_all_of_it_is() {
+        let gate = Gate::default();
+        let of = |index| InstanceId::of_pool(name("db"), index);
+        gate.expect(&of(0));
+        gate.expect(&of(1));
+        let _ = gate.learn(&name("web"), &[name("db")]);
+        assert_eq!(gate.set_ready(&of(0), true), []);
+        assert_eq!(gate.set_ready(&of(1), true), [turn("web", false)]);
+        assert_eq!(gate.expect(&of(2)), [turn("web", true)]);
+        assert_eq!(gate.forget(&of(2)), [turn("web", false)]);
+    }
+
+    #[test]
+    fn what_a_worker_waits_for_can_change_and_nothing_of_the_old_stays() {
+        let gate = gate();
+        assert_eq!(gate.learn(&name("web"), &[]), turn("web", false));
+        assert_eq!(gate.set_ready(&single("db"), true), []);
+        assert!(gate.lock().dependants.is_empty() && gate.lock().after.is_empty());
     }
 }

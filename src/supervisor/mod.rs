@@ -8,6 +8,7 @@ mod gate;
 mod narrator;
 mod nested;
 mod plane;
+mod reform;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -21,4 +22,5 @@ pub use board::{
     Board, Health, InstanceState, LastExit, NextAction, Operator, StuckSurvivor, SupervisorState, Wanted,
 };
 pub(crate) use plane::{Plane, RunnerFactory};
-pub(crate) use tree::{Node, arguments, supervisor_states};
+pub(crate) use reform::Reforming;
+pub(crate) use tree::{Branch, Node, arguments, supervisor_states};

@@ -63,6 +63,8 @@ impl Ending {
             | Action::Stop { .. }
             | Action::Retry { .. }
             | Action::Changed { .. }
+            | Action::Added { .. }
+            | Action::Respec { .. }
             | Action::Removed { .. }
             | Action::Reply { .. }
             | Action::Booted
@@ -201,17 +203,23 @@ impl SupervisorState {
         self.tell_phase(child, incarnation, phase);
     }
 
+    /// A child came into being while everything runs.
+    pub(super) fn tell_added(&self, child: ChildKey) {
+        let incarnation = self.core.child(child).map_or(Incarnation::NONE, |view| view.incarnation);
+        let text = format!("added to supervisor {}", self.name);
+        self.plane.emit(self.event(EventKind::WorkerAdded, child, incarnation, text));
+    }
+
     /// A child is gone for good.
     pub(super) fn tell_removed(&self, slot: &Slot) {
         match &slot.who {
             Who::Worker(instance) => {
-                self.plane.set_ready(instance.worker(), false);
+                self.plane.forget(instance);
                 let mut event = Event::new(EventKind::WorkerRemoved, "removed from the tree");
                 event.supervisor = Some(self.name.clone());
                 event.worker = Some(instance.worker().clone());
                 event.instance = Some(instance.clone());
                 self.plane.emit(event);
-                self.plane.board.remove(instance);
             }
             Who::Supervisor(name) => self.plane.leave(name),
         }
@@ -262,13 +270,13 @@ impl SupervisorState {
     /// A dependency is met when it is ready, and also when it was a job that is done.
     fn ready(&self, child: ChildKey) {
         if let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) {
-            self.plane.set_ready(instance.worker(), true);
+            self.plane.set_ready(instance, true);
         }
     }
 
     fn not_ready(&self, child: ChildKey) {
         if let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) {
-            self.plane.set_ready(instance.worker(), false);
+            self.plane.set_ready(instance, false);
         }
     }
 
@@ -307,7 +315,7 @@ impl SupervisorState {
         let Some(view) = self.core.child(child) else { return "; forgotten".to_owned() };
         let until = view.next.and_then(|next| next.at).map(|at| at.saturating_sub(self.plane.now()));
         let budget = || {
-            let intensity = self.spec.intensity;
+            let intensity = self.core.spec().intensity;
             format!(
                 "; {} of {} restarts in {} left",
                 view.budget_left,
@@ -333,7 +341,7 @@ impl SupervisorState {
     }
 
     fn exhausted_text(&self, view: &ChildView<'_>) -> String {
-        let intensity = self.spec.intensity;
+        let intensity = self.core.spec().intensity;
         if view.fatal {
             return "its exit code says that a restart cannot help".to_owned();
         }
@@ -344,8 +352,8 @@ impl SupervisorState {
     }
 
     fn gave_up_text(&self) -> String {
-        let intensity = self.spec.intensity;
-        let what = match self.spec.on_exhausted {
+        let intensity = self.core.spec().intensity;
+        let what = match self.core.spec().on_exhausted {
             OnExhausted::Escalate => "the supervisor stops its children and fails upward",
             OnExhausted::Quarantine => "the child is parked",
         };

@@ -72,8 +72,9 @@ impl Drop for SupervisorRunner {
 
 impl Runner for SupervisorRunner {
     fn start(&mut self, incarnation: Incarnation) {
-        let (node, plane, reporter) =
-            (Arc::clone(&self.node), Arc::clone(&self.plane), Arc::clone(&self.reporter));
+        let (plane, reporter) = (Arc::clone(&self.plane), Arc::clone(&self.reporter));
+        // Its definition may have changed while it was down.
+        let node = plane.node(&self.node.settings.name).unwrap_or_else(|| Arc::clone(&self.node));
         self.line = Arc::default();
         let line = Arc::clone(&self.line);
         tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! What every supervision actor of one runtime shares: the board, the journal, the clock, and the seams at
 //! which a test puts in scripted workers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,6 +17,7 @@ use crate::worker::{OutputCounters, Reporter, Runner};
 use super::actor::SupervisorMsg;
 use super::board::{Board, Operator};
 use super::gate::{Gate, Turn};
+use super::tree::Node;
 
 /// Makes the runner of one worker instance. Production hands in processes, tests scripted workers.
 pub(crate) type RunnerFactory = Arc<
@@ -40,14 +41,14 @@ pub(crate) struct Plane {
     pub(crate) runners: RunnerFactory,
     /// Where retries without delay go; `None`: to the end of the own mailbox.
     pub(crate) retries: Option<RetrySink>,
-    /// Instances that an operator stopped in an earlier life of the runtime.
-    pub(crate) stopped: HashMap<String, Operator>,
     /// Seed of all jitter.
     pub(crate) seed: u64,
     origin: tokio::time::Instant,
     directory: Mutex<HashMap<Name, ActorRef<SupervisorMsg>>>,
     homes: Mutex<HashMap<Name, Name>>,
     counted: Mutex<HashMap<String, Incarnation>>,
+    nodes: Mutex<HashMap<Name, Arc<Node>>>,
+    stopped: Mutex<HashMap<String, Operator>>,
 }
 
 impl Plane {
@@ -59,12 +60,13 @@ impl Plane {
             gate: Gate::default(),
             runners,
             retries: None,
-            stopped: HashMap::new(),
             seed,
             origin: tokio::time::Instant::now(),
             directory: Mutex::default(),
             homes: Mutex::default(),
             counted: Mutex::default(),
+            nodes: Mutex::default(),
+            stopped: Mutex::default(),
         }
     }
 
@@ -104,6 +106,25 @@ impl Plane {
         lock(&self.directory).get(name).cloned()
     }
 
+    /// Notes that an operator wants a child down (`Some`) or no longer does; a supervisor that starts again heeds it.
+    pub(crate) fn set_stopped(&self, child: &str, by: Option<Operator>) {
+        let mut stopped = lock(&self.stopped);
+        match by {
+            Some(by) => stopped.insert(child.to_owned(), by),
+            None => stopped.remove(child),
+        };
+    }
+
+    /// Whether an operator wants a child down.
+    pub(crate) fn is_stopped(&self, child: &str) -> bool {
+        lock(&self.stopped).contains_key(child)
+    }
+
+    /// Who wants a child down.
+    pub(crate) fn stopped_by(&self, child: &str) -> Option<Operator> {
+        lock(&self.stopped).get(child).cloned()
+    }
+
     /// Notes which supervisor a child belongs to.
     pub(crate) fn settle(&self, child: &Name, supervisor: &Name) {
         lock(&self.homes).insert(child.clone(), supervisor.clone());
@@ -130,11 +151,45 @@ impl Plane {
         }
     }
 
-    /// Notes a worker's readiness and passes on whose turn that changes.
-    pub(crate) fn set_ready(&self, worker: &Name, ready: bool) {
-        for turn in self.gate.set_ready(worker, ready) {
+    /// Notes an instance's readiness and passes on whose turn that changes.
+    pub(crate) fn set_ready(&self, instance: &InstanceId, ready: bool) {
+        for turn in self.gate.set_ready(instance, ready) {
             self.pass(turn);
         }
+    }
+
+    /// Forgets an instance that is gone for good.
+    pub(crate) fn forget(&self, instance: &InstanceId) {
+        for turn in self.gate.forget(instance) {
+            self.pass(turn);
+        }
+        lock(&self.counted).remove(instance.to_string().as_str());
+        if self.gate.instances(instance.worker()).is_empty() {
+            let _ = self.gate.learn(instance.worker(), &[]);
+            lock(&self.homes).remove(instance.worker());
+        }
+        self.board.remove(instance);
+    }
+
+    /// Takes the tree as it is defined now: a supervisor that starts (again) is made from this.
+    pub(crate) fn plant(&self, root: &Arc<Node>) {
+        let mut nodes = HashMap::new();
+        root.visit(&mut |node| {
+            nodes.insert(node.settings.name.clone(), Arc::clone(node));
+        });
+        *lock(&self.nodes) = nodes;
+    }
+
+    /// Everybody whom the newest definition names.
+    pub(crate) fn planted(&self) -> (HashSet<InstanceId>, HashSet<Name>) {
+        let nodes = lock(&self.nodes);
+        let instances = nodes.values().flat_map(|node| node.instances().cloned()).collect();
+        (instances, nodes.keys().cloned().collect())
+    }
+
+    /// A supervisor's newest definition.
+    pub(crate) fn node(&self, name: &Name) -> Option<Arc<Node>> {
+        lock(&self.nodes).get(name).cloned()
     }
 
     /// Tells a worker's supervisor that its start is held or let go.

@@ -92,7 +92,8 @@ impl Tree {
             plane.board.put_supervisor(state);
         }
         for worker in &settings.workers {
-            plane.gate.learn(&worker.name, &worker.after);
+            let _ = plane.gate.expect(&InstanceId::single(worker.name.clone()));
+            let _ = plane.gate.learn(&worker.name, &worker.after);
             let entry = InstanceState::new(
                 InstanceId::single(worker.name.clone()),
                 Name::root(),

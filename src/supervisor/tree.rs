@@ -26,8 +26,8 @@ pub(crate) struct Node {
 /// One child of a supervisor.
 #[derive(Debug, Clone)]
 pub(crate) enum Branch {
-    /// A leaf.
-    Worker(Arc<WorkerSettings>),
+    /// A leaf: one instance of a worker.
+    Worker(InstanceId, Arc<WorkerSettings>),
     /// A node.
     Supervisor(Arc<Node>),
 }
@@ -49,12 +49,30 @@ impl Node {
     }
 
     fn build(own: &Arc<SupervisorSettings>, settings: &Settings) -> Self {
-        let children = own.children.iter().filter_map(|name| branch(name, settings)).collect();
+        let children = own.children.iter().flat_map(|name| branches(name, settings)).collect();
         Self { settings: Arc::clone(own), children }
     }
 
+    /// Its own instances.
+    pub(super) fn instances(&self) -> impl Iterator<Item = &InstanceId> {
+        self.children.iter().filter_map(|branch| match branch {
+            Branch::Worker(instance, _) => Some(instance),
+            Branch::Supervisor(_) => None,
+        })
+    }
+
+    /// This node and every one below it.
+    pub(crate) fn visit(self: &Arc<Self>, see: &mut impl FnMut(&Arc<Self>)) {
+        see(self);
+        for branch in &self.children {
+            if let Branch::Supervisor(node) = branch {
+                node.visit(see);
+            }
+        }
+    }
+
     /// What the policy is told about the supervisor itself.
-    fn spec(&self, seed: u64) -> SupervisorSpec {
+    pub(crate) fn spec(&self, seed: u64) -> SupervisorSpec {
         SupervisorSpec {
             strategy: self.settings.strategy,
             intensity: self.settings.intensity,
@@ -66,12 +84,13 @@ impl Node {
     }
 }
 
-fn branch(name: &Name, settings: &Settings) -> Option<Branch> {
+fn branches(name: &Name, settings: &Settings) -> Vec<Branch> {
     if let Some(worker) = settings.workers.iter().find(|worker| worker.name == *name) {
-        return Some(Branch::Worker(Arc::clone(worker)));
+        let instances = worker.instance_ids();
+        return instances.map(|instance| Branch::Worker(instance, Arc::clone(worker))).collect();
     }
-    let own = settings.supervisors.iter().find(|supervisor| supervisor.name == *name)?;
-    Some(Branch::Supervisor(Arc::new(Node::build(own, settings))))
+    let own = settings.supervisors.iter().find(|supervisor| supervisor.name == *name);
+    own.map(|own| Branch::Supervisor(Arc::new(Node::build(own, settings)))).into_iter().collect()
 }
 
 /// What the actor of this supervisor begins with, as of now.
@@ -85,28 +104,35 @@ pub(crate) fn arguments(node: &Node, plane: &Arc<Plane>, upward: Upward) -> Supe
 }
 
 impl Branch {
-    fn name(&self) -> &Name {
+    /// The name that is unique in the tree: of the worker, whichever its instance, or of the supervisor.
+    pub(crate) fn name(&self) -> &Name {
         match self {
-            Self::Worker(worker) => &worker.name,
+            Self::Worker(_, worker) => &worker.name,
             Self::Supervisor(node) => &node.settings.name,
         }
     }
 
     /// Everything from which this child grows, at this moment: whether it is held back, whether an operator
     /// stopped it, and how far its incarnations have come.
-    fn seed(&self, plane: &Arc<Plane>) -> Seed {
-        let name = self.name();
-        let held = matches!(self, Self::Worker(_)) && plane.gate.held(name);
-        let stopped = plane.stopped.contains_key(name.as_str());
-        let spec = self.spec(held, stopped, plane.last_incarnation(name.as_str()));
+    pub(crate) fn seed(&self, plane: &Arc<Plane>) -> Seed {
+        let id = self.id();
+        let held = matches!(self, Self::Worker(..)) && plane.gate.held(self.name());
+        let spec = self.spec(held, plane.is_stopped(&id), plane.last_incarnation(&id));
         Seed { spec, who: self.who(), make: self.maker(plane) }
+    }
+
+    /// What its supervisor calls it.
+    pub(crate) fn id(&self) -> String {
+        match self {
+            Self::Worker(instance, _) => instance.to_string(),
+            Self::Supervisor(node) => node.settings.name.to_string(),
+        }
     }
 
     fn maker(&self, plane: &Arc<Plane>) -> MakeRunner {
         let plane = Arc::clone(plane);
         match self.clone() {
-            Self::Worker(worker) => Arc::new(move |reporter| {
-                let instance = InstanceId::single(worker.name.clone());
+            Self::Worker(instance, worker) => Arc::new(move |reporter| {
                 let output = plane.board.instance(&instance).map(|entry| entry.output).unwrap_or_default();
                 (plane.runners)(&instance, &worker, &output, reporter)
             }),
@@ -119,7 +145,7 @@ impl Branch {
     /// Who this is.
     fn who(&self) -> Who {
         match self {
-            Self::Worker(worker) => Who::Worker(InstanceId::single(worker.name.clone())),
+            Self::Worker(instance, _) => Who::Worker(instance.clone()),
             Self::Supervisor(node) => Who::Supervisor(node.settings.name.clone()),
         }
     }
@@ -127,15 +153,21 @@ impl Branch {
     /// What the policy is told about this child. `held`, `stopped` and `incarnation` come from the moment.
     fn spec(&self, held: bool, stopped: bool, incarnation: Incarnation) -> ChildSpec {
         match self {
-            Self::Worker(worker) => worker_spec(worker, held, stopped, incarnation),
+            Self::Worker(instance, worker) => worker_spec(instance, worker, held, stopped, incarnation),
             Self::Supervisor(node) => supervisor_spec(node, stopped, incarnation),
         }
     }
 }
 
-fn worker_spec(worker: &WorkerSettings, held: bool, stopped: bool, incarnation: Incarnation) -> ChildSpec {
+fn worker_spec(
+    instance: &InstanceId,
+    worker: &WorkerSettings,
+    held: bool,
+    stopped: bool,
+    incarnation: Incarnation,
+) -> ChildSpec {
     ChildSpec {
-        id: Arc::from(worker.name.as_str()),
+        id: Arc::from(instance.to_string()),
         restart: worker.restart,
         shutdown: shutdown(&worker.stop),
         kind: ChildKind::Worker,
@@ -199,7 +231,12 @@ pub(crate) fn supervisor_states(settings: &Settings) -> Vec<SupervisorState> {
             on_exhausted: exhausted_word(own.on_exhausted),
             max_restarts: own.intensity.max_restarts,
             within_seconds: own.intensity.within.as_secs_f64(),
-            children: own.children.iter().map(ToString::to_string).collect(),
+            children: own
+                .children
+                .iter()
+                .flat_map(|name| branches(name, settings))
+                .map(|branch| branch.id())
+                .collect(),
             phase: if own.name == Name::root() { Phase::Running } else { Phase::Starting },
             restarts: 0,
         })

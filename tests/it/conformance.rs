@@ -30,11 +30,10 @@ const BY_ANOTHER_NAME: [(&[u32], &str); 4] = [
 ];
 
 /// Cases that say nothing about regrow, and why.
-const NOT_APPLICABLE: [(&[u32], &str); 5] = [
+const NOT_APPLICABLE: [(&[u32], &str); 4] = [
     (&[9], "no code of a user runs while a supervisor is made: it cannot raise"),
     (&[25, 37], "a start has no value to hand back"),
     (&[44], "Erlang's progress reports; every start is one event here"),
-    (&[64, 65, 66, 67, 68, 69, 70, 83, 84, 85, 86], "settings do not change while a supervisor runs"),
     (&[74], "no code is replaced while it runs"),
 ];
 

@@ -309,6 +309,9 @@ fn answer(mut queue: mpsc::Receiver<Order>, board: Board, journal: Journal, seen
                     };
                     let _ = reply.send(answer);
                 }
+                Order::Edit { reply, .. } => {
+                    let _ = reply.send(Err(ActError::ShuttingDown));
+                }
                 Order::Shutdown { .. } | Order::Kill { .. } => {
                     seen.shutdowns.fetch_add(1, Ordering::SeqCst);
                 }

@@ -72,6 +72,8 @@ pub(crate) fn started(actions: &[Action]) -> Vec<(ChildKey, Incarnation)> {
         | Action::Retry { .. }
         | Action::Report { .. }
         | Action::Changed { .. }
+        | Action::Added { .. }
+        | Action::Respec { .. }
         | Action::Removed { .. }
         | Action::Reply { .. }
         | Action::Booted
@@ -87,6 +89,8 @@ fn stopped(actions: &Actions) -> Vec<(ChildKey, Incarnation, StopHow)> {
         | Action::Retry { .. }
         | Action::Report { .. }
         | Action::Changed { .. }
+        | Action::Added { .. }
+        | Action::Respec { .. }
         | Action::Removed { .. }
         | Action::Reply { .. }
         | Action::Booted
@@ -446,6 +450,8 @@ fn s10_a_late_retry_does_not_try_a_child_with_a_fatal_code() {
         | Action::Stop { .. }
         | Action::Report { .. }
         | Action::Changed { .. }
+        | Action::Added { .. }
+        | Action::Respec { .. }
         | Action::Removed { .. }
         | Action::Reply { .. }
         | Action::Booted

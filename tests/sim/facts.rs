@@ -200,7 +200,7 @@ impl Play {
     fn wish(&mut self, id: u64, request: &Request) -> Option<ChildKey> {
         self.world.unanswered.push(id);
         let subject = match request {
-            Request::Add { .. } => None,
+            Request::Add { .. } | Request::Reform(_) => None,
             Request::Terminate { child }
             | Request::Revive { child }
             | Request::Delete { child }
@@ -223,7 +223,7 @@ impl Play {
         }
         let kid = self.world.kid_mut(key)?;
         match request {
-            Request::Add { .. } | Request::Delete { .. } => {}
+            Request::Add { .. } | Request::Reform(_) | Request::Delete { .. } => {}
             Request::Terminate { .. } => kid.wishes.stop = true,
             Request::Revive { .. } => (kid.wishes.start, kid.wishes.call) = (true, true),
             Request::Start { .. } => {

@@ -154,6 +154,8 @@ impl Nest {
                 Action::Finished { ended } => self.finished(id, &ended),
                 Action::Report { .. }
                 | Action::Changed { .. }
+                | Action::Added { .. }
+                | Action::Respec { .. }
                 | Action::Removed { .. }
                 | Action::Reply { .. } => {}
             }

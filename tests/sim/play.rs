@@ -206,6 +206,10 @@ impl Play {
             Action::Report { kind, child, incarnation: _, exit } => {
                 self.report(step, *kind, *child, exit.as_ref())
             }
+            // The schedules of this simulator bring no new definitions.
+            Action::Added { child } | Action::Respec { child, .. } => {
+                broken("S19", || format!("{child:?} changed and nobody asked for it"))
+            }
             Action::Changed { child } => {
                 step.shown.push(*child);
                 Ok(())

@@ -66,6 +66,8 @@ pub(super) const KEYS: &[Key] = &[
             leaf("reset_after", POSITIVE),
         ],
     ),
+    // A thousand copies of one worker on one machine are a mistake of the file more often than a wish.
+    leaf("instances", Leaf::Integer { min: 1, max: 1000 }),
     leaf("cwd", Leaf::Text(Text::Template)),
     Key { name: "env", shape: Shape::Texts(Leaf::Text(Text::Template)) },
     leaf("inherit_env", Leaf::Texts(Text::Line)),
@@ -106,6 +108,7 @@ pub(in crate::config) struct RawWorker {
     stop: RawStop,
     #[serde(with = "de::BackoffDef")]
     backoff: Backoff,
+    instances: u32,
     cwd: String,
     #[serde(default)]
     env: BTreeMap<String, String>,
@@ -168,6 +171,8 @@ impl RawWorker {
             min_uptime: self.min_uptime,
             stop: self.stop.into(),
             backoff: self.backoff,
+            instances: self.instances,
+            numbered: self.instances > 1,
             cwd: absolute(base, &self.cwd),
             env: self.env,
             inherit_env: self.inherit_env,

@@ -110,6 +110,7 @@ fn worker(one: &WorkerSettings) -> Value {
             "jitter": one.backoff.jitter,
             "reset_after": format_duration(one.backoff.reset_after),
         },
+        "instances": one.instances,
         "cwd": one.cwd.display().to_string(),
         "env": one.env.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect::<serde_json::Map<_, _>>(),
         "inherit_env": one.inherit_env,

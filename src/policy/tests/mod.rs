@@ -9,6 +9,7 @@ mod one_for_one;
 mod operator;
 mod quarantine;
 mod random;
+mod reform;
 mod shutdown;
 mod significant;
 mod sim;

@@ -59,7 +59,7 @@ impl World {
                     removed.insert(child);
                 }
                 Action::Finished { .. } => self.finished = true,
-                Action::Report { .. } | Action::Booted => {}
+                Action::Added { .. } | Action::Respec { .. } | Action::Report { .. } | Action::Booted => {}
             }
         }
         self.ending |= core.is_ending();
@@ -106,7 +106,7 @@ impl World {
 
     fn request(&mut self, core: &mut Supervisor, what: u8, who: u8) {
         let child = ChildKey(u32::from(who % 8));
-        let request = match what % 8 {
+        let request = match what % 9 {
             0 => {
                 Request::Add { spec: Box::new(super::child(["g", "h temporary", "a"][usize::from(who % 3)])) }
             }
@@ -116,6 +116,7 @@ impl World {
             4 => Request::Start { child },
             5 => Request::Stop { child },
             6 => Request::Restart { child },
+            7 => Request::Reform(Box::new(some_definition(core.spec(), who))),
             _ => Request::ResetFailed { child },
         };
         self.requests += 1;
@@ -191,6 +192,24 @@ impl World {
         }
         panic!("the world does not calm down");
     }
+}
+
+/// The usual children but some, one changed, in another order, and one more.
+fn some_definition(spec: &SupervisorSpec, pick: u8) -> Reform {
+    let mut children: Vec<ReformChild> = CHILDREN
+        .iter()
+        .zip(0u8..)
+        .filter(|(_, at)| (pick >> (at % 5)) & 1 == 0 || *at == pick % 6)
+        .map(|(words, at)| {
+            let change = [Change::Keep, Change::Update, Change::Renew][usize::from((at ^ pick) % 3)];
+            ReformChild { spec: child(words), change }
+        })
+        .collect();
+    if pick.is_multiple_of(3) {
+        children.reverse();
+    }
+    children.push(ReformChild { spec: child("n backoff"), change: Change::Keep });
+    Reform { spec: spec.clone(), children }
 }
 
 type Looks = HashMap<ChildKey, (Phase, Option<Planned>, Incarnation, bool)>;

@@ -248,6 +248,8 @@ impl Sim {
                 self.say(kind, child, Some(incarnation));
             }
             Action::Changed { .. } | Action::Booted => {}
+            Action::Added { child } => self.say("added", child, None),
+            Action::Respec { .. } => {}
             Action::Removed { child } => self.say("removed", child, None),
             Action::Reply { reply, .. } => self.log.push(format!("reply {}", reply_word(&reply))),
             Action::Finished { ended } => self.log.push(format!("finished {}", ended_word(&ended))),

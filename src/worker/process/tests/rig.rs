@@ -137,6 +137,8 @@ pub(super) fn sh(script: &str) -> WorkerSettings {
 
 pub(super) fn command(argv: &[&str]) -> WorkerSettings {
     WorkerSettings {
+        instances: 1,
+        numbered: false,
         name: Name::try_new("w").unwrap(),
         command: argv.iter().map(|part| (*part).to_owned()).collect(),
         restart: Restart::Permanent,
