@@ -83,7 +83,7 @@ impl Director {
                 match self.orders.recv().await {
                     Some(Order::Shutdown { .. } | Order::Kill { .. }) => break,
                     // Nobody is left to act on; whoever asked sees his question dropped.
-                    Some(Order::Act { .. } | Order::Ping { .. }) => {}
+                    Some(Order::Act { .. } | Order::Edit { .. } | Order::Ping { .. }) => {}
                     None => std::future::pending().await,
                 }
             }
