@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{act, check, completion, describe, events, is, logs, run, schema, shutdown, start, status, wait};
+use super::{
+    act, check, completion, describe, doctor, events, init, is, logs, run, schema, shutdown, start, status,
+    wait,
+};
 
 const AFTER_HELP: &str = "\
 TARGET is a worker (`parser`), one instance (`parser/0`), `sup:NAME` or `--all`.
@@ -97,6 +100,10 @@ pub(crate) enum Verb {
     Demo,
     /// Version of this build
     Version,
+    /// Write a configuration to begin with, from what is here or from your answers
+    Init(init::InitArgs),
+    /// What of this machine or configuration would get in the way; --self-test tries it
+    Doctor(doctor::DoctorArgs),
     /// JSON Schema of the configuration file, for editors
     ///
     /// `regrow schema > regrow.schema.json`, and `#:schema ./regrow.schema.json` as the first line of regrow.toml: an

@@ -15,9 +15,11 @@ mod context;
 mod daemon;
 mod demo;
 mod describe;
+mod doctor;
 mod events;
 mod failure;
 mod foreground;
+mod init;
 mod is;
 mod live;
 mod locate;
@@ -81,6 +83,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Run(args) => run::run(&mut context, args),
         Verb::Demo => demo::run(&mut context),
         Verb::Version => version::run(&mut context),
+        Verb::Init(args) => init::run(&mut context, args),
+        Verb::Doctor(args) => doctor::run(&mut context, args),
         Verb::Schema(args) => schema::run(&mut context, args),
         Verb::Completion(args) => completion::run(&mut context, args),
     }

@@ -13,6 +13,8 @@ mod sim;
 
 mod cli_act;
 mod cli_codes;
+mod cli_doctor;
+mod cli_init;
 mod cli_look;
 mod cli_run;
 mod config_advice;
