@@ -36,6 +36,7 @@ mod http_api;
 mod http_metrics;
 mod http_public;
 mod invariants;
+mod invariants_reform;
 mod otp_live;
 mod otp_recorded;
 mod rig;
