@@ -66,6 +66,18 @@ pub(crate) enum Verb {
     Stop(act::ActArgs),
     /// Stop and start workers
     Restart(act::ActArgs),
+    /// Hands off: no automatic start, stop or recovery of workers
+    ///
+    /// What runs goes on; what ends is not started again, and nothing is stopped by itself, also not together with
+    /// siblings. What you ask for is done as ever. It lasts until `resume`, or as long as --for says, also over a
+    /// restart of the runtime.
+    Pause(act::PauseArgs),
+    /// End a pause
+    Resume(act::ActArgs),
+    /// Have workers read their configuration anew: the signal `reload.signal`, else a restart
+    Reload(act::ActArgs),
+    /// Send a signal to the main process of each instance
+    Signal(act::SignalArgs),
     /// Forget failures; parked workers are tried at once
     ResetFailed(act::ActArgs),
     /// End the runtime and its workers in order

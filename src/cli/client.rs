@@ -6,13 +6,14 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::net::UnixStream;
 
 use crate::http::at_short_path;
@@ -59,7 +60,7 @@ impl Client {
         limit: Duration,
     ) -> Result<T, Failure> {
         let ask = async {
-            let response = self.send(Method::GET, path, "application/json").await?;
+            let response = self.send(Method::GET, path, "application/json", None).await?;
             self.body(response).await
         };
         let bytes = tokio::time::timeout(limit, ask).await.map_err(|_| self.too_late(limit))??;
@@ -71,9 +72,9 @@ impl Client {
     }
 
     /// Asks for an action.
-    pub(crate) async fn post(&self, path: &str) -> Result<Accepted, Failure> {
+    pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> Result<Accepted, Failure> {
         let ask = async {
-            let response = self.send(Method::POST, path, "application/json").await?;
+            let response = self.send(Method::POST, path, "application/json", body).await?;
             self.body(response).await
         };
         let bytes = tokio::time::timeout(TIMEOUT, ask).await.map_err(|_| self.too_late(TIMEOUT))??;
@@ -84,7 +85,7 @@ impl Client {
 
     /// Opens a stream of events.
     pub(crate) async fn stream(&self, path: &str) -> Result<EventStream, Failure> {
-        let open = self.send(Method::GET, path, "text/event-stream");
+        let open = self.send(Method::GET, path, "text/event-stream", None);
         let response = tokio::time::timeout(TIMEOUT, open).await.map_err(|_| self.too_late(TIMEOUT))??;
         if response.status() == StatusCode::OK {
             return Ok(EventStream { body: response.into_body(), pending: Vec::new() });
@@ -94,7 +95,13 @@ impl Client {
         Err(Failure::Failed(format!("the runtime answered {status} instead of a stream")))
     }
 
-    async fn send(&self, method: Method, path: &str, accept: &str) -> Result<Response<Incoming>, Failure> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, Failure> {
         let connected = at_short_path(&self.socket, |short| StdUnixStream::connect(short));
         let stream = connected.map_err(|error| self.unreachable(&error))?;
         stream.set_nonblocking(true).map_err(|error| self.unreachable(&error))?;
@@ -110,7 +117,8 @@ impl Client {
             .uri(path)
             .header("host", "localhost")
             .header("accept", accept)
-            .body(Empty::<Bytes>::new())
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default())))
             .map_err(|error| Failure::Usage(format!("cannot ask for {path}: {error}")))?;
         sender.send_request(request).await.map_err(broke)
     }

@@ -12,6 +12,7 @@ use super::diagnostic::{Problem, quoted};
 use super::document::Place;
 use super::elements::{RawSupervisor, Settled};
 use super::order::{self, Wait};
+use super::ports;
 use super::schema::Kind;
 use super::settings::{HttpSettings, SupervisorSettings, WorkerSettings};
 use super::suggest::nearest;
@@ -38,7 +39,12 @@ pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut 
         command(worker, places, problems);
         exit_codes(&worker.settings, places, problems);
         significant_permanent(&worker.settings, places, problems);
+        empty_table(&worker.settings, "port", ("base", "8001"), places, problems);
+        empty_table(&worker.settings, "reload", ("signal", "\"HUP\""), places, problems);
+        ports::of_worker(&worker.settings, places, problems);
+        recycle(&worker.settings, places, problems);
     }
+    ports::overlaps(&workers, places, problems);
     let waits = waits(&mut workers, places, problems);
     let lists: Vec<(Name, Vec<String>)> =
         supervisors.iter().map(|(name, raw)| (name.clone(), raw.children.clone())).collect();
@@ -75,7 +81,7 @@ pub(super) fn addresses(http: &HttpSettings, places: &Places, problems: &mut Vec
 }
 
 /// Where a worker's key stands: at the worker, in the defaults of workers, or the worker itself.
-fn at_worker(name: &Name, key: &str, places: &Places) -> Option<Place> {
+pub(super) fn at_worker(name: &Name, key: &str, places: &Places) -> Option<Place> {
     let given = |path: String| places.value(&path).filter(|place| place.document != 0);
     given(format!("worker.{name}.{key}"))
         .or_else(|| given(format!("defaults.worker.{key}")))
@@ -110,6 +116,35 @@ fn exit_codes(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Probl
     if let Some(code) = both {
         let title = format!("exit code {code} of worker `{}` is both normal and fatal", worker.name);
         problems.push(Problem::new(at_worker(&worker.name, "exit_codes.fatal", places), title));
+    }
+}
+
+/// A table that is there and says nothing.
+fn empty_table(
+    worker: &WorkerSettings,
+    table: &str,
+    (key, example): (&str, &str),
+    places: &Places,
+    problems: &mut Vec<Problem>,
+) {
+    let named = |path: String| {
+        places.named(&format!("worker.{}.{path}", worker.name))
+            || places.named(&format!("defaults.worker.{path}"))
+    };
+    if named(table.to_owned()) && !named(format!("{table}.{key}")) {
+        let title = format!("`{table}` of worker `{}` is empty", worker.name);
+        let problem = Problem::new(at_worker(&worker.name, table, places), title);
+        problems.push(problem.help(format!("`{table} = {{ {key} = {example} }}`")));
+    }
+}
+
+/// A replacement without a reason would never come.
+fn recycle(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    let Some(recycle) = &worker.recycle else { return };
+    if recycle.after.is_none() && recycle.memory.is_none() {
+        let title = format!("`recycle` of worker `{}` says no time and no size", worker.name);
+        let problem = Problem::new(at_worker(&worker.name, "recycle", places), title);
+        problems.push(problem.help("`recycle = { after = \"24h\" }`, `{ memory = \"450MiB\" }` or both"));
     }
 }
 

@@ -30,10 +30,7 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Act(Act::Start) => "start",
-            Self::Act(Act::Stop) => "stop",
-            Self::Act(Act::Restart) => "restart",
-            Self::Act(Act::ResetFailed) => "reset-failed",
+            Self::Act(act) => act.word(),
             Self::Shutdown => "shutdown",
         }
     }
@@ -114,7 +111,10 @@ impl Action {
     fn instance(&self, before: &Before, runtime: &RuntimeHandle) -> ActionInstance {
         let now = runtime.board().instance(&before.instance);
         let (state, message) = match self.verb {
-            Verb::Act(act) => progress(act, before, now.as_ref()),
+            Verb::Act(act) => {
+                let act = act.meant_for(&runtime.info().settings, before.instance.worker());
+                progress(act, before, now.as_ref())
+            }
             Verb::Shutdown => (ActionState::Running, String::new()),
         };
         ActionInstance {
@@ -137,6 +137,9 @@ fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionSt
     }
     match act {
         Act::Stop => stopped(now),
+        Act::Pause { .. } | Act::Resume => intended(act, now),
+        // It is known by then which of the two it was.
+        Act::Reload | Act::Signal(_) => (ActionState::Ok, "the signal was sent".to_owned()),
         Act::Restart => started(before.incarnation, now),
         Act::Start => match before.phase {
             Phase::Running => (ActionState::Ok, "it was already running".to_owned()),
@@ -159,6 +162,17 @@ fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionSt
             | Phase::Stopped
             | Phase::Done => (ActionState::Ok, "nothing had failed".to_owned()),
         },
+    }
+}
+
+/// Seen on the board as soon as its supervisor has heard of it.
+fn intended(act: Act, now: &InstanceState) -> (ActionState, String) {
+    let paused = now.wanted == Wanted::Paused;
+    match (act, now.wanted) {
+        (_, Wanted::Stopped) => (ActionState::Ok, "it is stopped".to_owned()),
+        (Act::Pause { .. }, _) if paused => (ActionState::Ok, "nothing is done by itself".to_owned()),
+        (Act::Resume, _) if !paused => (ActionState::Ok, doing(now.phase).to_owned()),
+        (_, Wanted::Running | Wanted::Paused) => (ActionState::Running, doing(now.phase).to_owned()),
     }
 }
 

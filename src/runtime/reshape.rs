@@ -222,7 +222,8 @@ impl Reshape {
             let request: fn(ChildKey) -> Request =
                 if new.enabled { |child| Request::Start { child } } else { |child| Request::Stop { child } };
             let by = format!("the configuration: enabled = {}", new.enabled);
-            for instance in new.instance_ids().filter(|id| !self.plane.is_stopped(&id.to_string())) {
+            for instance in new.instance_ids().filter(|id| self.plane.wish(&id.to_string()).stopped.is_none())
+            {
                 self.ask(&instance, request, &by);
             }
         }
@@ -234,7 +235,7 @@ impl Reshape {
         // The answer is seen on the board.
         let (reply, _) = oneshot::channel();
         let by = Operator { by: by.to_owned(), at: Timestamp::now() };
-        let asked = Asked { child: instance.to_string(), request, by, reply };
+        let asked = Asked { child: instance.to_string(), request: Box::new(request), by, reply };
         let _ = home.send_message(SupervisorMsg::Asked(Box::new(asked)));
     }
 }
@@ -261,9 +262,11 @@ pub(super) fn enter(plane: &Plane, instance: &InstanceId, worker: &WorkerSetting
         plane.pass(turn);
     }
     let mut entry = InstanceState::new(instance.clone(), home.clone(), "process", worker.critical);
-    if let Some(by) = plane.stopped_by(&instance.to_string()) {
-        entry.wanted = Wanted::Stopped;
-        entry.wanted_by = Some(by);
+    let wish = plane.wish(&instance.to_string());
+    if let Some(by) = wish.stopped {
+        (entry.wanted, entry.wanted_by) = (Wanted::Stopped, Some(by));
+    } else if let Some((by, _)) = wish.paused {
+        (entry.wanted, entry.wanted_by) = (Wanted::Paused, Some(by));
     } else if !worker.enabled {
         entry.wanted = Wanted::Stopped;
         let by = "the configuration: enabled = false".to_owned();

@@ -49,6 +49,7 @@ pub(crate) fn plain(strategy: RestartStrategy, children: usize, on_exhausted: On
         min_uptime: Duration::ZERO,
         held: false,
         stopped: false,
+        paused: None,
         incarnation: Incarnation::NONE,
         ..tree::child(&mut dice, &tree.spec, "a", false)
     };

@@ -41,3 +41,4 @@ mod otp_live;
 mod otp_recorded;
 mod rig;
 mod simulator;
+mod upkeep;
