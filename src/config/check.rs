@@ -23,8 +23,10 @@ const MAX_ITEMS: usize = 20_000;
 pub(super) struct Places {
     values: HashMap<String, Place>,
     keys: HashMap<String, Place>,
-    /// Workers and supervisors in order of appearance.
+    /// Workers, supervisors and templates in order of appearance.
     pub(super) names: Vec<(Kind, Name)>,
+    /// The gaps `{param.x}` of templates: in which one, which, and where.
+    pub(super) gaps: Vec<(String, String, Place)>,
 }
 
 impl Places {
@@ -195,7 +197,9 @@ impl Checker<'_> {
                 let number = number.as_str().replace('_', "").parse().unwrap_or(f64::NAN);
                 check_number(number, *min, *max).map(ValueKind::Float)
             }
-            (Leaf::Text(text), DeValue::String(value)) => text.check(value).map(ValueKind::String),
+            (Leaf::Text(text), DeValue::String(text_value)) => {
+                self.text(path, value.span(), text, text_value).map(ValueKind::String)
+            }
             (Leaf::Texts(text), DeValue::Array(_)) => {
                 return self.list(path, value, &|checker, at, item| checker.item_text(at, item, text));
             }
@@ -210,12 +214,28 @@ impl Checker<'_> {
     }
 
     fn item_text(&mut self, path: &str, value: &Spanned<DeValue<'_>>, text: &Text) -> Option<Value> {
+        let span = value.span();
         let checked = if let DeValue::String(value) = value.get_ref() {
-            text.check(value)
+            self.text(path, span.clone(), text, value)
         } else {
             Err(Fault::new(format!("must be a text in quotes, not {}", type_name(value.get_ref()))))
         };
         checked.map(|text| Value::new(None, text)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
+    }
+
+    /// A text; in a template it may have gaps, which are noted and otherwise not there.
+    fn text(&mut self, path: &str, span: Range<usize>, text: &Text, value: &str) -> Result<String, Fault> {
+        let template = path.strip_prefix("template.").and_then(|rest| rest.split('.').next());
+        let (Text::Template, Some(template)) = (text, template) else { return text.check(value) };
+        let mut gaps = Vec::new();
+        let rest = super::placeholder::fill(value, |gap| {
+            gaps.push(gap.to_owned());
+            String::new()
+        });
+        text.check(&rest)?;
+        let place = self.place(span);
+        self.places.gaps.extend(gaps.into_iter().map(|gap| (template.to_owned(), gap, place.clone())));
+        Ok(value.to_owned())
     }
 
     fn list(

@@ -143,6 +143,17 @@ impl Diagnostics {
         text
     }
 
+    /// All of it in one line: how many, and the first.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Some(first) = self.problems.first().map(|problem| self.view(problem)) else {
+            return self.count_line();
+        };
+        let number = |number: Option<usize>| number.map(|number| format!(":{number}")).unwrap_or_default();
+        let place = first.file.map(|file| format!("{file}{}{}: ", number(first.line), number(first.column)));
+        format!("{}; the first: {}{}", self.count_line(), place.unwrap_or_default(), first.message)
+    }
+
     fn count_line(&self) -> String {
         let files: HashSet<String> =
             self.problems.iter().filter_map(|problem| self.view(problem).file).collect();

@@ -11,7 +11,7 @@ use crate::id::Name;
 
 use super::check::Places;
 use super::document::{Document, DocumentKind};
-use super::elements::{FILE, SUPERVISOR, WORKER};
+use super::elements::{FILE, SUPERVISOR, TEMPLATE, WORKER, absolute};
 use super::layers::{self, Layer};
 use super::load::Effective;
 use super::schema::{Key, Kind, Shape, find, join};
@@ -32,6 +32,16 @@ pub(super) fn explain(
     for (kind, name) in effective.names.iter().filter(|(kind, _)| *kind == Kind::Worker) {
         page.head(&format!("worker.{name}"));
         page.table(&format!("worker.{name}"), "defaults.worker", "", &effective.table(*kind, name), WORKER);
+    }
+    for (kind, name) in effective.names.iter().filter(|(kind, _)| *kind == Kind::Template) {
+        page.head(&format!("template.{name}"));
+        page.table(
+            &format!("template.{name}"),
+            "defaults.worker",
+            "",
+            &effective.table(*kind, name),
+            TEMPLATE,
+        );
     }
     page.section(&["ladder", "default"]);
     page.section(&["http"]);
@@ -144,14 +154,21 @@ impl Page<'_> {
             }
             _ if at == "cwd" => {
                 let worker = section.strip_prefix("worker.").and_then(|name| self.workers.get(name));
-                let Some(cwd) = worker.map(|worker| quote(&worker.cwd.to_string_lossy())) else { return };
-                self.line(at, &cwd, &origin);
+                let own = worker.map(|worker| worker.cwd.clone());
+                let Some(cwd) = own.or_else(|| self.absolute(value)) else { return };
+                self.line(at, &quote(&cwd.to_string_lossy()), &origin);
             }
             _ => {
                 let Some(value) = value else { return };
                 self.line(at, &written(value), &origin);
             }
         }
+    }
+
+    /// A template's directory is written as its workers will have it.
+    fn absolute(&self, cwd: Option<&Value>) -> Option<std::path::PathBuf> {
+        let ValueKind::String(text) = &cwd?.kind else { return None };
+        Some(absolute(&self.settings.base_dir, text))
     }
 
     fn line(&mut self, key: &str, value: &str, origin: &str) {

@@ -18,7 +18,7 @@ const MAX_DAYS: u64 = 3650;
 const MAX_REGEX: usize = 1 << 20;
 
 /// The type of one value.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Leaf {
     Bool,
     Integer {
@@ -40,7 +40,7 @@ pub(super) enum Leaf {
 }
 
 /// What a text must say.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Text {
     /// Anything on one line.
     Line,

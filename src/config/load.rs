@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::{ConfigError, Value, ValueKind};
 use toml::de::DeTable;
@@ -12,13 +13,15 @@ use toml::de::DeTable;
 use super::check::{Checker, Places};
 use super::diagnostic::{Diagnostics, Problem, quoted};
 use super::document::{Document, DocumentKind, Place};
-use super::elements::{FILE, RawHttp, RawLadders, RawRuntime, RawSupervisor, RawTelemetry, RawWorker};
+use super::elements::{
+    DEFAULT_MAX, FILE, RawHttp, RawLadders, RawRuntime, RawSupervisor, RawTelemetry, RawTemplate, RawWorker,
+};
 use super::layers::{self, Layer};
 use super::resolve::{self, Draft};
 use super::schema::Kind;
 use super::settings::Settings;
 use super::source::{self, Sources};
-use super::{advice, explain, overrides, syntax};
+use super::{advice, explain, overrides, syntax, template_check};
 use crate::id::Name;
 
 /// The defaults and the reference manual in one.
@@ -64,7 +67,7 @@ pub(super) struct Effective {
 }
 
 impl Effective {
-    /// `[supervisor.NAME]` over its template, or `[worker.NAME]` over `[defaults.worker]`. Made when it is asked for:
+    /// `[supervisor.NAME]` over its template, or `[worker.NAME]` and `[template.NAME]` over `[defaults.worker]`. Made when it is asked for:
     /// with a thousand workers most of a configuration is what they have in common.
     pub(super) fn table(&self, kind: Kind, name: &Name) -> Layer {
         let none = Layer::new();
@@ -77,6 +80,11 @@ impl Effective {
             Kind::Worker => {
                 let defaults = below("defaults", "worker").unwrap_or(&none);
                 layers::over(defaults, below("worker", name.as_str()).unwrap_or(&none))
+            }
+            Kind::Template => {
+                let defaults =
+                    layers::over(&template_defaults(), below("defaults", "worker").unwrap_or(&none));
+                layers::over(&defaults, below("template", name.as_str()).unwrap_or(&none))
             }
         }
     }
@@ -253,8 +261,9 @@ impl Run {
         effective.state_directory =
             sources.state_directory().is_some() && !self.places.named("runtime.state_dir");
         resolve::addresses(&settings.http, &self.places, &mut self.problems);
-        (settings.supervisors, settings.workers) =
-            resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
+        let resolved = resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
+        (settings.supervisors, settings.workers) = (resolved.supervisors, resolved.workers);
+        settings.templates = resolved.templates;
         if self.problems.is_empty() {
             settings.warnings = advice::warnings(&settings);
         }
@@ -272,6 +281,8 @@ impl Run {
             runtime: runtime.settle(&self.base, sources.state_directory()),
             supervisors: Vec::new(),
             workers: Vec::new(),
+            templates: Vec::new(),
+            added: Vec::new(),
             http: http.settle(explicit),
             telemetry: telemetry.into(),
             warnings: Vec::new(),
@@ -293,9 +304,23 @@ impl Run {
                     let raw = layers::read::<RawWorker>(table)?;
                     draft.workers.push(raw.settle(name.clone(), &self.base, ladders.verify()));
                 }
+                Kind::Template => draft.templates.push(self.template(name, table, ladders.verify())?),
             }
         }
         Ok(draft)
+    }
+
+    fn template(
+        &self,
+        name: &Name,
+        mut table: Layer,
+        verify: Duration,
+    ) -> Result<template_check::Draft, ConfigError> {
+        let own = ["params", "max"].map(|key| (key.to_owned(), table.remove(key)));
+        let own: Layer = own.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let RawTemplate { params, max } = layers::read(own)?;
+        let sample = layers::read::<RawWorker>(table.clone())?.settle(name.clone(), &self.base, verify);
+        Ok(template_check::Draft { sample, params, max, table })
     }
 
     fn too_many(&mut self) {
@@ -306,6 +331,11 @@ impl Run {
             self.problems.push(Problem::new(place, title));
         }
     }
+}
+
+/// What a template has that no worker has.
+fn template_defaults() -> Layer {
+    Layer::from_iter([("max".to_owned(), Value::new(None, ValueKind::I64(DEFAULT_MAX)))])
 }
 
 /// A path as a person would write it from here.
@@ -330,6 +360,10 @@ mod tests {
                 Shape::Table(keys) => paths(&path, keys, out),
                 // All workers are documented under `defaults.worker`, all supervisors under the root.
                 Shape::Named(Kind::Worker, _) => {}
+                // And what a template shares with a worker too.
+                Shape::Named(Kind::Template, _) => {
+                    out.extend(["params", "max"].map(|own| join(&join(&path, "session"), own)));
+                }
                 Shape::Named(Kind::Supervisor, keys) => paths(&join(&path, "root"), keys, out),
             }
         }
@@ -342,10 +376,10 @@ mod tests {
         let mut section = String::new();
         let mut found = HashSet::new();
         for line in DEFAULTS.lines() {
+            let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
             if let Some(name) = line.strip_prefix('[') {
                 section = name.trim_end_matches(']').to_owned();
             }
-            let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
             if let Some((key, _)) = line.split_once(" = ") {
                 found.insert(join(&section, key.trim()));
             }

@@ -15,7 +15,9 @@ mod advice;
 mod check;
 mod command;
 mod diagnostic;
+mod diff;
 mod document;
+mod effects;
 mod elements;
 mod explain;
 mod json_schema;
@@ -26,23 +28,27 @@ mod manual;
 mod order;
 mod overrides;
 mod placeholder;
-mod ports;
 mod resolve;
 mod schema;
 mod settings;
 mod source;
 mod suggest;
 mod syntax;
+mod template;
+mod template_check;
 mod tree;
+pub(crate) mod words;
 
 pub use diagnostic::{Diagnostics, ProblemView};
+pub use diff::{Change, KeyChange, Sign, Subject, diff};
+pub use effects::Effect;
 pub use json_schema::json_schema;
 pub use load::{Loaded, load};
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use settings::{
-    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RecycleSettings, RuntimeSettings,
-    Settings, SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings,
-    WorkerSettings,
+    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RuntimeSettings, Settings,
+    SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };
 pub use source::{SEARCHED, Sources};
 pub(crate) use suggest::nearest;
+pub use template::{Added, Template, TemplateError};

@@ -4,8 +4,8 @@
 //! one argument. `{{` is a brace; a closing brace needs no such care.
 
 /// Every name that may stand in braces.
-pub const PLACEHOLDERS: [&str; 7] =
-    ["worker", "instance", "slug", "index", "incarnation", "port", "state_dir"];
+pub const PLACEHOLDERS: [&str; 8] =
+    ["worker", "instance", "slug", "index", "incarnation", "port", "state_dir", "payload_file"];
 
 /// Why a text with braces is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,28 @@ pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<Stri
     Ok(out)
 }
 
+/// Puts values into the gaps `{param.x}` of a template, and leaves everything else for [`expand`]. Braces in a value
+/// are doubled, so that it is not read again there either.
+pub(super) fn fill(text: &str, mut value: impl FnMut(&str) -> String) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let gap = rest.strip_prefix("{param.").and_then(|rest| rest.split_once('}'));
+        if let Some((name, after)) = gap {
+            out.push_str(&value(name).replace('{', "{{"));
+            rest = after;
+        } else {
+            let brace = if rest.starts_with("{{") { "{{" } else { "{" };
+            out.push_str(brace);
+            rest = &rest[brace.len()..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +80,13 @@ mod tests {
     fn a_value_is_never_read_again() {
         let out = expand("{worker}-{slug}", |_| Some("{instance}; $(id)".into()));
         assert_eq!(out.unwrap(), "{instance}; $(id)-{instance}; $(id)");
+    }
+
+    #[test]
+    fn gaps_are_filled_and_the_rest_is_left() {
+        let fill = |text: &str| fill(text, |name| format!("<{name}{{>"));
+        assert_eq!(fill("{param.x}/{worker}/{{param.x}"), "<x{{>/{worker}/{{param.x}");
+        assert_eq!(fill("{param.x"), "{param.x");
     }
 
     #[test]

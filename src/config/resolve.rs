@@ -12,10 +12,11 @@ use super::diagnostic::{Problem, quoted};
 use super::document::Place;
 use super::elements::{RawSupervisor, Settled};
 use super::order::{self, Wait};
-use super::ports;
 use super::schema::Kind;
 use super::settings::{HttpSettings, SupervisorSettings, WorkerSettings};
 use super::suggest::nearest;
+use super::template::Template;
+use super::template_check as template;
 use super::tree::{self, Tree};
 
 /// Everything typed, nothing yet tied together.
@@ -23,42 +24,52 @@ use super::tree::{self, Tree};
 pub(super) struct Draft {
     pub(super) supervisors: Vec<(Name, RawSupervisor)>,
     pub(super) workers: Vec<Settled>,
+    pub(super) templates: Vec<template::Draft>,
 }
 
-type Resolved = (Vec<Arc<SupervisorSettings>>, Vec<Arc<WorkerSettings>>);
+/// Everything with a name, tied together; empty where that could not be done.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    pub(super) supervisors: Vec<Arc<SupervisorSettings>>,
+    pub(super) workers: Vec<Arc<WorkerSettings>>,
+    pub(super) templates: Vec<Arc<Template>>,
+}
 
 /// Ties names together and checks what must fit. `torn`: a file could not be read in full, so that a missing
 /// name may be one of its.
 pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut Vec<Problem>) -> Resolved {
-    let Draft { supervisors, mut workers } = draft;
+    let Draft { supervisors, mut workers, templates } = draft;
     // What seems to be missing may stand in the part that could not be read.
     if torn {
-        return (Vec::new(), Vec::new());
+        return Resolved::default();
     }
     for worker in &workers {
-        command(worker, places, problems);
-        exit_codes(&worker.settings, places, problems);
-        significant_permanent(&worker.settings, places, problems);
-        empty_table(&worker.settings, "port", ("base", "8001"), places, problems);
-        empty_table(&worker.settings, "reload", ("signal", "\"HUP\""), places, problems);
-        ports::of_worker(&worker.settings, places, problems);
-        recycle(&worker.settings, places, problems);
+        alone(Kind::Worker, worker, places, problems);
     }
-    ports::overlaps(&workers, places, problems);
-    let waits = waits(&mut workers, places, problems);
+    let known = workers.iter().map(|worker| worker.settings.name.clone()).collect();
+    let waits = waits(&mut workers, &known, places, problems);
     let lists: Vec<(Name, Vec<String>)> =
         supervisors.iter().map(|(name, raw)| (name.clone(), raw.children.clone())).collect();
     let tree = tree::build(&lists, places, problems);
     let circles = order::circles(&waits, problems);
-    let Some(mut tree) = tree else { return (Vec::new(), Vec::new()) };
+    let Some(mut tree) = tree else { return Resolved::default() };
     significant_never(&workers, &supervisors, &tree, places, problems);
+    let templates = template::resolve(templates, &known, &supervisors, places, problems);
     if !circles {
         let strategies = supervisors.iter().map(|(name, raw)| (name.clone(), raw.strategy)).collect();
         order::arrange(&mut tree, &strategies, &waits, problems);
     }
     let supervisors =
         supervisors.into_iter().map(|(name, raw)| Arc::new(settled(name, &raw, &mut tree))).collect();
-    (supervisors, workers.into_iter().map(|worker| Arc::new(worker.settings)).collect())
+    let workers = workers.into_iter().map(|worker| Arc::new(worker.settings)).collect();
+    Resolved { supervisors, workers, templates }
+}
+
+/// What can be told of a worker or a template without looking at any other.
+pub(super) fn alone(kind: Kind, one: &Settled, places: &Places, problems: &mut Vec<Problem>) {
+    command(kind, one, places, problems);
+    exit_codes(kind, &one.settings, places, problems);
+    significant_permanent(kind, &one.settings, places, problems);
 }
 
 /// Loopback only, as long as nothing encrypts.
@@ -80,82 +91,56 @@ pub(super) fn addresses(http: &HttpSettings, places: &Places, problems: &mut Vec
     }
 }
 
-/// Where a worker's key stands: at the worker, in the defaults of workers, or the worker itself.
-pub(super) fn at_worker(name: &Name, key: &str, places: &Places) -> Option<Place> {
+/// Where a key of a worker or a template stands: at it, in the defaults of workers, or it itself.
+pub(super) fn at(kind: Kind, name: &Name, key: &str, places: &Places) -> Option<Place> {
+    let own = format!("{}.{name}", kind.word());
     let given = |path: String| places.value(&path).filter(|place| place.document != 0);
-    given(format!("worker.{name}.{key}"))
+    given(format!("{own}.{key}"))
         .or_else(|| given(format!("defaults.worker.{key}")))
-        .or_else(|| places.key(&format!("worker.{name}")))
+        .or_else(|| places.key(&own))
         .cloned()
 }
 
-fn command(worker: &Settled, places: &Places, problems: &mut Vec<Problem>) {
+fn command(kind: Kind, worker: &Settled, places: &Places, problems: &mut Vec<Problem>) {
     let name = &worker.settings.name;
-    let named = places.named(&format!("worker.{name}.command")) || places.named("defaults.worker.command");
+    let (word, own) = (kind.word(), format!("{}.{name}", kind.word()));
+    let named = places.named(&format!("{own}.command")) || places.named("defaults.worker.command");
     let problem = match worker.settings.command.first() {
         Some(program) if !program.is_empty() => return,
         // It has been reported for what it is.
         None if named && !worker.has_command => return,
         Some(_) => {
-            let place = at_worker(name, "command[0]", places);
-            Problem::new(place, format!("the program of worker `{name}` has no name"))
+            let place = at(kind, name, "command[0]", places);
+            Problem::new(place, format!("the program of {word} `{name}` has no name"))
         }
         None if named => {
-            Problem::new(at_worker(name, "command", places), format!("worker `{name}` has an empty command"))
+            Problem::new(at(kind, name, "command", places), format!("{word} `{name}` has an empty command"))
         }
         None => {
-            let place = places.key(&format!("worker.{name}")).cloned();
-            Problem::new(place, format!("worker `{name}` has no command"))
+            let place = places.key(&own).cloned();
+            Problem::new(place, format!("{word} `{name}` has no command"))
         }
     };
     problems.push(problem.help("the program first, then its arguments: `command = [\"./program\", \"-v\"]`"));
 }
 
-fn exit_codes(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+fn exit_codes(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
     let both = worker.exit_codes.fatal.iter().find(|code| worker.exit_codes.normal.contains(code));
     if let Some(code) = both {
-        let title = format!("exit code {code} of worker `{}` is both normal and fatal", worker.name);
-        problems.push(Problem::new(at_worker(&worker.name, "exit_codes.fatal", places), title));
-    }
-}
-
-/// A table that is there and says nothing.
-fn empty_table(
-    worker: &WorkerSettings,
-    table: &str,
-    (key, example): (&str, &str),
-    places: &Places,
-    problems: &mut Vec<Problem>,
-) {
-    let named = |path: String| {
-        places.named(&format!("worker.{}.{path}", worker.name))
-            || places.named(&format!("defaults.worker.{path}"))
-    };
-    if named(table.to_owned()) && !named(format!("{table}.{key}")) {
-        let title = format!("`{table}` of worker `{}` is empty", worker.name);
-        let problem = Problem::new(at_worker(&worker.name, table, places), title);
-        problems.push(problem.help(format!("`{table} = {{ {key} = {example} }}`")));
-    }
-}
-
-/// A replacement without a reason would never come.
-fn recycle(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
-    let Some(recycle) = &worker.recycle else { return };
-    if recycle.after.is_none() && recycle.memory.is_none() {
-        let title = format!("`recycle` of worker `{}` says no time and no size", worker.name);
-        let problem = Problem::new(at_worker(&worker.name, "recycle", places), title);
-        problems.push(problem.help("`recycle = { after = \"24h\" }`, `{ memory = \"450MiB\" }` or both"));
+        let title = format!("exit code {code} of {} `{}` is both normal and fatal", kind.word(), worker.name);
+        problems.push(Problem::new(at(kind, &worker.name, "exit_codes.fatal", places), title));
     }
 }
 
 /// R32: a permanent child is always restarted, so its end never means anything.
-fn significant_permanent(worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+fn significant_permanent(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
     if worker.significant && worker.restart == Restart::Permanent {
         let title = format!(
-            "worker `{}` is significant, but permanent: it is restarted after every end",
+            "{} `{}` is significant, but permanent: it is restarted after every end",
+            kind.word(),
             worker.name
         );
-        let place = at_worker(&worker.name, "significant", places);
+        let place = at(kind, &worker.name, "significant", places);
         problems.push(Problem::new(place, title).help("`restart = \"transient\"` or `\"temporary\"`"));
     }
 }
@@ -180,18 +165,23 @@ fn significant_never(
             let help = format!(
                 "set `auto_shutdown = \"any_significant\"` in [supervisor.{parent}], or leave `significant` out"
             );
-            problems.push(Problem::new(at_worker(&worker.name, "significant", places), title).help(help));
+            problems
+                .push(Problem::new(at(Kind::Worker, &worker.name, "significant", places), title).help(help));
         }
     }
 }
 
 /// Turns the texts of `after` into names, in the workers too.
-fn waits(workers: &mut [Settled], places: &Places, problems: &mut Vec<Problem>) -> Vec<Wait> {
-    let known: HashSet<Name> = workers.iter().map(|worker| worker.settings.name.clone()).collect();
+fn waits(
+    workers: &mut [Settled],
+    known: &HashSet<Name>,
+    places: &Places,
+    problems: &mut Vec<Problem>,
+) -> Vec<Wait> {
     let mut waits = Vec::new();
     for Settled { settings: worker, after, .. } in workers {
         for (index, text) in after.iter().enumerate() {
-            let place = at_worker(&worker.name, &format!("after[{index}]"), places);
+            let place = at(Kind::Worker, &worker.name, &format!("after[{index}]"), places);
             match Name::try_new(text).ok().filter(|name| known.contains(name)) {
                 // Named in the defaults of all workers, it means all others.
                 Some(name) if name == worker.name && !own_after(&worker.name, places) => {}
@@ -202,7 +192,7 @@ fn waits(workers: &mut [Settled], places: &Places, problems: &mut Vec<Problem>) 
                     worker.after.push(name.clone());
                     waits.push(Wait { worker: worker.name.clone(), dependency: name, place });
                 }
-                None => problems.extend(unknown_dependency(text, &known, place, places)),
+                None => problems.extend(unknown_dependency(text, known, place, places)),
             }
         }
     }
@@ -213,7 +203,7 @@ fn own_after(worker: &Name, places: &Places) -> bool {
     places.named(&format!("worker.{worker}.after"))
 }
 
-fn unknown_dependency(
+pub(super) fn unknown_dependency(
     text: &str,
     known: &HashSet<Name>,
     place: Option<Place>,

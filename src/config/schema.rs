@@ -8,7 +8,7 @@
 use super::leaf::Leaf;
 
 /// What may stand behind a key.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
     /// One value.
     Leaf(Leaf),
@@ -23,7 +23,7 @@ pub(super) enum Shape {
 }
 
 /// A key and what it takes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
@@ -34,6 +34,7 @@ pub(super) struct Key {
 pub(super) enum Kind {
     Worker,
     Supervisor,
+    Template,
 }
 
 impl Kind {
@@ -42,6 +43,7 @@ impl Kind {
         match self {
             Self::Worker => "worker",
             Self::Supervisor => "supervisor",
+            Self::Template => "template",
         }
     }
 }

@@ -43,6 +43,22 @@ impl Sources {
         Self { inline: Some(text.into()), ..Self::default() }
     }
 
+    /// The same for a later reading, from wherever: the file that was read, and of the environment what counts. `None`
+    /// for a text that was handed in, which nobody can change.
+    #[must_use]
+    pub fn pinned(&self, read: &[PathBuf]) -> Option<Self> {
+        let file = read.first().filter(|_| self.inline.is_none())?;
+        let counts = |name: &OsString| {
+            name.to_string_lossy().starts_with(super::overrides::PREFIX) || name == "STATE_DIRECTORY"
+        };
+        Some(Self {
+            file: Some(std::path::absolute(file).unwrap_or_else(|_| file.clone())),
+            env: self.env.iter().filter(|(name, _)| counts(name)).cloned().collect(),
+            flags: self.flags.clone(),
+            inline: None,
+        })
+    }
+
     /// The file that is meant.
     pub(super) fn find(&self) -> Result<PathBuf, Box<Problem>> {
         if let Some(file) = &self.file {

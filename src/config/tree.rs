@@ -40,7 +40,7 @@ pub(super) fn build(
     shared_names(places, problems);
     let mut tree = Tree::default();
     let mut listed_at: HashMap<Name, Option<Place>> = HashMap::new();
-    let known: HashSet<&str> = places.names.iter().map(|(_, name)| name.as_str()).collect();
+    let known: HashSet<&str> = in_tree(places).map(Name::as_str).collect();
     for (parent, list) in lists {
         let mut children = Vec::new();
         for (index, text) in list.iter().enumerate() {
@@ -66,6 +66,11 @@ pub(super) fn build(
     }
     give_rest_to_root(&mut tree, places);
     if cycles(&tree, &listed_at, problems) { None } else { Some(tree) }
+}
+
+/// Everybody who has a place in the tree: a template has none.
+fn in_tree(places: &Places) -> impl Iterator<Item = &Name> {
+    places.names.iter().filter(|(kind, _)| *kind != Kind::Template).map(|(_, name)| name)
 }
 
 fn child(
@@ -122,7 +127,7 @@ fn shared_names(places: &Places, problems: &mut Vec<Problem>) {
 fn give_rest_to_root(tree: &mut Tree, places: &Places) {
     let root = Name::root();
     let mut rest = Vec::new();
-    for (_, name) in &places.names {
+    for name in in_tree(places) {
         if *name != root && !tree.parent.contains_key(name) {
             tree.parent.insert(name.clone(), root.clone());
             rest.push(name.clone());

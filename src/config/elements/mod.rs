@@ -9,6 +9,7 @@ mod ladder;
 mod runtime;
 mod supervisor;
 mod telemetry;
+mod template;
 mod worker;
 
 pub(super) use http::RawHttp;
@@ -16,7 +17,8 @@ pub(super) use ladder::RawLadders;
 pub(super) use runtime::RawRuntime;
 pub(super) use supervisor::RawSupervisor;
 pub(super) use telemetry::RawTelemetry;
-pub(super) use worker::{RawWorker, Settled};
+pub(super) use template::{DEFAULT_MAX, RawTemplate};
+pub(super) use worker::{RawWorker, Settled, absolute};
 
 use super::leaf::{Leaf, Text};
 use super::schema::{Key, Kind, Shape, leaf, table};
@@ -28,6 +30,7 @@ pub(super) const FILE: &[Key] = &[
     Key { name: "supervisor", shape: Shape::Named(Kind::Supervisor, supervisor::KEYS) },
     table("defaults", &[table("worker", worker::KEYS)]),
     Key { name: "worker", shape: Shape::Named(Kind::Worker, worker::KEYS) },
+    Key { name: "template", shape: Shape::Named(Kind::Template, template::KEYS) },
     table("ladder", ladder::KEYS),
     table("http", http::KEYS),
     table("telemetry", telemetry::KEYS),
@@ -35,5 +38,7 @@ pub(super) const FILE: &[Key] = &[
 
 /// The keys of a `[worker.*]`.
 pub(super) const WORKER: &[Key] = worker::KEYS;
+/// The keys of a `[template.*]`.
+pub(super) const TEMPLATE: &[Key] = template::KEYS;
 /// The keys of a `[supervisor.*]`.
 pub(super) const SUPERVISOR: &[Key] = supervisor::KEYS;

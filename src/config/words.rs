@@ -1,0 +1,155 @@
+//! Settings back in the words of the file: what `GET /api/v1/config` shows and what a diff compares.
+//!
+//! Values are plain JSON under the file's own keys, so that one writing serves both readers and a key that is
+//! left out here is missed by a test. Nothing is hidden here; whoever shows it hides what sounds like a secret.
+
+use serde_json::{Map, Value, json};
+
+use crate::exit::signal_name;
+use crate::policy::{AutoShutdown, OnExhausted, Restart, RestartStrategy};
+use crate::units::{format_duration, format_size};
+
+use super::settings::{
+    Ladder, LogOnFull, LogTo, ReadyWhen, Settings, StderrTo, StopTo, SupervisorSettings, WorkerSettings,
+};
+use super::template::Template;
+
+/// Parts of names of variables whose values are not shown: an answer ends up in tickets and chats.
+const SECRET: [&str; 6] = ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL", "KEY"];
+
+/// What stands in place of a secret.
+pub(crate) const HIDDEN: &str = "(hidden)";
+
+/// Whether the value of a variable of this name is for nobody's eyes.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    SECRET.iter().any(|part| upper.contains(part))
+}
+
+/// The tables without names: `runtime`, `http`, `telemetry`.
+pub(crate) fn sections(settings: &Settings) -> Map<String, Value> {
+    let runtime = &settings.runtime;
+    let sections = json!({
+        "runtime": {
+            "name": runtime.name,
+            "state_dir": runtime.state_dir.display().to_string(),
+            "shutdown_timeout": format_duration(runtime.shutdown_timeout),
+            "control": {
+                "mode": format!("{:04o}", runtime.control.mode),
+                "group": runtime.control.group,
+                "role": runtime.control.role,
+            },
+        },
+        "http": {
+            "listen": settings.http.listen.map(|address| address.to_string()).unwrap_or_default(),
+            "probe_listen": settings.http.probe_listen.map(|address| address.to_string()).unwrap_or_default(),
+        },
+        "telemetry": {
+            "log": {
+                "level": settings.telemetry.log_level,
+                "format": if settings.telemetry.log_json { "json" } else { "text" },
+            },
+            "seed_names": settings.telemetry.seed_names,
+        },
+    });
+    into_map(sections)
+}
+
+/// `[supervisor.NAME]`
+pub(crate) fn supervisor(one: &SupervisorSettings) -> Map<String, Value> {
+    let never = || "never".to_owned();
+    into_map(json!({
+        "strategy": match one.strategy {
+            RestartStrategy::OneForOne => "one_for_one",
+            RestartStrategy::OneForAll => "one_for_all",
+            RestartStrategy::RestForOne => "rest_for_one",
+            RestartStrategy::SimpleOneForOne => "simple_one_for_one",
+        },
+        "intensity": {
+            "max_restarts": one.intensity.max_restarts,
+            "within": format_duration(one.intensity.within),
+        },
+        "on_exhausted": match one.on_exhausted {
+            OnExhausted::Quarantine => "quarantine",
+            OnExhausted::Escalate => "escalate",
+        },
+        "retry_first": one.retry.map_or_else(never, |retry| format_duration(retry.first)),
+        "retry_every": one.retry.map_or_else(never, |retry| format_duration(retry.every)),
+        "children": one.children.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "auto_shutdown": match one.auto_shutdown {
+            AutoShutdown::Never => "never",
+            AutoShutdown::AnySignificant => "any_significant",
+            AutoShutdown::AllSignificant => "all_significant",
+        },
+    }))
+}
+
+/// `[worker.NAME]`
+pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
+    into_map(json!({
+        "command": one.command,
+        "restart": match one.restart {
+            Restart::Permanent => "permanent",
+            Restart::Transient => "transient",
+            Restart::Temporary => "temporary",
+        },
+        "significant": one.significant,
+        "critical": one.critical,
+        "enabled": one.enabled,
+        "after": one.after.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "ready": match &one.ready {
+            ReadyWhen::Started => json!("started"),
+            ReadyWhen::Notify => json!("notify"),
+            ReadyWhen::Log(pattern) => json!({ "log": pattern.as_str() }),
+        },
+        "start_timeout": format_duration(one.start_timeout),
+        "min_uptime": format_duration(one.min_uptime),
+        "stop": {
+            "signal": signal_name(one.stop.signal),
+            "to": match one.stop.to { StopTo::Main => "main", StopTo::Group => "group" },
+            "timeout": format_duration(one.stop.timeout),
+            "unresponsive_timeout": format_duration(one.stop.unresponsive_timeout),
+        },
+        "backoff": {
+            "first": format_duration(one.backoff.first),
+            "factor": one.backoff.factor,
+            "max": format_duration(one.backoff.max),
+            "jitter": one.backoff.jitter,
+            "reset_after": format_duration(one.backoff.reset_after),
+        },
+        "instances": one.instances,
+        "cwd": one.cwd.display().to_string(),
+        "env": one.env,
+        "inherit_env": one.inherit_env,
+        "exit_codes": { "normal": one.exit_codes.normal.to_vec(), "fatal": one.exit_codes.fatal.to_vec() },
+        "log": log(one),
+        "ladder": match one.ladder { Ladder::Default => "default", Ladder::None => "none" },
+    }))
+}
+
+/// `[template.NAME]`
+pub(crate) fn template(one: &Template) -> Map<String, Value> {
+    let mut words = worker(one.sample());
+    let params = one.params().map(|(name, pattern)| (name.to_owned(), pattern.into()));
+    words.insert("params".to_owned(), Value::Object(params.collect()));
+    words.insert("max".to_owned(), one.max.into());
+    words
+}
+
+fn log(one: &WorkerSettings) -> Value {
+    json!({
+        "to": match one.log.to { LogTo::File => "file", LogTo::Stdout => "stdout", LogTo::Both => "both", LogTo::Through => "through" },
+        "max_size": format_size(one.log.max_size),
+        "keep": one.log.keep,
+        "max_line": format_size(one.log.max_line),
+        "on_full": match one.log.on_full { LogOnFull::Drop => "drop", LogOnFull::Block => "block" },
+        "stderr": match one.log.stderr { StderrTo::Merge => "merge", StderrTo::Separate => "separate" },
+    })
+}
+
+fn into_map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    }
+}
