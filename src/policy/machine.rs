@@ -55,8 +55,6 @@ pub struct Supervisor {
     pub(super) template: Option<ChildSpec>,
     pub(super) roster: Roster,
     pub(super) timers: Timers,
-    /// Ends of pauses: the one thing a child waits for beside what it waits for anyway.
-    pub(super) pauses: Timers,
     /// The common budget (`escalate`).
     pub(super) window: Window,
     pub(super) jitter: Jitter,
@@ -90,17 +88,14 @@ impl Supervisor {
         check_all(&spec, &children)?;
         let simple = spec.strategy == RestartStrategy::SimpleOneForOne;
         let template = if simple { children.pop() } else { None };
-        let (mut roster, mut pauses) = (Roster::default(), Timers::default());
+        let mut roster = Roster::default();
         for child in children {
-            let until = child.paused.and_then(|pause| pause.until);
-            let key = roster.append(|from| Child::new(child, &spec, from, Time::ZERO));
-            pauses.set(key.0, until);
+            roster.append(|from| Child::new(child, &spec, from, Time::ZERO));
         }
         Ok(Self {
             template,
             roster,
             timers: Timers::default(),
-            pauses,
             window: Window::new(spec.intensity),
             jitter: Jitter::new(spec.seed),
             procedure: Procedure::None,
@@ -142,8 +137,7 @@ impl Supervisor {
     /// The earliest deadline: the shell sends [`Fact::Tick`] then.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
-        let next = self.timers.earliest().into_iter().chain(self.pauses.earliest()).min();
-        next.filter(|_| !self.finished)
+        self.timers.earliest().filter(|_| !self.finished)
     }
 
     /// One child as people see it.
@@ -158,7 +152,6 @@ impl Supervisor {
             since: child.since,
             next: child.next(),
             stopped_by_operator: child.stopped,
-            paused: child.paused,
             consecutive: child.consecutive,
             budget_left: window.left(self.spec.intensity, self.now),
             fatal: matches!(child.state, State::Parked { fatal: true, .. }),

@@ -87,16 +87,15 @@ impl Supervisor {
 
     fn admit(&mut self, spec: ChildSpec) -> ChildKey {
         let (owner, now) = (&self.spec, self.now);
-        let (stopped, paused) = (spec.stopped, spec.paused);
+        let stopped = spec.stopped;
         let key = self.roster.append(|from| Child::new(spec, owner, from, now));
         if let Some(child) = self.roster.get_mut(key) {
             child.shown = None;
         }
         self.out.push(Action::Added { child: key });
         if self.boot != Boot::Ahead && !stopped {
-            self.set(key, State::Waiting(if paused.is_some() { Wait::Paused } else { Wait::Turn }));
+            self.set(key, State::Waiting(Wait::Turn));
         }
-        self.pauses.set(key.0, paused.and_then(|pause| pause.until));
         self.touch(key);
         key
     }
@@ -123,13 +122,16 @@ impl Supervisor {
         let Some(child) = self.roster.get_mut(key) else { return };
         // Named again while it was on its way out: what is being stopped is what was forgotten.
         let returns = child.leaving.take();
-        let renew = new.change == Change::Renew || returns.is_some();
+        // Who waits to be tried again failed with the old definition: the new one is tried at once.
+        let failed = matches!(child.state, State::Backoff { .. } | State::Parked { .. });
+        let renew =
+            new.change == Change::Renew || returns.is_some() || failed && new.change == Change::Update;
         if new.change == Change::Keep && !renew {
             return;
         }
-        let ChildSpec { held, stopped, paused, incarnation, .. } = child.spec;
+        let ChildSpec { held, stopped, incarnation, .. } = child.spec;
         let wanted_down = new.spec.stopped;
-        child.spec = ChildSpec { held, stopped, paused, incarnation, ..new.spec };
+        child.spec = ChildSpec { held, stopped, incarnation, ..new.spec };
         if let Some(id) = returns {
             child.stopped = wanted_down;
             self.departed(id, 1);

@@ -18,10 +18,6 @@ impl Supervisor {
             if self.roster.get(key).is_none_or(|child| child.stopped || child.state != State::Stopped) {
                 continue;
             }
-            if self.is_paused(key) {
-                self.set(key, State::Waiting(Wait::Paused));
-                continue;
-            }
             self.set(key, State::Waiting(Wait::Turn));
             if together {
                 self.launch(key);
@@ -55,7 +51,7 @@ impl Supervisor {
         }
         let Some(child) = self.roster.get_mut(key) else { return };
         child.incarnation = child.incarnation.next();
-        let (incarnation, limit) = (child.incarnation, child.start_limit());
+        let (incarnation, limit) = (child.incarnation, child.spec.start_timeout);
         self.set(key, State::Starting { by });
         self.due(key, limit.map(|limit| self.after_now(limit)));
         self.out.push(Action::Start { child: key, incarnation });
@@ -69,28 +65,27 @@ impl Supervisor {
             return;
         }
         match child.state {
-            State::Waiting(Wait::Held) => self.set_free(key),
-            State::Parked { fatal: false, .. } if child.paused.is_none() => self.due_now(key),
+            State::Waiting(Wait::Held) => {
+                self.release(key);
+                self.set(key, State::Waiting(Wait::Turn));
+                if self.is_group() {
+                    self.later.push_back(Later::Run);
+                } else {
+                    self.launch(key);
+                }
+            }
+            State::Parked { fatal: false, .. } => {
+                self.due_now(key);
+            }
             State::Stopped
             | State::Done
-            | State::Waiting(Wait::Turn | Wait::Sibling(_) | Wait::Paused)
+            | State::Waiting(Wait::Turn | Wait::Sibling(_))
             | State::Backoff { .. }
-            | State::Parked { .. }
+            | State::Parked { fatal: true, .. }
             | State::Starting { .. }
             | State::Running
             | State::Stopping { .. }
             | State::Ended { .. } => {}
-        }
-    }
-
-    /// What it waited for has come: it starts, in its group in order.
-    pub(super) fn set_free(&mut self, key: ChildKey) {
-        self.release(key);
-        self.set(key, State::Waiting(Wait::Turn));
-        if self.is_group() {
-            self.later.push_back(Later::Run);
-        } else {
-            self.launch(key);
         }
     }
 

@@ -43,13 +43,6 @@ pub(crate) enum SupervisorMsg {
     Due,
     /// Somebody asks for something.
     Asked(Box<Asked>),
-    /// A signal for the main process of a child, which is neither a start nor a stop: no rule has a say in it.
-    Signal {
-        /// Which child, by its id.
-        child: String,
-        /// The signal's number.
-        signal: i32,
-    },
     /// A start is held back or let go.
     Turn(Turn),
     /// A new definition, of itself and of all its children.
@@ -64,7 +57,7 @@ pub(crate) struct Asked {
     /// Which child, by its id.
     pub(crate) child: String,
     /// Builds the request once the slot is known.
-    pub(crate) request: Box<dyn FnOnce(ChildKey) -> Request + Send>,
+    pub(crate) request: fn(ChildKey) -> Request,
     /// Who asks.
     pub(crate) by: Operator,
     /// Where the answer goes.
@@ -128,6 +121,8 @@ pub(crate) struct SupervisorState {
     slots: Vec<Option<Slot>>,
     /// From what those grow whom a new definition names, until the policy has taken it over.
     pub(super) seeds: HashMap<Arc<str>, Seed>,
+    /// New definitions that are not answered yet.
+    pub(super) reforms: Vec<RequestId>,
     waiting: Vec<(RequestId, oneshot::Sender<Reply>)>,
     upward: Upward,
     alarm: Option<(Time, tokio::task::JoinHandle<()>)>,
@@ -169,6 +164,7 @@ impl Actor for SupervisorActor {
             plane,
             slots: Vec::new(),
             seeds: HashMap::new(),
+            reforms: Vec::new(),
             waiting: Vec::new(),
             upward,
             alarm: None,
@@ -198,7 +194,6 @@ impl Actor for SupervisorActor {
                 state.fact(&myself, Fact::Tick);
             }
             SupervisorMsg::Asked(asked) => state.asked(&myself, *asked),
-            SupervisorMsg::Signal { child, signal } => state.signal(&child, signal),
             SupervisorMsg::Turn(turn) => state.turn(&myself, &turn),
             SupervisorMsg::Reform(reforming) => state.reform(&myself, *reforming),
             #[cfg(test)]
@@ -389,12 +384,6 @@ impl SupervisorState {
         }
     }
 
-    fn signal(&self, child: &str, signal: i32) {
-        if let Some(key) = self.core.key(child) {
-            self.order(key, ChildMsg::Signal(signal));
-        }
-    }
-
     pub(super) fn expect(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
@@ -405,6 +394,7 @@ impl SupervisorState {
     }
 
     pub(super) fn answer(&mut self, id: RequestId, reply: Reply) {
+        self.reformed(id);
         if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == id) {
             let (_, asker) = self.waiting.swap_remove(at);
             let _ = asker.send(reply);
@@ -466,8 +456,6 @@ pub(super) fn wanted_by(request: &Request) -> Option<Wanted> {
         Request::Start { .. } | Request::Restart { .. } | Request::ResetFailed { .. } => {
             Some(Wanted::Running)
         }
-        Request::Pause { .. } => Some(Wanted::Paused),
-        Request::Resume { .. } => Some(Wanted::Running),
         Request::Add { .. }
         | Request::Reform(_)
         | Request::Terminate { .. }

@@ -121,10 +121,13 @@ impl SupervisorState {
     pub(super) fn tell_start(&mut self, child: ChildKey, incarnation: Incarnation) {
         let Some(slot) = self.slot_mut(child) else { return };
         let cause = slot.cause.take();
+        // A slot goes on counting with a child that took it over; that child's first start is no restart.
+        let mut again = incarnation > Incarnation(1);
         if let Some(id) = self.core.child(child).map(|view| view.spec.id.clone()) {
+            again &= self.plane.last_incarnation(&id) != Incarnation::NONE;
             self.plane.count_start(&id, incarnation);
         }
-        if incarnation > Incarnation(1) {
+        if again {
             self.on_board(child, |entry| {
                 entry.restarts += 1;
                 if cause.is_some_and(Cause::is_failure) {
@@ -156,21 +159,7 @@ impl SupervisorState {
         if let Some(slot) = self.slot_mut(child) {
             slot.cause = Some(Cause::Operator);
         }
-        let view = self.core.child(child);
-        let (stopped, paused) =
-            view.map_or((false, false), |view| (view.stopped_by_operator, view.paused.is_some()));
-        // Who wants it down stays named while it is down, and so does who wants it left alone.
-        let outweighed = match request {
-            Request::Stop { .. } => false,
-            Request::Pause { .. } | Request::Resume { .. } => stopped,
-            Request::Start { .. } | Request::Restart { .. } | Request::ResetFailed { .. } => paused,
-            Request::Add { .. }
-            | Request::Reform(_)
-            | Request::Terminate { .. }
-            | Request::Revive { .. }
-            | Request::Delete { .. } => true,
-        };
-        if let Some(wanted) = wanted_by(request).filter(|_| !outweighed) {
+        if let Some(wanted) = wanted_by(request) {
             self.on_board(child, |entry| {
                 entry.wanted = wanted;
                 entry.wanted_by = Some(by);
@@ -450,11 +439,7 @@ fn write_view(
     entry.budget_left = view.budget_left;
     entry.next_action = next.filter(|_| entry.survivor.is_none());
     entry.waits_for = waits_for;
-    entry.wanted = match view.paused {
-        _ if view.stopped_by_operator => Wanted::Stopped,
-        Some(_) => Wanted::Paused,
-        None => Wanted::Running,
-    };
+    entry.wanted = if view.stopped_by_operator { Wanted::Stopped } else { Wanted::Running };
 }
 
 fn start_text(incarnation: Incarnation) -> String {

@@ -8,15 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ractor::{Actor, ActorRef};
+use tokio::sync::oneshot;
 
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
-use crate::policy::{Ended, Fact};
+use crate::policy::{Change, Ended, Fact};
 use crate::worker::{Reporter, Runner, WorkerReport};
 
 use super::actor::{Outcome, SupervisorActor, SupervisorMsg, Upward};
 use super::plane::Plane;
-use super::tree::{Node, arguments};
+use super::reform::Reforming;
+use super::tree::{Branch, Node, arguments};
 
 /// Runs one nested supervisor.
 pub(crate) struct SupervisorRunner {
@@ -84,7 +86,8 @@ impl Runner for SupervisorRunner {
             match SupervisorActor::spawn(None, SupervisorActor, arguments(&node, &plane, upward)).await {
                 Ok((address, _)) => {
                     (duty.reporter)(incarnation, WorkerReport::Started { pid: None });
-                    lock(&line).open(address);
+                    lock(&line).open(address.clone());
+                    catch_up(&node, &address, &plane);
                 }
                 Err(error) => {
                     let exit = Exit::StartFailed(StartFailure::System { detail: error.to_string() });
@@ -101,6 +104,22 @@ impl Runner for SupervisorRunner {
     fn kill(&mut self) {
         self.send(Fact::Kill);
     }
+}
+
+/// A definition that came while the actor came into being has missed it.
+fn catch_up(node: &Arc<Node>, address: &ActorRef<SupervisorMsg>, plane: &Arc<Plane>) {
+    let newest = plane.node(&node.settings.name).filter(|newest| !Arc::ptr_eq(newest, node));
+    let Some(newest) = newest else { return };
+    let change = |branch: &Branch| match branch {
+        Branch::Supervisor(_) => Change::Keep,
+        Branch::Worker(..) if node.children.contains(branch) => Change::Keep,
+        Branch::Worker(..) => Change::Renew,
+    };
+    let children = newest.children.iter().map(|branch| (branch.seed(plane), change(branch))).collect();
+    // Nobody waits for the answer.
+    let (reply, _) = oneshot::channel();
+    let reforming = Box::new(Reforming { spec: newest.spec(plane.seed), children, reply });
+    let _ = address.send_message(SupervisorMsg::Reform(reforming));
 }
 
 /// Never contended: everything here runs on the control plane.

@@ -3,13 +3,16 @@
 //! What becomes of whom is the policy's decision (`policy::Reform`). A definition may have to wait there for a group
 //! restart to end, so what newcomers grow from is kept here until the policy says that they are in.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ractor::{ActorRef, ActorRuntime};
 use tokio::sync::oneshot;
 
 use crate::event::Cause;
-use crate::policy::{Change, ChildKey, Fact, Reform, ReformChild, Refused, Reply, Request, SupervisorSpec};
+use crate::policy::{
+    Change, ChildKey, Fact, Reform, ReformChild, Refused, Reply, Request, RequestId, SupervisorSpec,
+};
 
 use super::actor::{Seed, SupervisorMsg, SupervisorState};
 use super::child::{ChildActor, ChildArguments, ChildMsg};
@@ -29,6 +32,7 @@ impl SupervisorState {
     pub(super) fn reform(&mut self, myself: &ActorRef<SupervisorMsg>, reforming: Reforming) {
         let Reforming { spec, children, reply } = reforming;
         let id = self.expect(reply);
+        self.reforms.push(id);
         let specs = children
             .into_iter()
             .map(|(seed, change)| {
@@ -41,6 +45,15 @@ impl SupervisorState {
         self.fact(myself, Fact::Request { id, request: Request::Reform(reform) });
         if self.finished {
             self.answer(id, Err(Refused::ShuttingDown));
+        }
+    }
+
+    /// Once every definition is taken over, nobody grows from what they brought.
+    pub(super) fn reformed(&mut self, id: RequestId) {
+        let before = self.reforms.len();
+        self.reforms.retain(|waiting| *waiting != id);
+        if self.reforms.is_empty() && before > 0 {
+            self.seeds = HashMap::new();
         }
     }
 

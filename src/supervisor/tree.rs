@@ -1,11 +1,12 @@
 //! The tree as plain data: which supervisor owns which children, and what the policy is told about each.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{Settings, StopSettings, SupervisorSettings, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
-    Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Pause, Phase, Restart, RestartStrategy, Shutdown,
+    Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Phase, Restart, RestartStrategy, Shutdown,
     SupervisorSpec,
 };
 
@@ -15,7 +16,7 @@ use super::nested::SupervisorRunner;
 use super::plane::Plane;
 
 /// One supervisor and everything below it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
     /// What it was told.
     pub(crate) settings: Arc<SupervisorSettings>,
@@ -24,7 +25,7 @@ pub(crate) struct Node {
 }
 
 /// One child of a supervisor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Branch {
     /// A leaf: one instance of a worker.
     Worker(InstanceId, Arc<WorkerSettings>),
@@ -45,12 +46,22 @@ impl Node {
     /// The tree of these settings. `None` only for settings without a root, which validation never makes.
     pub(crate) fn of(settings: &Settings) -> Option<Arc<Self>> {
         let root = settings.supervisors.first()?;
-        Some(Arc::new(Self::build(root, settings)))
+        Some(Arc::new(Self::build(root, &ByName::of(settings))))
     }
 
-    fn build(own: &Arc<SupervisorSettings>, settings: &Settings) -> Self {
-        let children = own.children.iter().flat_map(|name| branches(name, settings)).collect();
+    fn build(own: &Arc<SupervisorSettings>, all: &ByName<'_>) -> Self {
+        let children = own.children.iter().flat_map(|name| all.branches(name)).collect();
         Self { settings: Arc::clone(own), children }
+    }
+
+    /// The same tree without some of its branches, wherever they are.
+    pub(crate) fn without(self: &Arc<Self>, gone: &HashSet<Name>) -> Arc<Self> {
+        let children = self.children.iter().filter(|branch| !gone.contains(branch.name()));
+        let children = children.map(|branch| match branch {
+            Branch::Worker(..) => branch.clone(),
+            Branch::Supervisor(node) => Branch::Supervisor(node.without(gone)),
+        });
+        Arc::new(Self { settings: Arc::clone(&self.settings), children: children.collect() })
     }
 
     /// Its own instances.
@@ -84,13 +95,36 @@ impl Node {
     }
 }
 
-fn branches(name: &Name, settings: &Settings) -> Vec<Branch> {
-    if let Some(worker) = settings.workers.iter().find(|worker| worker.name == *name) {
-        let instances = worker.instance_ids();
-        return instances.map(|instance| Branch::Worker(instance, Arc::clone(worker))).collect();
+/// Everybody by name: searching a list for each of ten thousand children would take seconds.
+struct ByName<'a> {
+    workers: HashMap<&'a Name, &'a Arc<WorkerSettings>>,
+    supervisors: HashMap<&'a Name, &'a Arc<SupervisorSettings>>,
+}
+
+impl<'a> ByName<'a> {
+    fn of(settings: &'a Settings) -> Self {
+        Self {
+            workers: settings.workers.iter().map(|one| (&one.name, one)).collect(),
+            supervisors: settings.supervisors.iter().map(|one| (&one.name, one)).collect(),
+        }
     }
-    let own = settings.supervisors.iter().find(|supervisor| supervisor.name == *name);
-    own.map(|own| Branch::Supervisor(Arc::new(Node::build(own, settings)))).into_iter().collect()
+
+    /// What a supervisor calls those of this name.
+    fn ids(&self, name: &Name) -> Vec<String> {
+        match self.workers.get(name) {
+            Some(worker) => worker.instance_ids().map(|instance| instance.to_string()).collect(),
+            None => vec![name.to_string()],
+        }
+    }
+
+    fn branches(&self, name: &Name) -> Vec<Branch> {
+        if let Some(worker) = self.workers.get(name) {
+            let instances = worker.instance_ids();
+            return instances.map(|instance| Branch::Worker(instance, Arc::clone(worker))).collect();
+        }
+        let own = self.supervisors.get(name);
+        own.map(|own| Branch::Supervisor(Arc::new(Node::build(own, self)))).into_iter().collect()
+    }
 }
 
 /// What the actor of this supervisor begins with, as of now.
@@ -117,9 +151,7 @@ impl Branch {
     pub(crate) fn seed(&self, plane: &Arc<Plane>) -> Seed {
         let id = self.id();
         let held = matches!(self, Self::Worker(..)) && plane.gate.held(self.name());
-        let wish = plane.wish(&id);
-        let mut spec = self.spec(held, wish.stopped.is_some(), plane.last_incarnation(&id));
-        spec.paused = wish.paused.map(|(_, until)| Pause { until: until.map(|until| plane.time_of(until)) });
+        let spec = self.spec(held, plane.is_stopped(&id), plane.last_incarnation(&id));
         Seed { spec, who: self.who(), make: self.maker(plane) }
     }
 
@@ -181,7 +213,6 @@ fn worker_spec(
         verify: worker.verify,
         held,
         stopped: stopped || !worker.enabled,
-        paused: None,
         incarnation,
     }
 }
@@ -207,17 +238,17 @@ fn supervisor_spec(node: &Node, stopped: bool, incarnation: Incarnation) -> Chil
         verify: std::time::Duration::from_secs(10),
         held: false,
         stopped,
-        paused: None,
         incarnation,
     }
 }
 
 fn shutdown(stop: &StopSettings) -> Shutdown {
-    if stop.timeout.is_zero() { Shutdown::BrutalKill } else { Shutdown::Timeout(stop.drain + stop.timeout) }
+    if stop.timeout.is_zero() { Shutdown::BrutalKill } else { Shutdown::Timeout(stop.timeout) }
 }
 
 /// Every supervisor as people see it, the root first, before anything is started.
 pub(crate) fn supervisor_states(settings: &Settings) -> Vec<SupervisorState> {
+    let all = ByName::of(settings);
     let parent = |name: &Name| {
         settings
             .supervisors
@@ -235,12 +266,7 @@ pub(crate) fn supervisor_states(settings: &Settings) -> Vec<SupervisorState> {
             on_exhausted: exhausted_word(own.on_exhausted),
             max_restarts: own.intensity.max_restarts,
             within_seconds: own.intensity.within.as_secs_f64(),
-            children: own
-                .children
-                .iter()
-                .flat_map(|name| branches(name, settings))
-                .map(|branch| branch.id())
-                .collect(),
+            children: own.children.iter().flat_map(|name| all.ids(name)).collect(),
             phase: if own.name == Name::root() { Phase::Running } else { Phase::Starting },
             restarts: 0,
         })

@@ -1,10 +1,11 @@
 //! What all process workers of one runtime share, found out once at its start.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -42,6 +43,10 @@ impl Default for HostOptions {
     }
 }
 
+/// The right to use what an instance has. A runner that is replaced holds it until nothing of it is left; its
+/// successor has the same paths and waits for that.
+pub(super) type Turn = tokio::sync::Mutex<()>;
+
 /// The shared context.
 pub(crate) struct ProcessHost {
     pub(super) workers_dir: PathBuf,
@@ -61,6 +66,8 @@ pub(crate) struct ProcessHost {
     pub(super) pidfs: bool,
     pub(super) adopts: bool,
     survivors: Vec<Survivor>,
+    /// Whose turn it is at the directory, the FIFOs and the cgroup of an instance.
+    turns: Mutex<HashMap<InstanceId, Weak<Turn>>>,
     /// The newest search for marked processes, and when it began.
     pub(super) marked: tokio::sync::Mutex<Option<(tokio::time::Instant, Arc<clear::Marked>)>>,
 }
@@ -96,6 +103,7 @@ impl ProcessHost {
             env: std::env::vars_os().collect(),
             passed: LastPassed::default(),
             survivors,
+            turns: Mutex::default(),
             marked: tokio::sync::Mutex::default(),
             workers_dir,
             key,
@@ -123,6 +131,26 @@ impl ProcessHost {
     ) -> Box<dyn Runner> {
         let site = Site::new(self.clone(), instance, settings, counters);
         Box::new(ProcessRunner::new(Arc::new(site), reporter))
+    }
+
+    /// The turn of an instance; forgotten with the last runner that has it.
+    pub(super) fn turn(&self, instance: &InstanceId) -> Arc<Turn> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(instance).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(Turn::default());
+        turns.insert(instance.clone(), Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Gives a turn back.
+    pub(super) fn end_turn(&self, instance: &InstanceId, turn: Arc<Turn>) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(turn);
+        if turns.get(instance).is_some_and(|left| left.strong_count() == 0) {
+            turns.remove(instance);
+        }
     }
 
     /// What an earlier runtime on this state directory left alive.

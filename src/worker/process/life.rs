@@ -41,7 +41,6 @@ const SOON: Duration = Duration::from_secs(1);
 pub(super) enum Command {
     Start(Incarnation),
     Stop,
-    Signal(i32),
     Kill,
 }
 
@@ -74,8 +73,6 @@ pub(super) struct Run {
     /// that the number of its session cannot be used again.
     pub(super) first: Option<Main>,
     pub(super) asked: Asked,
-    /// When it gets its stop signal, if others are given time to stop choosing it.
-    pub(super) drained: Option<Instant>,
     pub(super) ready: bool,
     pub(super) began: Instant,
     pub(super) line: Option<oneshot::Receiver<()>>,
@@ -98,7 +95,6 @@ enum Event {
     Ended,
     Line(bool),
     Said(io::Result<Notification>),
-    Drained,
     KillAgain,
 }
 
@@ -107,13 +103,27 @@ impl Life {
         Self { site, report, commands, ground: None, draining: None, ignored: Ignored::default() }
     }
 
-    /// Lives as long as its runner.
+    /// Lives as long as its runner, and begins once an earlier runner of the instance has left nothing behind.
     pub(super) async fn run(mut self) {
+        let site = Arc::clone(&self.site);
+        let turn = site.host.turn(&site.instance);
+        let held = turn.lock().await;
+        self.obey().await;
+        if let Some(draining) = self.draining.take() {
+            // What went wrong in it has been reported for what it is.
+            let _ = draining.await;
+        }
+        drop(self);
+        drop(held);
+        site.host.end_turn(&site.instance, turn);
+    }
+
+    async fn obey(&mut self) {
         while let Some(command) = self.commands.recv().await {
             match command {
                 Command::Start(n) => self.incarnation(n).await,
                 // They crossed the end of what they were meant for.
-                Command::Stop | Command::Signal(_) | Command::Kill => {}
+                Command::Stop | Command::Kill => {}
             }
         }
     }
@@ -192,7 +202,6 @@ impl Life {
             main,
             first: None,
             asked: Asked::Nothing,
-            drained: None,
             ready,
             began,
             line,
@@ -220,9 +229,7 @@ impl Life {
     async fn watch(&mut self, run: &mut Run) -> Watched {
         loop {
             match self.next(run).await {
-                Event::Command(Some(Command::Stop)) => self.drain_and_ask(run),
-                Event::Drained => self.ask(run),
-                Event::Command(Some(Command::Signal(signal))) => self.signal(&run.main.pidfd, signal),
+                Event::Command(Some(Command::Stop)) => self.ask(run),
                 Event::Command(Some(Command::Kill)) | Event::KillAgain => self.kill(run),
                 Event::Command(Some(Command::Start(n))) => {
                     tracing::error!(instance = %self.site.instance, %n, "told to start while an incarnation lives");
@@ -245,7 +252,7 @@ impl Life {
 
     /// The next thing that happens. Commands and the end first: a worker that floods its socket delays neither.
     async fn next(&mut self, run: &mut Run) -> Event {
-        let (again, drained) = (run.kill_again.map(|(at, _)| at), run.drained);
+        let again = run.kill_again.map(|(at, _)| at);
         let line = &mut run.line;
         let ground = self.ground.as_ref();
         tokio::select! {
@@ -258,7 +265,6 @@ impl Life {
                 None => Event::KillAgain,
             },
             () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::KillAgain,
-            () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => Event::Drained,
         }
     }
 
@@ -354,8 +360,6 @@ pub(super) fn note(asked: &mut Asked, command: Command) {
     match command {
         Command::Stop => *asked = (*asked).max(Asked::Stop),
         Command::Kill => *asked = Asked::Kill,
-        // There is nothing yet that could hear it.
-        Command::Signal(_) => {}
         Command::Start(n) => tracing::error!(%n, "told to start while an incarnation is under way"),
     }
 }
