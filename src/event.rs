@@ -50,6 +50,12 @@ pub enum EventKind {
     /// It was taken out of the tree.
     #[serde(rename = "worker.removed")]
     WorkerRemoved,
+    /// A configuration was taken over.
+    #[serde(rename = "config.applied")]
+    ConfigApplied,
+    /// A configuration was refused; nothing was changed.
+    #[serde(rename = "config.rejected")]
+    ConfigRejected,
     /// Somebody asked for something.
     #[serde(rename = "action.requested")]
     ActionRequested,
@@ -57,7 +63,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::RuntimeStarted,
         Self::RuntimeStopping,
         Self::RuntimeAdopted,
@@ -72,6 +78,8 @@ impl EventKind {
         Self::WorkerStuck,
         Self::WorkerAdded,
         Self::WorkerRemoved,
+        Self::ConfigApplied,
+        Self::ConfigRejected,
         Self::ActionRequested,
     ];
 
@@ -93,6 +101,8 @@ impl EventKind {
             Self::WorkerStuck => "worker.stuck",
             Self::WorkerAdded => "worker.added",
             Self::WorkerRemoved => "worker.removed",
+            Self::ConfigApplied => "config.applied",
+            Self::ConfigRejected => "config.rejected",
             Self::ActionRequested => "action.requested",
         }
     }

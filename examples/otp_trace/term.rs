@@ -146,7 +146,6 @@ fn plain_child(id: &str, restart: Restart) -> ChildSpec {
         verify: Duration::ZERO,
         held: false,
         stopped: false,
-        paused: None,
         incarnation: Incarnation::NONE,
     }
 }

@@ -13,7 +13,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::net::UnixStream;
 
 use crate::http::at_short_path;
@@ -60,7 +59,7 @@ impl Client {
         limit: Duration,
     ) -> Result<T, Failure> {
         let ask = async {
-            let response = self.send(Method::GET, path, "application/json", None).await?;
+            let response = self.send(Method::GET, path, "application/json").await?;
             self.body(response).await
         };
         let bytes = tokio::time::timeout(limit, ask).await.map_err(|_| self.too_late(limit))??;
@@ -72,12 +71,23 @@ impl Client {
     }
 
     /// Asks for an action.
-    pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> Result<Accepted, Failure> {
+    pub(crate) async fn post(&self, path: &str) -> Result<Accepted, Failure> {
+        self.ask_for(Method::POST, path, String::new(), TIMEOUT).await
+    }
+
+    /// Asks for something with a body, or by another method, that may take longer.
+    pub(crate) async fn ask_for<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+        limit: Duration,
+    ) -> Result<T, Failure> {
         let ask = async {
-            let response = self.send(Method::POST, path, "application/json", body).await?;
+            let response = self.send_with(method, path, "application/json", body).await?;
             self.body(response).await
         };
-        let bytes = tokio::time::timeout(TIMEOUT, ask).await.map_err(|_| self.too_late(TIMEOUT))??;
+        let bytes = tokio::time::timeout(limit, ask).await.map_err(|_| self.too_late(limit))??;
         serde_json::from_slice(&bytes).map_err(|error| {
             Failure::Failed(format!("the runtime's answer to {path} was not understood: {error}"))
         })
@@ -85,7 +95,7 @@ impl Client {
 
     /// Opens a stream of events.
     pub(crate) async fn stream(&self, path: &str) -> Result<EventStream, Failure> {
-        let open = self.send(Method::GET, path, "text/event-stream", None);
+        let open = self.send(Method::GET, path, "text/event-stream");
         let response = tokio::time::timeout(TIMEOUT, open).await.map_err(|_| self.too_late(TIMEOUT))??;
         if response.status() == StatusCode::OK {
             return Ok(EventStream { body: response.into_body(), pending: Vec::new() });
@@ -95,12 +105,16 @@ impl Client {
         Err(Failure::Failed(format!("the runtime answered {status} instead of a stream")))
     }
 
-    async fn send(
+    async fn send(&self, method: Method, path: &str, accept: &str) -> Result<Response<Incoming>, Failure> {
+        self.send_with(method, path, accept, String::new()).await
+    }
+
+    async fn send_with(
         &self,
         method: Method,
         path: &str,
         accept: &str,
-        body: Option<&Value>,
+        body: String,
     ) -> Result<Response<Incoming>, Failure> {
         let connected = at_short_path(&self.socket, |short| StdUnixStream::connect(short));
         let stream = connected.map_err(|error| self.unreachable(&error))?;
@@ -118,7 +132,7 @@ impl Client {
             .header("host", "localhost")
             .header("accept", accept)
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default())))
+            .body(Full::<Bytes>::from(body))
             .map_err(|error| Failure::Usage(format!("cannot ask for {path}: {error}")))?;
         sender.send_request(request).await.map_err(broke)
     }
@@ -135,6 +149,7 @@ impl Client {
         };
         Err(match problem.code.as_str() {
             "not_found" => Failure::NoTarget(problem.detail),
+            "config_invalid" => Failure::Config(problem.detail),
             "not_permitted" | "unauthorized" => Failure::NotPermitted(problem.detail),
             "invalid_name" | "invalid_request" => Failure::Usage(problem.detail),
             _ => Failure::Failed(problem.detail),

@@ -75,9 +75,9 @@ pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
     let socket = loaded.settings.runtime.state_dir.join(crate::http::SOCKET_NAME);
     block_on(async {
         let mut signals = Signals::new()?;
-        let mut runtime = Foreground::start(loaded.settings).await?;
+        let mut runtime = Foreground::start(loaded.settings, None).await?;
         let names: Vec<String> =
-            runtime.handle().info().settings.workers.iter().map(|worker| worker.name.to_string()).collect();
+            runtime.handle().info().settings().workers.iter().map(|worker| worker.name.to_string()).collect();
         let live = LiveLog::new(names.iter().map(String::as_str));
         let (before_the_end, mut tables) = tokio::sync::mpsc::channel(1);
         tokio::spawn(end_later(runtime.handle().clone(), socket, before_the_end));

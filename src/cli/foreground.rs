@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::config::Settings;
+use crate::config::{Settings, Sources};
 use crate::http::dto::EventView;
 use crate::http::{Listeners, SOCKET_NAME, Servers};
 use crate::id::Name;
@@ -63,14 +63,14 @@ pub(crate) enum Happened<'a> {
 }
 
 impl Foreground {
-    /// Takes the addresses, starts the runtime and then the servers.
-    pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
+    /// Takes the addresses, starts the runtime and then the servers. `sources`: where the settings can be read again.
+    pub(crate) async fn start(settings: Settings, sources: Option<Sources>) -> Result<Self, Failure> {
         let listeners = Listeners::bind(&settings.http)
             .map_err(|error| holder(&settings.runtime.state_dir).unwrap_or(error))?;
         let log = LogFile::new();
         logging::install(&settings.telemetry, &log);
         let log_path = settings.runtime.state_dir.join("logs").join("regrow.log");
-        let runtime = Runtime::start(settings)?;
+        let runtime = Runtime::start_from(settings, sources)?;
         let handle = runtime.handle().clone();
         if let Err(error) = log.open(&log_path) {
             handle
@@ -101,14 +101,14 @@ impl Foreground {
     /// The lines that a person sees first.
     pub(crate) fn header(&self, files: &[impl AsRef<Path>]) -> String {
         let info = self.handle.info();
-        let settings = &info.settings;
+        let settings = info.settings();
         let from =
             files.first().map(|file| format!(", from {}", file.as_ref().display())).unwrap_or_default();
         let workers = super::words::plural(settings.workers.len() as u64, "worker");
         let supervisors = super::words::plural(settings.supervisors.len() as u64, "supervisor");
         let mut out = format!(
             "regrow {}  {}, pid {}: {workers}, {supervisors}{from}\n",
-            info.version, info.name, info.pid
+            info.version, settings.runtime.name, info.pid
         );
         out.push_str(&format!("  socket  {}\n", info.state_dir.join(SOCKET_NAME).display()));
         out.push_str(&format!("  logs    {}\n", info.state_dir.join("logs").display()));
@@ -224,7 +224,8 @@ fn holder(state_dir: &Path) -> Option<StartError> {
 /// Looks how far the start is.
 fn boot(handle: &RuntimeHandle) -> Boot {
     let states = handle.board().instances();
-    let workers = handle.info().settings.workers.iter();
+    let settings = handle.info().settings();
+    let workers = settings.workers.iter();
     let on: HashSet<&Name> = workers.filter(|worker| worker.enabled).map(|worker| &worker.name).collect();
     let enabled = |state: &InstanceState| on.contains(state.instance.worker());
     let supervisors = handle.board().supervisors();
@@ -238,7 +239,7 @@ fn boot(handle: &RuntimeHandle) -> Boot {
         let why = lost.last_exit.as_ref().map_or("", |last| last.message.as_str());
         return Boot::Failed(format!("the critical worker {} was given up: {why}", lost.instance));
     }
-    let booted = !states.is_empty() || handle.info().settings.workers.is_empty();
+    let booted = !states.is_empty() || settings.workers.is_empty();
     // What somebody stopped, before this runtime too, is not waited for.
     let stopped =
         |state: &InstanceState| state.wanted != Wanted::Running || held_down(&supervisors, &state.supervisor);

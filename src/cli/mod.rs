@@ -7,7 +7,10 @@
 //! Deliberately absent: `--url` and tokens. A runtime is reached where it lives.
 
 mod act;
+mod add;
+mod apply;
 mod args;
+mod changes;
 mod check;
 mod client;
 mod completion;
@@ -15,11 +18,9 @@ mod context;
 mod daemon;
 mod demo;
 mod describe;
-mod doctor;
 mod events;
 mod failure;
 mod foreground;
-mod init;
 mod is;
 mod live;
 mod locate;
@@ -69,10 +70,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Start(args) => start::run(&mut context, args),
         Verb::Stop(args) => act::run(&mut context, "stop", args),
         Verb::Restart(args) => act::run(&mut context, "restart", args),
-        Verb::Pause(args) => act::pause(&mut context, args),
-        Verb::Resume(args) => act::run(&mut context, "resume", args),
-        Verb::Reload(args) => act::run(&mut context, "reload", args),
-        Verb::Signal(args) => act::signal(&mut context, args),
         Verb::ResetFailed(args) => act::run(&mut context, "reset-failed", args),
         Verb::Shutdown(args) => shutdown::run(&mut context, args),
         Verb::Status(args) => status::run(&mut context, args),
@@ -83,12 +80,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::IsFailed(args) => is::run(&mut context, is::Question::Failed, args),
         Verb::IsHealthy(args) => is::run(&mut context, is::Question::Healthy, args),
         Verb::Wait(args) => wait::run(&mut context, args),
+        Verb::Diff => apply::diff(&mut context),
+        Verb::Apply(args) => apply::run(&mut context, args),
+        Verb::Add(args) => add::add(&mut context, args),
+        Verb::Remove(args) => add::remove(&mut context, args),
         Verb::Check(args) => check::run(&mut context, args),
         Verb::Run(args) => run::run(&mut context, args),
         Verb::Demo => demo::run(&mut context),
         Verb::Version => version::run(&mut context),
-        Verb::Init(args) => init::run(&mut context, args),
-        Verb::Doctor(args) => doctor::run(&mut context, args),
         Verb::Schema(args) => schema::run(&mut context, args),
         Verb::Completion(args) => completion::run(&mut context, args),
     }

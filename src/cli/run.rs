@@ -40,7 +40,7 @@ pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
     let scratch = Scratch(settings.runtime.state_dir.clone());
     let code = block_on(async {
         let mut signals = Signals::new()?;
-        let mut runtime = Foreground::start(settings).await?;
+        let mut runtime = Foreground::start(settings, None).await?;
         let mut ended_by = None;
         let unread = end_unread(runtime.handle())?;
         let watched = runtime

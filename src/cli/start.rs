@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::config::Loaded;
-use crate::runtime::Finished;
+use crate::config::{Loaded, Sources};
+use crate::runtime::{ApplyError, Asker, Finished, RuntimeHandle};
 
 use super::act::{self, ActArgs};
 use super::args::{Format, Targets, WaitFlag};
@@ -57,16 +57,17 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
     crate::worker::unix::share_one_heap();
     // What explains the file is not needed any more once it runs.
     let Loaded { settings, files, .. } = load_for(&context.global)?;
+    let sources = Sources::of_process(context.global.config.clone()).pinned(&files);
     let json = matches!(context.format(), Format::Json | Format::Jsonl);
     block_on(async {
         // Taken before anything is started: a signal must never end the process past its workers.
         let mut signals = Signals::new()?;
-        let mut runtime = Foreground::start(settings).await?;
+        let mut runtime = Foreground::start(settings, sources).await?;
         if !daemonized && !json {
             context.print(&runtime.header(&files))?;
         }
         let names: Vec<String> =
-            runtime.handle().info().settings.workers.iter().map(|worker| worker.name.to_string()).collect();
+            runtime.handle().info().settings().workers.iter().map(|worker| worker.name.to_string()).collect();
         let live = LiveLog::new(names.iter().map(String::as_str));
         let mut reader = Reader { json, quiet: daemonized, live };
         let mut failed = None;
@@ -82,7 +83,10 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
                 }
                 Happened::Booted(_) => Ok(()),
                 Happened::Events(events) => reader.events(context, events),
-                Happened::Signal(came) => reader.signal(context, came),
+                Happened::Signal(came) => {
+                    reload_on(handle, came);
+                    Ok(())
+                }
             })
             .await;
         runtime.close();
@@ -99,6 +103,23 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
             ))),
         }
     })
+}
+
+/// SIGHUP takes the file over, beside everything else: a signal to end must not wait for it. What comes of it is an
+/// event; a wrong file is shown in full where the runtime's own errors go.
+fn reload_on(handle: &RuntimeHandle, came: Came) {
+    match came {
+        Came::End(_) | Came::User(_) => {}
+        Came::Hangup => {
+            let handle = handle.clone();
+            tokio::spawn(async move {
+                if let Err(ApplyError::Invalid(diagnostics)) = handle.apply(Asker("SIGHUP".to_owned())).await
+                {
+                    anstream::eprintln!("{diagnostics}");
+                }
+            });
+        }
+    }
 }
 
 /// The live log on stdout. Once nobody reads it, the runtime goes on without.
@@ -126,16 +147,6 @@ impl Reader {
 
     fn line(&self, event: &crate::http::dto::EventView) -> String {
         if self.json { serde_json::to_string(event).unwrap_or_default() } else { self.live.line(event) }
-    }
-
-    fn signal(&mut self, context: &mut Context, came: Came) -> Result<(), Failure> {
-        if came == Came::Hangup {
-            tracing::info!("SIGHUP ignored: the configuration is read at start only");
-            if !self.json {
-                self.print(context, "regrow: SIGHUP ignored: the configuration is read at start only");
-            }
-        }
-        Ok(())
     }
 
     fn print(&mut self, context: &mut Context, line: &str) {

@@ -23,6 +23,12 @@ const REMEMBERED: usize = 1024;
 pub(crate) enum Verb {
     /// Of instances.
     Act(Act),
+    /// Taking the file over.
+    Apply,
+    /// A worker of a template.
+    Add,
+    /// Its end.
+    Remove,
     /// Of the runtime.
     Shutdown,
 }
@@ -30,7 +36,13 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Act(act) => act.word(),
+            Self::Act(Act::Start) => "start",
+            Self::Act(Act::Stop) => "stop",
+            Self::Act(Act::Restart) => "restart",
+            Self::Act(Act::ResetFailed) => "reset-failed",
+            Self::Apply => "apply",
+            Self::Add => "add",
+            Self::Remove => "remove",
             Self::Shutdown => "shutdown",
         }
     }
@@ -42,11 +54,42 @@ pub(crate) struct Before {
     instance: InstanceId,
     incarnation: Incarnation,
     phase: Phase,
+    goal: Goal,
+}
+
+/// Where an instance is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Where the verb brings it.
+    Asked,
+    /// A start after this one, ready.
+    Up,
+    /// Down.
+    Down,
+    /// Out of the tree.
+    Gone,
+}
+
+impl Before {
+    /// The same as if it had never run.
+    pub(crate) fn anew(self) -> Self {
+        Self { incarnation: Incarnation::NONE, ..self }
+    }
+
+    /// The same with another goal.
+    pub(crate) fn to(self, goal: Goal) -> Self {
+        Self { goal, ..self }
+    }
 }
 
 impl From<&InstanceState> for Before {
     fn from(state: &InstanceState) -> Self {
-        Self { instance: state.instance.clone(), incarnation: state.incarnation, phase: state.phase }
+        Self {
+            instance: state.instance.clone(),
+            incarnation: state.incarnation,
+            phase: state.phase,
+            goal: Goal::Asked,
+        }
     }
 }
 
@@ -59,11 +102,19 @@ pub(crate) struct Action {
     by: String,
     at: Timestamp,
     instances: Vec<Before>,
+    /// What else the first answer says.
+    pub(crate) more: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Action {
     pub(crate) fn new(verb: Verb, target: String, by: String, instances: Vec<Before>) -> Self {
-        Self { id: new_id(), verb, target, by, at: Timestamp::now(), instances }
+        let more = serde_json::Map::new();
+        Self { id: new_id(), verb, target, by, at: Timestamp::now(), instances, more }
+    }
+
+    /// The same with more to say.
+    pub(crate) fn with(self, more: serde_json::Map<String, serde_json::Value>) -> Self {
+        Self { more, ..self }
     }
 
     /// For people: `restart of parser asked by ann: parser/0, parser/1`.
@@ -73,7 +124,8 @@ impl Action {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         match self.verb {
             Verb::Shutdown => format!("shutdown asked by {}", self.by),
-            Verb::Act(_) => {
+            Verb::Apply => format!("apply asked by {}: {}", self.by, self.target),
+            Verb::Act(_) | Verb::Add | Verb::Remove => {
                 format!(
                     "{} of {} asked by {}: {}{more}",
                     self.verb.word(),
@@ -91,9 +143,15 @@ impl Action {
         let any = |state| instances.iter().any(|one: &ActionInstance| one.state == state);
         let state = match self.verb {
             Verb::Shutdown => ActionState::Running,
-            Verb::Act(_) if any(ActionState::Failed) => ActionState::Failed,
-            Verb::Act(_) if any(ActionState::Running) => ActionState::Running,
-            Verb::Act(_) => ActionState::Ok,
+            Verb::Act(_) | Verb::Apply | Verb::Add | Verb::Remove => {
+                if any(ActionState::Failed) {
+                    ActionState::Failed
+                } else if any(ActionState::Running) {
+                    ActionState::Running
+                } else {
+                    ActionState::Ok
+                }
+            }
         };
         ActionView {
             schema: "regrow.action/1".to_owned(),
@@ -110,12 +168,13 @@ impl Action {
 
     fn instance(&self, before: &Before, runtime: &RuntimeHandle) -> ActionInstance {
         let now = runtime.board().instance(&before.instance);
-        let (state, message) = match self.verb {
-            Verb::Act(act) => {
-                let act = act.meant_for(&runtime.info().settings, before.instance.worker());
-                progress(act, before, now.as_ref())
+        let (state, message) = match (self.verb, before.goal) {
+            (Verb::Shutdown, _) => (ActionState::Running, String::new()),
+            (Verb::Act(act), Goal::Asked) => progress(act, before, now.as_ref()),
+            (Verb::Apply | Verb::Add | Verb::Remove, Goal::Asked) => (ActionState::Ok, String::new()),
+            (Verb::Act(_) | Verb::Apply | Verb::Add | Verb::Remove, goal) => {
+                reached(goal, before, now.as_ref())
             }
-            Verb::Shutdown => (ActionState::Running, String::new()),
         };
         ActionInstance {
             instance: before.instance.to_string(),
@@ -123,6 +182,21 @@ impl Action {
             status: now.map_or("removed", |state| state.status()).to_owned(),
             message,
         }
+    }
+}
+
+/// How far one instance is on the way to its goal.
+fn reached(goal: Goal, before: &Before, now: Option<&InstanceState>) -> (ActionState, String) {
+    match (goal, now) {
+        (Goal::Gone | Goal::Down, None) => (ActionState::Ok, "it was removed".to_owned()),
+        (_, None) => (ActionState::Failed, "it was removed".to_owned()),
+        (_, Some(now)) if now.phase == Phase::Stuck => {
+            (ActionState::Failed, "it cannot be killed".to_owned())
+        }
+        (Goal::Asked, Some(now)) => (ActionState::Ok, doing(now.phase).to_owned()),
+        (Goal::Up, Some(now)) => started(before.incarnation, now),
+        (Goal::Down, Some(now)) => stopped(now),
+        (Goal::Gone, Some(now)) => (ActionState::Running, doing(now.phase).to_owned()),
     }
 }
 
@@ -137,9 +211,6 @@ fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionSt
     }
     match act {
         Act::Stop => stopped(now),
-        Act::Pause { .. } | Act::Resume => intended(act, now),
-        // It is known by then which of the two it was.
-        Act::Reload | Act::Signal(_) => (ActionState::Ok, "the signal was sent".to_owned()),
         Act::Restart => started(before.incarnation, now),
         Act::Start => match before.phase {
             Phase::Running => (ActionState::Ok, "it was already running".to_owned()),
@@ -162,17 +233,6 @@ fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionSt
             | Phase::Stopped
             | Phase::Done => (ActionState::Ok, "nothing had failed".to_owned()),
         },
-    }
-}
-
-/// Seen on the board as soon as its supervisor has heard of it.
-fn intended(act: Act, now: &InstanceState) -> (ActionState, String) {
-    let paused = now.wanted == Wanted::Paused;
-    match (act, now.wanted) {
-        (_, Wanted::Stopped) => (ActionState::Ok, "it is stopped".to_owned()),
-        (Act::Pause { .. }, _) if paused => (ActionState::Ok, "nothing is done by itself".to_owned()),
-        (Act::Resume, _) if !paused => (ActionState::Ok, doing(now.phase).to_owned()),
-        (_, Wanted::Running | Wanted::Paused) => (ActionState::Running, doing(now.phase).to_owned()),
     }
 }
 

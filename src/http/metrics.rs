@@ -17,20 +17,22 @@ use crate::telemetry::{
 pub(crate) fn scrape(runtime: &RuntimeHandle, sampler: &Sampler) -> Scrape {
     let now = Timestamp::now();
     let info = runtime.info();
+    let settings = info.settings();
     let board = runtime.board();
     let states = board.instances();
     sampler.look(&roots(&states));
     Scrape {
         version: info.version,
-        runtime: info.name.clone(),
+        runtime: settings.runtime.name.clone(),
         workers: states.iter().map(|state| worker(state, sampler, now)).collect(),
         supervisors: board.supervisors().iter().map(|state| state.name.to_string()).collect(),
         events: runtime.journal().counts(),
         events_dropped: runtime.journal().dropped(),
         stale: board.stale(),
         lag_seconds: info.lag().as_secs_f64(),
+        config_ok: info.config_ok(),
         own: own(info.pid),
-        seed_names: info.settings.telemetry.seed_names,
+        seed_names: settings.telemetry.seed_names,
     }
 }
 

@@ -5,7 +5,8 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::json;
 
-use crate::runtime::{ActError, TargetError};
+use crate::config::TemplateError;
+use crate::runtime::{ActError, ApplyError, GrowError, TargetError};
 
 /// An error answer.
 #[derive(Debug, Clone)]
@@ -14,11 +15,12 @@ pub(crate) struct Problem {
     code: &'static str,
     detail: String,
     retry_after: Option<u32>,
+    problems: Option<serde_json::Value>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after: None }
+        Self { status, code, detail: detail.into(), retry_after: None, problems: None }
     }
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
@@ -64,15 +66,50 @@ impl From<ActError> for Problem {
     }
 }
 
+impl From<ApplyError> for Problem {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Act(error) => error.into(),
+            ApplyError::NoFile => Self::new(StatusCode::CONFLICT, "no_file", error.to_string()),
+            ApplyError::Misfit(_) => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
+            ApplyError::Invalid(diagnostics) => Self {
+                problems: serde_json::to_value(diagnostics.problems()).ok(),
+                ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "config_invalid", diagnostics.render(false))
+            },
+        }
+    }
+}
+
+impl From<GrowError> for Problem {
+    fn from(error: GrowError) -> Self {
+        let detail = error.to_string();
+        match error {
+            GrowError::Act(error) => error.into(),
+            GrowError::OfFile(_) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+            GrowError::NotKept(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "not_kept", detail),
+            GrowError::Template(TemplateError::NoTemplate { .. }) => Self::not_found(detail),
+            GrowError::Template(
+                TemplateError::Missing { .. } | TemplateError::Unknown { .. } | TemplateError::Refused { .. },
+            ) => Self::invalid(detail),
+            GrowError::Template(
+                TemplateError::Taken(_) | TemplateError::Full { .. } | TemplateError::Broken { .. },
+            ) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
-        let body = json!({
+        let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": self.detail,
         });
+        if let (Some(problems), Some(body)) = (self.problems, body.as_object_mut()) {
+            body.insert("problems".to_owned(), problems);
+        }
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

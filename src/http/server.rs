@@ -37,7 +37,7 @@ impl Servers {
     /// # Errors
     /// [`StartError`]: an address cannot be taken, or the socket cannot be made.
     pub fn start(runtime: RuntimeHandle) -> Result<Self, StartError> {
-        let listeners = Listeners::bind(&runtime.info().settings.http)?;
+        let listeners = Listeners::bind(&runtime.info().settings().http)?;
         Self::start_on(runtime, listeners)
     }
 
@@ -54,7 +54,7 @@ impl Servers {
         }
         let wrap = |source| StartError::System { what: "cannot make the control socket", source };
         let (path, listener) =
-            ControlPath::take(&info.state_dir, &info.settings.runtime.control, &users).map_err(wrap)?;
+            ControlPath::take(&info.state_dir, &info.settings().runtime.control, &users).map_err(wrap)?;
         let control = Arc::new(Mutex::new(path));
         let (public, probe) = (listeners.public_address(), listeners.probe_address());
         let (stop, stopped) = watch::channel(false);
@@ -122,7 +122,7 @@ impl Plane {
         let control = serve::Control {
             router,
             users: Arc::new(self.users),
-            settings: Arc::new(self.runtime.info().settings.runtime.control.clone()),
+            settings: Arc::new(self.runtime.info().settings().runtime.control.clone()),
         };
         let life = Life { stopped: self.stopped.clone(), open: open.clone() };
         let keeper = keep_control(self.listener, self.control, self.runtime.clone(), control, life);

@@ -56,7 +56,8 @@ pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState, sampler: &S
     sampler.look(&roots(&runtime.board().instances()));
     let mut detail = Detail::new(worker(state, sampler, now), state, now);
     let info = runtime.info();
-    let configured = info.settings.workers.iter().find(|one| one.name == *state.instance.worker());
+    let settings = info.settings();
+    let configured = settings.workers.iter().find(|one| one.name == *state.instance.worker());
     detail.command = configured.map(|one| one.command.clone()).unwrap_or_default();
     detail.open_files = state.pid.and_then(open_files);
     detail.worker.issues.extend(files_issue(detail.open_files, state.pid.and_then(open_files_limit_of)));

@@ -1,18 +1,19 @@
 //! The public face of a running runtime: what the command line, HTTP and an embedding program call.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::Settings;
-use crate::id::{InstanceId, Name};
+use crate::config::{Settings, Sources};
+use crate::id::InstanceId;
 use crate::supervisor::Board;
 use crate::telemetry::Journal;
 
 use super::lag::Lag;
+use super::living::Living;
 use super::reshape::Edit;
 use super::target::Target;
 
@@ -30,50 +31,6 @@ pub enum Act {
     Restart,
     /// Forget the failures; a parked worker is tried at once.
     ResetFailed,
-    /// From now on nothing is started, stopped or tried by itself.
-    Pause {
-        /// For how long; `None`: until `Resume`.
-        lasting: Option<Duration>,
-    },
-    /// Ends a pause.
-    Resume,
-    /// A signal for the main process.
-    Signal(i32),
-    /// Read the configuration anew: `reload.signal` where it is set, else a restart.
-    Reload,
-}
-
-impl Act {
-    /// The verb, as on the command line.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-            Self::ResetFailed => "reset-failed",
-            Self::Pause { .. } => "pause",
-            Self::Resume => "resume",
-            Self::Signal(_) => "signal",
-            Self::Reload => "reload",
-        }
-    }
-
-    /// What is really done to this worker: a reload is a signal or a restart.
-    #[must_use]
-    pub fn meant_for(self, settings: &Settings, worker: &Name) -> Self {
-        let signal = || settings.workers.iter().find(|one| one.name == *worker)?.reload;
-        match self {
-            Self::Reload => signal().map_or(Self::Restart, Self::Signal),
-            Self::Start
-            | Self::Stop
-            | Self::Restart
-            | Self::ResetFailed
-            | Self::Pause { .. }
-            | Self::Resume
-            | Self::Signal(_) => self,
-        }
-    }
 }
 
 /// Who asks; written into events and shown by `describe`.
@@ -97,8 +54,6 @@ pub enum ActError {
 
 /// What is known of the runtime itself.
 pub struct RuntimeInfo {
-    /// `runtime.name`.
-    pub name: String,
     /// Version of this build.
     pub version: &'static str,
     /// Process id.
@@ -107,8 +62,10 @@ pub struct RuntimeInfo {
     pub started_at: Timestamp,
     /// State directory.
     pub state_dir: PathBuf,
-    /// The settings in force.
-    pub settings: Settings,
+    /// The settings in force; replaced as a whole.
+    settings: RwLock<Arc<Settings>>,
+    /// Where they came from, and how they change.
+    pub(super) living: Living,
     notes: Mutex<Vec<String>>,
     problems: OnceLock<Problems>,
     pub(super) lag: Lag,
@@ -118,26 +75,56 @@ pub struct RuntimeInfo {
 type Problems = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 
 impl RuntimeInfo {
-    /// Notes the start of a runtime.
+    /// Notes the start of a runtime whose settings come from nowhere that could be read again.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        Self::begin(settings, None)
+    }
+
+    /// Notes the start of a runtime, and joins the workers that were added in an earlier one.
+    pub(super) fn begin(settings: Settings, sources: Option<Sources>) -> Self {
+        let (living, settings, notes) = Living::begin(settings, sources);
         Self {
-            name: settings.runtime.name.clone(),
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             started_at: Timestamp::now(),
             state_dir: settings.runtime.state_dir.clone(),
-            settings,
-            notes: Mutex::new(Vec::new()),
+            settings: RwLock::new(Arc::new(settings)),
+            living,
+            notes: Mutex::new(notes),
             problems: OnceLock::new(),
             lag: Lag::new(Instant::now()),
         }
+    }
+
+    /// The settings in force at this moment.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other settings in force.
+    pub(super) fn put_settings(&self, settings: Arc<Settings>) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// How often a configuration was taken over, the first included.
+    #[must_use]
+    pub fn config_generation(&self) -> u64 {
+        self.living.generation()
+    }
+
+    /// Whether the last reading of the configuration was taken over.
+    #[must_use]
+    pub fn config_ok(&self) -> bool {
+        self.living.successful()
     }
 
     /// What the machine does not give, such as cgroups, and what does not work right now, such as a full disk.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        notes.extend(self.living.pending());
         notes.extend(self.problems.get().map(|problems| problems()).unwrap_or_default());
         notes
     }
@@ -285,7 +272,8 @@ impl RuntimeHandle {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let states = self.board.instances();
-        let critical = self.info.settings.workers.iter().filter(|worker| worker.enabled && worker.critical);
+        let settings = self.info.settings();
+        let critical = settings.workers.iter().filter(|worker| worker.enabled && worker.critical);
         critical.into_iter().all(|worker| {
             let mut of_it = states.iter().filter(|state| *state.instance.worker() == worker.name).peekable();
             of_it.peek().is_some() && of_it.all(|state| state.ready)

@@ -10,10 +10,10 @@ use std::thread::JoinHandle;
 use ractor::Actor;
 use tokio::sync::mpsc;
 
-use crate::config::Settings;
+use crate::config::{Settings, Sources};
 use crate::event::{Event, EventKind};
 use crate::id::Name;
-use crate::policy::{Change, Fact};
+use crate::policy::Fact;
 use crate::supervisor::{
     Board, Node, Plane, SupervisorActor, SupervisorMsg, Upward, arguments, supervisor_states,
 };
@@ -24,7 +24,7 @@ use super::director::Director;
 use super::handle::{Order, RuntimeHandle, RuntimeInfo};
 use super::intents::Intents;
 use super::lag;
-use super::reshape::{editor, enter};
+use super::reshape::{Editor, enter};
 use super::state_dir::StateDir;
 
 /// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
@@ -103,8 +103,16 @@ impl Runtime {
     /// # Errors
     /// [`StartError`]: another runtime lives there, or the system refuses something that cannot be done without.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::start_from(settings, None)
+    }
+
+    /// The same, and remembers where the settings came from, so that they can be read again.
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn start_from(settings: Settings, sources: Option<Sources>) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&settings.runtime.state_dir)?;
-        let info = Arc::new(RuntimeInfo::new(settings));
+        let info = Arc::new(RuntimeInfo::begin(settings, sources));
         let (board, journal) = (Board::new(), Journal::new());
         let (orders, inbox) = mpsc::channel(ORDERS);
         let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders);
@@ -191,7 +199,7 @@ async fn boot(
     let (intents, note) = Intents::load(&info.state_dir);
     note.into_iter().for_each(|note| info.note(note));
     let plane = Arc::new(plane(info, &host, board, journal, &intents));
-    let node = Node::of(&info.settings).ok_or_else(|| StartError::System {
+    let node = Node::of(&info.settings()).ok_or_else(|| StartError::System {
         what: "the configuration has no root supervisor",
         source: std::io::Error::other("this is a bug"),
     })?;
@@ -216,7 +224,8 @@ async fn boot(
     let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
     let (info, intents) = (Arc::clone(info), Arc::new(std::sync::Mutex::new(intents)));
     let (edits, waiting) = mpsc::channel(EDITS);
-    tokio::spawn(editor(Arc::clone(&plane), Arc::new(info.settings.clone()), |_, _| Change::Renew, waiting));
+    let editor = Editor { plane: Arc::clone(&plane), info: Arc::clone(&info), intents: Arc::clone(&intents) };
+    tokio::spawn(editor.run(waiting));
     Ok((Director { plane, info, intents, root, orders, outcomes: inbox, stopping: None, edits }, host))
 }
 
@@ -232,39 +241,41 @@ fn plane(
         host.runner(instance.clone(), Arc::clone(worker), Arc::clone(output), reporter)
     });
     let plane = Plane::new(board, journal, runners, seed());
-    for child in intents.children() {
-        plane.set_wish(child, intents.wish(child));
+    for (child, by) in intents.stopped() {
+        plane.set_stopped(child, Some(by.clone()));
     }
     fill_board(info, &plane);
     plane
 }
 
 fn fill_board(info: &RuntimeInfo, plane: &Plane) {
-    for state in supervisor_states(&info.settings) {
+    let settings = info.settings();
+    for state in supervisor_states(&settings) {
         plane.board.put_supervisor(state);
     }
-    for supervisor in &info.settings.supervisors {
+    for supervisor in &settings.supervisors {
         for child in &supervisor.children {
             plane.settle(child, &supervisor.name);
         }
     }
-    for worker in &info.settings.workers {
+    for worker in &settings.workers {
         let home = plane.home(&worker.name).unwrap_or_else(Name::root);
         for instance in worker.instance_ids() {
             enter(plane, &instance, worker, &home);
         }
     }
-    for worker in &info.settings.workers {
+    for worker in &settings.workers {
         let _ = plane.gate.learn(&worker.name, &worker.after);
     }
 }
 
 fn announce(info: &RuntimeInfo, plane: &Plane) {
+    let settings = info.settings();
     let text = format!(
         "regrow {} runs {} with {} workers, pid {}",
         info.version,
-        info.name,
-        info.settings.workers.len(),
+        settings.runtime.name,
+        settings.workers.len(),
         info.pid
     );
     plane.tell(EventKind::RuntimeStarted, text);
@@ -272,9 +283,10 @@ fn announce(info: &RuntimeInfo, plane: &Plane) {
 
 /// What an earlier runtime left alive is ended before its worker is started again; the others do not wait for that.
 fn take_in_survivors(info: &Arc<RuntimeInfo>, host: &Arc<ProcessHost>, plane: &Arc<Plane>) {
+    let settings = info.settings();
     for survivor in host.survivors().to_vec() {
         let worker =
-            info.settings.workers.iter().find(|worker| worker.name == *survivor.instance.worker()).cloned();
+            settings.workers.iter().find(|worker| worker.name == *survivor.instance.worker()).cloned();
         plane.gate.block(survivor.instance.worker());
         let (host, plane) = (Arc::clone(host), Arc::clone(plane));
         tokio::spawn(async move {
@@ -345,7 +357,6 @@ fn default_stop() -> crate::config::StopSettings {
         signal: libc::SIGTERM,
         to: crate::config::StopTo::Main,
         timeout: std::time::Duration::from_secs(10),
-        drain: std::time::Duration::ZERO,
         unresponsive_timeout: std::time::Duration::from_secs(3),
     }
 }

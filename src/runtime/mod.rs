@@ -1,15 +1,18 @@
 //! The composition root: the only place that knows every room, and the order in which they start and end.
 
+mod added;
 mod director;
 mod handle;
 mod intents;
 mod lag;
 mod launch;
+mod living;
 mod reshape;
 mod state_dir;
 mod target;
 
 pub use handle::{Act, ActError, Asker, Order, RuntimeHandle, RuntimeInfo};
 pub use launch::{Finished, Runtime, StartError};
+pub use living::{ApplyError, Comparison, GrowError};
 pub use reshape::Edit;
 pub use target::{Target, TargetError};

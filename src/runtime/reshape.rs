@@ -7,7 +7,7 @@
 //! Deliberately absent: checks. Whoever calls this has settings that are known to be right.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +19,9 @@ use crate::supervisor::{
     Asked, Branch, InstanceState, Node, Operator, Plane, Reforming, SupervisorMsg, Wanted, supervisor_states,
 };
 
-use super::handle::ActError;
+use super::director::{lock, save_elsewhere};
+use super::handle::{ActError, RuntimeInfo};
+use super::intents::Intents;
 
 /// Makes new settings from those in force; an error changes nothing.
 pub type Edit = Box<dyn FnOnce(&Settings) -> Result<Settings, ActError> + Send>;
@@ -31,31 +33,62 @@ pub(super) struct Editing {
 }
 
 /// Works off edits one after the other, each on the settings that the one before left.
-pub(super) async fn editor(
-    plane: Arc<Plane>,
-    mut current: Arc<Settings>,
-    change_of: ChangeOf,
-    mut edits: mpsc::Receiver<Editing>,
-) {
-    while let Some(Editing { edit, reply }) = edits.recv().await {
-        let answer = match edit(&current) {
-            Ok(new) => {
-                let new = Arc::new(new);
-                let reshape =
-                    Reshape { plane: Arc::clone(&plane), old: current, new: Arc::clone(&new), change_of };
-                current = Arc::clone(&new);
-                let conflict = |refused| ActError::Conflict(format!("a supervisor refused: {refused:?}"));
-                reshape.run().await.map(|()| new).map_err(conflict)
-            }
-            Err(error) => Err(error),
-        };
-        // An asker that has gone away needs no answer.
-        let _ = reply.send(answer);
+pub(super) struct Editor {
+    pub(super) plane: Arc<Plane>,
+    pub(super) info: Arc<RuntimeInfo>,
+    pub(super) intents: Arc<Mutex<Intents>>,
+}
+
+impl Editor {
+    pub(super) async fn run(self, mut edits: mpsc::Receiver<Editing>) {
+        while let Some(Editing { edit, reply }) = edits.recv().await {
+            let old = self.info.settings();
+            let answer = match edit(&old) {
+                Ok(new) => self.reshape(old, Arc::new(new)).await,
+                Err(error) => Err(error),
+            };
+            // An asker that has gone away needs no answer.
+            let _ = reply.send(answer);
+        }
     }
+
+    async fn reshape(&self, old: Arc<Settings>, new: Arc<Settings>) -> Result<Arc<Settings>, ActError> {
+        self.info.put_settings(Arc::clone(&new));
+        self.forget_wishes(&old, &new);
+        let plane = Arc::clone(&self.plane);
+        let reshape = Reshape { plane, old, new: Arc::clone(&new), change_of };
+        let conflict = |refused| ActError::Conflict(format!("a supervisor refused: {refused:?}"));
+        reshape.run().await.map(|()| new).map_err(conflict)
+    }
+
+    /// Who comes back under the name of one that was removed is another: nobody has stopped it.
+    fn forget_wishes(&self, old: &Settings, new: &Settings) {
+        let ids = |settings: &Settings| -> HashSet<String> {
+            let instances = settings.workers.iter().flat_map(|worker| worker.instance_ids());
+            let supervisors = settings.supervisors.iter().map(|own| own.name.to_string());
+            instances.map(|id| id.to_string()).chain(supervisors).collect()
+        };
+        let mut changed = false;
+        for gone in ids(old).difference(&ids(new)) {
+            self.plane.set_stopped(gone, None);
+            changed |= lock(&self.intents).want(gone);
+        }
+        if changed {
+            save_elsewhere(&self.intents, &self.info);
+        }
+    }
+}
+
+/// Whether a worker whose settings differ goes on with them or needs a new process.
+fn change_of(old: &WorkerSettings, new: &WorkerSettings) -> Change {
+    if Settings::needs_restart(old, new) { Change::Renew } else { Change::Update }
 }
 
 /// What becomes of a worker whose settings differ.
 pub(super) type ChangeOf = fn(&WorkerSettings, &WorkerSettings) -> Change;
+
+/// So long a move waits for who leaves; whoever takes longer cannot be killed.
+const LEAVE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// One way from old to new.
 pub(super) struct Reshape {
@@ -72,27 +105,12 @@ impl Reshape {
     /// A supervisor refused its definition; settings that were checked are never refused.
     pub(super) async fn run(self) -> Result<(), Refused> {
         let Some(root) = Node::of(&self.new) else { return Ok(()) };
-        let before = homes(&self.old);
-        let moved: HashSet<Name> = homes(&self.new)
-            .into_iter()
-            .filter(|(child, home)| before.get(child).is_some_and(|was| was != home))
-            .map(|(child, _)| child)
-            .collect();
-        let counts: Vec<(String, Incarnation)> = self
-            .new
-            .workers
-            .iter()
-            .filter(|worker| moved.contains(&worker.name))
-            .flat_map(|worker| worker.instance_ids().map(|id| id.to_string()))
-            .map(|id| (id.clone(), self.plane.last_incarnation(&id)))
-            .collect();
+        let moved = self.moved();
         self.learn();
-        self.plane.plant(&root);
-        let nodes = self.nodes(&root);
-        let leave_out = |branch: &Branch| moved.contains(branch.name());
-        let first = nodes.iter().filter(|node| self.differs(node)).map(|node| self.reform(node, leave_out));
-        let answers = first.collect::<Vec<_>>();
         if moved.is_empty() {
+            self.plane.plant(&root);
+            let answers = self.tell(&root, |node| self.differs(node));
+            self.enter(&root);
             // A worker that takes its time to end holds up no further change.
             let plane = Arc::clone(&self.plane);
             tokio::spawn(async move {
@@ -102,16 +120,66 @@ impl Reshape {
                 clear_away(&plane);
             });
         } else {
-            settle(answers).await?;
-            clear_away(&self.plane);
+            self.relocate(&root, &moved).await?;
         }
-        self.enter(&nodes);
-        // Who moves goes on counting.
-        counts.iter().for_each(|(id, last)| self.plane.count_start(id, *last));
-        let second = nodes.iter().filter(|node| node.children.iter().any(leave_out));
-        settle(second.map(|node| self.reform(node, |_| false)).collect::<Vec<_>>()).await?;
         self.switch();
         Ok(())
+    }
+
+    /// First a tree without them, and once nothing of them is left the whole one: also a supervisor that is only now
+    /// coming into being must not start them before.
+    async fn relocate(&self, root: &Arc<Node>, moved: &HashSet<Name>) -> Result<(), Refused> {
+        let rest = root.without(moved);
+        self.plane.plant(&rest);
+        let counts = self.counts();
+        match tokio::time::timeout(LEAVE, settle(self.tell(&rest, |node| self.differs(node)))).await {
+            Ok(settled) => settled?,
+            // Its new runner waits for the old one anyway; only what people are told may be of both.
+            Err(_) => tracing::error!(?moved, "who moves does not end and is started at its new place"),
+        }
+        clear_away(&self.plane);
+        self.plane.plant(root);
+        // A supervisor that moved has gone from the board with its old place.
+        self.show_supervisors();
+        self.enter(root);
+        // Who moves goes on counting.
+        for (id, last) in counts.iter().filter(|(id, _)| self.plane.last_incarnation(id) == Incarnation::NONE)
+        {
+            self.plane.count_start(id, *last);
+        }
+        settle(self.tell(root, |node| node.children.iter().any(|branch| moved.contains(branch.name())))).await
+    }
+
+    /// Who has another supervisor now.
+    fn moved(&self) -> HashSet<Name> {
+        let before = homes(&self.old);
+        let now = homes(&self.new).into_iter();
+        let moved = now.filter(|(child, home)| before.get(child).is_some_and(|was| was != home));
+        moved.map(|(child, _)| child).collect()
+    }
+
+    /// How far everybody's starts have come.
+    fn counts(&self) -> Vec<(String, Incarnation)> {
+        let ids = self.new.workers.iter().flat_map(|worker| worker.instance_ids().map(|id| id.to_string()));
+        let counted = ids.map(|id| (id.clone(), self.plane.last_incarnation(&id)));
+        counted.filter(|(_, last)| *last != Incarnation::NONE).collect()
+    }
+
+    /// Tells those supervisors their definitions that it concerns.
+    fn tell(
+        &self,
+        root: &Arc<Node>,
+        concerns: impl Fn(&Node) -> bool,
+    ) -> Vec<Option<oneshot::Receiver<Reply>>> {
+        let before: HashMap<&Name, &Arc<WorkerSettings>> =
+            self.old.workers.iter().map(|worker| (&worker.name, worker)).collect();
+        let mut answers = Vec::new();
+        root.visit(&mut |node| {
+            if concerns(node) {
+                answers.push(self.reform(node, &before));
+            }
+        });
+        answers
     }
 
     /// The gate knows whom a start waits for before anybody is started.
@@ -125,12 +193,7 @@ impl Reshape {
     /// Newcomers are known before their first event; who moves keeps its place until it has left it.
     fn learn(&self) {
         self.learn_gate();
-        let shown: HashMap<Name, Phase> =
-            self.plane.board.supervisors().into_iter().map(|state| (state.name, state.phase)).collect();
-        for mut state in supervisor_states(&self.new) {
-            state.phase = shown.get(&state.name).copied().unwrap_or(state.phase);
-            self.plane.board.put_supervisor(state);
-        }
+        self.show_supervisors();
         let before = homes(&self.old);
         for (worker, home) in workers(&self.new).filter(|(worker, _)| !before.contains_key(&worker.name)) {
             self.admit(worker, &home);
@@ -139,6 +202,15 @@ impl Reshape {
             workers(&self.new).filter(|(worker, home)| before.get(&worker.name) == Some(home))
         {
             self.admit(worker, &home);
+        }
+    }
+
+    fn show_supervisors(&self) {
+        let shown: HashMap<Name, Phase> =
+            self.plane.board.supervisors().into_iter().map(|state| (state.name, state.phase)).collect();
+        for mut state in supervisor_states(&self.new) {
+            state.phase = shown.get(&state.name).copied().unwrap_or(state.phase);
+            self.plane.board.put_supervisor(state);
         }
     }
 
@@ -154,14 +226,14 @@ impl Reshape {
     }
 
     /// Whoever moved is entered anew at its new place.
-    fn enter(&self, nodes: &[Arc<Node>]) {
+    fn enter(&self, root: &Arc<Node>) {
         let homes = homes(&self.new);
         self.learn_gate();
-        for node in nodes {
+        root.visit(&mut |node| {
             for branch in &node.children {
                 self.plane.settle(branch.name(), &node.settings.name);
             }
-        }
+        });
         for worker in &self.new.workers {
             if let Some(home) = homes.get(&worker.name) {
                 self.admit(worker, home);
@@ -172,44 +244,38 @@ impl Reshape {
         self.plane.board.arrange(&order);
     }
 
-    /// Supervisors that are up and stay, the lowest last.
-    fn nodes(&self, root: &Arc<Node>) -> Vec<Arc<Node>> {
-        let mut nodes = Vec::new();
-        root.visit(&mut |node| nodes.push(Arc::clone(node)));
-        nodes
-    }
-
     fn differs(&self, node: &Node) -> bool {
         let name = &node.settings.name;
         let before = self.old.supervisors.iter().find(|own| own.name == *name);
+        let own: HashSet<&Name> = node.settings.children.iter().collect();
         let workers = |settings: &Settings| -> Vec<Arc<WorkerSettings>> {
-            let all = settings.workers.iter();
-            all.filter(|worker| node.settings.children.contains(&worker.name)).cloned().collect()
+            settings.workers.iter().filter(|worker| own.contains(&worker.name)).cloned().collect()
         };
         before.is_none_or(|own| **own != *node.settings) || workers(&self.old) != workers(&self.new)
     }
 
     /// Tells a supervisor its definition. One that is down is made from it when it starts.
-    fn reform(&self, node: &Node, leave_out: impl Fn(&Branch) -> bool) -> Option<oneshot::Receiver<Reply>> {
+    fn reform(
+        &self,
+        node: &Node,
+        before: &HashMap<&Name, &Arc<WorkerSettings>>,
+    ) -> Option<oneshot::Receiver<Reply>> {
         let address = self.plane.supervisor(&node.settings.name)?;
-        let children = node.children.iter().filter(|branch| !leave_out(branch));
-        let children = children.map(|branch| (branch.seed(&self.plane), self.change(branch))).collect();
+        let change = |branch: &Branch| match branch {
+            Branch::Supervisor(_) => Change::Keep,
+            Branch::Worker(_, new) => match before.get(&new.name) {
+                Some(old) if **old == *new => Change::Keep,
+                Some(old) => (self.change_of)(old, new),
+                None => Change::Renew,
+            },
+        };
+        let children =
+            node.children.iter().map(|branch| (branch.seed(&self.plane), change(branch))).collect();
         let (reply, answer) = oneshot::channel();
         let spec = node.spec(self.plane.seed);
         let reforming = Box::new(Reforming { spec, children, reply });
         address.send_message(SupervisorMsg::Reform(reforming)).ok()?;
         Some(answer)
-    }
-
-    fn change(&self, branch: &Branch) -> Change {
-        match branch {
-            Branch::Supervisor(_) => Change::Keep,
-            Branch::Worker(_, new) => match self.old.workers.iter().find(|old| old.name == new.name) {
-                Some(old) if old == new => Change::Keep,
-                Some(old) => (self.change_of)(old, new),
-                None => Change::Renew,
-            },
-        }
     }
 
     /// `enabled` is a wish of the file's, and is asked for like an operator's.
@@ -222,8 +288,7 @@ impl Reshape {
             let request: fn(ChildKey) -> Request =
                 if new.enabled { |child| Request::Start { child } } else { |child| Request::Stop { child } };
             let by = format!("the configuration: enabled = {}", new.enabled);
-            for instance in new.instance_ids().filter(|id| self.plane.wish(&id.to_string()).stopped.is_none())
-            {
+            for instance in new.instance_ids().filter(|id| !self.plane.is_stopped(&id.to_string())) {
                 self.ask(&instance, request, &by);
             }
         }
@@ -235,7 +300,7 @@ impl Reshape {
         // The answer is seen on the board.
         let (reply, _) = oneshot::channel();
         let by = Operator { by: by.to_owned(), at: Timestamp::now() };
-        let asked = Asked { child: instance.to_string(), request: Box::new(request), by, reply };
+        let asked = Asked { child: instance.to_string(), request, by, reply };
         let _ = home.send_message(SupervisorMsg::Asked(Box::new(asked)));
     }
 }
@@ -262,11 +327,9 @@ pub(super) fn enter(plane: &Plane, instance: &InstanceId, worker: &WorkerSetting
         plane.pass(turn);
     }
     let mut entry = InstanceState::new(instance.clone(), home.clone(), "process", worker.critical);
-    let wish = plane.wish(&instance.to_string());
-    if let Some(by) = wish.stopped {
-        (entry.wanted, entry.wanted_by) = (Wanted::Stopped, Some(by));
-    } else if let Some((by, _)) = wish.paused {
-        (entry.wanted, entry.wanted_by) = (Wanted::Paused, Some(by));
+    if let Some(by) = plane.stopped_by(&instance.to_string()) {
+        entry.wanted = Wanted::Stopped;
+        entry.wanted_by = Some(by);
     } else if !worker.enabled {
         entry.wanted = Wanted::Stopped;
         let by = "the configuration: enabled = false".to_owned();

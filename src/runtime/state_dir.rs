@@ -9,6 +9,7 @@
 //! | `logs/regrow.log` | the runtime's own log |
 //! | `spawned` | the spawn record: which processes exist, so that the next runtime finds survivors |
 //! | `intents.json` | what operators stopped; lasts over restarts of the runtime |
+//! | `added.json` | workers that were made of templates; they are there again after a restart |
 //! | `tokens` | access tokens for HTTP, where a route needs them |
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -31,6 +31,10 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
 pub(super) const BUILD_INFO: Family =
     gauge("regrow_build_info", "Version and name of the runtime; always 1.");
 pub(super) const WORKERS: Family = gauge("regrow_workers", "Instances by supervisor and status.");
+pub(super) const CONFIG_OK: Family = gauge(
+    "regrow_config_last_reload_successful",
+    "1 if the last reading of the configuration was taken over.",
+);
 pub(super) const UP: Family = gauge("regrow_worker_up", "1 if the instance runs and is ready.");
 pub(super) const STATUS: Family =
     gauge("regrow_worker_status", "1 for the status that holds, 0 for the others.");

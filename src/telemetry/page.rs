@@ -138,6 +138,8 @@ pub struct Scrape {
     pub lag_seconds: f64,
     /// Stale messages.
     pub stale: u64,
+    /// Whether the last reading of the configuration was taken over.
+    pub config_ok: bool,
     /// The runtime's own process.
     pub own: Option<OwnSample>,
     /// The seeds' names too.
@@ -182,6 +184,8 @@ impl Scrape {
         page.sample(&[], self.events_dropped as f64);
         page.family(names::LAG);
         page.sample(&[], self.lag_seconds);
+        page.family(names::CONFIG_OK);
+        page.sample(&[], f64::from(u8::from(self.config_ok)));
         page.family(names::STALE);
         page.sample(&[], self.stale as f64);
     }

@@ -105,7 +105,6 @@ fn child(id: &str, restart: Restart) -> ChildSpec {
         verify: zero,
         held: false,
         stopped: false,
-        paused: None,
         incarnation: Incarnation::NONE,
     }
 }

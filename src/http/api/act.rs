@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -18,7 +18,7 @@ use super::super::dto::{Accepted, ActionState};
 use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot};
 use super::look::{supervisor_name, worker_target};
-use super::{Api, ask, json};
+use super::{Api, json};
 
 /// The control plane takes an order in microseconds; one that takes this long is stuck.
 const PASS_ON: Duration = Duration::from_secs(5);
@@ -29,17 +29,32 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Longest `Idempotency-Key`.
 const LONGEST_KEY: usize = 255;
 
-type Asked = Result<Response<Body>, Problem>;
+pub(super) type Asked = Result<Response<Body>, Problem>;
+
+/// What was passed on.
+pub(super) struct Passed {
+    pub(super) verb: Verb,
+    /// On whom, for people.
+    pub(super) target: String,
+    pub(super) instances: Vec<Before>,
+    /// What else the answer says.
+    pub(super) more: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Passed {
+    pub(super) fn new(verb: Verb, target: String, instances: Vec<Before>) -> Self {
+        Self { verb, target, instances, more: serde_json::Map::new() }
+    }
+}
 
 pub(super) async fn worker(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
     path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
-    body: Bytes,
 ) -> Asked {
     let Path((id, verb)) = path.map_err(|error| Problem::invalid(error.body_text()))?;
-    let act = ask::act(&verb, &body)?;
+    let act = parse_act(&verb)?;
     let target = worker_target(Ok(Path(id)))?;
     submit(&api, &peer, &headers, target, act).await
 }
@@ -49,10 +64,9 @@ pub(super) async fn supervisor(
     Extension(peer): Extension<Peer>,
     path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
-    body: Bytes,
 ) -> Asked {
     let Path((name, verb)) = path.map_err(|error| Problem::invalid(error.body_text()))?;
-    let act = ask::act(&verb, &body)?;
+    let act = parse_act(&verb)?;
     let target = Target::Supervisor(supervisor_name(Ok(Path(name)))?);
     submit(&api, &peer, &headers, target, act).await
 }
@@ -62,10 +76,9 @@ pub(super) async fn all(
     Extension(peer): Extension<Peer>,
     verb: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-    body: Bytes,
 ) -> Asked {
     let Path(verb) = verb.map_err(|error| Problem::invalid(error.body_text()))?;
-    submit(&api, &peer, &headers, Target::All, ask::act(&verb, &body)?).await
+    submit(&api, &peer, &headers, Target::All, parse_act(&verb)?).await
 }
 
 pub(super) async fn shutdown(
@@ -75,7 +88,7 @@ pub(super) async fn shutdown(
 ) -> Asked {
     peer.require(Role::Admin)?;
     let asker = Asker(peer.name.clone());
-    let action = || async { Ok((Verb::Shutdown, "the runtime".to_owned(), Vec::new())) };
+    let action = || async { Ok(Passed::new(Verb::Shutdown, "the runtime".to_owned(), Vec::new())) };
     let answer = keyed(&api, &peer, &headers, "shutdown", action).await?;
     // Ordered after the answer was made: the end of the runtime ends this server too.
     let order = tokio::time::timeout(PASS_ON, api.runtime.shutdown(asker));
@@ -124,17 +137,12 @@ pub(super) async fn outcome(
 
 async fn submit(api: &Arc<Api>, peer: &Peer, headers: &HeaderMap, target: Target, act: Act) -> Asked {
     peer.require(Role::Operator)?;
-    let request = format!("{act:?} {target}");
+    let request = format!("{} {target}", Verb::Act(act).word());
     keyed(api, peer, headers, &request, || pass_on(api, peer, target, act)).await
 }
 
 /// Asks the runtime, and notes how every instance was before.
-async fn pass_on(
-    api: &Api,
-    peer: &Peer,
-    target: Target,
-    act: Act,
-) -> Result<(Verb, String, Vec<Before>), Problem> {
+async fn pass_on(api: &Api, peer: &Peer, target: Target, act: Act) -> Result<Passed, Problem> {
     let before = snapshot::resolve(&api.runtime, &target).unwrap_or_default();
     let named = target.to_string();
     let whole = matches!(target, Target::Supervisor(_));
@@ -145,7 +153,7 @@ async fn pass_on(
     // Of a supervisor, everybody below it is meant.
     let meant =
         if whole { before.iter().map(Before::from).collect() } else { remembered(&before, &instances) };
-    Ok((Verb::Act(act), named, meant))
+    Ok(Passed::new(Verb::Act(act), named, meant))
 }
 
 fn remembered(before: &[InstanceState], instances: &[InstanceId]) -> Vec<Before> {
@@ -153,7 +161,7 @@ fn remembered(before: &[InstanceState], instances: &[InstanceId]) -> Vec<Before>
 }
 
 /// Runs `action` once for each `Idempotency-Key`.
-async fn keyed<F>(
+pub(super) async fn keyed<F>(
     api: &Arc<Api>,
     peer: &Peer,
     headers: &HeaderMap,
@@ -161,7 +169,7 @@ async fn keyed<F>(
     action: impl FnOnce() -> F,
 ) -> Asked
 where
-    F: Future<Output = Result<(Verb, String, Vec<Before>), Problem>>,
+    F: Future<Output = Result<Passed, Problem>>,
 {
     let key = idempotency_key(headers)?;
     let _turn = match &key {
@@ -178,8 +186,8 @@ where
             }
         }
     }
-    let (verb, target, instances) = action().await?;
-    let action = Action::new(verb, target, peer.name.clone(), instances);
+    let Passed { verb, target, instances, more } = action().await?;
+    let action = Action::new(verb, target, peer.name.clone(), instances).with(more);
     accepted(&api.actions.remember(action, key.map(|key| (key, request.to_owned()))))
 }
 
@@ -193,10 +201,27 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 fn accepted(action: &Action) -> Asked {
     let body = Accepted { ok: true, action_id: action.id.clone(), message: action.message() };
-    let mut response = json(&body);
+    let mut answer = action.more.clone();
+    if let Ok(serde_json::Value::Object(body)) = serde_json::to_value(&body) {
+        answer.extend(body);
+    }
+    let mut response = json(&answer);
     *response.status_mut() = StatusCode::ACCEPTED;
     if let Ok(location) = HeaderValue::try_from(format!("/api/v1/actions/{}", action.id)) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+fn parse_act(verb: &str) -> Result<Act, Problem> {
+    match verb {
+        "restart" => Ok(Act::Restart),
+        "stop" => Ok(Act::Stop),
+        "start" => Ok(Act::Start),
+        "reset-failed" => Ok(Act::ResetFailed),
+        other => Err(Problem::not_found(format!(
+            "there is no action `{}`; there are restart, stop, start and reset-failed",
+            other.escape_debug().take(64).collect::<String>()
+        ))),
+    }
 }

@@ -29,7 +29,7 @@ pub(super) async fn tree(State(api): State<Arc<Api>>) -> Response<Body> {
 }
 
 pub(super) async fn config(State(api): State<Arc<Api>>) -> Response<Body> {
-    json(&effective(&api.runtime.info().settings))
+    json(&effective(&api.runtime.info().settings()))
 }
 
 #[derive(Deserialize)]

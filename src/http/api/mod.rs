@@ -1,8 +1,9 @@
 //! The routes of the control socket.
 
 mod act;
-mod ask;
+mod config;
 mod events;
+mod grow;
 mod logs;
 mod look;
 
@@ -74,8 +75,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     let looks = Router::new()
         .route("/status", get(look::status))
         .route("/tree", get(look::tree))
-        .route("/workers", get(look::workers))
-        .route("/workers/{id}", get(look::worker))
+        .route("/workers", get(look::workers).post(grow::add))
+        .route("/workers/{id}", get(look::worker).delete(grow::remove))
         .route("/workers/{id}/logs", get(logs::logs))
         .route("/supervisors/{name}", get(look::supervisor))
         .route("/config", get(look::config))
@@ -85,6 +86,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/workers/{id}/{verb}", post(act::worker))
         .route("/supervisors/{name}/{verb}", post(act::supervisor))
         .route("/all/{verb}", post(act::all))
+        .route("/config/check", post(config::check))
+        .route("/config/apply", post(config::apply))
         .route("/shutdown", post(act::shutdown));
     bare.nest("/api/v1", looks.merge(acts))
         .fallback(async || Problem::not_found("there is no such route here; `/api/v1/status` is one that is"))

@@ -33,7 +33,7 @@ pub struct ActionView {
     pub schema: String,
     /// The id.
     pub id: String,
-    /// `restart`, `stop`, `start`, `reset-failed` or `shutdown`.
+    /// `restart`, `stop`, `start`, `reset-failed`, `apply`, `add`, `remove` or `shutdown`.
     pub action: String,
     /// On whom.
     pub target: String,

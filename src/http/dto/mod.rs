@@ -4,6 +4,7 @@
 //! the contract's. Deliberately absent: any type of the rooms below; a rename inside must not reach a script.
 
 mod action;
+mod change;
 mod config;
 mod describe;
 mod event;
@@ -11,6 +12,7 @@ mod status;
 mod tree;
 
 pub use action::{Accepted, ActionInstance, ActionState, ActionView};
+pub use change::{ChangeView, ChangesView, DiffBody, KeyView};
 pub use config::effective;
 pub use describe::{DescribeBody, Detail, OperatorView, OutputView};
 pub use event::EventView;

@@ -47,11 +47,11 @@ pub struct RuntimeView {
 impl From<&RuntimeInfo> for RuntimeView {
     fn from(info: &RuntimeInfo) -> Self {
         Self {
-            name: info.name.clone(),
+            name: info.settings().runtime.name.clone(),
             version: info.version.to_owned(),
             pid: info.pid,
             started_at: to_millis(info.started_at),
-            config_generation: 1,
+            config_generation: info.config_generation(),
             notes: info.notes(),
         }
     }
@@ -104,9 +104,8 @@ pub struct WorkerView {
     pub phase: String,
     /// How well it works.
     pub health: String,
-    /// `idle`, `working` or `slow`; null: nothing is known of it. Only tasks say so, and a process that takes none says
-    /// nothing of what it does.
-    pub activity: Option<String>,
+    /// What it does.
+    pub activity: String,
     /// One word for people.
     pub status: String,
     /// 0..1; null without data.
@@ -159,7 +158,7 @@ impl WorkerView {
             kind: state.kind.to_owned(),
             phase: state.phase.word().to_owned(),
             health: state.health().word().to_owned(),
-            activity: None,
+            activity: "idle".to_owned(),
             status: state.status().to_owned(),
             score: state.score(),
             issues: state.issues.clone(),

@@ -1,0 +1,406 @@
+//! The configuration while everything runs: read again, compared, and taken over as a whole or not at all.
+//!
+//! The file is read beside the control plane, and everything that can be wrong with it is found before anybody is
+//! touched; what is left is one edit of the settings in force, made on the control plane in turn with all others. So
+//! the outcome of two orders is always that of one after the other, and an order that fails has changed nothing.
+//!
+//! One order reads at a time: otherwise an older reading could be taken over after a newer one.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::config::{
+    Added, Change, Diagnostics, Effect, Loaded, Settings, Sign, Sources, Subject, TemplateError,
+    WorkerSettings, diff, load,
+};
+use crate::event::{Cause, Event, EventKind};
+use crate::id::{InstanceId, Name};
+use crate::policy::Phase;
+use crate::supervisor::{InstanceState, Wanted};
+
+use super::added::{AddedFile, join};
+use super::handle::{ActError, Asker, RuntimeHandle};
+
+/// Changes that an event names one by one; the counts tell of the others.
+const NAMED_IN_EVENT: usize = 100;
+/// Problems that an event names; `regrow check` shows all.
+const PROBLEMS_IN_EVENT: usize = 10;
+
+/// Where the configuration came from, and what became of the last reading.
+pub(crate) struct Living {
+    sources: Option<Sources>,
+    added: AddedFile,
+    /// Workers of templates that do not fit the file in force; they come back with a file that they fit.
+    left_out: Mutex<Vec<Arc<Added>>>,
+    /// What the file says and only a new runtime can do.
+    pending: Mutex<Vec<String>>,
+    turn: tokio::sync::Mutex<()>,
+    generation: AtomicU64,
+    successful: AtomicBool,
+}
+
+/// What a reading of the file means for what runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// What differs from the settings in force, in the order in which it is taken over.
+    pub changes: Vec<Change>,
+    /// Workers that go on as they are.
+    pub untouched: usize,
+    /// How often a configuration was taken over, the first included.
+    pub generation: u64,
+    /// The files that were read, the main one first.
+    pub files: Vec<PathBuf>,
+}
+
+/// Why a configuration was not taken over. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// There is nothing to read again.
+    #[error("this runtime was started without a configuration file, so there is none to read again")]
+    NoFile,
+    /// The file is wrong.
+    #[error("{0}")]
+    Invalid(Box<Diagnostics>),
+    /// Workers that run do not fit the file.
+    #[error("{}; `regrow remove` takes them away", .0.join("; "))]
+    Misfit(Vec<String>),
+    /// The runtime does not take it.
+    #[error(transparent)]
+    Act(#[from] ActError),
+}
+
+/// Why a worker was neither added nor removed. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrowError {
+    /// The template makes no such worker.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// It could not be written down, so it would be gone after a restart.
+    #[error("the worker could not be written down in the state directory, so it was not added: {0}")]
+    NotKept(String),
+    /// It is one of the file's.
+    #[error("`{0}` stands in the configuration file: take it out there, then `regrow apply`")]
+    OfFile(Name),
+    /// The runtime does not take it.
+    #[error(transparent)]
+    Act(#[from] ActError),
+}
+
+impl Living {
+    /// The settings with the workers that were added in an earlier life, and what could not be done of it.
+    pub(super) fn begin(settings: Settings, sources: Option<Sources>) -> (Self, Settings, Vec<String>) {
+        let added = AddedFile::new(&settings.runtime.state_dir);
+        let (settings, left_out, notes) = added.join(settings);
+        let living = Self {
+            sources,
+            added,
+            left_out: Mutex::new(left_out),
+            pending: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            generation: AtomicU64::new(1),
+            successful: AtomicBool::new(true),
+        };
+        (living, settings, notes)
+    }
+
+    /// How often a configuration was taken over, the first included.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last reading was taken over.
+    pub(super) fn successful(&self) -> bool {
+        self.successful.load(Ordering::Relaxed)
+    }
+
+    /// What the file says and only a new runtime can do.
+    pub(super) fn pending(&self) -> Vec<String> {
+        lock(&self.pending).clone()
+    }
+}
+
+/// A reading that is right.
+struct Reading {
+    settings: Settings,
+    left_out: Vec<Arc<Added>>,
+    files: Vec<PathBuf>,
+}
+
+impl RuntimeHandle {
+    /// Reads the file again and says what taking it over would do; changes nothing.
+    ///
+    /// # Errors
+    /// [`ApplyError`]: there is no file, or it is wrong.
+    pub async fn compare(&self) -> Result<Comparison, ApplyError> {
+        let Reading { settings, files, .. } = self.read_again().await?;
+        let old = self.info().settings();
+        Ok(self.comparison(diff(&old, &settings), &settings, files))
+    }
+
+    /// Reads the file again and takes it over: only what differs is touched. Returns once everybody concerned has
+    /// been told; watch the board for the outcome.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; then nothing was changed, and an event says so.
+    pub async fn apply(&self, by: Asker) -> Result<Comparison, ApplyError> {
+        let living = &self.info().living;
+        let _turn = living.turn.lock().await;
+        let applied = self.take_over().await;
+        living.successful.store(applied.is_ok(), Ordering::Relaxed);
+        let event = match &applied {
+            Ok(comparison) => applied_event(comparison, &by),
+            Err(error) => rejected_event(error, &by),
+        };
+        self.journal().emit(event);
+        applied
+    }
+
+    async fn take_over(&self) -> Result<Comparison, ApplyError> {
+        let Reading { settings, left_out, files } = self.read_again().await?;
+        let slot: Arc<Mutex<Vec<Change>>> = Arc::default();
+        let found = Arc::clone(&slot);
+        let new = self.edit(Box::new(move |current| {
+            let changes = diff(current, &settings);
+            let held = settings.holding(current);
+            *lock(&found) = changes;
+            Ok(held)
+        }));
+        let new = new.await?;
+        let living = &self.info().living;
+        *lock(&living.left_out) = left_out;
+        let changes = std::mem::take(&mut *lock(&slot));
+        *lock(&living.pending) = pending(&changes);
+        if changes.iter().any(|change| change.effect != Effect::RuntimeRestart) {
+            living.generation.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(self.comparison(changes, &new, files))
+    }
+
+    /// Adds a worker of a template. It is there again after a restart of the runtime.
+    ///
+    /// # Errors
+    /// [`GrowError`]; then there is no such worker, and will be none.
+    pub async fn add(&self, added: Added, by: Asker) -> Result<Vec<InstanceId>, GrowError> {
+        let living = &self.info().living;
+        let _turn = living.turn.lock().await;
+        let id = added.id.clone();
+        let grown = self.info().settings().with_added(added.clone())?;
+        self.keep(&grown.added).await.map_err(|error| GrowError::NotKept(error.to_string()))?;
+        self.announce(
+            &format!("add of {id} from template {} asked by {}", added.template, by.0),
+            "add",
+            &id,
+            &by,
+        );
+        let edited = self
+            .edit(Box::new(move |current| {
+                current.with_added(added).map_err(|error| ActError::Conflict(error.to_string()))
+            }))
+            .await;
+        if let Err(error) = edited {
+            // What was not added must not come back; if that cannot be written, it is a note.
+            self.keep_or_note().await;
+            return Err(error.into());
+        }
+        Ok(grown.workers.last().map(|worker| worker.instance_ids().collect()).unwrap_or_default())
+    }
+
+    /// Takes a worker away that was made of a template: it is stopped and forgotten.
+    ///
+    /// # Errors
+    /// [`GrowError`]: there is no such worker, or it is one of the file's.
+    pub async fn remove(&self, id: Name, by: Asker) -> Result<(), GrowError> {
+        let living = &self.info().living;
+        let _turn = living.turn.lock().await;
+        let settings = self.info().settings();
+        let was_left_out = lock(&living.left_out).iter().any(|added| added.id == id);
+        if !was_left_out && settings.without_added(&id).is_none() {
+            let of_file = settings.workers.iter().any(|worker| worker.name == id);
+            return Err(if of_file {
+                GrowError::OfFile(id)
+            } else {
+                ActError::NotFound(id.to_string()).into()
+            });
+        }
+        lock(&living.left_out).retain(|added| added.id != id);
+        self.announce(&format!("remove of {id} asked by {}", by.0), "remove", &id, &by);
+        if !was_left_out {
+            let name = id.clone();
+            self.edit(Box::new(move |current| {
+                current.without_added(&name).ok_or_else(|| ActError::NotFound(name.to_string()))
+            }))
+            .await?;
+        }
+        self.keep_or_note().await;
+        Ok(())
+    }
+
+    async fn read_again(&self) -> Result<Reading, ApplyError> {
+        let living = &self.info().living;
+        let sources = living.sources.clone().ok_or(ApplyError::NoFile)?;
+        let running = self.info().settings().added.clone();
+        let waiting = lock(&living.left_out).clone();
+        aside(move || read(&sources, &running, &waiting)).await.ok_or(ActError::ShuttingDown)?
+    }
+
+    fn comparison(&self, mut changes: Vec<Change>, new: &Settings, files: Vec<PathBuf>) -> Comparison {
+        let workers: HashMap<&Name, &Arc<WorkerSettings>> =
+            new.workers.iter().map(|one| (&one.name, one)).collect();
+        for change in &mut changes {
+            self.heed(change, &workers);
+        }
+        let untouched =
+            new.workers.len().saturating_sub(changes.iter().filter(|change| touches(change)).count());
+        Comparison { changes, untouched, generation: self.info().living.generation(), files }
+    }
+
+    /// Whom somebody stopped stays so, and whoever waits to be tried again is tried at once.
+    fn heed(&self, change: &mut Change, workers: &HashMap<&Name, &Arc<WorkerSettings>>) {
+        let Subject::Worker(name) = &change.subject else { return };
+        let switched = change.keys.iter().any(|key| key.key == "enabled");
+        let Some(worker) = workers.get(name).filter(|_| !switched && change.sign == Sign::Changed) else {
+            return;
+        };
+        let states: Vec<InstanceState> =
+            worker.instance_ids().filter_map(|instance| self.board().instance(&instance)).collect();
+        let waits = |state: &InstanceState| matches!(state.phase, Phase::Backoff | Phase::Quarantined);
+        if !states.is_empty() && states.iter().all(|state| state.wanted == Wanted::Stopped) {
+            change.effect = Effect::StaysStopped;
+        } else if states.iter().any(waits) && matches!(change.effect, Effect::InPlace | Effect::NextStart) {
+            change.effect = Effect::Starts;
+        }
+    }
+
+    async fn keep(&self, workers: &[Arc<Added>]) -> std::io::Result<()> {
+        let living = &self.info().living;
+        let (file, mut all) = (living.added.clone(), workers.to_vec());
+        all.extend(lock(&living.left_out).iter().cloned());
+        aside(move || file.save(&all))
+            .await
+            .unwrap_or_else(|| Err(std::io::Error::other("the thread that writes it ended")))
+    }
+
+    async fn keep_or_note(&self) {
+        if let Err(error) = self.keep(&self.info().settings().added.clone()).await {
+            self.info()
+                .note(format!("which workers were added and removed could not be written down: {error}"));
+        }
+    }
+
+    fn announce(&self, message: &str, action: &str, id: &Name, by: &Asker) {
+        let mut event = Event::new(EventKind::ActionRequested, message);
+        event.worker = Some(id.clone());
+        event.cause = Some(Cause::Operator);
+        event.data.insert("action".to_owned(), action.into());
+        event.data.insert("by".to_owned(), by.0.clone().into());
+        self.journal().emit(event);
+    }
+}
+
+/// Whether a worker of the new settings is not one that goes on as it was.
+fn touches(change: &Change) -> bool {
+    let worker = matches!(change.subject, Subject::Worker(_)) && change.sign != Sign::Removed;
+    worker
+        && match change.effect {
+            Effect::Starts | Effect::Restarts | Effect::Stops | Effect::StaysStopped => true,
+            Effect::NextStart | Effect::InPlace | Effect::RuntimeRestart => false,
+        }
+}
+
+/// Reads, checks, and puts in those who were added; one who runs must fit.
+fn read(sources: &Sources, running: &[Arc<Added>], waiting: &[Arc<Added>]) -> Result<Reading, ApplyError> {
+    let Loaded { settings, files, .. } =
+        load(sources).map_err(|error| ApplyError::Invalid(Box::new(error)))?;
+    let (settings, misfits) = join(settings, running);
+    if !misfits.is_empty() {
+        return Err(ApplyError::Misfit(misfits.into_iter().map(|(_, why)| why).collect()));
+    }
+    let (settings, misfits) = join(settings, waiting);
+    Ok(Reading { settings, left_out: misfits.into_iter().map(|(added, _)| added).collect(), files })
+}
+
+/// Does what reads or writes files on a thread of its own; without one to spare, here.
+async fn aside<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (tell, told) = oneshot::channel();
+    let job = Arc::new(Mutex::new(Some(job)));
+    let theirs = Arc::clone(&job);
+    let run = move || {
+        let taken = lock(&theirs).take();
+        // An asker that has gone away needs no answer.
+        let _ = taken.map(|job| tell.send(job()));
+    };
+    if std::thread::Builder::new().name("regrow-config".to_owned()).spawn(run).is_err() {
+        let taken = lock(&job).take();
+        return taken.map(|job| job());
+    }
+    told.await.ok()
+}
+
+fn pending(changes: &[Change]) -> Vec<String> {
+    let keys = changes.iter().flat_map(|change| &change.keys);
+    keys.filter(|key| key.effect == Effect::RuntimeRestart)
+        .map(|key| {
+            let value = key.new.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+            format!("the file now says {} = {value}; that needs a restart of the runtime", key.key)
+        })
+        .collect()
+}
+
+fn applied_event(comparison: &Comparison, by: &Asker) -> Event {
+    let Comparison { changes, untouched, generation, .. } = comparison;
+    let count = |effect| {
+        let workers = changes.iter().filter(|change| matches!(change.subject, Subject::Worker(_)));
+        workers.filter(|change| change.effect == effect).count()
+    };
+    let effects = [Effect::Starts, Effect::Restarts, Effect::Stops, Effect::InPlace, Effect::NextStart];
+    let told: Vec<String> = effects
+        .into_iter()
+        .filter(|effect| count(*effect) > 0)
+        .map(|effect| format!("{} {}", count(effect), effect.phrase()))
+        .collect();
+    let what = match (changes.is_empty(), told.is_empty()) {
+        (true, _) => "nothing differs".to_owned(),
+        (false, true) => "no worker is concerned".to_owned(),
+        (false, false) => format!("workers: {}", told.join(", ")),
+    };
+    let message = format!("configuration applied, asked by {}: {what}; {untouched} go on untouched", by.0);
+    let mut event = Event::new(EventKind::ConfigApplied, message);
+    event.cause = Some(Cause::Operator);
+    event.data.insert("by".to_owned(), by.0.clone().into());
+    event.data.insert("generation".to_owned(), (*generation).into());
+    let named = changes.iter().take(NAMED_IN_EVENT).map(|change| {
+        let (kind, name) = change.subject.words();
+        serde_json::json!({ "change": change.sign.word(), "kind": kind, "name": name, "effect": change.effect.word() })
+    });
+    event.data.insert("changes".to_owned(), named.collect::<Vec<_>>().into());
+    event
+}
+
+fn rejected_event(error: &ApplyError, by: &Asker) -> Event {
+    let (why, problems) = match error {
+        ApplyError::Invalid(diagnostics) => (diagnostics.summary(), problems(diagnostics)),
+        ApplyError::NoFile | ApplyError::Misfit(_) | ApplyError::Act(_) => (error.to_string(), Vec::new()),
+    };
+    let message =
+        format!("the configuration was not taken over, asked by {}: {why}. Nothing was changed", by.0);
+    let mut event = Event::new(EventKind::ConfigRejected, message);
+    event.cause = Some(Cause::Operator);
+    event.data.insert("by".to_owned(), by.0.clone().into());
+    event.data.insert("problems".to_owned(), problems.into());
+    event
+}
+
+fn problems(diagnostics: &Diagnostics) -> Vec<serde_json::Value> {
+    let all = diagnostics.problems().into_iter().take(PROBLEMS_IN_EVENT);
+    all.map(|problem| serde_json::to_value(problem).unwrap_or_default()).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
