@@ -32,6 +32,9 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Events that are told in one go at most.
 const TOGETHER: usize = 512;
 
+/// This long after a boot, what only the boot needed is given back: by then its last words are written.
+const CALM: Duration = Duration::from_secs(10);
+
 /// A running runtime with its servers.
 pub(crate) struct Foreground {
     handle: RuntimeHandle,
@@ -136,6 +139,7 @@ impl Foreground {
         let mut booted = false;
         let mut asked = false;
         let mut gathering = None;
+        let mut calm = None;
         let handle = self.handle.clone();
         loop {
             tokio::select! {
@@ -146,6 +150,11 @@ impl Foreground {
                     gathering = Some(Instant::now() + GATHER);
                 }
                 () = sleep_until(gathering), if gathering.is_some() => gathering = None,
+                () = sleep_until(calm), if calm.is_some() => {
+                    calm = None;
+                    crate::worker::unix::give_back();
+                    crate::worker::unix::let_go_of_code();
+                }
                 came = signals.next() => {
                     tell(&handle, Happened::Signal(came))?;
                     self.answer(came, &mut asked).await;
@@ -154,6 +163,7 @@ impl Foreground {
                     let boot = boot(&handle);
                     if boot != Boot::UnderWay {
                         booted = true;
+                        calm = Some(Instant::now() + CALM);
                         if boot == Boot::Ready {
                             notify("READY=1");
                         }

@@ -83,7 +83,9 @@ impl LogFile {
 
 /// Makes this the process's log. A second call in one process changes nothing.
 pub(crate) fn install(settings: &TelemetrySettings, file: &LogFile) {
-    let filter = EnvFilter::try_new(&settings.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The actors' own spans would name each line after an actor's number, and cost memory for every worker.
+    let level = format!("ractor=error,{}", settings.log_level);
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("ractor=error,info"));
     let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(file.clone()).with_ansi(false);
     // An error means that there is a subscriber already.
     let _ = if settings.log_json {

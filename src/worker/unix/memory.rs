@@ -149,3 +149,39 @@ pub(crate) fn give_back() {
         libc::malloc_trim(0);
     }
 }
+
+/// Lets go of the pages of the program's own code and constants. Reading a configuration and booting a tree runs through
+/// most of the program, an idle runtime through little of it; what is needed again comes back from the page cache, a
+/// group of pages at a time. Only for a program that is ours: a host's code is its own business.
+pub(crate) fn let_go_of_code() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the callback follows the contract of the call and keeps nothing of what it is shown.
+    unsafe {
+        libc::dl_iterate_phdr(Some(let_go_of_program), std::ptr::null_mut());
+    }
+}
+
+/// The first object that is shown is the program itself; the answer 1 ends the listing there.
+#[cfg(target_env = "gnu")]
+unsafe extern "C" fn let_go_of_program(
+    shown: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the caller shows a valid object, which lives for as long as this call.
+    let program = unsafe { &*shown };
+    for at in 0..usize::from(program.dlpi_phnum) {
+        // SAFETY: the table has that many entries.
+        let part = unsafe { &*program.dlpi_phdr.add(at) };
+        // What can be written to holds more than the file does.
+        if part.p_type != libc::PT_LOAD || part.p_flags & libc::PF_W != 0 {
+            continue;
+        }
+        let start = (program.dlpi_addr + part.p_vaddr) as usize;
+        let first = start - start % PAGE_SIZE;
+        let len = (start + part.p_memsz as usize).next_multiple_of(PAGE_SIZE) - first;
+        // SAFETY: a mapping of the file that nobody can write to: what is dropped is read again from the same file.
+        unsafe { libc::madvise(first as *mut libc::c_void, len, libc::MADV_DONTNEED) };
+    }
+    1
+}

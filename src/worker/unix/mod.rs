@@ -16,7 +16,7 @@ mod sys;
 
 pub(crate) use child::Step;
 pub(crate) use clone::{Fds, Image, Launch, Placement, Refusal, Spawned, can_clone_into, spawn};
-pub(crate) use memory::{Page, Stack, give_back, share_one_heap};
+pub(crate) use memory::{Page, Stack, give_back, let_go_of_code, share_one_heap};
 pub(crate) use sys::{
     Ended, ZombieWait, close_range_works, dup_onto, peek_zombie, pidfd_open, pidfs_inode, poll_ended, reap,
     send_signal, send_signal_to_group, wait_pidfd, watch_pidfd, watch_readable,
