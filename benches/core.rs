@@ -108,6 +108,7 @@ fn child(index: usize) -> ChildSpec {
         verify: Duration::from_secs(10),
         held: false,
         stopped: false,
+        paused: None,
         incarnation: Incarnation::NONE,
     }
 }

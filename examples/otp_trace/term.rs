@@ -146,6 +146,7 @@ fn plain_child(id: &str, restart: Restart) -> ChildSpec {
         verify: Duration::ZERO,
         held: false,
         stopped: false,
+        paused: None,
         incarnation: Incarnation::NONE,
     }
 }

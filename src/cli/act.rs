@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use crate::http::dto::{Accepted, ActionState, ActionView};
 
-use super::args::{Format, Targets, WaitFlag};
+use super::args::{Format, Targets, WaitFlag, duration};
 use super::client::{Client, action_path};
 use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
@@ -25,13 +26,50 @@ pub(crate) struct ActArgs {
     pub(crate) wait: WaitFlag,
 }
 
+/// Options of `pause`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    pub(crate) act: ActArgs,
+    /// End the pause by itself after this long
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) lasting: Option<Duration>,
+}
+
+/// Options of `signal`.
+#[derive(Debug, Args)]
+pub(crate) struct SignalArgs {
+    /// Worker or instance
+    pub(crate) target: String,
+    /// TERM, HUP, USR1 …
+    pub(crate) signal: String,
+}
+
+/// `pause`
+pub(crate) fn pause(context: &mut Context, args: PauseArgs) -> Result<(), Failure> {
+    let lasting = args.lasting.map(|lasting| json!({ "for": crate::units::format_duration(lasting) }));
+    ask(context, "pause", args.act, lasting.as_ref())
+}
+
+/// `signal`
+pub(crate) fn signal(context: &mut Context, args: SignalArgs) -> Result<(), Failure> {
+    let targets = Targets { targets: vec![args.target], all: false };
+    let act = ActArgs { targets, wait: WaitFlag { wait: None } };
+    ask(context, "signal", act, Some(&json!({ "signal": args.signal })))
+}
+
+/// A verb that says it all.
 pub(crate) fn run(context: &mut Context, verb: &str, args: ActArgs) -> Result<(), Failure> {
+    ask(context, verb, args, None)
+}
+
+fn ask(context: &mut Context, verb: &str, args: ActArgs, body: Option<&Value>) -> Result<(), Failure> {
     let targets = parse_targets(&args.targets)?;
     let client = context.client()?;
     block_on(async {
         let mut asked = Vec::new();
         for target in &targets {
-            match client.post(&action_path(target, verb)).await {
+            match client.post(&action_path(target, verb), body).await {
                 Ok(accepted) => asked.push(accepted),
                 // The list of names knows better what may have been meant.
                 Err(Failure::NoTarget(text)) => {

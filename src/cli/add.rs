@@ -53,8 +53,8 @@ pub(crate) fn add(context: &mut Context, args: AddArgs) -> Result<(), Failure> {
         }
         params.insert(name, value);
     }
-    let body = serde_json::json!({ "template": args.template, "id": args.id, "params": params }).to_string();
-    ask(context, "add", Method::POST, "/api/v1/workers", body, args.wait.wait)
+    let body = serde_json::json!({ "template": args.template, "id": args.id, "params": params });
+    ask(context, "add", Method::POST, "/api/v1/workers", Some(&body), args.wait.wait)
 }
 
 pub(crate) fn remove(context: &mut Context, args: RemoveArgs) -> Result<(), Failure> {
@@ -62,7 +62,7 @@ pub(crate) fn remove(context: &mut Context, args: RemoveArgs) -> Result<(), Fail
     let id: crate::id::Name = crate::id::Name::try_new(&args.worker)
         .map_err(|error| Failure::Usage(format!("`{}` is no worker's name: {error}", args.worker)))?;
     let path = format!("/api/v1/workers/{}", encode(id.as_str()));
-    ask(context, "remove", Method::DELETE, &path, String::new(), args.wait.wait)
+    ask(context, "remove", Method::DELETE, &path, None, args.wait.wait)
 }
 
 fn ask(
@@ -70,7 +70,7 @@ fn ask(
     verb: &str,
     method: Method,
     path: &str,
-    body: String,
+    body: Option<&serde_json::Value>,
     wait: Option<Duration>,
 ) -> Result<(), Failure> {
     let client = context.client()?;

@@ -52,8 +52,7 @@ pub(crate) fn run(context: &mut Context, args: ApplyArgs) -> Result<(), Failure>
     let client = context.client()?;
     block_on(async {
         let path = "/api/v1/config/apply";
-        let Applied { accepted, changes } =
-            client.ask_for(Method::POST, path, String::new(), PATIENCE).await?;
+        let Applied { accepted, changes } = client.ask_for(Method::POST, path, None, PATIENCE).await?;
         match (context.format(), args.wait.wait) {
             (Format::Json | Format::Jsonl, None) => {
                 let whole = serde_json::json!({
@@ -84,7 +83,7 @@ pub(crate) fn run(context: &mut Context, args: ApplyArgs) -> Result<(), Failure>
 fn compare(context: &Context) -> Result<DiffBody, Failure> {
     let client: Client = context.client()?;
     let path = "/api/v1/config/check";
-    block_on(async { client.ask_for(Method::POST, path, String::new(), PATIENCE).await })
+    block_on(async { client.ask_for(Method::POST, path, None, PATIENCE).await })
 }
 
 fn show(context: &mut Context, body: &DiffBody) -> Result<(), Failure> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    act, add, apply, check, completion, describe, events, is, logs, run, schema, shutdown, start, status,
-    wait,
+    act, add, apply, check, completion, describe, doctor, events, init, is, logs, run, schema, shutdown,
+    start, status, wait,
 };
 
 const AFTER_HELP: &str = "\
@@ -66,6 +66,18 @@ pub(crate) enum Verb {
     Stop(act::ActArgs),
     /// Stop and start workers
     Restart(act::ActArgs),
+    /// Hands off: no automatic start, stop or recovery of workers
+    ///
+    /// What runs goes on; what ends is not started again, and nothing is stopped by itself, also not together with
+    /// siblings. What you ask for is done as ever. It lasts until `resume`, or as long as --for says, also over a
+    /// restart of the runtime.
+    Pause(act::PauseArgs),
+    /// End a pause
+    Resume(act::ActArgs),
+    /// Have workers read their configuration anew: the signal `reload.signal`, else a restart
+    Reload(act::ActArgs),
+    /// Send a signal to the main process of each instance
+    Signal(act::SignalArgs),
     /// Forget failures; parked workers are tried at once
     ResetFailed(act::ActArgs),
     /// End the runtime and its workers in order
@@ -108,6 +120,10 @@ pub(crate) enum Verb {
     Demo,
     /// Version of this build
     Version,
+    /// Write a configuration to begin with, from what is here or from your answers
+    Init(init::InitArgs),
+    /// What of this machine or configuration would get in the way; --self-test tries it
+    Doctor(doctor::DoctorArgs),
     /// JSON Schema of the configuration file, for editors
     ///
     /// `regrow schema > regrow.schema.json`, and `#:schema ./regrow.schema.json` as the first line of regrow.toml: an

@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::net::UnixStream;
 
 use crate::http::at_short_path;
@@ -59,7 +60,7 @@ impl Client {
         limit: Duration,
     ) -> Result<T, Failure> {
         let ask = async {
-            let response = self.send(Method::GET, path, "application/json").await?;
+            let response = self.send(Method::GET, path, "application/json", None).await?;
             self.body(response).await
         };
         let bytes = tokio::time::timeout(limit, ask).await.map_err(|_| self.too_late(limit))??;
@@ -71,8 +72,8 @@ impl Client {
     }
 
     /// Asks for an action.
-    pub(crate) async fn post(&self, path: &str) -> Result<Accepted, Failure> {
-        self.ask_for(Method::POST, path, String::new(), TIMEOUT).await
+    pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> Result<Accepted, Failure> {
+        self.ask_for(Method::POST, path, body, TIMEOUT).await
     }
 
     /// Asks for something with a body, or by another method, that may take longer.
@@ -80,11 +81,11 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: String,
+        body: Option<&Value>,
         limit: Duration,
     ) -> Result<T, Failure> {
         let ask = async {
-            let response = self.send_with(method, path, "application/json", body).await?;
+            let response = self.send(method, path, "application/json", body).await?;
             self.body(response).await
         };
         let bytes = tokio::time::timeout(limit, ask).await.map_err(|_| self.too_late(limit))??;
@@ -95,7 +96,7 @@ impl Client {
 
     /// Opens a stream of events.
     pub(crate) async fn stream(&self, path: &str) -> Result<EventStream, Failure> {
-        let open = self.send(Method::GET, path, "text/event-stream");
+        let open = self.send(Method::GET, path, "text/event-stream", None);
         let response = tokio::time::timeout(TIMEOUT, open).await.map_err(|_| self.too_late(TIMEOUT))??;
         if response.status() == StatusCode::OK {
             return Ok(EventStream { body: response.into_body(), pending: Vec::new() });
@@ -105,16 +106,12 @@ impl Client {
         Err(Failure::Failed(format!("the runtime answered {status} instead of a stream")))
     }
 
-    async fn send(&self, method: Method, path: &str, accept: &str) -> Result<Response<Incoming>, Failure> {
-        self.send_with(method, path, accept, String::new()).await
-    }
-
-    async fn send_with(
+    async fn send(
         &self,
         method: Method,
         path: &str,
         accept: &str,
-        body: String,
+        body: Option<&Value>,
     ) -> Result<Response<Incoming>, Failure> {
         let connected = at_short_path(&self.socket, |short| StdUnixStream::connect(short));
         let stream = connected.map_err(|error| self.unreachable(&error))?;
@@ -132,7 +129,7 @@ impl Client {
             .header("host", "localhost")
             .header("accept", accept)
             .header("content-type", "application/json")
-            .body(Full::<Bytes>::from(body))
+            .body(Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default())))
             .map_err(|error| Failure::Usage(format!("cannot ask for {path}: {error}")))?;
         sender.send_request(request).await.map_err(broke)
     }

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 
 use crate::runtime::{Asker, RuntimeHandle};
 
+use super::args::Global;
 use super::check::load_for;
 use super::context::Context;
 use super::failure::Failure;
@@ -21,8 +22,14 @@ const READY: &str = "ready";
 
 /// Starts the child and waits until it is ready or has failed.
 pub(crate) fn launch(context: &mut Context) -> Result<(), Failure> {
+    let said = start(&context.global)?;
+    context.print(&format!("{said}\n"))
+}
+
+/// The same, and says in words what runs now.
+pub(crate) fn start(global: &Global) -> Result<String, Failure> {
     // A broken file is told here, once, and not by a process that is about to end.
-    let loaded = load_for(&context.global)?;
+    let loaded = load_for(global)?;
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start in the background: {error}"));
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["start", "--daemonized"]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -36,13 +43,12 @@ pub(crate) fn launch(context: &mut Context) -> Result<(), Failure> {
         let _ = BufReader::new(pipe).read_line(&mut said);
     }
     if said.trim_end() == READY {
-        let text = format!(
-            "{} runs in the background as pid {}; state in {}\n",
+        return Ok(format!(
+            "{} runs in the background as pid {}; state in {}",
             loaded.settings.runtime.name,
             child.id(),
             loaded.settings.runtime.state_dir.display()
-        );
-        return context.print(&text);
+        ));
     }
     let status = child.wait().map_err(failed)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);

@@ -18,9 +18,11 @@ mod context;
 mod daemon;
 mod demo;
 mod describe;
+mod doctor;
 mod events;
 mod failure;
 mod foreground;
+mod init;
 mod is;
 mod live;
 mod locate;
@@ -70,6 +72,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Start(args) => start::run(&mut context, args),
         Verb::Stop(args) => act::run(&mut context, "stop", args),
         Verb::Restart(args) => act::run(&mut context, "restart", args),
+        Verb::Pause(args) => act::pause(&mut context, args),
+        Verb::Resume(args) => act::run(&mut context, "resume", args),
+        Verb::Reload(args) => act::run(&mut context, "reload", args),
+        Verb::Signal(args) => act::signal(&mut context, args),
         Verb::ResetFailed(args) => act::run(&mut context, "reset-failed", args),
         Verb::Shutdown(args) => shutdown::run(&mut context, args),
         Verb::Status(args) => status::run(&mut context, args),
@@ -88,6 +94,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Run(args) => run::run(&mut context, args),
         Verb::Demo => demo::run(&mut context),
         Verb::Version => version::run(&mut context),
+        Verb::Init(args) => init::run(&mut context, args),
+        Verb::Doctor(args) => doctor::run(&mut context, args),
         Verb::Schema(args) => schema::run(&mut context, args),
         Verb::Completion(args) => completion::run(&mut context, args),
     }

@@ -25,7 +25,7 @@ pub(crate) fn run(context: &mut Context, args: ShutdownArgs) -> Result<(), Failu
     block_on(async {
         // Opened first: its end is the runtime's.
         let events = client.stream("/api/v1/events").await?;
-        let asked = client.post("/api/v1/shutdown").await?;
+        let asked = client.post("/api/v1/shutdown", None).await?;
         if let Some(limit) = args.wait.wait {
             let ended = tokio::time::timeout(limit, ended(&client, events)).await;
             ended.map_err(|_| {

@@ -69,11 +69,16 @@ pub(super) const WORKER: &[(&str, Effect)] = &[
     ("min_uptime", InPlace),
     ("stop.signal", NextStart),
     ("stop.to", NextStart),
+    ("stop.drain", NextStart),
     ("stop.timeout", InPlace),
     ("stop.unresponsive_timeout", InPlace),
     ("backoff", InPlace),
     // The difference starts or stops; a worker that comes to be numbered is another one.
     ("instances", InPlace),
+    ("recycle", InPlace),
+    // Its number is in the environment of the process.
+    ("port", Restarts),
+    ("reload", InPlace),
     ("cwd", Restarts),
     ("env", Restarts),
     ("inherit_env", Restarts),

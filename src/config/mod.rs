@@ -28,6 +28,7 @@ mod manual;
 mod order;
 mod overrides;
 mod placeholder;
+mod ports;
 mod resolve;
 mod schema;
 mod settings;
@@ -46,8 +47,9 @@ pub use json_schema::json_schema;
 pub use load::{Loaded, load};
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use settings::{
-    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RuntimeSettings, Settings,
-    SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings, WorkerSettings,
+    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RecycleSettings, RuntimeSettings,
+    Settings, SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings,
+    WorkerSettings,
 };
 pub use source::{SEARCHED, Sources};
 pub(crate) use suggest::nearest;

@@ -4,8 +4,8 @@
 //! one argument. `{{` is a brace; a closing brace needs no such care.
 
 /// Every name that may stand in braces.
-pub const PLACEHOLDERS: [&str; 8] =
-    ["worker", "instance", "slug", "index", "incarnation", "port", "state_dir", "payload_file"];
+pub const PLACEHOLDERS: [&str; 7] =
+    ["worker", "instance", "slug", "index", "incarnation", "port", "state_dir"];
 
 /// Why a text with braces is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

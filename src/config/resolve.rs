@@ -12,6 +12,7 @@ use super::diagnostic::{Problem, quoted};
 use super::document::Place;
 use super::elements::{RawSupervisor, Settled};
 use super::order::{self, Wait};
+use super::ports;
 use super::schema::Kind;
 use super::settings::{HttpSettings, SupervisorSettings, WorkerSettings};
 use super::suggest::nearest;
@@ -46,6 +47,7 @@ pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut 
     for worker in &workers {
         alone(Kind::Worker, worker, places, problems);
     }
+    ports::overlaps(&workers, places, problems);
     let known = workers.iter().map(|worker| worker.settings.name.clone()).collect();
     let waits = waits(&mut workers, &known, places, problems);
     let lists: Vec<(Name, Vec<String>)> =
@@ -70,6 +72,10 @@ pub(super) fn alone(kind: Kind, one: &Settled, places: &Places, problems: &mut V
     command(kind, one, places, problems);
     exit_codes(kind, &one.settings, places, problems);
     significant_permanent(kind, &one.settings, places, problems);
+    empty_table(kind, &one.settings, "port", ("base", "8001"), places, problems);
+    empty_table(kind, &one.settings, "reload", ("signal", "\"HUP\""), places, problems);
+    ports::of_worker(kind, &one.settings, places, problems);
+    recycle(kind, &one.settings, places, problems);
 }
 
 /// Loopback only, as long as nothing encrypts.
@@ -129,6 +135,36 @@ fn exit_codes(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &m
     if let Some(code) = both {
         let title = format!("exit code {code} of {} `{}` is both normal and fatal", kind.word(), worker.name);
         problems.push(Problem::new(at(kind, &worker.name, "exit_codes.fatal", places), title));
+    }
+}
+
+/// A table that is there and says nothing.
+fn empty_table(
+    kind: Kind,
+    worker: &WorkerSettings,
+    table: &str,
+    (key, example): (&str, &str),
+    places: &Places,
+    problems: &mut Vec<Problem>,
+) {
+    let named = |path: String| {
+        places.named(&format!("{}.{}.{path}", kind.word(), worker.name))
+            || places.named(&format!("defaults.worker.{path}"))
+    };
+    if named(table.to_owned()) && !named(format!("{table}.{key}")) {
+        let title = format!("`{table}` of {} `{}` is empty", kind.word(), worker.name);
+        let problem = Problem::new(at(kind, &worker.name, table, places), title);
+        problems.push(problem.help(format!("`{table} = {{ {key} = {example} }}`")));
+    }
+}
+
+/// A replacement without a reason would never come.
+fn recycle(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    let Some(recycle) = &worker.recycle else { return };
+    if recycle.after.is_none() && recycle.memory.is_none() {
+        let title = format!("`recycle` of {} `{}` says no time and no size", kind.word(), worker.name);
+        let problem = Problem::new(at(kind, &worker.name, "recycle", places), title);
+        problems.push(problem.help("`recycle = { after = \"24h\" }`, `{ memory = \"450MiB\" }` or both"));
     }
 }
 

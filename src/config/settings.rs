@@ -110,6 +110,12 @@ pub struct WorkerSettings {
     pub instances: u32,
     /// Whether the first copy has a number too: `parser/0`; false: it goes by the worker's plain name.
     pub numbered: bool,
+    /// When an instance is replaced although nothing is wrong with it.
+    pub recycle: Option<RecycleSettings>,
+    /// Port of instance 0; instance i has the i-th after it.
+    pub port: Option<u16>,
+    /// Signal that makes it read its configuration anew; without one it is restarted.
+    pub reload: Option<i32>,
     /// Working directory, absolute.
     pub cwd: PathBuf,
     /// Variables it is given.
@@ -134,6 +140,24 @@ impl WorkerSettings {
             index => InstanceId::of_pool(self.name.clone(), index),
         })
     }
+
+    /// The port of one of its instances, where it has ports.
+    #[must_use]
+    pub fn port_of(&self, instance: &InstanceId) -> Option<u16> {
+        let index = u16::try_from(instance.index().unwrap_or(0)).ok()?;
+        self.port?.checked_add(index)
+    }
+}
+
+/// `recycle`: planned replacement. At least one of the reasons is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecycleSettings {
+    /// It has run for this long, spread by the jitter.
+    pub after: Option<Duration>,
+    /// 0..1: how far `after` is spread.
+    pub jitter: f64,
+    /// Its working set is at least this large.
+    pub memory: Option<u64>,
 }
 
 /// What makes a worker ready.
@@ -164,8 +188,10 @@ pub struct StopSettings {
     pub signal: i32,
     /// Who is asked.
     pub to: StopTo,
-    /// Killed after this.
+    /// Killed this long after the signal.
     pub timeout: Duration,
+    /// How long it is shown as not ready before it gets the signal.
+    pub drain: Duration,
     /// Killed after this if it did not answer its probes.
     pub unresponsive_timeout: Duration,
 }

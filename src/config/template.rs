@@ -268,6 +268,10 @@ impl Settings {
             return Err(TemplateError::Full { template: template.name.clone(), max: template.max });
         }
         let worker = template.worker(&added, &self.base_dir)?;
+        if let Some(other) = self.port_clash(&worker, worker.instances) {
+            let why = format!("it would share a port with `{other}`");
+            return Err(TemplateError::Broken { template: template.name.clone(), why });
+        }
         let mut grown = self.clone();
         grown.children_of_root(|children| children.push(worker.name.clone()));
         grown.workers.push(Arc::new(worker));

@@ -107,6 +107,7 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
         "stop": {
             "signal": signal_name(one.stop.signal),
             "to": match one.stop.to { StopTo::Main => "main", StopTo::Group => "group" },
+            "drain": format_duration(one.stop.drain),
             "timeout": format_duration(one.stop.timeout),
             "unresponsive_timeout": format_duration(one.stop.unresponsive_timeout),
         },
@@ -118,6 +119,9 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
             "reset_after": format_duration(one.backoff.reset_after),
         },
         "instances": one.instances,
+        "recycle": recycle(one),
+        "port": one.port.map(|base| json!({ "base": base })),
+        "reload": one.reload.map(|signal| json!({ "signal": signal_name(signal) })),
         "cwd": one.cwd.display().to_string(),
         "env": one.env,
         "inherit_env": one.inherit_env,
@@ -134,6 +138,16 @@ pub(crate) fn template(one: &Template) -> Map<String, Value> {
     words.insert("params".to_owned(), Value::Object(params.collect()));
     words.insert("max".to_owned(), one.max.into());
     words
+}
+
+fn recycle(one: &WorkerSettings) -> Value {
+    one.recycle.as_ref().map_or(Value::Null, |recycle| {
+        json!({
+            "after": recycle.after.map(format_duration),
+            "jitter": recycle.jitter,
+            "memory": recycle.memory.map(format_size),
+        })
+    })
 }
 
 fn log(one: &WorkerSettings) -> Value {

@@ -36,10 +36,7 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Act(Act::Start) => "start",
-            Self::Act(Act::Stop) => "stop",
-            Self::Act(Act::Restart) => "restart",
-            Self::Act(Act::ResetFailed) => "reset-failed",
+            Self::Act(act) => act.word(),
             Self::Apply => "apply",
             Self::Add => "add",
             Self::Remove => "remove",
@@ -170,7 +167,10 @@ impl Action {
         let now = runtime.board().instance(&before.instance);
         let (state, message) = match (self.verb, before.goal) {
             (Verb::Shutdown, _) => (ActionState::Running, String::new()),
-            (Verb::Act(act), Goal::Asked) => progress(act, before, now.as_ref()),
+            (Verb::Act(act), Goal::Asked) => {
+                let act = act.meant_for(&runtime.info().settings(), before.instance.worker());
+                progress(act, before, now.as_ref())
+            }
             (Verb::Apply | Verb::Add | Verb::Remove, Goal::Asked) => (ActionState::Ok, String::new()),
             (Verb::Act(_) | Verb::Apply | Verb::Add | Verb::Remove, goal) => {
                 reached(goal, before, now.as_ref())
@@ -211,6 +211,9 @@ fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionSt
     }
     match act {
         Act::Stop => stopped(now),
+        Act::Pause { .. } | Act::Resume => intended(act, now),
+        // It is known by then which of the two it was.
+        Act::Reload | Act::Signal(_) => (ActionState::Ok, "the signal was sent".to_owned()),
         Act::Restart => started(before.incarnation, now),
         Act::Start => match before.phase {
             Phase::Running => (ActionState::Ok, "it was already running".to_owned()),
@@ -233,6 +236,17 @@ fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionSt
             | Phase::Stopped
             | Phase::Done => (ActionState::Ok, "nothing had failed".to_owned()),
         },
+    }
+}
+
+/// Seen on the board as soon as its supervisor has heard of it.
+fn intended(act: Act, now: &InstanceState) -> (ActionState, String) {
+    let paused = now.wanted == Wanted::Paused;
+    match (act, now.wanted) {
+        (_, Wanted::Stopped) => (ActionState::Ok, "it is stopped".to_owned()),
+        (Act::Pause { .. }, _) if paused => (ActionState::Ok, "nothing is done by itself".to_owned()),
+        (Act::Resume, _) if !paused => (ActionState::Ok, doing(now.phase).to_owned()),
+        (_, Wanted::Running | Wanted::Paused) => (ActionState::Running, doing(now.phase).to_owned()),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::id::Incarnation;
 
 use super::fact::{ChildKey, RequestId};
 use super::intensity::Window;
-use super::spec::{ChildSpec, Restart, Shutdown, SupervisorSpec, Time};
+use super::spec::{ChildSpec, Pause, Restart, Shutdown, SupervisorSpec, Time};
 use super::view::{Phase, Plan, Planned};
 
 /// What a child in state [`State::Waiting`] waits for.
@@ -21,6 +21,8 @@ pub(super) enum Wait {
     Sibling(ChildKey),
     /// What its `after` names.
     Held,
+    /// The end of its pause.
+    Paused,
 }
 
 /// Who wanted the start that is under way: it decides what a failure of it means.
@@ -82,6 +84,7 @@ pub(super) struct Shown {
     next: Option<Planned>,
     incarnation: Incarnation,
     stopped: bool,
+    paused: Option<Pause>,
 }
 
 #[derive(Debug, Clone)]
@@ -93,6 +96,8 @@ pub(super) struct Child {
     pub(super) since: Time,
     /// An operator wants it down.
     pub(super) stopped: bool,
+    /// An operator wants it left alone.
+    pub(super) paused: Option<Pause>,
     /// What its `after` names is not ready.
     pub(super) held: bool,
     /// This start, or this run, is a trial of a parked child.
@@ -115,12 +120,14 @@ pub(super) struct Child {
 impl Child {
     pub(super) fn new(spec: ChildSpec, owner: &SupervisorSpec, from: Incarnation, now: Time) -> Self {
         let incarnation = from.max(spec.incarnation);
-        let shown = Shown { phase: Phase::Stopped, next: None, incarnation, stopped: spec.stopped };
+        let (stopped, paused) = (spec.stopped, spec.paused);
+        let shown = Shown { phase: Phase::Stopped, next: None, incarnation, stopped, paused };
         Self {
             state: State::Stopped,
             incarnation,
             since: now,
-            stopped: spec.stopped,
+            stopped,
+            paused,
             held: spec.held,
             trial: false,
             consecutive: 0,
@@ -152,6 +159,10 @@ impl Child {
         let plan = |what, at| Some(Planned { what, at });
         match &self.state {
             State::Waiting(Wait::Turn) => plan(Plan::Start, None),
+            State::Waiting(Wait::Paused) => {
+                let until = self.paused.and_then(|pause| pause.until)?;
+                plan(Plan::Start, Some(until))
+            }
             State::Waiting(Wait::Sibling(_) | Wait::Held) => plan(Plan::WaitDependency, None),
             State::Backoff { at, plan: what, .. } => plan(*what, *at),
             State::Ended { .. } => plan(Plan::SoftRestart, None),
@@ -169,13 +180,19 @@ impl Child {
     }
 
     pub(super) fn looks(&self) -> Shown {
-        Shown { phase: self.phase(), next: self.next(), incarnation: self.incarnation, stopped: self.stopped }
+        Shown {
+            phase: self.phase(),
+            next: self.next(),
+            incarnation: self.incarnation,
+            stopped: self.stopped,
+            paused: self.paused,
+        }
     }
 
     pub(super) fn waits_for(&self) -> Option<ChildKey> {
         match &self.state {
             State::Waiting(Wait::Sibling(key)) => Some(*key),
-            State::Waiting(Wait::Turn | Wait::Held)
+            State::Waiting(Wait::Turn | Wait::Held | Wait::Paused)
             | State::Stopped
             | State::Done
             | State::Backoff { .. }

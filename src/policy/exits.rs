@@ -22,9 +22,15 @@ pub(super) struct Verdict {
     fatal: bool,
     pub(super) shortage: bool,
     /// R2: its restart type wants it again.
-    wanted: bool,
+    pub(super) wanted: bool,
     /// Worth a report: abnormal, or it is restarted.
-    loud: bool,
+    pub(super) loud: bool,
+}
+
+impl Verdict {
+    pub(super) fn kind(&self) -> ReportKind {
+        if self.failed { ReportKind::StartError } else { ReportKind::ChildTerminated }
+    }
 }
 
 impl Supervisor {
@@ -152,6 +158,10 @@ impl Supervisor {
         if ran.is_none() && !child.asks.is_empty() {
             self.answer_up(key, &Err(Refused::StartFailed(exit.clone())));
         }
+        let Some(child) = self.roster.get(key) else { return };
+        if child.paused.is_some() && verdict.wanted {
+            return self.end_paused(key, &verdict, exit);
+        }
         let boot_failed =
             ran.is_none() && self.boot == Boot::UnderWay && self.escalates() && self.procedure.starts(key);
         if boot_failed && !verdict.shortage && !verdict.fatal {
@@ -160,8 +170,7 @@ impl Supervisor {
             return self.end(Ended::BootFailed { child: key, exit });
         }
         if verdict.loud {
-            let kind = if verdict.failed { ReportKind::StartError } else { ReportKind::ChildTerminated };
-            self.report(key, kind, exit);
+            self.report(key, verdict.kind(), exit);
         }
         if verdict.fatal {
             self.park(key, true);

@@ -140,6 +140,18 @@ pub enum Request {
         /// Which child.
         child: ChildKey,
     },
+    /// Operator `pause`: from now on nothing is started, stopped or tried by itself.
+    Pause {
+        /// Which child.
+        child: ChildKey,
+        /// For how long; `None`: until `Resume`.
+        lasting: Option<Duration>,
+    },
+    /// Operator `resume`: ends a pause.
+    Resume {
+        /// Which child.
+        child: ChildKey,
+    },
     /// Operator `reset-failed`: clears intensity and backoff; a parked child is tried at once.
     ResetFailed {
         /// Which child.

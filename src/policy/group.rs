@@ -105,6 +105,10 @@ impl Supervisor {
 
     /// One child's turn to be stopped; false: its end must come first.
     fn stop_step(&mut self, key: ChildKey) -> bool {
+        if self.is_spared(key) {
+            self.step_back(key);
+            return true;
+        }
         let Some(child) = self.roster.get_mut(key) else { return false };
         match child.state {
             State::Starting { .. } | State::Running => {
@@ -159,7 +163,7 @@ impl Supervisor {
         } else if gone {
             return self.remove(key);
         } else if in_stop {
-            self.rest_in_group(key);
+            self.rest_in_group(key, after);
         } else if after == After::Start {
             self.launch(key);
         } else {
@@ -176,7 +180,7 @@ impl Supervisor {
         }
     }
 
-    fn step_back(&mut self, key: ChildKey) {
+    pub(super) fn step_back(&mut self, key: ChildKey) {
         if let Procedure::Stop { cursor, .. } = &mut self.procedure
             && *cursor == Some(key)
         {
@@ -185,8 +189,8 @@ impl Supervisor {
     }
 
     /// R17, R18: those affected start again, also those that were down before; not the offender, whose state
-    /// says what it waits for, not who is parked, and not whom an operator wants down.
-    fn rest_in_group(&mut self, key: ChildKey) {
+    /// says what it waits for, not who is parked, and not whom an operator wants down or left alone.
+    fn rest_in_group(&mut self, key: ChildKey, after: After) {
         let Procedure::Stop { then, .. } = self.procedure else { return };
         let root = match then {
             Then::Restart { root, .. } | Then::Park { root } => Some(root),
@@ -197,6 +201,8 @@ impl Supervisor {
         let planned = matches!(child.state, State::Backoff { .. });
         if child.stopped {
             self.rest(key, State::Stopped);
+        } else if child.paused.is_some() && after != After::Start {
+            self.rest(key, State::Waiting(Wait::Paused));
         } else if !(parked || planned && root == Some(key)) {
             self.rest(key, State::Waiting(Wait::Turn));
         }
@@ -281,7 +287,7 @@ impl Supervisor {
                 self.start(key, By::Rules);
                 return false;
             }
-            State::Waiting(Wait::Held) | State::Parked { .. } => self.is_group(),
+            State::Waiting(Wait::Held | Wait::Paused) | State::Parked { .. } => self.is_group(),
             State::Backoff { .. } => true,
             State::Running => child.trial && self.is_group(),
             State::Stopped | State::Done | State::Waiting(Wait::Sibling(_)) | State::Ended { .. } => false,

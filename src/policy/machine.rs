@@ -55,6 +55,8 @@ pub struct Supervisor {
     pub(super) template: Option<ChildSpec>,
     pub(super) roster: Roster,
     pub(super) timers: Timers,
+    /// Ends of pauses: the one thing a child waits for beside what it waits for anyway.
+    pub(super) pauses: Timers,
     /// The common budget (`escalate`).
     pub(super) window: Window,
     pub(super) jitter: Jitter,
@@ -88,14 +90,17 @@ impl Supervisor {
         check_all(&spec, &children)?;
         let simple = spec.strategy == RestartStrategy::SimpleOneForOne;
         let template = if simple { children.pop() } else { None };
-        let mut roster = Roster::default();
+        let (mut roster, mut pauses) = (Roster::default(), Timers::default());
         for child in children {
-            roster.append(|from| Child::new(child, &spec, from, Time::ZERO));
+            let until = child.paused.and_then(|pause| pause.until);
+            let key = roster.append(|from| Child::new(child, &spec, from, Time::ZERO));
+            pauses.set(key.0, until);
         }
         Ok(Self {
             template,
             roster,
             timers: Timers::default(),
+            pauses,
             window: Window::new(spec.intensity),
             jitter: Jitter::new(spec.seed),
             procedure: Procedure::None,
@@ -137,7 +142,8 @@ impl Supervisor {
     /// The earliest deadline: the shell sends [`Fact::Tick`] then.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
-        self.timers.earliest().filter(|_| !self.finished)
+        let next = self.timers.earliest().into_iter().chain(self.pauses.earliest()).min();
+        next.filter(|_| !self.finished)
     }
 
     /// One child as people see it.
@@ -152,6 +158,7 @@ impl Supervisor {
             since: child.since,
             next: child.next(),
             stopped_by_operator: child.stopped,
+            paused: child.paused,
             consecutive: child.consecutive,
             budget_left: window.left(self.spec.intensity, self.now),
             fatal: matches!(child.state, State::Parked { fatal: true, .. }),

@@ -12,6 +12,7 @@
 //! stop      one stop, deadlines, the end             quarantine  parking and trials
 //! request   OTP's calls and operators' verbs         check       impossible specifications
 //! reform    a new definition while children run
+//! pause     hands off
 //! child     one child's state, which carries its data        roster  who is there, in start order
 //! ```
 //!
@@ -46,6 +47,7 @@ mod fact;
 mod group;
 mod intensity;
 mod machine;
+mod pause;
 mod quarantine;
 mod reform;
 mod request;
@@ -67,7 +69,7 @@ pub use fact::{ChildKey, Fact, Request, RequestId, RetryToken};
 pub use machine::Supervisor;
 pub use reform::{Change, Reform, ReformChild};
 pub use spec::{
-    AutoShutdown, Backoff, ChildKind, ChildSpec, ExitCodes, Intensity, OnExhausted, Restart, RestartStrategy,
-    RetryPark, Shutdown, SupervisorSpec, Time,
+    AutoShutdown, Backoff, ChildKind, ChildSpec, ExitCodes, Intensity, OnExhausted, Pause, Restart,
+    RestartStrategy, RetryPark, Shutdown, SupervisorSpec, Time,
 };
 pub use view::{ChildView, Phase, Plan, Planned};

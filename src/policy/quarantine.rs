@@ -58,7 +58,7 @@ impl Supervisor {
         self.release(key);
     }
 
-    fn next_trial(&self, trials: u32) -> Option<Time> {
+    pub(super) fn next_trial(&self, trials: u32) -> Option<Time> {
         let retry = self.spec.retry?;
         let factor = 1u32.checked_shl(trials).unwrap_or(u32::MAX);
         let wait = retry.first.checked_mul(factor).unwrap_or(retry.every).min(retry.every);

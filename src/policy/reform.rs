@@ -87,15 +87,16 @@ impl Supervisor {
 
     fn admit(&mut self, spec: ChildSpec) -> ChildKey {
         let (owner, now) = (&self.spec, self.now);
-        let stopped = spec.stopped;
+        let (stopped, paused) = (spec.stopped, spec.paused);
         let key = self.roster.append(|from| Child::new(spec, owner, from, now));
         if let Some(child) = self.roster.get_mut(key) {
             child.shown = None;
         }
         self.out.push(Action::Added { child: key });
         if self.boot != Boot::Ahead && !stopped {
-            self.set(key, State::Waiting(Wait::Turn));
+            self.set(key, State::Waiting(if paused.is_some() { Wait::Paused } else { Wait::Turn }));
         }
+        self.pauses.set(key.0, paused.and_then(|pause| pause.until));
         self.touch(key);
         key
     }
@@ -129,9 +130,9 @@ impl Supervisor {
         if new.change == Change::Keep && !renew {
             return;
         }
-        let ChildSpec { held, stopped, incarnation, .. } = child.spec;
+        let ChildSpec { held, stopped, paused, incarnation, .. } = child.spec;
         let wanted_down = new.spec.stopped;
-        child.spec = ChildSpec { held, stopped, incarnation, ..new.spec };
+        child.spec = ChildSpec { held, stopped, paused, incarnation, ..new.spec };
         if let Some(id) = returns {
             child.stopped = wanted_down;
             self.departed(id, 1);

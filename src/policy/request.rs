@@ -31,6 +31,8 @@ impl Supervisor {
             Request::Stop { child } => self.verb(id, child, Self::operator_stop),
             Request::Restart { child } => self.verb(id, child, Self::operator_restart),
             Request::ResetFailed { child } => self.verb(id, child, Self::reset_failed),
+            Request::Pause { child, lasting } => self.verb(id, child, |core, key| core.pause(key, lasting)),
+            Request::Resume { child } => self.verb(id, child, Self::unpause),
             Request::Add { .. }
             | Request::Reform(_)
             | Request::Terminate { .. }
@@ -62,6 +64,8 @@ impl Supervisor {
             Request::Start { .. }
             | Request::Stop { .. }
             | Request::Restart { .. }
+            | Request::Pause { .. }
+            | Request::Resume { .. }
             | Request::ResetFailed { .. } => self.request(id, request),
         }
     }
@@ -83,11 +87,12 @@ impl Supervisor {
             let refused = if seen == Seen::Up { Refused::AlreadyStarted } else { Refused::AlreadyPresent };
             return self.reply(id, Err(refused));
         }
-        let (owner, now) = (&self.spec, self.now);
+        let (owner, now, pause) = (&self.spec, self.now, spec.paused);
         let key = self.roster.append(|from| Child::new(spec, owner, from, now));
         if let Some(child) = self.roster.get_mut(key) {
             child.shown = None;
         }
+        self.pauses.set(key.0, pause.and_then(|pause| pause.until));
         self.touch(key);
         self.start_for(id, key, By::Add);
     }
@@ -114,6 +119,10 @@ impl Supervisor {
     fn start_for(&mut self, id: RequestId, key: ChildKey, by: By) {
         let Some(child) = self.roster.get_mut(key) else { return };
         if child.stopped {
+            return self.reply(id, Ok(Done::Ok));
+        }
+        if child.paused.is_some() && by == By::Add {
+            self.rest(key, State::Waiting(Wait::Paused));
             return self.reply(id, Ok(Done::Ok));
         }
         if child.held {
@@ -191,6 +200,8 @@ fn asked_about(request: &Request) -> Option<ChildKey> {
         | Request::Start { child }
         | Request::Stop { child }
         | Request::Restart { child }
+        | Request::Pause { child, .. }
+        | Request::Resume { child }
         | Request::ResetFailed { child } => Some(*child),
     }
 }
@@ -205,7 +216,7 @@ fn seen(child: &Child) -> Seen {
 
 /// Operators' verbs.
 impl Supervisor {
-    fn verb(&mut self, id: RequestId, key: ChildKey, act: fn(&mut Self, ChildKey)) {
+    fn verb(&mut self, id: RequestId, key: ChildKey, act: impl FnOnce(&mut Self, ChildKey)) {
         let known = self.roster.get(key).is_some();
         let reply: Reply = if known { Ok(Done::Ok) } else { Err(Refused::NotFound) };
         self.reply(id, reply);
@@ -233,7 +244,7 @@ impl Supervisor {
     }
 
     fn operator_restart(&mut self, key: ChildKey) {
-        let in_stop = self.procedure.stops(key, &self.roster);
+        let in_stop = self.is_being_stopped(key);
         match self.roster.get(key).map(|child| &child.state) {
             Some(State::Starting { .. } | State::Running) if !in_stop => {
                 self.intend(key, false);
@@ -245,7 +256,7 @@ impl Supervisor {
 
     fn operator_stop(&mut self, key: ChildKey) {
         self.intend(key, true);
-        let in_stop = self.procedure.stops(key, &self.roster);
+        let in_stop = self.is_being_stopped(key);
         let Some(child) = self.roster.get_mut(key) else { return };
         match child.state {
             State::Starting { .. } | State::Running if in_stop => {}

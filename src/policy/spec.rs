@@ -125,6 +125,13 @@ pub struct ExitCodes {
     pub fatal: Arc<[i32]>,
 }
 
+/// Hands off: nothing is started, stopped or tried by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// When it ends by itself; `None`: only when somebody says so.
+    pub until: Option<Time>,
+}
+
 /// Leaf or node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildKind {
@@ -161,6 +168,8 @@ pub struct ChildSpec {
     pub held: bool,
     /// True if an operator stopped it in an earlier life of the runtime, or it is not `enabled`: not started at boot.
     pub stopped: bool,
+    /// Set if an operator paused it in an earlier life of the runtime, and how long that still lasts.
+    pub paused: Option<Pause>,
     /// The last incarnation it had under an earlier life of this supervisor; 0 for none. The next start is one higher,
     /// so that counting goes on over a restart of the supervisor itself.
     pub incarnation: Incarnation,

@@ -18,6 +18,10 @@ impl Supervisor {
             if self.roster.get(key).is_none_or(|child| child.stopped || child.state != State::Stopped) {
                 continue;
             }
+            if self.is_paused(key) {
+                self.set(key, State::Waiting(Wait::Paused));
+                continue;
+            }
             self.set(key, State::Waiting(Wait::Turn));
             if together {
                 self.launch(key);
@@ -51,7 +55,7 @@ impl Supervisor {
         }
         let Some(child) = self.roster.get_mut(key) else { return };
         child.incarnation = child.incarnation.next();
-        let (incarnation, limit) = (child.incarnation, child.spec.start_timeout);
+        let (incarnation, limit) = (child.incarnation, child.start_limit());
         self.set(key, State::Starting { by });
         self.due(key, limit.map(|limit| self.after_now(limit)));
         self.out.push(Action::Start { child: key, incarnation });
@@ -65,27 +69,28 @@ impl Supervisor {
             return;
         }
         match child.state {
-            State::Waiting(Wait::Held) => {
-                self.release(key);
-                self.set(key, State::Waiting(Wait::Turn));
-                if self.is_group() {
-                    self.later.push_back(Later::Run);
-                } else {
-                    self.launch(key);
-                }
-            }
-            State::Parked { fatal: false, .. } => {
-                self.due_now(key);
-            }
+            State::Waiting(Wait::Held) => self.set_free(key),
+            State::Parked { fatal: false, .. } if child.paused.is_none() => self.due_now(key),
             State::Stopped
             | State::Done
-            | State::Waiting(Wait::Turn | Wait::Sibling(_))
+            | State::Waiting(Wait::Turn | Wait::Sibling(_) | Wait::Paused)
             | State::Backoff { .. }
-            | State::Parked { fatal: true, .. }
+            | State::Parked { .. }
             | State::Starting { .. }
             | State::Running
             | State::Stopping { .. }
             | State::Ended { .. } => {}
+        }
+    }
+
+    /// What it waited for has come: it starts, in its group in order.
+    pub(super) fn set_free(&mut self, key: ChildKey) {
+        self.release(key);
+        self.set(key, State::Waiting(Wait::Turn));
+        if self.is_group() {
+            self.later.push_back(Later::Run);
+        } else {
+            self.launch(key);
         }
     }
 

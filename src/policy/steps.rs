@@ -51,7 +51,7 @@ impl Supervisor {
     /// when it will not be started at all.
     fn answer_who_would_wait_long(&mut self, key: ChildKey) {
         let reply = match self.roster.get(key).map(|child| &child.state) {
-            Some(State::Waiting(Wait::Sibling(_) | Wait::Held)) => Ok(Done::Ok),
+            Some(State::Waiting(Wait::Sibling(_) | Wait::Held | Wait::Paused)) => Ok(Done::Ok),
             Some(State::Stopped | State::Done | State::Parked { .. }) => {
                 Err(Refused::StartFailed(Exit::Stopped))
             }
@@ -102,6 +102,7 @@ impl Supervisor {
         self.procedure.leave(key, &self.roster);
         self.rest(key, State::Stopped);
         self.answer_down(key);
+        self.pauses.clear(key.0);
         if let Some(child) = self.roster.remove(key) {
             self.out.push(Action::Removed { child: key });
             if let Some(id) = child.leaving {

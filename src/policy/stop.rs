@@ -46,6 +46,9 @@ impl Supervisor {
         while let Some(slot) = self.timers.pop_due(self.now) {
             self.deadline(ChildKey(slot));
         }
+        while let Some(slot) = self.pauses.pop_due(self.now) {
+            self.unpause(ChildKey(slot));
+        }
     }
 
     /// The worker asked for more time.

@@ -2,7 +2,7 @@
 
 use crate::id::Incarnation;
 
-use super::spec::{ChildSpec, Time};
+use super::spec::{ChildSpec, Pause, Time};
 
 /// Where a child is in its life. The contract's phases; `paused` and `recovering` are statuses, not phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -86,6 +86,8 @@ pub struct ChildView<'a> {
     pub next: Option<Planned>,
     /// Whether an operator wants it down.
     pub stopped_by_operator: bool,
+    /// Whether an operator wants it left alone.
+    pub paused: Option<Pause>,
     /// Consecutive restarts since the backoff was last reset.
     pub consecutive: u32,
     /// Restarts that intensity still allows now.

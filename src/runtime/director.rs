@@ -123,11 +123,12 @@ impl Director {
             return Err(ActError::ShuttingDown);
         }
         let children = self.children(target)?;
+        self.suits(target, act)?;
         self.announce(target, act, by);
         let mut reached = Vec::new();
         let mut refused = None;
         for child in &children {
-            match self.pass(child, act, by) {
+            match self.pass(child, act.meant_for(&self.info.settings(), child.worker()), by) {
                 Ok(()) => reached.push(child.clone()),
                 Err(error) => refused = Some(error),
             }
@@ -169,9 +170,10 @@ impl Director {
                 "supervisor {home}, which owns {child}, is down itself; `regrow start sup:{home}` first"
             )));
         };
+        let Some(request) = request(act) else { return self.signal(child, act, &address) };
         let (reply, answer) = oneshot::channel();
         let by = Operator { by: by.0.clone(), at: Timestamp::now() };
-        let asked = Asked { child: child.to_string(), request: request(act), by, reply };
+        let asked = Asked { child: child.to_string(), request, by, reply };
         address.send_message(SupervisorMsg::Asked(Box::new(asked))).map_err(|_| {
             ActError::Conflict(format!("supervisor {home}, which owns {child}, is just ending"))
         })?;
@@ -184,11 +186,47 @@ impl Director {
         Ok(())
     }
 
+    /// What cannot be done to such a target is refused before anything is.
+    fn suits(&self, target: &Target, act: Act) -> Result<(), ActError> {
+        match (act, target) {
+            (Act::Pause { .. } | Act::Resume | Act::Signal(_) | Act::Reload, Target::Supervisor(name)) => {
+                Err(ActError::Conflict(format!(
+                    "{} takes workers, and sup:{name} is a supervisor; name those of its workers that are meant",
+                    act.word()
+                )))
+            }
+            (
+                Act::Start
+                | Act::Stop
+                | Act::Restart
+                | Act::ResetFailed
+                | Act::Pause { .. }
+                | Act::Resume
+                | Act::Signal(_)
+                | Act::Reload,
+                Target::Worker(_) | Target::Instance(_) | Target::Supervisor(_) | Target::All,
+            ) => Ok(()),
+        }
+    }
+
+    fn signal(
+        &self,
+        child: &InstanceId,
+        act: Act,
+        address: &ActorRef<SupervisorMsg>,
+    ) -> Result<(), ActError> {
+        let Act::Signal(signal) = act else { return Ok(()) };
+        let pid = self.plane.board.instance(child).and_then(|entry| entry.pid);
+        if pid.is_none() {
+            return Err(ActError::Conflict(format!("{child} does not run, so nothing can hear a signal")));
+        }
+        let message = SupervisorMsg::Signal { child: child.to_string(), signal };
+        address.send_message(message).map_err(|_| ActError::Conflict(format!("{child} is just ending")))
+    }
+
     fn announce(&self, target: &Target, act: Act, by: &Asker) {
-        let mut event = Event::new(
-            EventKind::ActionRequested,
-            format!("{} of {target} asked by {}", act_word(act), by.0),
-        );
+        let mut event =
+            Event::new(EventKind::ActionRequested, format!("{} of {target} asked by {}", act.word(), by.0));
         match target {
             Target::Worker(name) => {
                 event.worker = Some(name.clone());
@@ -202,28 +240,46 @@ impl Director {
             Target::Supervisor(_) | Target::All => {}
         }
         event.cause = Some(crate::event::Cause::Operator);
-        event.data.insert("action".to_owned(), act_word(act).into());
+        event.data.insert("action".to_owned(), act.word().into());
         event.data.insert("by".to_owned(), by.0.clone().into());
+        match act {
+            Act::Signal(signal) => {
+                event.data.insert("signal".to_owned(), crate::exit::signal_name(signal).into());
+            }
+            Act::Pause { lasting: Some(lasting) } => {
+                event.data.insert("for_seconds".to_owned(), lasting.as_secs_f64().into());
+            }
+            Act::Pause { lasting: None }
+            | Act::Start
+            | Act::Stop
+            | Act::Restart
+            | Act::Resume
+            | Act::Reload
+            | Act::ResetFailed => {}
+        }
         self.plane.emit(event);
     }
 
-    /// `stop` lasts over restarts of the runtime; every wish to have it running ends that.
+    /// `stop` and `pause` last over restarts of the runtime; every wish to have it running ends the first, only
+    /// `resume` the second.
     fn remember(&mut self, children: &[InstanceId], act: Act, by: &Asker) {
         let mut changed = false;
         let mut intents = lock(&self.intents);
+        let operator = Operator { by: by.0.clone(), at: Timestamp::now() };
         for child in children.iter().map(ToString::to_string) {
             changed |= match act {
-                Act::Stop => {
-                    let by = Operator { by: by.0.clone(), at: Timestamp::now() };
-                    self.plane.set_stopped(&child, Some(by.clone()));
-                    intents.stop(&child, by)
+                Act::Stop => intents.stop(&child, operator.clone()),
+                Act::Start | Act::Restart => intents.want(&child),
+                Act::Pause { lasting } => {
+                    let until =
+                        lasting.map(|lasting| operator.at.saturating_add(lasting).unwrap_or(Timestamp::MAX));
+                    intents.pause(&child, operator.clone(), until);
+                    true
                 }
-                Act::Start | Act::Restart => {
-                    self.plane.set_stopped(&child, None);
-                    intents.want(&child)
-                }
-                Act::ResetFailed => false,
+                Act::Resume => intents.resume(&child),
+                Act::ResetFailed | Act::Signal(_) | Act::Reload => false,
             };
+            self.plane.set_wish(&child, intents.wish(&child));
         }
         drop(intents);
         if changed {
@@ -331,21 +387,15 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-fn request(act: Act) -> fn(ChildKey) -> Request {
+/// The wish as the supervisor that decides is told; a signal is none.
+fn request(act: Act) -> Option<Box<dyn FnOnce(ChildKey) -> Request + Send>> {
     match act {
-        Act::Start => |child| Request::Start { child },
-        Act::Stop => |child| Request::Stop { child },
-        Act::Restart => |child| Request::Restart { child },
-        Act::ResetFailed => |child| Request::ResetFailed { child },
-    }
-}
-
-/// The verb of an act, as on the command line.
-fn act_word(act: Act) -> &'static str {
-    match act {
-        Act::Start => "start",
-        Act::Stop => "stop",
-        Act::Restart => "restart",
-        Act::ResetFailed => "reset-failed",
+        Act::Start => Some(Box::new(|child| Request::Start { child })),
+        Act::Stop => Some(Box::new(|child| Request::Stop { child })),
+        Act::Restart => Some(Box::new(|child| Request::Restart { child })),
+        Act::ResetFailed => Some(Box::new(|child| Request::ResetFailed { child })),
+        Act::Pause { lasting } => Some(Box::new(move |child| Request::Pause { child, lasting })),
+        Act::Resume => Some(Box::new(|child| Request::Resume { child })),
+        Act::Signal(_) | Act::Reload => None,
     }
 }

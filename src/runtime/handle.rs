@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Settings, Sources};
-use crate::id::InstanceId;
+use crate::id::{InstanceId, Name};
 use crate::supervisor::Board;
 use crate::telemetry::Journal;
 
@@ -31,6 +31,50 @@ pub enum Act {
     Restart,
     /// Forget the failures; a parked worker is tried at once.
     ResetFailed,
+    /// From now on nothing is started, stopped or tried by itself.
+    Pause {
+        /// For how long; `None`: until `Resume`.
+        lasting: Option<Duration>,
+    },
+    /// Ends a pause.
+    Resume,
+    /// A signal for the main process.
+    Signal(i32),
+    /// Read the configuration anew: `reload.signal` where it is set, else a restart.
+    Reload,
+}
+
+impl Act {
+    /// The verb, as on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::ResetFailed => "reset-failed",
+            Self::Pause { .. } => "pause",
+            Self::Resume => "resume",
+            Self::Signal(_) => "signal",
+            Self::Reload => "reload",
+        }
+    }
+
+    /// What is really done to this worker: a reload is a signal or a restart.
+    #[must_use]
+    pub fn meant_for(self, settings: &Settings, worker: &Name) -> Self {
+        let signal = || settings.workers.iter().find(|one| one.name == *worker)?.reload;
+        match self {
+            Self::Reload => signal().map_or(Self::Restart, Self::Signal),
+            Self::Start
+            | Self::Stop
+            | Self::Restart
+            | Self::ResetFailed
+            | Self::Pause { .. }
+            | Self::Resume
+            | Self::Signal(_) => self,
+        }
+    }
 }
 
 /// Who asks; written into events and shown by `describe`.

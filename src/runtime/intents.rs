@@ -1,4 +1,4 @@
-//! What operators have stopped, kept over restarts of the runtime.
+//! What operators have stopped and paused, kept over restarts of the runtime.
 //!
 //! One small JSON file, replaced as a whole. It is written off the control thread; a disk that is full or
 //! gone costs the memory of an intent over a restart, never the intent itself, and is named in the notes.
@@ -9,9 +9,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::Operator;
+use crate::supervisor::{Operator, Wish};
 
 const SCHEMA: &str = "regrow.intents/1";
 
@@ -21,45 +22,81 @@ const MAX_FILE: u64 = 4 << 20;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct OnDisk {
     schema: String,
+    #[serde(flatten)]
+    kept: Kept,
+}
+
+/// What is kept. Files of older builds have fewer maps.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
     stopped: BTreeMap<String, Operator>,
+    paused: BTreeMap<String, Paused>,
+}
+
+/// Who paused a child, and until when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Paused {
+    #[serde(flatten)]
+    by: Operator,
+    until: Option<Timestamp>,
 }
 
 /// The intents in force, and where they are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Intents {
     path: PathBuf,
-    stopped: BTreeMap<String, Operator>,
+    kept: Kept,
 }
 
 impl Intents {
     /// Reads what an earlier runtime left. A file that cannot be read is set aside and named in the second part.
     pub(crate) fn load(state_dir: &Path) -> (Self, Option<String>) {
         let path = state_dir.join("intents.json");
-        let (stopped, note) = match read(&path) {
-            Ok(stopped) => (stopped, None),
-            Err(error) => (BTreeMap::new(), Some(set_aside(&path, &error))),
+        let (mut kept, note) = match read(&path) {
+            Ok(kept) => (kept, None),
+            Err(error) => (Kept::default(), Some(set_aside(&path, &error))),
         };
-        (Self { path, stopped }, note)
+        let now = Timestamp::now();
+        kept.paused.retain(|_, paused| paused.until.is_none_or(|until| until > now));
+        (Self { path, kept }, note)
     }
 
-    /// Who stopped what.
-    pub(crate) fn stopped(&self) -> &BTreeMap<String, Operator> {
-        &self.stopped
+    /// Everybody of whom something is wanted.
+    pub(crate) fn children(&self) -> impl Iterator<Item = &String> {
+        let paused = self.kept.paused.keys().filter(|child| !self.kept.stopped.contains_key(*child));
+        self.kept.stopped.keys().chain(paused)
+    }
+
+    /// What is wanted of a child.
+    pub(crate) fn wish(&self, child: &str) -> Wish {
+        let paused = self.kept.paused.get(child).map(|paused| (paused.by.clone(), paused.until));
+        Wish { stopped: self.kept.stopped.get(child).cloned(), paused }
     }
 
     /// Notes that somebody stopped a child. True if that is new.
     pub(crate) fn stop(&mut self, child: &str, by: Operator) -> bool {
-        self.stopped.insert(child.to_owned(), by).is_none()
+        self.kept.stopped.insert(child.to_owned(), by).is_none()
     }
 
     /// Notes that a child is wanted again. True if that is new.
     pub(crate) fn want(&mut self, child: &str) -> bool {
-        self.stopped.remove(child).is_some()
+        self.kept.stopped.remove(child).is_some()
+    }
+
+    /// Notes that somebody paused a child.
+    pub(crate) fn pause(&mut self, child: &str, by: Operator, until: Option<Timestamp>) {
+        self.kept.paused.insert(child.to_owned(), Paused { by, until });
+    }
+
+    /// Notes the end of a pause. True if there was one.
+    pub(crate) fn resume(&mut self, child: &str) -> bool {
+        self.kept.paused.remove(child).is_some()
     }
 
     /// Replaces the file. Blocks on the disk.
     pub(crate) fn save(&self) -> io::Result<()> {
-        let on_disk = OnDisk { schema: SCHEMA.to_owned(), stopped: self.stopped.clone() };
+        let on_disk = OnDisk { schema: SCHEMA.to_owned(), kept: self.kept.clone() };
         let text = serde_json::to_vec_pretty(&on_disk).map_err(io::Error::other)?;
         let fresh = self.path.with_extension("json.new");
         let mut file =
@@ -70,10 +107,10 @@ impl Intents {
     }
 }
 
-fn read(path: &Path) -> io::Result<BTreeMap<String, Operator>> {
+fn read(path: &Path) -> io::Result<Kept> {
     let meta = match fs::metadata(path) {
         Ok(meta) => meta,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::default()),
         Err(error) => return Err(error),
     };
     if meta.len() > MAX_FILE {
@@ -83,7 +120,7 @@ fn read(path: &Path) -> io::Result<BTreeMap<String, Operator>> {
     if on_disk.schema != SCHEMA {
         return Err(io::Error::other(format!("its schema is `{}`, not `{SCHEMA}`", on_disk.schema)));
     }
-    Ok(on_disk.stopped)
+    Ok(on_disk.kept)
 }
 
 fn set_aside(path: &Path, error: &io::Error) -> String {
@@ -111,10 +148,34 @@ mod tests {
         assert!(intents.stop("web", operator()));
         intents.save().unwrap();
         let (mut again, _) = Intents::load(dir.path());
-        assert_eq!(again.stopped().get("web"), Some(&operator()));
+        assert_eq!(again.wish("web").stopped, Some(operator()));
         assert!(again.want("web"));
         again.save().unwrap();
-        assert!(Intents::load(dir.path()).0.stopped().is_empty());
+        assert_eq!(Intents::load(dir.path()).0.wish("web"), Wish::default());
+    }
+
+    #[test]
+    fn a_pause_is_remembered_until_it_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut intents, _) = Intents::load(dir.path());
+        let (past, future) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        intents.pause("over", operator(), Some(past));
+        intents.pause("lasting", operator(), Some(future));
+        intents.pause("endless", operator(), None);
+        intents.save().unwrap();
+        let (mut again, note) = Intents::load(dir.path());
+        assert_eq!((note, again.wish("over")), (None, Wish::default()));
+        assert_eq!(again.wish("lasting").paused, Some((operator(), Some(future))));
+        assert!(again.resume("endless") && !again.resume("endless"));
+    }
+
+    #[test]
+    fn a_file_of_an_older_build_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let old =
+            r#"{"schema":"regrow.intents/1","stopped":{"web":{"by":"uid 0","at":"1970-01-01T00:00:00Z"}}}"#;
+        fs::write(dir.path().join("intents.json"), old).unwrap();
+        assert_eq!(Intents::load(dir.path()).0.wish("web").stopped, Some(operator()));
     }
 
     #[test]
@@ -122,7 +183,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("intents.json"), b"\0\0\0").unwrap();
         let (intents, note) = Intents::load(dir.path());
-        assert!(intents.stopped().is_empty());
+        assert_eq!(intents.children().count(), 0);
         assert!(note.unwrap().contains("unreadable"));
         assert!(dir.path().join("intents.json.unreadable").exists());
     }

@@ -241,8 +241,8 @@ fn plane(
         host.runner(instance.clone(), Arc::clone(worker), Arc::clone(output), reporter)
     });
     let plane = Plane::new(board, journal, runners, seed());
-    for (child, by) in intents.stopped() {
-        plane.set_stopped(child, Some(by.clone()));
+    for child in intents.children() {
+        plane.set_wish(child, intents.wish(child));
     }
     fill_board(info, &plane);
     plane
@@ -357,6 +357,7 @@ fn default_stop() -> crate::config::StopSettings {
         signal: libc::SIGTERM,
         to: crate::config::StopTo::Main,
         timeout: std::time::Duration::from_secs(10),
+        drain: std::time::Duration::ZERO,
         unresponsive_timeout: std::time::Duration::from_secs(3),
     }
 }

@@ -16,7 +16,8 @@ use crate::config::{Settings, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{Change, ChildKey, Phase, Refused, Reply, Request};
 use crate::supervisor::{
-    Asked, Branch, InstanceState, Node, Operator, Plane, Reforming, SupervisorMsg, Wanted, supervisor_states,
+    Asked, Branch, InstanceState, Node, Operator, Plane, Reforming, SupervisorMsg, Wanted, Wish,
+    supervisor_states,
 };
 
 use super::director::{lock, save_elsewhere};
@@ -70,8 +71,10 @@ impl Editor {
         };
         let mut changed = false;
         for gone in ids(old).difference(&ids(new)) {
-            self.plane.set_stopped(gone, None);
-            changed |= lock(&self.intents).want(gone);
+            self.plane.set_wish(gone, Wish::default());
+            let mut intents = lock(&self.intents);
+            let (stopped, paused) = (intents.want(gone), intents.resume(gone));
+            changed |= stopped || paused;
         }
         if changed {
             save_elsewhere(&self.intents, &self.info);
@@ -288,7 +291,8 @@ impl Reshape {
             let request: fn(ChildKey) -> Request =
                 if new.enabled { |child| Request::Start { child } } else { |child| Request::Stop { child } };
             let by = format!("the configuration: enabled = {}", new.enabled);
-            for instance in new.instance_ids().filter(|id| !self.plane.is_stopped(&id.to_string())) {
+            for instance in new.instance_ids().filter(|id| self.plane.wish(&id.to_string()).stopped.is_none())
+            {
                 self.ask(&instance, request, &by);
             }
         }
@@ -300,7 +304,7 @@ impl Reshape {
         // The answer is seen on the board.
         let (reply, _) = oneshot::channel();
         let by = Operator { by: by.to_owned(), at: Timestamp::now() };
-        let asked = Asked { child: instance.to_string(), request, by, reply };
+        let asked = Asked { child: instance.to_string(), request: Box::new(request), by, reply };
         let _ = home.send_message(SupervisorMsg::Asked(Box::new(asked)));
     }
 }
@@ -327,9 +331,11 @@ pub(super) fn enter(plane: &Plane, instance: &InstanceId, worker: &WorkerSetting
         plane.pass(turn);
     }
     let mut entry = InstanceState::new(instance.clone(), home.clone(), "process", worker.critical);
-    if let Some(by) = plane.stopped_by(&instance.to_string()) {
-        entry.wanted = Wanted::Stopped;
-        entry.wanted_by = Some(by);
+    let wish = plane.wish(&instance.to_string());
+    if let Some(by) = wish.stopped {
+        (entry.wanted, entry.wanted_by) = (Wanted::Stopped, Some(by));
+    } else if let Some((by, _)) = wish.paused {
+        (entry.wanted, entry.wanted_by) = (Wanted::Paused, Some(by));
     } else if !worker.enabled {
         entry.wanted = Wanted::Stopped;
         let by = "the configuration: enabled = false".to_owned();

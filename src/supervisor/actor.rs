@@ -43,6 +43,13 @@ pub(crate) enum SupervisorMsg {
     Due,
     /// Somebody asks for something.
     Asked(Box<Asked>),
+    /// A signal for the main process of a child, which is neither a start nor a stop: no rule has a say in it.
+    Signal {
+        /// Which child, by its id.
+        child: String,
+        /// The signal's number.
+        signal: i32,
+    },
     /// A start is held back or let go.
     Turn(Turn),
     /// A new definition, of itself and of all its children.
@@ -57,7 +64,7 @@ pub(crate) struct Asked {
     /// Which child, by its id.
     pub(crate) child: String,
     /// Builds the request once the slot is known.
-    pub(crate) request: fn(ChildKey) -> Request,
+    pub(crate) request: Box<dyn FnOnce(ChildKey) -> Request + Send>,
     /// Who asks.
     pub(crate) by: Operator,
     /// Where the answer goes.
@@ -194,6 +201,7 @@ impl Actor for SupervisorActor {
                 state.fact(&myself, Fact::Tick);
             }
             SupervisorMsg::Asked(asked) => state.asked(&myself, *asked),
+            SupervisorMsg::Signal { child, signal } => state.signal(&child, signal),
             SupervisorMsg::Turn(turn) => state.turn(&myself, &turn),
             SupervisorMsg::Reform(reforming) => state.reform(&myself, *reforming),
             #[cfg(test)]
@@ -384,6 +392,12 @@ impl SupervisorState {
         }
     }
 
+    fn signal(&self, child: &str, signal: i32) {
+        if let Some(key) = self.core.key(child) {
+            self.order(key, ChildMsg::Signal(signal));
+        }
+    }
+
     pub(super) fn expect(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
@@ -456,6 +470,8 @@ pub(super) fn wanted_by(request: &Request) -> Option<Wanted> {
         Request::Start { .. } | Request::Restart { .. } | Request::ResetFailed { .. } => {
             Some(Wanted::Running)
         }
+        Request::Pause { .. } => Some(Wanted::Paused),
+        Request::Resume { .. } => Some(Wanted::Running),
         Request::Add { .. }
         | Request::Reform(_)
         | Request::Terminate { .. }

@@ -247,6 +247,9 @@ impl InstanceState {
     /// `stopped paused done quarantined stuck recovering dead … starting working healthy unknown`.
     #[must_use]
     pub fn status(&self) -> &'static str {
+        if self.wanted == Wanted::Paused && self.phase != Phase::Stopped {
+            return "paused";
+        }
         match self.phase {
             Phase::Stopping if self.wanted == Wanted::Stopped => "stopped",
             Phase::Stopped => "stopped",

@@ -28,6 +28,8 @@ pub(crate) enum ChildMsg {
     Stop(Incarnation, StopHow),
     /// The next start, and all after it, are of a runner made anew.
     Remake(MakeRunner),
+    /// Send this signal to what runs.
+    Signal(i32),
     /// The runner tells something.
     Reported(Incarnation, WorkerReport),
 }
@@ -102,6 +104,7 @@ impl Actor for ChildActor {
             ChildMsg::Start(incarnation) => state.start(incarnation),
             ChildMsg::Stop(incarnation, how) => state.stop(incarnation, how),
             ChildMsg::Remake(make) => state.remake = Some(make),
+            ChildMsg::Signal(signal) => state.signal(signal),
             ChildMsg::Reported(incarnation, report) => state.reported(incarnation, report),
         }
         Ok(())
@@ -126,6 +129,12 @@ impl ChildState {
         match how {
             StopHow::Graceful => self.runner.stop(),
             StopHow::Kill => self.runner.kill(),
+        }
+    }
+
+    fn signal(&mut self, signal: i32) {
+        if self.live {
+            self.runner.signal(signal);
         }
     }
 

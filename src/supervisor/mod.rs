@@ -21,6 +21,6 @@ pub use attempts::Attempts;
 pub use board::{
     Board, Health, InstanceState, LastExit, NextAction, Operator, StuckSurvivor, SupervisorState, Wanted,
 };
-pub(crate) use plane::{Plane, RunnerFactory};
+pub(crate) use plane::{Plane, RunnerFactory, Wish};
 pub(crate) use reform::Reforming;
 pub(crate) use tree::{Branch, Node, arguments, supervisor_states};

@@ -159,7 +159,21 @@ impl SupervisorState {
         if let Some(slot) = self.slot_mut(child) {
             slot.cause = Some(Cause::Operator);
         }
-        if let Some(wanted) = wanted_by(request) {
+        let view = self.core.child(child);
+        let (stopped, paused) =
+            view.map_or((false, false), |view| (view.stopped_by_operator, view.paused.is_some()));
+        // Who wants it down stays named while it is down, and so does who wants it left alone.
+        let outweighed = match request {
+            Request::Stop { .. } => false,
+            Request::Pause { .. } | Request::Resume { .. } => stopped,
+            Request::Start { .. } | Request::Restart { .. } | Request::ResetFailed { .. } => paused,
+            Request::Add { .. }
+            | Request::Reform(_)
+            | Request::Terminate { .. }
+            | Request::Revive { .. }
+            | Request::Delete { .. } => true,
+        };
+        if let Some(wanted) = wanted_by(request).filter(|_| !outweighed) {
             self.on_board(child, |entry| {
                 entry.wanted = wanted;
                 entry.wanted_by = Some(by);
@@ -439,7 +453,11 @@ fn write_view(
     entry.budget_left = view.budget_left;
     entry.next_action = next.filter(|_| entry.survivor.is_none());
     entry.waits_for = waits_for;
-    entry.wanted = if view.stopped_by_operator { Wanted::Stopped } else { Wanted::Running };
+    entry.wanted = match view.paused {
+        _ if view.stopped_by_operator => Wanted::Stopped,
+        Some(_) => Wanted::Paused,
+        None => Wanted::Running,
+    };
 }
 
 fn start_text(incarnation: Incarnation) -> String {

@@ -26,6 +26,15 @@ pub(crate) type RunnerFactory = Arc<
         + Sync,
 >;
 
+/// What operators want of a child for longer than its supervisor lives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Wish {
+    /// Who wants it down.
+    pub(crate) stopped: Option<Operator>,
+    /// Who wants it left alone, and until when.
+    pub(crate) paused: Option<(Operator, Option<Timestamp>)>,
+}
+
 /// Takes a retry without delay instead of the own mailbox; only tests, which hold it until their script says so.
 pub(crate) type RetrySink = Arc<dyn Fn(ActorRef<SupervisorMsg>, ChildKey, RetryToken) + Send + Sync>;
 
@@ -48,7 +57,7 @@ pub(crate) struct Plane {
     homes: Mutex<HashMap<Name, Name>>,
     counted: Mutex<HashMap<String, Incarnation>>,
     nodes: Mutex<HashMap<Name, Arc<Node>>>,
-    stopped: Mutex<HashMap<String, Operator>>,
+    wishes: Mutex<HashMap<String, Wish>>,
 }
 
 impl Plane {
@@ -66,7 +75,7 @@ impl Plane {
             homes: Mutex::default(),
             counted: Mutex::default(),
             nodes: Mutex::default(),
-            stopped: Mutex::default(),
+            wishes: Mutex::default(),
         }
     }
 
@@ -84,6 +93,26 @@ impl Plane {
     pub(crate) fn wall(&self, at: Time) -> Timestamp {
         let ahead = SignedDuration::try_from(at.saturating_sub(self.now())).unwrap_or(SignedDuration::MAX);
         Timestamp::now().checked_add(ahead).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The time of the core at which the wall clock will say this; now, if it has said so already.
+    pub(crate) fn time_of(&self, wall: Timestamp) -> Time {
+        let ahead = wall.duration_since(Timestamp::now());
+        self.now().saturating_add(Time::try_from(ahead).unwrap_or(Time::ZERO))
+    }
+
+    /// What operators want of a child.
+    pub(crate) fn wish(&self, child: &str) -> Wish {
+        lock(&self.wishes).get(child).cloned().unwrap_or_default()
+    }
+
+    /// Notes what operators want of a child.
+    pub(crate) fn set_wish(&self, child: &str, wish: Wish) {
+        if wish == Wish::default() {
+            lock(&self.wishes).remove(child);
+        } else {
+            lock(&self.wishes).insert(child.to_owned(), wish);
+        }
     }
 
     /// Appends an event.
@@ -104,25 +133,6 @@ impl Plane {
     /// The address of a supervisor that is up.
     pub(crate) fn supervisor(&self, name: &Name) -> Option<ActorRef<SupervisorMsg>> {
         lock(&self.directory).get(name).cloned()
-    }
-
-    /// Notes that an operator wants a child down (`Some`) or no longer does; a supervisor that starts again heeds it.
-    pub(crate) fn set_stopped(&self, child: &str, by: Option<Operator>) {
-        let mut stopped = lock(&self.stopped);
-        match by {
-            Some(by) => stopped.insert(child.to_owned(), by),
-            None => stopped.remove(child),
-        };
-    }
-
-    /// Whether an operator wants a child down.
-    pub(crate) fn is_stopped(&self, child: &str) -> bool {
-        lock(&self.stopped).contains_key(child)
-    }
-
-    /// Who wants a child down.
-    pub(crate) fn stopped_by(&self, child: &str) -> Option<Operator> {
-        lock(&self.stopped).get(child).cloned()
     }
 
     /// Notes which supervisor a child belongs to.

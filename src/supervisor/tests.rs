@@ -132,7 +132,7 @@ impl Tree {
         let by = Operator { by: "test".to_owned(), at: jiff::Timestamp::UNIX_EPOCH };
         let home = self.plane.home(&Name::try_new(id).unwrap()).unwrap();
         let address = self.plane.supervisor(&home).unwrap();
-        let asked = Asked { child: id.to_owned(), request, by, reply };
+        let asked = Asked { child: id.to_owned(), request: Box::new(request), by, reply };
         let _ = address.send_message(SupervisorMsg::Asked(Box::new(asked)));
         self.settle().await;
     }

@@ -307,6 +307,7 @@ impl Player {
     fn ask(&self, id: &str, request: fn(ChildKey) -> Request) {
         let (reply, _) = oneshot::channel();
         let by = Operator { by: "trace".to_owned(), at: jiff::Timestamp::UNIX_EPOCH };
+        let request = Box::new(request);
         self.send(SupervisorMsg::Asked(Box::new(Asked { child: id.to_owned(), request, by, reply })));
     }
 
@@ -379,6 +380,7 @@ fn child(words: &[&str]) -> ChildSpec {
         verify: Duration::ZERO,
         held: false,
         stopped: false,
+        paused: None,
         incarnation: Incarnation::NONE,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{Settings, StopSettings, SupervisorSettings, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
-    Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Phase, Restart, RestartStrategy, Shutdown,
+    Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Pause, Phase, Restart, RestartStrategy, Shutdown,
     SupervisorSpec,
 };
 
@@ -151,7 +151,9 @@ impl Branch {
     pub(crate) fn seed(&self, plane: &Arc<Plane>) -> Seed {
         let id = self.id();
         let held = matches!(self, Self::Worker(..)) && plane.gate.held(self.name());
-        let spec = self.spec(held, plane.is_stopped(&id), plane.last_incarnation(&id));
+        let wish = plane.wish(&id);
+        let mut spec = self.spec(held, wish.stopped.is_some(), plane.last_incarnation(&id));
+        spec.paused = wish.paused.map(|(_, until)| Pause { until: until.map(|until| plane.time_of(until)) });
         Seed { spec, who: self.who(), make: self.maker(plane) }
     }
 
@@ -213,6 +215,7 @@ fn worker_spec(
         verify: worker.verify,
         held,
         stopped: stopped || !worker.enabled,
+        paused: None,
         incarnation,
     }
 }
@@ -238,12 +241,13 @@ fn supervisor_spec(node: &Node, stopped: bool, incarnation: Incarnation) -> Chil
         verify: std::time::Duration::from_secs(10),
         held: false,
         stopped,
+        paused: None,
         incarnation,
     }
 }
 
 fn shutdown(stop: &StopSettings) -> Shutdown {
-    if stop.timeout.is_zero() { Shutdown::BrutalKill } else { Shutdown::Timeout(stop.timeout) }
+    if stop.timeout.is_zero() { Shutdown::BrutalKill } else { Shutdown::Timeout(stop.drain + stop.timeout) }
 }
 
 /// Every supervisor as people see it, the root first, before anything is started.

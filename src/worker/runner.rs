@@ -85,6 +85,8 @@ pub trait Runner: Send {
     fn start(&mut self, incarnation: Incarnation);
     /// Asks it to end.
     fn stop(&mut self);
+    /// Sends a signal to its main process. What is no process has none, and whoever asks for it is refused before.
+    fn signal(&mut self, _signal: i32) {}
     /// Kills its whole tree. May be called again if it does not help.
     fn kill(&mut self);
 }

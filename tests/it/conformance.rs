@@ -105,6 +105,7 @@ fn child(id: &str, restart: Restart) -> ChildSpec {
         verify: zero,
         held: false,
         stopped: false,
+        paused: None,
         incarnation: Incarnation::NONE,
     }
 }

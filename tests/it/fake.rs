@@ -344,6 +344,9 @@ fn obey(board: &Board, id: &InstanceId, act: Act) {
             state.ready = false;
             state.pid = None;
         }
+        Act::Pause { .. } => state.wanted = Wanted::Paused,
+        Act::Resume => state.wanted = Wanted::Running,
+        Act::Signal(_) | Act::Reload => {}
         Act::Start | Act::Restart | Act::ResetFailed => {
             state.incarnation = state.incarnation.next();
             state.wanted = Wanted::Running;

@@ -65,6 +65,27 @@ fn a1_the_delay_between_crashes_grows_to_its_cap() {
 }
 
 #[test]
+fn a1_a_crash_loop_in_backoff_costs_less_than_a_hundredth_of_a_core() {
+    let rig = Rig::start("[worker.web]\ncommand = [\"sh\", \"-c\", \"echo x >> {dir}/starts; exit 1\"]\n");
+    rig.wait("it waits between its starts", || rig.witness("starts").len() >= 4);
+    let (before, began) = (cpu_ticks(rig.runtime()), Instant::now());
+    // A share needs a span to be one of; nobody asks anything meanwhile.
+    std::thread::park_timeout(Duration::from_secs(4));
+    let used = (cpu_ticks(rig.runtime()) - before) as f64 / 100.0;
+    let share = used / began.elapsed().as_secs_f64();
+    assert!(rig.witness("starts").len() >= 5, "it went on crashing meanwhile");
+    // One tick of the clock that counts them is a quarter of what is allowed.
+    assert!(share <= 0.01, "{:.1} % of a core", share * 100.0);
+}
+
+/// Time of a process and of the children it has waited for, in hundredths of a second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit(") ").next().unwrap().split(' ');
+    fields.skip(11).take(4).map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
 fn a3_a_stopped_worker_is_seen_and_can_be_ended() {
     let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\nstop = {{ timeout = \"1s\" }}\n"));
     rig.wait("it wrote its pid", || pids(&rig).len() == 1);
@@ -232,15 +253,23 @@ fn a18_a_flood_of_output_hurts_nobody_else() {
     );
     rig.wait("lines were dropped", || dropped(&rig) > 0);
     let before = rss_kib(rig.runtime());
+    let mut took = Vec::new();
     for round in 1..=10 {
         let began = Instant::now();
         send(*pids(&rig).last().unwrap(), Signal::KILL);
-        rig.wait("web is back", || pids(&rig).len() == round + 1);
-        assert!(began.elapsed() < Duration::from_secs(2));
+        while pids(&rig).len() <= round {
+            assert!(began.elapsed() < Duration::from_secs(2), "web is not back");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        took.push(began.elapsed());
         rig.wait_status("web", "healthy");
         rig.ok(&["reset-failed", "web"]);
     }
-    assert!(rss_kib(rig.runtime()) < before + 64 * 1024);
+    // Others share the machine with these tests; the flood, which never pauses, would hold up every round.
+    took.sort();
+    assert!(took[took.len() / 2] < Duration::from_millis(100), "{took:?}");
+    let growth = rss_kib(rig.runtime()).saturating_sub(before);
+    assert!(growth < 64 * 1024, "{growth} KiB");
     let logs: u64 = fs::read_dir(rig.path(".regrow/logs"))
         .unwrap()
         .filter_map(|entry| {
@@ -282,12 +311,33 @@ fn rss_kib(pid: u32) -> u64 {
 
 #[test]
 fn a21_one_endless_line_is_split_and_memory_stays_flat() {
-    let rig = Rig::start(
-        "[worker.web]\ncommand = [\"sh\", \"-c\", \"head -c 20000000 /dev/zero; echo; echo over; exec sleep 999\"]\n\
-         ready = { log = \"^over$\" }\nlog = { max_size = \"64MiB\" }\n",
-    );
-    rig.wait_status("web", "healthy");
-    assert!(rss_kib(rig.runtime()) < 64 * 1024);
+    // Beyond the burst that is taken at once, and so read at the pace of a flood.
+    endless_line("64000000", Duration::from_secs(30));
+}
+
+#[test]
+#[ignore = "a gigabyte at the pace of a flood takes a minute: tests/run --full does that"]
+fn a21_a_line_of_a_gigabyte_is_split_and_memory_stays_flat() {
+    endless_line("1073741824", Duration::from_secs(300));
+}
+
+fn endless_line(bytes: &str, patience: Duration) {
+    let rig = Rig::start(&format!(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"head -c {bytes} /dev/zero; echo; echo over; exec sleep 999\"]\n\
+         ready = {{ log = \"^over$\" }}\nstart_timeout = \"10m\"\nlog = {{ max_size = \"4MiB\", keep = 1 }}\n",
+    ));
+    let mut most = 0;
+    let end = Instant::now() + patience;
+    while rig.worker("web")["status"] != "healthy" {
+        most = most.max(rss_kib(rig.runtime()));
+        assert!(Instant::now() < end, "the line has no end after {patience:?}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    assert!(most < 64 * 1024, "{most} KiB");
+    let log = fs::read(rig.path(".regrow/logs/web.log")).unwrap();
+    let mark = "[line split]".as_bytes();
+    let split = log.windows(mark.len()).any(|part| part == mark);
+    assert!(split || fs::metadata(rig.path(".regrow/logs/web.log.1")).is_ok(), "it was split, and said so");
 }
 
 #[test]

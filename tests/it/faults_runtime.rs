@@ -414,7 +414,8 @@ fn c27_without_privileges_it_works_and_says_what_is_missing() {
 
 #[test]
 fn c28_when_all_die_at_once_all_come_back_and_status_answers() {
-    let toml: String = (0..200)
+    const MANY: usize = 1000;
+    let toml: String = (0..MANY)
         .map(|at| {
             format!(
                 "[worker.w{at}]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/w{at}; exec sleep 999\"]\n"
@@ -422,17 +423,18 @@ fn c28_when_all_die_at_once_all_come_back_and_status_answers() {
         })
         .collect();
     let rig = Rig::start(&toml);
-    let started = |count: usize| (0..200).all(|at| rig.witness(&format!("w{at}")).len() == count);
+    let started = |count: usize| (0..MANY).all(|at| rig.witness(&format!("w{at}")).len() == count);
     rig.wait("all are up", || started(1));
-    for at in 0..200 {
+    for at in 0..MANY {
         send(rig.witness(&format!("w{at}"))[0].parse().unwrap(), Signal::KILL);
     }
     let began = Instant::now();
     assert!(rig.try_status().is_some());
-    assert!(began.elapsed() < Duration::from_secs(2), "status took {:?}", began.elapsed());
+    // While all start at once on two cores; alone it takes some 20 ms.
+    assert!(began.elapsed() < Duration::from_secs(5), "status took {:?}", began.elapsed());
     rig.wait("all are back", || started(2));
-    let restarts = rig.status()["totals"]["restarts_total"].as_u64();
-    assert_eq!(restarts, Some(200));
+    rig.wait("all are told to be well", || rig.status()["totals"]["healthy_workers"] == MANY);
+    assert_eq!(rig.status()["totals"]["restarts_total"], MANY);
 }
 
 /// A parent-death signal fires when the *thread* that started the worker ends; here all threads do.

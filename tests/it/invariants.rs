@@ -1,8 +1,8 @@
 //! The invariants of supervision, one property each.
 //!
 //! Those that speak of whole lives (S2, S7–S9, S11, S13, S14, S18) are judged by the simulator's naive model, on
-//! trees of the strategy in question; the others are stated here in full. S19 and S20 speak of reload and of pools,
-//! which the core knows nothing of.
+//! trees of the strategy in question; the others are stated here in full. S19 and S20 stand in
+//! `invariants_reform`.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn lives(seed: u64, strategy: RestartStrategy) -> Result<(), TestCaseError> {
 }
 
 /// A tree of permanent workers without anything that delays, parks or holds.
-fn plain(strategy: RestartStrategy, children: usize, on_exhausted: OnExhausted) -> Tree {
+pub(crate) fn plain(strategy: RestartStrategy, children: usize, on_exhausted: OnExhausted) -> Tree {
     let mut dice = Dice::new(1);
     let mut tree = tree::with_strategy(&mut dice, strategy);
     tree.spec.on_exhausted = on_exhausted;
@@ -49,6 +49,7 @@ fn plain(strategy: RestartStrategy, children: usize, on_exhausted: OnExhausted) 
         min_uptime: Duration::ZERO,
         held: false,
         stopped: false,
+        paused: None,
         incarnation: Incarnation::NONE,
         ..tree::child(&mut dice, &tree.spec, "a", false)
     };

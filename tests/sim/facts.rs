@@ -144,6 +144,12 @@ impl Play {
             Some(_) => {}
             None => self.tally.note(Rare::EarlyTick),
         }
+        let now = self.world.now;
+        for kid in &mut self.world.kids {
+            if matches!(kid.paused, Some(Some(until)) if until <= now) && kid.resume(now) {
+                self.tally.note(Rare::PauseOver);
+            }
+        }
         self.hold_trials();
     }
 
@@ -207,6 +213,8 @@ impl Play {
             | Request::Start { child }
             | Request::Stop { child }
             | Request::Restart { child }
+            | Request::Pause { child, .. }
+            | Request::Resume { child }
             | Request::ResetFailed { child } => Some(*child),
         };
         let call = matches!(request, Request::Revive { .. });
@@ -221,8 +229,11 @@ impl Play {
         if matches!(request, Request::ResetFailed { .. }) && self.world.escalates() && phase.is_some() {
             self.world.events.clear();
         }
+        let now = self.world.now;
         let kid = self.world.kid_mut(key)?;
         match request {
+            Request::Pause { lasting, .. } => kid.pause(lasting.map(|lasting| now + lasting)),
+            Request::Resume { .. } => drop(kid.resume(now)),
             Request::Add { .. } | Request::Reform(_) | Request::Delete { .. } => {}
             Request::Terminate { .. } => kid.wishes.stop = true,
             Request::Revive { .. } => (kid.wishes.start, kid.wishes.call) = (true, true),
@@ -255,6 +266,7 @@ impl Play {
             (Request::Restart { .. }, Some(Phase::Backoff)) => self.tally.note(Rare::RestartEndsWait),
             (Request::Terminate { .. }, Some(Phase::Backoff)) => self.tally.note(Rare::RetryCancelled),
             (Request::ResetFailed { .. }, Some(Phase::Quarantined)) => self.tally.note(Rare::ResetFailed),
+            (Request::Pause { .. }, Some(Phase::Backoff)) => self.tally.note(Rare::PausedInBackoff),
             (Request::Start { .. }, Some(Phase::Stopping)) => self.tally.note(Rare::StartWhileStopping),
             (_, _) => {}
         }

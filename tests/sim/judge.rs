@@ -29,6 +29,9 @@ impl Play {
         if kid.wishes.start || self.is_asked_about(kid.key) {
             return Ok(());
         }
+        if kid.paused.is_some() {
+            return broken("S18", || format!("{} while it is paused", name()));
+        }
         if kid.stopped {
             return broken("S18", || format!("{} against an operator's stop", name()));
         }
@@ -77,7 +80,7 @@ impl Play {
             let Some(event) = root.root.filter(|event| event.sweeps && self.world.touches(place, at)) else {
                 continue;
             };
-            let older = |kid: &&Kid| kid.life.is_some_and(|life| life.born < event.starts);
+            let older = |kid: &&Kid| kid.life.is_some_and(|life| life.born < event.starts && !life.spared);
             let touched = kids.iter().enumerate().filter(|(other, _)| self.world.touches(place, *other));
             if let Some(left) = touched.map(|(_, kid)| kid).find(older) {
                 return broken("S8", || {
@@ -128,17 +131,25 @@ impl Play {
         if (kid.wishes.stop || self.is_asked_about(kid.key)) && !before {
             return Ok(());
         }
+        if kid.paused.is_some() && !ending {
+            return broken("S18", || format!("{} while it is paused", name()));
+        }
         let caused = (0..self.world.kids.len())
             .any(|place| self.world.kids[place].root.is_some() && self.world.touches(place, at));
         if !(ending || caused && self.world.is_group()) {
             return broken("S9", || format!("{} by {:?}", name(), step.fact));
         }
         if !self.world.is_simple()
-            && let Some(later) = self.world.kids[at + 1..].iter().find(|kid| kid.lives())
+            && let Some(later) = self.world.kids[at + 1..]
+                .iter()
+                .find(|kid| kid.life.is_some_and(|life| ending || !life.spared))
         {
             return broken("S5", || format!("{} while {} lives", name(), later.spec.id));
         }
         if !ending {
+            if self.world.kids.iter().any(|kid| kid.lives() && kid.paused.is_some()) {
+                self.tally.note(Rare::Spared);
+            }
             self.tally.note(Rare::GroupRestart);
         }
         Ok(())

@@ -92,8 +92,8 @@ impl Play {
         let new = old.is_none() && seen.phase == Phase::Stopped;
         let same = new
             || old.is_some_and(|old| {
-                (old.phase, old.next, old.incarnation, old.stopped)
-                    == (seen.phase, seen.next, seen.incarnation, seen.stopped)
+                (old.phase, old.next, old.incarnation, old.stopped, old.paused)
+                    == (seen.phase, seen.next, seen.incarnation, seen.stopped, seen.paused)
             });
         if same || step.shown.contains(&seen.key) {
             return Ok(());
@@ -108,6 +108,15 @@ impl Play {
         let wrong = |why: &str| broken("S13", || format!("{} is {}: {why}", kid.spec.id, seen.phase.word()));
         if seen.incarnation != kid.last.0 {
             return wrong("its incarnation is another");
+        }
+        if seen.paused.map(|pause| pause.until) != kid.paused && !self.core.is_ending() {
+            return wrong(&format!("it is shown as paused: {:?}, in truth {:?}", seen.paused, kid.paused));
+        }
+        if let Some(Some(until)) = kid.paused
+            && !self.core.is_ending()
+            && !self.core.next_due().is_some_and(|due| due <= until)
+        {
+            return wrong("no deadline for the end of its pause");
         }
         let true_phase = match kid.life {
             None => !matches!(seen.phase, Phase::Starting | Phase::Running | Phase::Stopping | Phase::Stuck),
@@ -188,7 +197,7 @@ impl Play {
     fn judge_waiting(&self, seen: &Seen, kid: &Kid, busy: bool) -> Result<(), Broken> {
         let for_sibling = seen.waits_for.and_then(|key| self.phase_now(key));
         let wakes = match for_sibling {
-            None => kid.held || busy,
+            None => kid.held || busy || kid.paused.is_some(),
             Some(
                 Phase::Backoff
                 | Phase::Quarantined
@@ -261,6 +270,7 @@ impl Play {
         let good = match must {
             Must::Park => phase == Some(Phase::Quarantined),
             Must::GiveUp => step.gave_up,
+            Must::Hold => phase == Some(Phase::Waiting),
             Must::Restart => {
                 !step.gave_up && matches!(phase, Some(Phase::Starting | Phase::Backoff | Phase::Waiting))
             }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use regrow::exit::Exit;
 use regrow::policy::{
-    Action, Actions, ChildKey, ChildSpec, Done, Fact, Phase, Planned, ReportKind, Supervisor, Time,
+    Action, Actions, ChildKey, ChildSpec, Done, Fact, Pause, Phase, Planned, ReportKind, Supervisor, Time,
 };
 
 use super::rare::{Rare, Tally};
@@ -29,6 +29,7 @@ pub(crate) struct Seen {
     pub(crate) incarnation: u64,
     pub(crate) next: Option<Planned>,
     pub(crate) stopped: bool,
+    pub(crate) paused: Option<Pause>,
     pub(crate) consecutive: u32,
     pub(crate) left: u32,
     pub(crate) waits_for: Option<ChildKey>,
@@ -41,6 +42,8 @@ pub(crate) enum Must {
     GiveUp,
     Restart,
     Rest,
+    /// Down until its pause is over.
+    Hold,
 }
 
 /// What the world knows of the fact of this step.
@@ -121,6 +124,7 @@ impl Play {
                 incarnation: view.incarnation.0,
                 next: view.next,
                 stopped: view.stopped_by_operator,
+                paused: view.paused,
                 consecutive: view.consecutive,
                 left: view.budget_left,
                 waits_for: view.waits_for,
@@ -366,6 +370,11 @@ impl Play {
         let kid = self.world.kid_mut(key)?;
         let shortage = is_shortage(exit);
         kid.wait = None;
+        if kid.paused.is_some() && kid.wants_restart(exit) {
+            kid.again |= kid.tried;
+            self.tally.note(Rare::PausedEnd);
+            return Some(Must::Hold);
+        }
         if kid.is_fatal(exit) {
             self.tally.note(Rare::FatalCode);
             kid.root = Some(Root { starts, sweeps: true });

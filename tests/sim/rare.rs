@@ -46,10 +46,14 @@ pub(crate) enum Rare {
     ResetFailed,
     StartWhileStopping,
     BootedLate,
+    PausedEnd,
+    PausedInBackoff,
+    PauseOver,
+    Spared,
 }
 
 /// Their names and order.
-pub(crate) const ALL: [(Rare, &str); 43] = [
+pub(crate) const ALL: [(Rare, &str); 47] = [
     (Rare::GiveUp, "give-up"),
     (Rare::KillAfterTerm, "KILL after TERM"),
     (Rare::ExitWhileStopping, "exit during stopping"),
@@ -93,6 +97,10 @@ pub(crate) const ALL: [(Rare, &str); 43] = [
     (Rare::ResetFailed, "reset-failed of a parked child"),
     (Rare::StartWhileStopping, "start asked during a stop"),
     (Rare::BootedLate, "boot that takes more than one fact"),
+    (Rare::PausedEnd, "end of a paused child"),
+    (Rare::PausedInBackoff, "pause during backoff"),
+    (Rare::PauseOver, "pause that ends by itself"),
+    (Rare::Spared, "group restart that passes over a paused child"),
 ];
 
 /// How often each was reached.

@@ -110,6 +110,10 @@ fn kindness(play: &Play) -> Option<(Time, Fact)> {
         if kid.held {
             return Some((now, Fact::Held { child, held: false }));
         }
+        if kid.paused == Some(None) && !play.core.is_ending() {
+            let request = Request::Resume { child };
+            return Some((now, Fact::Request { id: RequestId(play.next_request), request }));
+        }
         let Some(life) = kid.life else { continue };
         let incarnation = life.incarnation;
         if life.asked.is_some() {

@@ -206,7 +206,7 @@ impl Schedule {
         };
         let phase = play.phase(child);
         let down = matches!(phase, Some(Phase::Backoff | Phase::Quarantined | Phase::Stopped | Phase::Done));
-        let request = match self.dice.weighted(&[2, 4, 3, 2, 5, 3, 4, if down { 5 } else { 1 }]) {
+        let request = match self.dice.weighted(&[2, 4, 3, 2, 5, 3, 4, if down { 5 } else { 1 }, 2, 3]) {
             0 => {
                 if play.world.kids.len() > 9 {
                     return None;
@@ -223,6 +223,11 @@ impl Schedule {
             4 => Request::Start { child },
             5 => Request::Stop { child },
             6 => Request::Restart { child },
+            8 => {
+                let lasting = self.dice.chance(60).then(|| ms(self.dice.between(0, 60) * 100));
+                Request::Pause { child, lasting }
+            }
+            9 => Request::Resume { child },
             _ => Request::ResetFailed { child },
         };
         Some(Fact::Request { id: RequestId(play.next_request), request })

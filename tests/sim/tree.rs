@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use regrow::id::Incarnation;
 use regrow::policy::{
-    AutoShutdown, Backoff, ChildKind, ChildSpec, ExitCodes, Intensity, OnExhausted, Restart, RestartStrategy,
-    RetryPark, Shutdown, SupervisorSpec,
+    AutoShutdown, Backoff, ChildKind, ChildSpec, ExitCodes, Intensity, OnExhausted, Pause, Restart,
+    RestartStrategy, RetryPark, Shutdown, SupervisorSpec,
 };
 
 use super::dice::Dice;
@@ -35,7 +35,12 @@ impl std::fmt::Display for Tree {
             s.auto_shutdown
         )?;
         for c in &self.children {
-            let flags = [(c.significant, " significant"), (c.held, " held"), (c.stopped, " stopped")];
+            let flags = [
+                (c.significant, " significant"),
+                (c.held, " held"),
+                (c.stopped, " stopped"),
+                (c.paused.is_some(), " paused"),
+            ];
             let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
             write!(f, "  {} {:?} {:?}{flags} ", c.id, c.restart, c.shutdown)?;
             write!(
@@ -97,6 +102,7 @@ pub(crate) fn id(number: usize) -> Arc<str> {
 pub(crate) fn child(dice: &mut Dice, spec: &SupervisorSpec, id: &str, backoff: bool) -> ChildSpec {
     let restart =
         dice.pick(&[Restart::Permanent, Restart::Permanent, Restart::Transient, Restart::Temporary]);
+    let simple = spec.strategy == RestartStrategy::SimpleOneForOne;
     let may = spec.auto_shutdown != AutoShutdown::Never && restart != Restart::Permanent;
     let shutdown = match dice.below(6) {
         0 => Shutdown::BrutalKill,
@@ -104,7 +110,7 @@ pub(crate) fn child(dice: &mut Dice, spec: &SupervisorSpec, id: &str, backoff: b
         _ => Shutdown::Timeout(ms(dice.between(1, 40) * 50)),
     };
     let first = if backoff { ms(dice.between(1, 10) * 50) } else { Duration::ZERO };
-    ChildSpec {
+    let spec = ChildSpec {
         id: Arc::from(id),
         restart,
         shutdown,
@@ -127,5 +133,9 @@ pub(crate) fn child(dice: &mut Dice, spec: &SupervisorSpec, id: &str, backoff: b
         held: dice.chance(8),
         stopped: dice.chance(5),
         incarnation: Incarnation(if dice.chance(10) { dice.between(1, 9) } else { 0 }),
-    }
+        paused: None,
+    };
+    let paused = (!simple && dice.chance(4))
+        .then(|| Pause { until: dice.chance(60).then(|| ms(dice.between(1, 80) * 100)) });
+    ChildSpec { paused, ..spec }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Life {
     pub(crate) wished: bool,
     /// A start by one of OTP's calls.
     pub(crate) call: bool,
+    /// It was left alone for some of its time, so that it may be older than its group.
+    pub(crate) spared: bool,
 }
 
 /// Where the start of a child that is down may come from.
@@ -75,6 +77,8 @@ pub(crate) struct Kid {
     /// An operator wants it down.
     pub(crate) stopped: bool,
     pub(crate) held: bool,
+    /// An operator wants it left alone, until then or without an end.
+    pub(crate) paused: Option<Option<Time>>,
     pub(crate) wishes: Wishes,
     /// Counted restarts, oldest first (where each child counts for itself).
     pub(crate) events: Vec<Time>,
@@ -138,6 +142,7 @@ impl Kid {
             started: false,
             stopped: spec.stopped,
             held: spec.held,
+            paused: spec.paused.map(|pause| pause.until),
             wishes: Wishes::default(),
             events: Vec::new(),
             row: 0,
@@ -166,6 +171,33 @@ impl Kid {
 
     pub(crate) fn is_ending(&self) -> bool {
         self.life.is_some_and(|life| life.asked.is_some())
+    }
+
+    /// Somebody wants it left alone.
+    pub(crate) fn pause(&mut self, until: Option<Time>) {
+        self.paused = Some(until);
+        (self.wait, self.not_before) = (None, None);
+        let starting = self.is_starting();
+        // What was asked of one that runs has come true.
+        if self.lives() && !self.is_ending() {
+            (self.wishes.start, self.wishes.stop) = (false, false);
+        }
+        if let Some(life) = &mut self.life {
+            life.spared = true;
+            life.start_until = life.start_until.filter(|_| !starting);
+        }
+    }
+
+    /// Its pause is over, if there was one.
+    pub(crate) fn resume(&mut self, now: Time) -> bool {
+        let was = self.paused.take().is_some();
+        let until = self.spec.start_timeout.map(|limit| now + limit);
+        if let Some(life) =
+            self.life.as_mut().filter(|life| was && life.ready.is_none() && life.asked.is_none())
+        {
+            life.start_until = until;
+        }
+        was
     }
 
     /// Whether this end is one of an orderly worker (R1).
@@ -293,12 +325,13 @@ impl World {
         kid.life = Some(Life {
             incarnation: kid.last,
             ready: None,
-            start_until: kid.spec.start_timeout.map(|limit| now + limit),
+            start_until: kid.spec.start_timeout.filter(|_| kid.paused.is_none()).map(|limit| now + limit),
             asked: None,
             born: starts,
             trial,
             wished: kid.wishes.start || kid.wishes.call,
             call: kid.wishes.call,
+            spared: kid.paused.is_some(),
         });
         let slot = kid.key.0 as usize;
         let last = kid.last;

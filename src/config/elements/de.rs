@@ -25,9 +25,21 @@ pub(super) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> 
     crate::units::parse_size(&String::deserialize(from)?).map_err(Error::custom)
 }
 
+pub(super) fn some_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    duration(from).map(Some)
+}
+
+pub(super) fn some_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    size(from).map(Some)
+}
+
 pub(super) fn signal<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
     let text = String::deserialize(from)?;
     crate::exit::signal_number(&text).ok_or_else(|| Error::custom("no signal"))
+}
+
+pub(super) fn some_signal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i32>, D::Error> {
+    signal(from).map(Some)
 }
 
 pub(super) fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::config::leaf::{Leaf, Text};
 use crate::config::schema::{Key, Shape, leaf, table};
 use crate::config::settings::{
-    Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, StderrTo, StopSettings, StopTo, WorkerSettings,
+    Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RecycleSettings, StderrTo, StopSettings, StopTo,
+    WorkerSettings,
 };
 use crate::id::Name;
 use crate::policy::{Backoff, ExitCodes, Restart};
@@ -53,6 +54,7 @@ pub(super) const KEYS: &[Key] = &[
             leaf("signal", Leaf::Text(Text::Signal)),
             leaf("to", Leaf::Text(Text::Word(STOP_TO))),
             leaf("timeout", TIME),
+            leaf("drain", TIME),
             leaf("unresponsive_timeout", TIME),
         ],
     ),
@@ -68,6 +70,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     // A thousand copies of one worker on one machine are a mistake of the file more often than a wish.
     leaf("instances", Leaf::Integer { min: 1, max: 1000 }),
+    table("port", &[leaf("base", Leaf::Integer { min: 1, max: 65_535 })]),
+    table("reload", &[leaf("signal", Leaf::Text(Text::Signal))]),
     leaf("cwd", Leaf::Text(Text::Template)),
     Key { name: "env", shape: Shape::Texts(Leaf::Text(Text::Template)) },
     leaf("inherit_env", Leaf::Texts(Text::Line)),
@@ -109,6 +113,12 @@ pub(in crate::config) struct RawWorker {
     #[serde(with = "de::BackoffDef")]
     backoff: Backoff,
     instances: u32,
+    #[serde(default)]
+    recycle: Option<RawRecycle>,
+    #[serde(default)]
+    port: Option<RawPort>,
+    #[serde(default)]
+    reload: Option<RawReload>,
     cwd: String,
     #[serde(default)]
     env: BTreeMap<String, String>,
@@ -137,7 +147,32 @@ struct RawStop {
     #[serde(deserialize_with = "de::duration")]
     timeout: Duration,
     #[serde(deserialize_with = "de::duration")]
+    drain: Duration,
+    #[serde(deserialize_with = "de::duration")]
     unresponsive_timeout: Duration,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRecycle {
+    #[serde(default, deserialize_with = "de::some_duration")]
+    after: Option<Duration>,
+    jitter: Option<f64>,
+    #[serde(default, deserialize_with = "de::some_size")]
+    memory: Option<u64>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPort {
+    base: Option<u16>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawReload {
+    #[serde(default, deserialize_with = "de::some_signal")]
+    signal: Option<i32>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -173,6 +208,9 @@ impl RawWorker {
             backoff: self.backoff,
             instances: self.instances,
             numbered: self.instances > 1,
+            recycle: self.recycle.map(RecycleSettings::from),
+            port: self.port.and_then(|port| port.base),
+            reload: self.reload.and_then(|reload| reload.signal),
             cwd: absolute(base, &self.cwd),
             env: self.env,
             inherit_env: self.inherit_env,
@@ -219,8 +257,18 @@ impl From<RawStop> for StopSettings {
             signal: raw.signal,
             to: raw.to,
             timeout: raw.timeout,
+            drain: raw.drain,
             unresponsive_timeout: raw.unresponsive_timeout,
         }
+    }
+}
+
+/// So that the instances of a pool, started together, are not replaced together.
+const RECYCLE_JITTER: f64 = 0.1;
+
+impl From<RawRecycle> for RecycleSettings {
+    fn from(raw: RawRecycle) -> Self {
+        Self { after: raw.after, jitter: raw.jitter.unwrap_or(RECYCLE_JITTER), memory: raw.memory }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -18,7 +18,7 @@ use super::super::dto::{Accepted, ActionState};
 use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot};
 use super::look::{supervisor_name, worker_target};
-use super::{Api, json};
+use super::{Api, ask, json};
 
 /// The control plane takes an order in microseconds; one that takes this long is stuck.
 const PASS_ON: Duration = Duration::from_secs(5);
@@ -52,9 +52,10 @@ pub(super) async fn worker(
     Extension(peer): Extension<Peer>,
     path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Asked {
     let Path((id, verb)) = path.map_err(|error| Problem::invalid(error.body_text()))?;
-    let act = parse_act(&verb)?;
+    let act = ask::act(&verb, &body)?;
     let target = worker_target(Ok(Path(id)))?;
     submit(&api, &peer, &headers, target, act).await
 }
@@ -64,9 +65,10 @@ pub(super) async fn supervisor(
     Extension(peer): Extension<Peer>,
     path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Asked {
     let Path((name, verb)) = path.map_err(|error| Problem::invalid(error.body_text()))?;
-    let act = parse_act(&verb)?;
+    let act = ask::act(&verb, &body)?;
     let target = Target::Supervisor(supervisor_name(Ok(Path(name)))?);
     submit(&api, &peer, &headers, target, act).await
 }
@@ -76,9 +78,10 @@ pub(super) async fn all(
     Extension(peer): Extension<Peer>,
     verb: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Asked {
     let Path(verb) = verb.map_err(|error| Problem::invalid(error.body_text()))?;
-    submit(&api, &peer, &headers, Target::All, parse_act(&verb)?).await
+    submit(&api, &peer, &headers, Target::All, ask::act(&verb, &body)?).await
 }
 
 pub(super) async fn shutdown(
@@ -137,7 +140,7 @@ pub(super) async fn outcome(
 
 async fn submit(api: &Arc<Api>, peer: &Peer, headers: &HeaderMap, target: Target, act: Act) -> Asked {
     peer.require(Role::Operator)?;
-    let request = format!("{} {target}", Verb::Act(act).word());
+    let request = format!("{act:?} {target}");
     keyed(api, peer, headers, &request, || pass_on(api, peer, target, act)).await
 }
 
@@ -211,17 +214,4 @@ fn accepted(action: &Action) -> Asked {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
-}
-
-fn parse_act(verb: &str) -> Result<Act, Problem> {
-    match verb {
-        "restart" => Ok(Act::Restart),
-        "stop" => Ok(Act::Stop),
-        "start" => Ok(Act::Start),
-        "reset-failed" => Ok(Act::ResetFailed),
-        other => Err(Problem::not_found(format!(
-            "there is no action `{}`; there are restart, stop, start and reset-failed",
-            other.escape_debug().take(64).collect::<String>()
-        ))),
-    }
 }

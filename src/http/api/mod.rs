@@ -1,6 +1,7 @@
 //! The routes of the control socket.
 
 mod act;
+mod ask;
 mod config;
 mod events;
 mod grow;

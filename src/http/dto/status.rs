@@ -104,8 +104,9 @@ pub struct WorkerView {
     pub phase: String,
     /// How well it works.
     pub health: String,
-    /// What it does.
-    pub activity: String,
+    /// `idle`, `working` or `slow`; null: nothing is known of it. Only tasks say so, and a process that takes none says
+    /// nothing of what it does.
+    pub activity: Option<String>,
     /// One word for people.
     pub status: String,
     /// 0..1; null without data.
@@ -158,7 +159,7 @@ impl WorkerView {
             kind: state.kind.to_owned(),
             phase: state.phase.word().to_owned(),
             health: state.health().word().to_owned(),
-            activity: "idle".to_owned(),
+            activity: None,
             status: state.status().to_owned(),
             score: state.score(),
             issues: state.issues.clone(),

@@ -7,6 +7,7 @@ mod dynamic;
 mod groups;
 mod one_for_one;
 mod operator;
+mod pause;
 mod quarantine;
 mod random;
 mod reform;

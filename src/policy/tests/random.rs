@@ -24,6 +24,8 @@ struct World {
     finished: bool,
     now: Time,
     starts: HashMap<ChildKey, Incarnation>,
+    /// Whom somebody has asked something about that may come true later.
+    wished: HashSet<ChildKey>,
 }
 
 const CHILDREN: [&str; 6] =
@@ -40,11 +42,19 @@ fn make(strategy: u8, quarantine: bool) -> Supervisor {
 impl World {
     fn tell(&mut self, core: &mut Supervisor, fact: Fact) {
         let before = looks(core);
+        let hands_off: HashSet<ChildKey> =
+            before.iter().filter(|(_, looks)| looks.4.is_some()).map(|(key, _)| *key).collect();
         let actions = core.on_fact(self.now, fact);
         assert!(!self.finished || actions.is_empty(), "nothing follows the end");
         let mut changed = HashSet::new();
         let mut removed = HashSet::new();
         for action in actions {
+            if let Action::Start { child, .. } | Action::Stop { child, how: StopHow::Graceful, .. } = action {
+                let paused =
+                    hands_off.contains(&child) && core.child(child).is_some_and(|v| v.paused.is_some());
+                let asked = self.wished.contains(&child);
+                assert!(!paused || asked || core.is_ending(), "nobody touches who is paused");
+            }
             assert!(!self.finished, "Finished is the last action");
             match action {
                 Action::Start { child, incarnation } => self.start(child, incarnation),
@@ -106,7 +116,7 @@ impl World {
 
     fn request(&mut self, core: &mut Supervisor, what: u8, who: u8) {
         let child = ChildKey(u32::from(who % 8));
-        let request = match what % 9 {
+        let request = match what % 11 {
             0 => {
                 Request::Add { spec: Box::new(super::child(["g", "h temporary", "a"][usize::from(who % 3)])) }
             }
@@ -116,9 +126,17 @@ impl World {
             4 => Request::Start { child },
             5 => Request::Stop { child },
             6 => Request::Restart { child },
-            7 => Request::Reform(Box::new(some_definition(core.spec(), who))),
+            7 => Request::Pause { child, lasting: (who < 128).then(|| secs(u64::from(who % 9))) },
+            8 => Request::Resume { child },
+            9 => Request::Reform(Box::new(some_definition(core.spec(), who))),
             _ => Request::ResetFailed { child },
         };
+        if !matches!(request, Request::Pause { .. } | Request::Resume { .. }) {
+            self.wished.insert(child);
+        } else if self.open.is_empty() && core.child(child).is_some_and(|v| v.phase != Phase::Stopping) {
+            // Whatever was asked before has come true; only a restart may still be under way.
+            self.wished.remove(&child);
+        }
         self.requests += 1;
         let id = RequestId(self.requests);
         if !self.finished {
@@ -212,12 +230,15 @@ fn some_definition(spec: &SupervisorSpec, pick: u8) -> Reform {
     Reform { spec: spec.clone(), children }
 }
 
-type Looks = HashMap<ChildKey, (Phase, Option<Planned>, Incarnation, bool)>;
+type Looks = HashMap<ChildKey, (Phase, Option<Planned>, Incarnation, bool, Option<Pause>)>;
 
 fn looks(core: &Supervisor) -> Looks {
     core.children()
         .filter_map(|key| core.child(key).map(|view| (key, view)))
-        .map(|(key, view)| (key, (view.phase, view.next, view.incarnation, view.stopped_by_operator)))
+        .map(|(key, view)| {
+            let looks = (view.phase, view.next, view.incarnation, view.stopped_by_operator, view.paused);
+            (key, looks)
+        })
         .collect()
 }
 
@@ -229,7 +250,8 @@ fn nobody_is_forgotten(core: &Supervisor) {
             Phase::Waiting => {
                 let blocker = view.waits_for.and_then(|key| core.child(key));
                 assert!(
-                    view.next.map(|next| next.what) == Some(Plan::WaitDependency),
+                    view.paused.is_some() && blocker.is_none()
+                        || view.next.map(|next| next.what) == Some(Plan::WaitDependency),
                     "a turn that never comes"
                 );
                 if let Some(blocker) = blocker {

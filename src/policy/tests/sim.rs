@@ -45,6 +45,7 @@ pub(super) fn child(words: &str) -> ChildSpec {
         verify: secs(10),
         held: false,
         stopped: false,
+        paused: None,
         incarnation: Incarnation::NONE,
     };
     for word in words {
@@ -55,6 +56,7 @@ pub(super) fn child(words: &str) -> ChildSpec {
             "supervisor" => spec.kind = ChildKind::Supervisor,
             "held" => spec.held = true,
             "stopped" => spec.stopped = true,
+            "paused" => spec.paused = Some(Pause { until: None }),
             "brutal" => spec.shutdown = Shutdown::BrutalKill,
             "infinity" => spec.shutdown = Shutdown::Infinity,
             "backoff" => spec.backoff.first = Duration::from_millis(200),

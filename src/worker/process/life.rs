@@ -41,6 +41,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub(super) enum Command {
     Start(Incarnation),
     Stop,
+    Signal(i32),
     Kill,
 }
 
@@ -73,6 +74,8 @@ pub(super) struct Run {
     /// that the number of its session cannot be used again.
     pub(super) first: Option<Main>,
     pub(super) asked: Asked,
+    /// When it gets its stop signal, if others are given time to stop choosing it.
+    pub(super) drained: Option<Instant>,
     pub(super) ready: bool,
     pub(super) began: Instant,
     pub(super) line: Option<oneshot::Receiver<()>>,
@@ -95,6 +98,7 @@ enum Event {
     Ended,
     Line(bool),
     Said(io::Result<Notification>),
+    Drained,
     KillAgain,
 }
 
@@ -123,7 +127,7 @@ impl Life {
             match command {
                 Command::Start(n) => self.incarnation(n).await,
                 // They crossed the end of what they were meant for.
-                Command::Stop | Command::Kill => {}
+                Command::Stop | Command::Signal(_) | Command::Kill => {}
             }
         }
     }
@@ -202,6 +206,7 @@ impl Life {
             main,
             first: None,
             asked: Asked::Nothing,
+            drained: None,
             ready,
             began,
             line,
@@ -229,7 +234,9 @@ impl Life {
     async fn watch(&mut self, run: &mut Run) -> Watched {
         loop {
             match self.next(run).await {
-                Event::Command(Some(Command::Stop)) => self.ask(run),
+                Event::Command(Some(Command::Stop)) => self.drain_and_ask(run),
+                Event::Drained => self.ask(run),
+                Event::Command(Some(Command::Signal(signal))) => self.signal(&run.main.pidfd, signal),
                 Event::Command(Some(Command::Kill)) | Event::KillAgain => self.kill(run),
                 Event::Command(Some(Command::Start(n))) => {
                     tracing::error!(instance = %self.site.instance, %n, "told to start while an incarnation lives");
@@ -252,7 +259,7 @@ impl Life {
 
     /// The next thing that happens. Commands and the end first: a worker that floods its socket delays neither.
     async fn next(&mut self, run: &mut Run) -> Event {
-        let again = run.kill_again.map(|(at, _)| at);
+        let (again, drained) = (run.kill_again.map(|(at, _)| at), run.drained);
         let line = &mut run.line;
         let ground = self.ground.as_ref();
         tokio::select! {
@@ -265,6 +272,7 @@ impl Life {
                 None => Event::KillAgain,
             },
             () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::KillAgain,
+            () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => Event::Drained,
         }
     }
 
@@ -360,6 +368,8 @@ pub(super) fn note(asked: &mut Asked, command: Command) {
     match command {
         Command::Stop => *asked = (*asked).max(Asked::Stop),
         Command::Kill => *asked = Asked::Kill,
+        // There is nothing yet that could hear it.
+        Command::Signal(_) => {}
         Command::Start(n) => tracing::error!(%n, "told to start while an incarnation is under way"),
     }
 }

@@ -16,6 +16,7 @@
 //! purpose), `tokio::process` (it reaps by itself), `waitpid` on numbers, and any decision: whether to restart is
 //! the policy's.
 
+mod capabilities;
 mod cgroup;
 mod children;
 mod clear;
@@ -39,5 +40,6 @@ mod start;
 mod tests;
 mod tree;
 
+pub(crate) use capabilities::Capabilities;
 pub(crate) use clear::{Cleared, Survivor};
 pub(crate) use host::{HostOptions, ProcessHost};

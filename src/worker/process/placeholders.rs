@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::config::expand;
 use crate::id::{Incarnation, InstanceId};
 
 /// What placeholders stand for, for one instance.
@@ -10,13 +11,14 @@ pub(super) struct Placeholders {
     instance: InstanceId,
     slug: String,
     state_dir: String,
+    port: Option<u16>,
 }
 
 impl Placeholders {
     /// The placeholders of an instance whose own directory is `state_dir`.
-    pub(super) fn new(instance: &InstanceId, state_dir: &Path) -> Self {
+    pub(super) fn new(instance: &InstanceId, state_dir: &Path, port: Option<u16>) -> Self {
         let state_dir = state_dir.to_string_lossy().into_owned();
-        Self { instance: instance.clone(), slug: instance.slug(), state_dir }
+        Self { instance: instance.clone(), slug: instance.slug(), state_dir, port }
     }
 
     /// Whether a text changes from one incarnation to the next.
@@ -24,38 +26,10 @@ impl Placeholders {
         text.contains("{incarnation}")
     }
 
-    /// Replaces `{name}`, `{{` and `}}`. A name that does not exist stays as it is: the configuration has
-    /// refused those long before.
+    /// Replaces what stands in braces, as the configuration says. A text that is none of its templates stays as it
+    /// is: the configuration has refused those long before.
     pub(super) fn fill(&self, text: &str, incarnation: Incarnation) -> String {
-        let mut filled = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            filled.push_str(&rest[..at]);
-            rest = &rest[at..];
-            let taken = self.fill_one(rest, incarnation, &mut filled);
-            rest = &rest[taken..];
-        }
-        filled.push_str(rest);
-        filled
-    }
-
-    /// Handles the brace at the start of `rest`; answers how many bytes it took.
-    fn fill_one(&self, rest: &str, incarnation: Incarnation, filled: &mut String) -> usize {
-        if rest.starts_with("{{") || rest.starts_with("}}") {
-            filled.push_str(&rest[..1]);
-            return 2;
-        }
-        let name = rest.strip_prefix('{').and_then(|inner| inner.split_once('}')).map(|(name, _)| name);
-        match name.and_then(|name| Some((name, self.value(name, incarnation)?))) {
-            Some((name, value)) => {
-                filled.push_str(&value);
-                name.len() + 2
-            }
-            None => {
-                filled.push_str(&rest[..1]);
-                1
-            }
-        }
+        expand(text, |name| self.value(name, incarnation)).unwrap_or_else(|_| text.to_owned())
     }
 
     fn value(&self, name: &str, incarnation: Incarnation) -> Option<String> {
@@ -65,6 +39,7 @@ impl Placeholders {
             "slug" => Some(self.slug.clone()),
             "index" => Some(self.instance.index().unwrap_or(0).to_string()),
             "incarnation" => Some(incarnation.to_string()),
+            "port" => self.port.map(|port| port.to_string()),
             "state_dir" => Some(self.state_dir.clone()),
             _ => None,
         }
@@ -78,22 +53,22 @@ mod tests {
 
     fn filled(text: &str) -> String {
         let id = InstanceId::of_pool(Name::try_new("parser").unwrap(), 2);
-        Placeholders::new(&id, Path::new("/s/w/parser-2/state")).fill(text, Incarnation(7))
+        Placeholders::new(&id, Path::new("/s/w/parser-2/state"), Some(8003)).fill(text, Incarnation(7))
     }
 
     #[test]
     fn every_placeholder_is_replaced() {
         assert_eq!(filled("{worker} {instance} {slug} {index}"), "parser parser/2 parser-2 2");
-        assert_eq!(filled("{incarnation}:{state_dir}"), "7:/s/w/parser-2/state");
+        assert_eq!(filled("{incarnation}:{state_dir}:{port}"), "7:/s/w/parser-2/state:8003");
     }
 
     #[test]
-    fn doubled_braces_are_braces() {
-        assert_eq!(filled("{{worker}} {{{index}}}"), "{worker} {2}");
+    fn a_doubled_brace_is_a_brace_and_a_closing_one_is_taken_as_it_is() {
+        assert_eq!(filled("{{worker} {{{index} {{ print {{} }}"), "{worker} {2 { print {} }}");
     }
 
     #[test]
-    fn replaced_text_is_not_read_again_and_strangers_stay() {
-        assert_eq!(filled("{nobody} { } {worker"), "{nobody} { } {worker");
+    fn what_is_no_template_stays() {
+        assert_eq!(filled("{nobody} {index} {worker"), "{nobody} {index} {worker");
     }
 }

@@ -127,7 +127,7 @@ impl Recipe {
         state_dir: &Path,
         notify: &Path,
     ) -> Result<Self, NulByte> {
-        let placeholders = Placeholders::new(instance, state_dir);
+        let placeholders = Placeholders::new(instance, state_dir, settings.port_of(instance));
         let text = |prefix: &[u8], text: &str, what| Text::new(&placeholders, prefix, text, what);
         let mut argv = Vec::with_capacity(settings.command.len());
         for argument in &settings.command {
@@ -152,6 +152,10 @@ impl Recipe {
         let mut env = Vec::with_capacity(own.clone().count());
         for (name, value) in own {
             env.push(text(format!("{name}=").as_bytes(), value, "env")?);
+        }
+        let port = settings.port_of(instance).filter(|_| !settings.env.contains_key("PORT"));
+        if let Some(port) = port {
+            env.push(Text::Fixed(variable("PORT", port.to_string().as_ref())?));
         }
         let path =
             settings.env.get("PATH").map(|path| placeholders.fill(path, Incarnation::NONE).into_bytes());
@@ -249,6 +253,9 @@ fn passed(settings: &WorkerSettings, runtime_env: &[(OsString, OsString)]) -> Re
 
 /// Whether the worker's settings give a variable themselves.
 fn gives(settings: &WorkerSettings, name: &OsStr) -> bool {
+    if name == "PORT" && settings.port.is_some() {
+        return true;
+    }
     name.to_str().is_some_and(|name| settings.env.contains_key(name))
 }
 

@@ -40,6 +40,10 @@ impl Runner for ProcessRunner {
         self.send(Command::Stop);
     }
 
+    fn signal(&mut self, signal: i32) {
+        self.send(Command::Signal(signal));
+    }
+
     fn kill(&mut self) {
         self.send(Command::Kill);
     }

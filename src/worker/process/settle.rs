@@ -24,9 +24,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const KILL_PAUSE: Duration = Duration::from_millis(100);
 
 impl Life {
+    /// A stop was asked for: the signal comes at once, or once those who choose among its kind have had the time to
+    /// leave it out. Nobody had chosen one that was never ready.
+    pub(super) fn drain_and_ask(&self, run: &mut Run) {
+        let drain = self.site.settings.stop.drain;
+        if drain.is_zero() || !run.ready || run.asked != Asked::Nothing {
+            return self.ask(run);
+        }
+        run.asked = Asked::Stop;
+        run.drained = Some(Instant::now() + drain);
+    }
+
     /// Sends the stop signal, and CONT behind it: a stopped process could not hear it.
     pub(super) fn ask(&self, run: &mut Run) {
         run.asked = run.asked.max(Asked::Stop);
+        run.drained = None;
         let stop = &self.site.settings.stop;
         let leader = run.first.as_ref().unwrap_or(&run.main);
         let by_group = match stop.to {
@@ -52,6 +64,7 @@ impl Life {
     /// who is forked meanwhile must be killed too.
     pub(super) fn kill(&self, run: &mut Run) {
         run.asked = Asked::Kill;
+        run.drained = None;
         let reach = if run.kill_again.is_none() { Reach::Cgroup } else { Reach::Everywhere };
         let pause = run.kill_again.map_or(KILL_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
         run.kill_again = Some((Instant::now() + pause, pause));

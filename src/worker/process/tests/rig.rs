@@ -153,6 +153,7 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
             signal: libc::SIGTERM,
             to: StopTo::Main,
             timeout: Duration::from_secs(10),
+            drain: Duration::ZERO,
             unresponsive_timeout: Duration::from_secs(3),
         },
         backoff: Backoff {
@@ -162,6 +163,9 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
             jitter: 0.2,
             reset_after: Duration::from_secs(600),
         },
+        recycle: None,
+        port: None,
+        reload: None,
         cwd: PathBuf::new(),
         env: BTreeMap::new(),
         inherit_env: Vec::new(),

@@ -121,7 +121,7 @@ async fn it_leads_a_session_of_its_own() {
 #[tokio::test]
 async fn the_environment_is_scrubbed_and_ours_is_there() {
     let mut settings = sh("env > env.new; mv env.new env");
-    settings.env.insert("MODE".to_owned(), "{worker}-{incarnation}-{{x}}".to_owned());
+    settings.env.insert("MODE".to_owned(), "{worker}-{incarnation}-{{x}".to_owned());
     let mut rig = Rig::new(settings);
     rig.up(7).await;
     rig.exit().await;

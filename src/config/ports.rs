@@ -1,0 +1,93 @@
+//! `port`: every instance has a number of its own, and no two workers share one.
+
+use crate::id::Name;
+
+use super::check::Places;
+use super::diagnostic::Problem;
+use super::elements::Settled;
+use super::placeholder::expand;
+use super::resolve::at;
+use super::schema::Kind;
+use super::settings::{Settings, WorkerSettings};
+
+/// The highest port there is.
+const LAST: u32 = 65_535;
+
+/// The ports of a worker with this many instances, first and last.
+fn range(worker: &WorkerSettings, instances: u32) -> Option<(u32, u32)> {
+    let base = u32::from(worker.port?);
+    Some((base, base.saturating_add(instances.saturating_sub(1))))
+}
+
+impl Settings {
+    /// Whose ports a worker would take with this many instances, besides its own.
+    #[must_use]
+    pub fn port_clash(&self, worker: &WorkerSettings, instances: u32) -> Option<Name> {
+        let (_, last) = range(worker, instances)?;
+        let (first, _) = range(worker, 1)?;
+        let others = self.workers.iter().filter(|other| other.name != worker.name);
+        let clash = |other: &&std::sync::Arc<WorkerSettings>| {
+            range(other, other.instances).is_some_and(|(low, high)| low <= last && first <= high)
+        };
+        others.into_iter().find(clash).map(|other| other.name.clone())
+    }
+}
+
+/// What one worker says about ports fits together.
+pub(super) fn of_worker(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    if let Some((base, last)) = range(worker, worker.instances).filter(|(_, last)| *last > LAST) {
+        let title = format!(
+            "the ports of {} `{}` end at {last}; the highest one is {LAST}",
+            kind.word(),
+            worker.name
+        );
+        let place = at(kind, &worker.name, "port.base", places);
+        let most = LAST - base + 1;
+        problems.push(Problem::new(place, title).help(format!("at most {most} instances fit above {base}")));
+    }
+    if worker.port.is_none()
+        && let Some(key) = uses_port(worker)
+    {
+        let title = format!("{} `{}` uses {{port}} and has none", kind.word(), worker.name);
+        let problem = Problem::new(at(kind, &worker.name, &key, places), title);
+        problems.push(problem.help("give it one: `port = { base = 8001 }`; `{{port}` is the text itself"));
+    }
+}
+
+/// No two workers share a port.
+pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<Problem>) {
+    let mut taken: Vec<(u32, u32, &WorkerSettings)> = workers
+        .iter()
+        .filter_map(|worker| {
+            let (first, last) = range(&worker.settings, worker.settings.instances)?;
+            Some((first, last, &worker.settings))
+        })
+        .collect();
+    taken.sort_by_key(|(first, _, _)| *first);
+    for pair in taken.windows(2) {
+        let [(_, last, one), (first, _, other)] = pair else { continue };
+        if first <= last {
+            let (one, other) = (&one.name, &other.name);
+            let title = format!("workers `{one}` and `{other}` share port {first}");
+            let problem = Problem::new(at(Kind::Worker, other, "port.base", places), title);
+            problems.push(problem.help(format!("`{one}` has the ports up to {last}; begin above")));
+        }
+    }
+}
+
+/// The first key that names `{port}`.
+fn uses_port(worker: &WorkerSettings) -> Option<String> {
+    let names = |text: &str| {
+        let found = std::cell::Cell::new(false);
+        // A text that is no template has been reported for what it is.
+        let text = expand(text, |name| {
+            found.set(found.get() || name == "port");
+            None
+        });
+        text.is_ok() && found.get()
+    };
+    let argument = worker.command.iter().position(|text| names(text)).map(|at| format!("command[{at}]"));
+    let cwd = || worker.cwd.to_str().filter(|text| names(text)).map(|_| "cwd".to_owned());
+    let env = || worker.env.iter().find(|(_, value)| names(value)).map(|(name, _)| format!("env.{name}"));
+    argument.or_else(cwd).or_else(env)
+}

@@ -1,0 +1,116 @@
+//! What the verb of a route and its body ask for.
+
+use axum::body::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::signal_number;
+use crate::runtime::Act;
+use crate::units::parse_duration;
+
+use super::super::problem::Problem;
+
+/// The body of `/pause`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Pause {
+    /// `1h`; without it the pause lasts until somebody resumes.
+    #[serde(rename = "for")]
+    lasting: Option<String>,
+}
+
+/// The body of `/signal`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Signal {
+    /// `HUP`, `SIGHUP` or `1`.
+    signal: String,
+}
+
+/// A body where none is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Joins both.
+pub(super) fn act(verb: &str, body: &Bytes) -> Result<Act, Problem> {
+    match verb {
+        "pause" => {
+            let Pause { lasting } = optional(body)?;
+            let lasting = lasting.map(|text| parse_duration(&text)).transpose();
+            let lasting = lasting.map_err(|error| Problem::invalid(format!("for: {error}")))?;
+            Ok(Act::Pause { lasting })
+        }
+        "signal" => {
+            let Signal { signal } = wanted(body, "{\"signal\": \"HUP\"}")?;
+            let number = signal_number(&signal).ok_or_else(|| {
+                let shown: String = signal.escape_debug().take(64).collect();
+                Problem::invalid(format!("`{shown}` is no signal; write TERM, HUP, USR1 …"))
+            })?;
+            Ok(Act::Signal(number))
+        }
+        "restart" => plain(body, Act::Restart),
+        "stop" => plain(body, Act::Stop),
+        "start" => plain(body, Act::Start),
+        "reload" => plain(body, Act::Reload),
+        "resume" => plain(body, Act::Resume),
+        "reset-failed" => plain(body, Act::ResetFailed),
+        other => Err(Problem::not_found(format!(
+            "there is no action `{}`; there are restart, stop, start, pause, resume, reload, signal and reset-failed",
+            other.escape_debug().take(64).collect::<String>()
+        ))),
+    }
+}
+
+fn plain(body: &Bytes, act: Act) -> Result<Act, Problem> {
+    optional::<Nothing>(body).map(|Nothing {}| act)
+}
+
+fn optional<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Problem> {
+    if body.is_empty() { Ok(T::default()) } else { parse(body) }
+}
+
+fn wanted<T: DeserializeOwned>(body: &Bytes, example: &str) -> Result<T, Problem> {
+    if body.is_empty() {
+        return Err(Problem::invalid(format!("this action wants a body, such as {example}")));
+    }
+    parse(body)
+}
+
+fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::invalid(format!("the body: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn ask(verb: &str, body: &'static str) -> Option<Act> {
+        act(verb, &Bytes::from_static(body.as_bytes())).ok()
+    }
+
+    #[test]
+    fn a_pause_may_have_an_end() {
+        assert_eq!(ask("pause", ""), Some(Act::Pause { lasting: None }));
+        let hour = Some(Duration::from_secs(3600));
+        assert_eq!(ask("pause", r#"{"for":"1h"}"#), Some(Act::Pause { lasting: hour }));
+        assert_eq!(ask("pause", r#"{"for":"soon"}"#), None);
+        assert_eq!(ask("pause", r#"{"until":"1h"}"#), None);
+    }
+
+    #[test]
+    fn a_signal_is_named() {
+        assert_eq!(ask("signal", r#"{"signal":"HUP"}"#), Some(Act::Signal(libc::SIGHUP)));
+        assert_eq!(ask("signal", r#"{"signal":"SIGUSR1"}"#), Some(Act::Signal(libc::SIGUSR1)));
+        assert_eq!((ask("signal", ""), ask("signal", r#"{"signal":"HOP"}"#)), (None, None));
+    }
+
+    #[test]
+    fn a_body_that_nobody_reads_is_refused() {
+        assert_eq!(ask("stop", ""), Some(Act::Stop));
+        assert_eq!(ask("stop", "{}"), Some(Act::Stop));
+        assert_eq!(ask("stop", r#"{"for":"1h"}"#), None);
+    }
+}
