@@ -122,6 +122,16 @@ fn a_start_that_is_not_green_says_so() {
 }
 
 #[test]
+fn a_worker_that_falls_right_after_its_start_is_not_green() {
+    let rig = empty();
+    std::fs::write(rig.path("commands"), "sleep 0.05; exit 3\n").unwrap();
+    let made = regrow(&rig, &["init", "--from", "commands", "--start"]);
+    let _runtime = Background::of(&rig);
+    assert_eq!(made.status.code(), Some(1), "{made:?}");
+    assert!(stdout(&made).contains("exited with code 3"), "{made:?}");
+}
+
+#[test]
 fn on_a_terminal_at_most_five_questions_lead_to_a_running_tree() {
     if !std::path::Path::new("/usr/bin/script").exists() {
         return left_out("a terminal needs `script`");

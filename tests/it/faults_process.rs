@@ -246,6 +246,24 @@ fn a16_a_worker_near_its_limit_of_open_files_is_named() {
 }
 
 #[test]
+fn a15_load_and_memory_are_those_of_the_whole_tree() {
+    // The shell waits; its child holds 40 MB that nobody takes off it, another one is busy.
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"(head -c 40000000 /dev/zero | tail -c 40000000 | sleep 999) & (while :; do :; done) & wait\"]\n\
+         stop = { timeout = \"1s\" }\n[worker.small]\ncommand = [\"sleep\", \"999\"]\n",
+    );
+    rig.wait("memory of a grandchild counts", || {
+        rig.worker("web")["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 30_000_000)
+    });
+    rig.wait("so does its load", || {
+        rig.worker("web")["cpu_percent"].as_f64().is_some_and(|percent| percent > 10.0)
+    });
+    let small = rig.worker("small");
+    assert!(small["memory_bytes"].as_u64().unwrap() < 20_000_000, "{small}");
+    assert!(small["cpu_percent"].as_f64().unwrap() < 5.0, "{small}");
+}
+
+#[test]
 fn a18_a_flood_of_output_hurts_nobody_else() {
     let rig = Rig::start(
         "[worker.flood]\ncommand = [\"yes\", \"0123456789012345678901234567890123456789\"]\n\

@@ -40,7 +40,10 @@ const FILE: &str = "regrow.toml";
 const MOST_WORKERS: u16 = 1000;
 
 /// After the start, workers have this long to show that they stay up.
-const SETTLES: Duration = Duration::from_secs(15);
+const SETTLES: Duration = Duration::from_secs(6);
+
+/// Up for this long without a restart: one that crashes at once is up for a moment after each start.
+const HOLDS: Duration = Duration::from_secs(1);
 
 /// Options of `init`.
 #[derive(Debug, Args)]
@@ -212,7 +215,7 @@ fn started(context: &mut Context, file: &Path, draft: &Draft) -> Result<(), Fail
         context.print(&format!("{said}\n\n"))?;
     }
     let client = context.client()?;
-    let body = block_on(settled(&client))?;
+    let (body, holds) = block_on(settled(&client))?;
     if json {
         let whole = report(file, draft, Some(&body));
         context.print_json(&whole, std::slice::from_ref(&whole))?;
@@ -220,9 +223,10 @@ fn started(context: &mut Context, file: &Path, draft: &Draft) -> Result<(), Fail
         let width = context.width();
         context.print(&status::render(&body, jiff::Timestamp::now(), false, width))?;
     }
-    let down: Vec<_> = body.workers.iter().filter(|worker| !is_up(worker)).collect();
+    let down: Vec<_> = body.workers.iter().filter(|worker| !is_up(worker) || worker.restarts > 0).collect();
     match down.first() {
         None => Ok(()),
+        Some(_) if holds => Ok(()),
         Some(first) => Err(Failure::Failed(format!(
             "{} not well: `regrow describe {}` says why. It goes on trying; `regrow shutdown` ends it",
             if down.len() == 1 {
@@ -235,13 +239,22 @@ fn started(context: &mut Context, file: &Path, draft: &Draft) -> Result<(), Fail
     }
 }
 
-/// The status once nobody is on the way any more, or time is up.
-async fn settled(client: &super::client::Client) -> Result<StatusBody, Failure> {
+/// The status once everybody has been up for a while without a restart, and whether it came to that in time.
+async fn settled(client: &super::client::Client) -> Result<(StatusBody, bool), Failure> {
     let end = tokio::time::Instant::now() + SETTLES;
+    let mut up = None;
     loop {
         let body: StatusBody = client.get("/api/v1/status").await?;
-        if body.workers.iter().all(is_up) || tokio::time::Instant::now() >= end {
-            return Ok(body);
+        let now = tokio::time::Instant::now();
+        let restarts = body.totals.restarts_total;
+        up = match up.filter(|(_, before)| *before == restarts) {
+            _ if !body.workers.iter().all(is_up) => None,
+            Some(known) => Some(known),
+            None => Some((now, restarts)),
+        };
+        let holds = up.is_some_and(|(since, _)| now - since >= HOLDS);
+        if holds || now >= end {
+            return Ok((body, holds));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
