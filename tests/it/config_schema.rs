@@ -145,7 +145,7 @@ fn what_the_check_accepts_is_never_marked() {
         "command = [\"x\"]\nready = { log = \"up\" }",
         "command = [\"x\"]\nready = \"notify\"\nmin_uptime = \"0\"\nstop.signal = \"sigint\"",
         "command = [\"x\"]\nstop.signal = \"15\"\nlog.max_size = \"5MB\"\nbackoff.factor = 3",
-        "command = [\"x\"]\nenv = { \"odd name\" = \"{port}\" }\nexit_codes.fatal = [78]",
+        "command = [\"x\"]\nenv = { \"odd name\" = \"{index}\" }\nexit_codes.fatal = [78]",
     ] {
         let document = format!("[worker.a_b-1]\n{line}\n[supervisor.root]\nretry_first = \"never\"\n");
         assert!(load(&Sources::text(&document)).is_ok(), "{document}");
