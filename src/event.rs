@@ -44,6 +44,9 @@ pub enum EventKind {
     /// It could not be killed.
     #[serde(rename = "worker.stuck")]
     WorkerStuck,
+    /// Somebody wants another number of instances of it.
+    #[serde(rename = "worker.scaled")]
+    WorkerScaled,
     /// It came into the tree while everything ran.
     #[serde(rename = "worker.added")]
     WorkerAdded,
@@ -63,7 +66,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::RuntimeStarted,
         Self::RuntimeStopping,
         Self::RuntimeAdopted,
@@ -76,6 +79,7 @@ impl EventKind {
         Self::WorkerStopped,
         Self::WorkerParked,
         Self::WorkerStuck,
+        Self::WorkerScaled,
         Self::WorkerAdded,
         Self::WorkerRemoved,
         Self::ConfigApplied,
@@ -99,6 +103,7 @@ impl EventKind {
             Self::WorkerStopped => "worker.stopped",
             Self::WorkerParked => "worker.parked",
             Self::WorkerStuck => "worker.stuck",
+            Self::WorkerScaled => "worker.scaled",
             Self::WorkerAdded => "worker.added",
             Self::WorkerRemoved => "worker.removed",
             Self::ConfigApplied => "config.applied",

@@ -45,6 +45,46 @@ pub(crate) struct SignalArgs {
     pub(crate) signal: String,
 }
 
+/// Options of `restart`.
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    pub(crate) act: ActArgs,
+    /// One instance after the other, each new one ready before the next old one is stopped
+    #[arg(long)]
+    pub(crate) rolling: bool,
+    /// How many instances may be down at once
+    #[arg(long, value_name = "N", requires = "rolling")]
+    pub(crate) max_unavailable: Option<u32>,
+}
+
+/// Options of `scale`.
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    /// Worker
+    pub(crate) worker: String,
+    /// How many instances it has from now on
+    pub(crate) instances: u32,
+    #[command(flatten)]
+    pub(crate) wait: WaitFlag,
+}
+
+/// `restart`
+pub(crate) fn restart(context: &mut Context, args: RestartArgs) -> Result<(), Failure> {
+    let body = args.rolling.then(|| match args.max_unavailable {
+        Some(most) => json!({ "rolling": true, "max_unavailable": most }),
+        None => json!({ "rolling": true }),
+    });
+    ask(context, "restart", args.act, body.as_ref())
+}
+
+/// `scale`
+pub(crate) fn scale(context: &mut Context, args: ScaleArgs) -> Result<(), Failure> {
+    let targets = Targets { targets: vec![args.worker], all: false };
+    let act = ActArgs { targets, wait: args.wait };
+    ask(context, "scale", act, Some(&json!({ "instances": args.instances })))
+}
+
 /// `pause`
 pub(crate) fn pause(context: &mut Context, args: PauseArgs) -> Result<(), Failure> {
     let lasting = args.lasting.map(|lasting| json!({ "for": crate::units::format_duration(lasting) }));

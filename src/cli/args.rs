@@ -65,7 +65,7 @@ pub(crate) enum Verb {
     /// Stop workers; they stay stopped
     Stop(act::ActArgs),
     /// Stop and start workers
-    Restart(act::ActArgs),
+    Restart(act::RestartArgs),
     /// Hands off: no automatic start, stop or recovery of workers
     ///
     /// What runs goes on; what ends is not started again, and nothing is stopped by itself, also not together with
@@ -74,7 +74,9 @@ pub(crate) enum Verb {
     Pause(act::PauseArgs),
     /// End a pause
     Resume(act::ActArgs),
-    /// Have workers read their configuration anew: the signal `reload.signal`, else a restart
+    /// Have as many instances of a worker, until the file names another number
+    Scale(act::ScaleArgs),
+    /// Have workers read their configuration anew: the signal `reload.signal`, else a rolling restart
     Reload(act::ActArgs),
     /// Send a signal to the main process of each instance
     Signal(act::SignalArgs),

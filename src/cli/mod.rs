@@ -71,9 +71,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.verb {
         Verb::Start(args) => start::run(&mut context, args),
         Verb::Stop(args) => act::run(&mut context, "stop", args),
-        Verb::Restart(args) => act::run(&mut context, "restart", args),
+        Verb::Restart(args) => act::restart(&mut context, args),
         Verb::Pause(args) => act::pause(&mut context, args),
         Verb::Resume(args) => act::run(&mut context, "resume", args),
+        Verb::Scale(args) => act::scale(&mut context, args),
         Verb::Reload(args) => act::run(&mut context, "reload", args),
         Verb::Signal(args) => act::signal(&mut context, args),
         Verb::ResetFailed(args) => act::run(&mut context, "reset-failed", args),

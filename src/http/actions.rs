@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::id::{Incarnation, InstanceId};
+use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::Phase;
 use crate::runtime::{Act, RuntimeHandle};
-use crate::supervisor::{InstanceState, Wanted};
+use crate::supervisor::{InstanceState, RollState, Wanted};
 
 use super::dto::{ActionInstance, ActionState, ActionView};
 
@@ -79,6 +79,18 @@ impl Before {
     }
 }
 
+impl Before {
+    /// Whose instance it is.
+    pub(crate) fn worker(&self) -> &Name {
+        self.instance.worker()
+    }
+
+    /// One that was not there.
+    pub(crate) fn unborn(instance: InstanceId) -> Self {
+        Self { instance, incarnation: Incarnation::NONE, phase: Phase::Stopped, goal: Goal::Asked }
+    }
+}
+
 impl From<&InstanceState> for Before {
     fn from(state: &InstanceState) -> Self {
         Self {
@@ -101,17 +113,25 @@ pub(crate) struct Action {
     instances: Vec<Before>,
     /// What else the first answer says.
     pub(crate) more: serde_json::Map<String, serde_json::Value>,
+    /// What it cannot be, of what was asked.
+    note: Option<&'static str>,
 }
 
 impl Action {
     pub(crate) fn new(verb: Verb, target: String, by: String, instances: Vec<Before>) -> Self {
         let more = serde_json::Map::new();
-        Self { id: new_id(), verb, target, by, at: Timestamp::now(), instances, more }
+        Self { id: new_id(), verb, target, by, at: Timestamp::now(), instances, more, note: None }
     }
 
     /// The same with more to say.
     pub(crate) fn with(self, more: serde_json::Map<String, serde_json::Value>) -> Self {
         Self { more, ..self }
+    }
+
+    /// Says that it is less than was asked.
+    pub(crate) fn with_note(mut self, note: Option<&'static str>) -> Self {
+        self.note = note;
+        self
     }
 
     /// For people: `restart of parser asked by ann: parser/0, parser/1`.
@@ -123,8 +143,9 @@ impl Action {
             Verb::Shutdown => format!("shutdown asked by {}", self.by),
             Verb::Apply => format!("apply asked by {}: {}", self.by, self.target),
             Verb::Act(_) | Verb::Add | Verb::Remove => {
+                let note = self.note.map(|note| format!("; {note}")).unwrap_or_default();
                 format!(
-                    "{} of {} asked by {}: {}{more}",
+                    "{} of {} asked by {}: {}{more}{note}",
                     self.verb.word(),
                     self.target,
                     self.by,
@@ -169,7 +190,10 @@ impl Action {
             (Verb::Shutdown, _) => (ActionState::Running, String::new()),
             (Verb::Act(act), Goal::Asked) => {
                 let act = act.meant_for(&runtime.info().settings(), before.instance.worker());
-                progress(act, before, now.as_ref())
+                match runtime.board().roll(before.instance.worker()) {
+                    Some(roll) if matches!(act, Act::Roll { .. }) => rolled(&roll, before, now.as_ref()),
+                    Some(_) | None => progress(act, before, now.as_ref()),
+                }
             }
             (Verb::Apply | Verb::Add | Verb::Remove, Goal::Asked) => (ActionState::Ok, String::new()),
             (Verb::Act(_) | Verb::Apply | Verb::Add | Verb::Remove, goal) => {
@@ -203,7 +227,8 @@ fn reached(goal: Goal, before: &Before, now: Option<&InstanceState>) -> (ActionS
 /// How far one instance is.
 fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionState, String) {
     let Some(now) = now else {
-        let state = if act == Act::Stop { ActionState::Ok } else { ActionState::Failed };
+        let fine = matches!(act, Act::Stop | Act::Scale { .. });
+        let state = if fine { ActionState::Ok } else { ActionState::Failed };
         return (state, "it was removed".to_owned());
     };
     if now.phase == Phase::Stuck {
@@ -212,6 +237,8 @@ fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionSt
     match act {
         Act::Stop => stopped(now),
         Act::Pause { .. } | Act::Resume => intended(act, now),
+        Act::Roll { .. } => started(before.incarnation, now),
+        Act::Scale { .. } => started_or_running(before.incarnation, now),
         // It is known by then which of the two it was.
         Act::Reload | Act::Signal(_) => (ActionState::Ok, "the signal was sent".to_owned()),
         Act::Restart => started(before.incarnation, now),
@@ -236,6 +263,16 @@ fn progress(act: Act, before: &Before, now: Option<&InstanceState>) -> (ActionSt
             | Phase::Stopped
             | Phase::Done => (ActionState::Ok, "nothing had failed".to_owned()),
         },
+    }
+}
+
+/// One instance of a rolling restart is where it should be once the whole is over.
+fn rolled(roll: &RollState, before: &Before, now: Option<&InstanceState>) -> (ActionState, String) {
+    let act = Act::Roll { max_unavailable: 1 };
+    match (roll, progress(act, before, now)) {
+        (RollState::UnderWay, (ActionState::Ok, message)) => (ActionState::Running, message),
+        (RollState::Failed(why), (ActionState::Running, _)) => (ActionState::Failed, why.clone()),
+        (RollState::UnderWay | RollState::Done | RollState::Failed(_), progress) => progress,
     }
 }
 

@@ -94,6 +94,9 @@ impl Director {
     fn order(&mut self, order: Order) {
         match order {
             Order::Act { target, act, by, reply } => {
+                if let Act::Scale { instances } = act {
+                    return self.scale(&target, instances, by, reply);
+                }
                 let answer = self.act(&target, act, &by);
                 // An asker that has gone away needs no answer.
                 let _ = reply.send(answer);
@@ -127,8 +130,26 @@ impl Director {
         self.announce(target, act, by);
         let mut reached = Vec::new();
         let mut refused = None;
+        let mut rolls: Vec<Name> = Vec::new();
         for child in &children {
-            match self.pass(child, act.meant_for(&self.info.settings(), child.worker()), by) {
+            let meant = act.meant_for(&self.info.settings(), child.worker());
+            let passed = match meant {
+                Act::Roll { .. } if rolls.contains(child.worker()) => Ok(()),
+                Act::Roll { max_unavailable } => {
+                    rolls.push(child.worker().clone());
+                    self.roll(child.worker(), max_unavailable, by)
+                }
+                Act::Start
+                | Act::Stop
+                | Act::Restart
+                | Act::ResetFailed
+                | Act::Pause { .. }
+                | Act::Resume
+                | Act::Reload
+                | Act::Scale { .. }
+                | Act::Signal(_) => self.pass(child, meant, by),
+            };
+            match passed {
                 Ok(()) => reached.push(child.clone()),
                 Err(error) => refused = Some(error),
             }
@@ -189,12 +210,18 @@ impl Director {
     /// What cannot be done to such a target is refused before anything is.
     fn suits(&self, target: &Target, act: Act) -> Result<(), ActError> {
         match (act, target) {
-            (Act::Pause { .. } | Act::Resume | Act::Signal(_) | Act::Reload, Target::Supervisor(name)) => {
-                Err(ActError::Conflict(format!(
-                    "{} takes workers, and sup:{name} is a supervisor; name those of its workers that are meant",
-                    act.word()
-                )))
-            }
+            (
+                Act::Pause { .. }
+                | Act::Resume
+                | Act::Signal(_)
+                | Act::Reload
+                | Act::Roll { .. }
+                | Act::Scale { .. },
+                Target::Supervisor(name),
+            ) => Err(ActError::Conflict(format!(
+                "{} takes workers, and sup:{name} is a supervisor; name those of its workers that are meant",
+                act.word()
+            ))),
             (
                 Act::Start
                 | Act::Stop
@@ -203,7 +230,9 @@ impl Director {
                 | Act::Pause { .. }
                 | Act::Resume
                 | Act::Signal(_)
-                | Act::Reload,
+                | Act::Reload
+                | Act::Roll { .. }
+                | Act::Scale { .. },
                 Target::Worker(_) | Target::Instance(_) | Target::Supervisor(_) | Target::All,
             ) => Ok(()),
         }
@@ -224,7 +253,7 @@ impl Director {
         address.send_message(message).map_err(|_| ActError::Conflict(format!("{child} is just ending")))
     }
 
-    fn announce(&self, target: &Target, act: Act, by: &Asker) {
+    pub(super) fn announce(&self, target: &Target, act: Act, by: &Asker) {
         let mut event =
             Event::new(EventKind::ActionRequested, format!("{} of {target} asked by {}", act.word(), by.0));
         match target {
@@ -249,12 +278,16 @@ impl Director {
             Act::Pause { lasting: Some(lasting) } => {
                 event.data.insert("for_seconds".to_owned(), lasting.as_secs_f64().into());
             }
+            Act::Roll { max_unavailable } => {
+                event.data.insert("max_unavailable".to_owned(), max_unavailable.into());
+            }
             Act::Pause { lasting: None }
             | Act::Start
             | Act::Stop
             | Act::Restart
             | Act::Resume
             | Act::Reload
+            | Act::Scale { .. }
             | Act::ResetFailed => {}
         }
         self.plane.emit(event);
@@ -277,7 +310,9 @@ impl Director {
                     true
                 }
                 Act::Resume => intents.resume(&child),
-                Act::ResetFailed | Act::Signal(_) | Act::Reload => false,
+                Act::ResetFailed | Act::Signal(_) | Act::Reload | Act::Roll { .. } | Act::Scale { .. } => {
+                    false
+                }
             };
             self.plane.set_wish(&child, intents.wish(&child));
         }
@@ -396,6 +431,6 @@ fn request(act: Act) -> Option<Box<dyn FnOnce(ChildKey) -> Request + Send>> {
         Act::ResetFailed => Some(Box::new(|child| Request::ResetFailed { child })),
         Act::Pause { lasting } => Some(Box::new(move |child| Request::Pause { child, lasting })),
         Act::Resume => Some(Box::new(|child| Request::Resume { child })),
-        Act::Signal(_) | Act::Reload => None,
+        Act::Signal(_) | Act::Reload | Act::Roll { .. } | Act::Scale { .. } => None,
     }
 }

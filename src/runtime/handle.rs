@@ -40,8 +40,18 @@ pub enum Act {
     Resume,
     /// A signal for the main process.
     Signal(i32),
-    /// Read the configuration anew: `reload.signal` where it is set, else a restart.
+    /// Read the configuration anew: `reload.signal` where it is set, else a rolling restart.
     Reload,
+    /// Replace every instance of a worker while the others go on.
+    Roll {
+        /// How many may be down at once.
+        max_unavailable: u32,
+    },
+    /// Have as many instances of a worker.
+    Scale {
+        /// How many.
+        instances: u32,
+    },
 }
 
 impl Act {
@@ -57,21 +67,31 @@ impl Act {
             Self::Resume => "resume",
             Self::Signal(_) => "signal",
             Self::Reload => "reload",
+            Self::Roll { .. } => "rolling restart",
+            Self::Scale { .. } => "scale",
         }
     }
 
-    /// What is really done to this worker: a reload is a signal or a restart.
+    /// What is really done to this worker: a reload is a signal or a rolling restart, and a worker that is alone and
+    /// has no port to share its work on is restarted without a copy beside it.
     #[must_use]
     pub fn meant_for(self, settings: &Settings, worker: &Name) -> Self {
-        let signal = || settings.workers.iter().find(|one| one.name == *worker)?.reload;
+        let own = settings.workers.iter().find(|one| one.name == *worker);
+        let alone = own.is_none_or(|own| own.instances == 1 && own.port.is_none());
         match self {
-            Self::Reload => signal().map_or(Self::Restart, Self::Signal),
+            Self::Reload => match own.and_then(|own| own.reload) {
+                Some(signal) => Self::Signal(signal),
+                None => Self::Roll { max_unavailable: 1 }.meant_for(settings, worker),
+            },
+            Self::Roll { .. } if alone => Self::Restart,
             Self::Start
             | Self::Stop
             | Self::Restart
             | Self::ResetFailed
             | Self::Pause { .. }
             | Self::Resume
+            | Self::Roll { .. }
+            | Self::Scale { .. }
             | Self::Signal(_) => self,
         }
     }

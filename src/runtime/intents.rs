@@ -8,10 +8,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Settings, WorkerSettings};
+use crate::id::Name;
 use crate::supervisor::{Operator, Wish};
 
 const SCHEMA: &str = "regrow.intents/1";
@@ -32,6 +35,17 @@ struct OnDisk {
 struct Kept {
     stopped: BTreeMap<String, Operator>,
     paused: BTreeMap<String, Paused>,
+    scaled: BTreeMap<String, Scaled>,
+}
+
+/// Who wants how many instances of a worker, and how many the file said then: it holds until the file says another
+/// number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Scaled {
+    #[serde(flatten)]
+    by: Operator,
+    instances: u32,
+    file: u32,
 }
 
 /// Who paused a child, and until when.
@@ -92,6 +106,30 @@ impl Intents {
     /// Notes the end of a pause. True if there was one.
     pub(crate) fn resume(&mut self, child: &str) -> bool {
         self.kept.paused.remove(child).is_some()
+    }
+
+    /// Notes how many instances somebody wants; `file` is the number in the file, unless an earlier scale knows it.
+    pub(crate) fn scale(&mut self, worker: &Name, instances: u32, file: u32, by: Operator) {
+        let file = self.kept.scaled.get(worker.as_str()).map_or(file, |before| before.file);
+        self.kept.scaled.insert(worker.to_string(), Scaled { by, instances, file });
+    }
+
+    /// The settings of the file with the numbers of instances that were asked for by hand. A number that the file has
+    /// changed since is the newer wish; the older one is forgotten.
+    pub(crate) fn scaled(&mut self, mut settings: Settings) -> Settings {
+        let workers = &mut settings.workers;
+        self.kept.scaled.retain(|name, scaled| {
+            let Some(worker) = workers.iter_mut().find(|worker| worker.name.as_str() == name) else {
+                return false;
+            };
+            let holds = worker.instances == scaled.file;
+            if holds {
+                let instances = scaled.instances;
+                *worker = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(worker) });
+            }
+            holds
+        });
+        settings
     }
 
     /// Replaces the file. Blocks on the disk.

@@ -112,14 +112,16 @@ impl Runtime {
     /// As [`Runtime::start`].
     pub fn start_from(settings: Settings, sources: Option<Sources>) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&settings.runtime.state_dir)?;
-        let info = Arc::new(RuntimeInfo::begin(settings, sources));
+        let (mut intents, note) = Intents::load(&settings.runtime.state_dir);
+        let info = Arc::new(RuntimeInfo::begin(intents.scaled(settings), sources));
+        note.into_iter().for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());
         let (orders, inbox) = mpsc::channel(ORDERS);
         let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders);
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let control = std::thread::Builder::new()
             .name("regrow-control".to_owned())
-            .spawn(move || control_thread(&info, board, journal, inbox, &state_dir, &tell))
+            .spawn(move || control_thread(&info, (board, journal, intents), inbox, &state_dir, &tell))
             .map_err(|source| StartError::System { what: "cannot start the control thread", source })?;
         match told.recv() {
             Ok(Ok(())) => Ok(Self { handle, control }),
@@ -152,8 +154,7 @@ type Tell = std::sync::mpsc::SyncSender<Result<(), StartError>>;
 
 fn control_thread(
     info: &Arc<RuntimeInfo>,
-    board: Board,
-    journal: Journal,
+    given: (Board, Journal, Intents),
     inbox: mpsc::Receiver<Order>,
     state_dir: &StateDir,
     tell: &Tell,
@@ -168,7 +169,7 @@ fn control_thread(
         }
     };
     runtime.block_on(async {
-        match boot(info, board, journal, inbox).await {
+        match boot(info, given, inbox).await {
             Ok((mut director, host)) => {
                 let _ = tell.send(Ok(()));
                 let finished = director.run().await;
@@ -189,15 +190,12 @@ fn control_thread(
 
 async fn boot(
     info: &Arc<RuntimeInfo>,
-    board: Board,
-    journal: Journal,
+    (board, journal, intents): (Board, Journal, Intents),
     orders: mpsc::Receiver<Order>,
 ) -> Result<(Director, Arc<ProcessHost>), StartError> {
     let (host, notes) = ProcessHost::open(&info.state_dir, HostOptions::default())
         .map_err(|source| StartError::System { what: "cannot prepare to run processes", source })?;
     notes.into_iter().for_each(|note| info.note(note));
-    let (intents, note) = Intents::load(&info.state_dir);
-    note.into_iter().for_each(|note| info.note(note));
     let plane = Arc::new(plane(info, &host, board, journal, &intents));
     let node = Node::of(&info.settings()).ok_or_else(|| StartError::System {
         what: "the configuration has no root supervisor",

@@ -7,7 +7,10 @@ mod intents;
 mod lag;
 mod launch;
 mod living;
+mod pool;
 mod reshape;
+mod roll;
+mod rolling;
 mod state_dir;
 mod target;
 

@@ -291,10 +291,23 @@ pub struct SupervisorState {
     pub restarts: u64,
 }
 
+/// How far the rolling restart of a worker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RollState {
+    /// It goes on.
+    UnderWay,
+    /// Every instance was replaced.
+    Done,
+    /// It ended early, for this reason.
+    Failed(String),
+}
+
 struct Slots {
     instances: Vec<Arc<Mutex<InstanceState>>>,
     by_id: BTreeMap<InstanceId, usize>,
     supervisors: Vec<SupervisorState>,
+    /// The last rolling restart of each worker.
+    rolls: BTreeMap<Name, RollState>,
 }
 
 /// The board; cheap to clone.
@@ -319,7 +332,12 @@ impl Board {
     /// An empty board.
     #[must_use]
     pub fn new() -> Self {
-        let slots = Slots { instances: Vec::new(), by_id: BTreeMap::new(), supervisors: Vec::new() };
+        let slots = Slots {
+            instances: Vec::new(),
+            by_id: BTreeMap::new(),
+            supervisors: Vec::new(),
+            rolls: BTreeMap::new(),
+        };
         let (version, _) = watch::channel(0);
         Self { shared: Arc::new(Shared { slots: RwLock::new(slots), version, stale: AtomicU64::new(0) }) }
     }
@@ -375,6 +393,20 @@ impl Board {
     pub fn instances(&self) -> Vec<InstanceState> {
         let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.instances.iter().map(|entry| lock(entry).clone()).collect()
+    }
+
+    /// Notes how far a rolling restart is.
+    pub fn set_roll(&self, worker: &Name, state: RollState) {
+        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.rolls.insert(worker.clone(), state);
+        drop(slots);
+        self.bump();
+    }
+
+    /// The last rolling restart of a worker.
+    #[must_use]
+    pub fn roll(&self, worker: &Name) -> Option<RollState> {
+        self.shared.slots.read().unwrap_or_else(PoisonError::into_inner).rolls.get(worker).cloned()
     }
 
     /// Adds or replaces a supervisor's state.

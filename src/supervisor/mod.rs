@@ -19,7 +19,8 @@ pub use crate::worker::OutputCounters;
 pub(crate) use actor::{Asked, Outcome, SupervisorActor, SupervisorMsg, Upward};
 pub use attempts::Attempts;
 pub use board::{
-    Board, Health, InstanceState, LastExit, NextAction, Operator, StuckSurvivor, SupervisorState, Wanted,
+    Board, Health, InstanceState, LastExit, NextAction, Operator, RollState, StuckSurvivor, SupervisorState,
+    Wanted,
 };
 pub(crate) use plane::{Plane, RunnerFactory, Wish};
 pub(crate) use reform::Reforming;

@@ -346,7 +346,7 @@ fn obey(board: &Board, id: &InstanceId, act: Act) {
         }
         Act::Pause { .. } => state.wanted = Wanted::Paused,
         Act::Resume => state.wanted = Wanted::Running,
-        Act::Signal(_) | Act::Reload => {}
+        Act::Signal(_) | Act::Reload | Act::Roll { .. } | Act::Scale { .. } => {}
         Act::Start | Act::Restart | Act::ResetFailed => {
             state.incarnation = state.incarnation.next();
             state.wanted = Wanted::Running;

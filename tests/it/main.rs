@@ -41,6 +41,7 @@ mod invariants_reform;
 mod otp_live;
 mod otp_recorded;
 mod rig;
+mod rolling;
 mod simulator;
 mod templates;
 mod upkeep;

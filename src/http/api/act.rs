@@ -13,7 +13,7 @@ use crate::id::InstanceId;
 use crate::runtime::{Act, Asker, Target};
 use crate::supervisor::InstanceState;
 
-use super::super::actions::{Action, Before, Known, Verb};
+use super::super::actions::{Action, Before, Goal, Known, Verb};
 use super::super::dto::{Accepted, ActionState};
 use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot};
@@ -154,8 +154,19 @@ async fn pass_on(api: &Api, peer: &Peer, target: Target, act: Act) -> Result<Pas
         .await
         .map_err(|_| Problem::busy("the control loop does not take orders"))??;
     // Of a supervisor, everybody below it is meant.
-    let meant =
-        if whole { before.iter().map(Before::from).collect() } else { remembered(&before, &instances) };
+    let meant = if let Act::Scale { instances: wanted } = act {
+        let known = |id: &InstanceId| before.iter().any(|state| state.instance == *id);
+        let new = instances.iter().filter(|id| !known(id)).cloned().map(Before::unborn);
+        let goal = |state: &InstanceState| {
+            let leaves = state.instance.index().unwrap_or(0) >= wanted;
+            Before::from(state).to(if leaves { Goal::Gone } else { Goal::Asked })
+        };
+        before.iter().map(goal).chain(new).collect()
+    } else if whole {
+        before.iter().map(Before::from).collect()
+    } else {
+        remembered(&before, &instances)
+    };
     Ok(Passed::new(Verb::Act(act), named, meant))
 }
 
@@ -190,8 +201,19 @@ where
         }
     }
     let Passed { verb, target, instances, more } = action().await?;
-    let action = Action::new(verb, target, peer.name.clone(), instances).with(more);
+    let note = plain_after_all(api, verb, &instances);
+    let action = Action::new(verb, target, peer.name.clone(), instances).with(more).with_note(note);
     accepted(&api.actions.remember(action, key.map(|key| (key, request.to_owned()))))
+}
+
+/// A worker that is alone has nobody who works while it is restarted.
+fn plain_after_all(api: &Api, verb: Verb, instances: &[Before]) -> Option<&'static str> {
+    let Verb::Act(act @ (Act::Roll { .. } | Act::Reload)) = verb else { return None };
+    let settings = api.runtime.info().settings();
+    let plain = instances.iter().any(|one| act.meant_for(&settings, one.worker()) == Act::Restart);
+    plain.then_some(
+        "one instance and no port to share its work on: it is restarted plainly and is down meanwhile",
+    )
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

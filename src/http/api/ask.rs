@@ -27,6 +27,26 @@ struct Signal {
     signal: String,
 }
 
+/// The body of `/scale`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Scale {
+    instances: u32,
+}
+
+/// The body of `/restart`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Restart {
+    /// One after the other, with one instance more meanwhile.
+    rolling: bool,
+    /// How many may be down at once; 1 if it is not said.
+    max_unavailable: Option<u32>,
+}
+
+/// As many instances as the file may ask for.
+const MOST_INSTANCES: u32 = 1000;
+
 /// A body where none is wanted.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,16 +69,33 @@ pub(super) fn act(verb: &str, body: &Bytes) -> Result<Act, Problem> {
             })?;
             Ok(Act::Signal(number))
         }
-        "restart" => plain(body, Act::Restart),
+        "restart" => restart(&optional(body)?),
+        "scale" => match wanted(body, "{\"instances\": 3}")? {
+            Scale { instances } if (1..=MOST_INSTANCES).contains(&instances) => Ok(Act::Scale { instances }),
+            Scale { instances } => Err(Problem::invalid(format!(
+                "instances cannot be {instances}; 1 to {MOST_INSTANCES}, and `stop` for none"
+            ))),
+        },
         "stop" => plain(body, Act::Stop),
         "start" => plain(body, Act::Start),
         "reload" => plain(body, Act::Reload),
         "resume" => plain(body, Act::Resume),
         "reset-failed" => plain(body, Act::ResetFailed),
         other => Err(Problem::not_found(format!(
-            "there is no action `{}`; there are restart, stop, start, pause, resume, reload, signal and reset-failed",
+            "there is no action `{}`; there are restart, stop, start, scale, pause, resume, reload, signal and reset-failed",
             other.escape_debug().take(64).collect::<String>()
         ))),
+    }
+}
+
+fn restart(body: &Restart) -> Result<Act, Problem> {
+    match body {
+        Restart { rolling: false, max_unavailable: None } => Ok(Act::Restart),
+        Restart { rolling: true, max_unavailable } if *max_unavailable != Some(0) => {
+            Ok(Act::Roll { max_unavailable: max_unavailable.unwrap_or(1) })
+        }
+        Restart { rolling: true, .. } => Err(Problem::invalid("max_unavailable is at least 1")),
+        Restart { rolling: false, .. } => Err(Problem::invalid("max_unavailable is for a rolling restart")),
     }
 }
 

@@ -1,0 +1,80 @@
+//! The director's part in pools: how many instances there are, and replacing them one after the other.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::event::{Event, EventKind};
+use crate::id::{InstanceId, Name};
+use crate::supervisor::{Operator, Plane, RollState};
+
+use super::director::{Director, lock, save_elsewhere};
+use super::handle::{Act, ActError, Asker};
+use super::rolling::Hands;
+use super::target::Target;
+
+impl Director {
+    fn hands(&self, by: &Asker) -> Hands {
+        Hands { plane: Arc::clone(&self.plane), edits: self.edits.clone(), by: by.clone() }
+    }
+
+    /// Begins a rolling restart; one at a time for each worker.
+    pub(super) fn roll(&self, worker: &Name, most: u32, by: &Asker) -> Result<(), ActError> {
+        if self.plane.board.roll(worker) == Some(RollState::UnderWay) {
+            let why = format!("a rolling restart of {worker} is under way; `regrow events -f` shows its end");
+            return Err(ActError::Conflict(why));
+        }
+        self.plane.board.set_roll(worker, RollState::UnderWay);
+        tokio::spawn(self.hands(by).roll(worker.clone(), most));
+        Ok(())
+    }
+
+    /// Has as many instances. What was asked by hand lasts until the file says another number.
+    pub(super) fn scale(&self, target: &Target, instances: u32, by: Asker, reply: oneshot::Sender<Reached>) {
+        let name = match target {
+            Target::Worker(name) if self.stopping.is_none() => name.clone(),
+            Target::Worker(_) => return drop(reply.send(Err(ActError::ShuttingDown))),
+            Target::Instance(_) | Target::Supervisor(_) | Target::All => {
+                let why = format!("scale takes a worker, and {target} is none");
+                return drop(reply.send(Err(ActError::Conflict(why))));
+            }
+        };
+        if self.plane.board.roll(&name) == Some(RollState::UnderWay) {
+            let why = format!("a rolling restart of {name} is under way; scale it once that is over");
+            return drop(reply.send(Err(ActError::Conflict(why))));
+        }
+        let settings = self.info.settings();
+        let before =
+            settings.workers.iter().find(|worker| worker.name == name).map_or(0, |worker| worker.instances);
+        self.announce(target, Act::Scale { instances }, &by);
+        let (hands, intents, info) = (self.hands(&by), Arc::clone(&self.intents), Arc::clone(&self.info));
+        tokio::spawn(async move {
+            let answer = hands.scale(&name, instances).await.map(|settings| {
+                let all = settings.workers.iter().find(|worker| worker.name == name);
+                let ids: Vec<InstanceId> =
+                    all.map(|worker| worker.instance_ids().collect()).unwrap_or_default();
+                tell_scale(&hands.plane, &name, instances, &by);
+                let operator = Operator { by: by.0.clone(), at: Timestamp::now() };
+                lock(&intents).scale(&name, instances, before, operator);
+                save_elsewhere(&intents, &info);
+                ids
+            });
+            // An asker that has gone away needs no answer.
+            let _ = reply.send(answer);
+        });
+    }
+}
+
+type Reached = Result<Vec<InstanceId>, ActError>;
+
+fn tell_scale(plane: &Plane, worker: &Name, instances: u32, by: &Asker) {
+    let text = format!("{worker} has {instances} instances from now on, asked by {}", by.0);
+    let mut event = Event::new(EventKind::WorkerScaled, text);
+    event.worker = Some(worker.clone());
+    event.supervisor = plane.home(worker);
+    event.cause = Some(crate::event::Cause::Operator);
+    event.data.insert("instances".to_owned(), instances.into());
+    event.data.insert("by".to_owned(), by.0.clone().into());
+    plane.emit(event);
+}

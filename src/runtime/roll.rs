@@ -1,0 +1,311 @@
+//! A rolling restart: every instance of a worker is replaced while the others go on.
+//!
+//! First one copy more is started, at the lowest free index, so that no moment has fewer than before. Then one old
+//! instance after the other is restarted: a supervisor shows it as not ready, waits out its `stop.drain` and only then
+//! signals it. Before the next one's turn the new incarnation must be ready and have held for `verify`. At the end the
+//! copy goes. If a new one does not become ready, the roll ends there: those that were not reached yet stay as they are.
+//!
+//! What to do next is a pure decision on what the board shows; the task around it only waits for the board to change.
+//! An operator's stop of an instance outweighs the roll, and the end of the runtime ends it.
+//!
+//! A worker with one instance gets no copy unless it has ports: who declared one instance may rely on it to be the
+//! only one. Its roll is a plain restart, and the answer says so.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::id::{Incarnation, InstanceId};
+use crate::policy::Phase;
+use crate::supervisor::{InstanceState, Wanted};
+
+/// What the board shows of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) incarnation: Incarnation,
+    pub(super) phase: Phase,
+    /// Since when this incarnation is ready.
+    pub(super) ready_for: Option<Duration>,
+    pub(super) wanted_down: bool,
+    /// How the incarnation before ended, in words.
+    pub(super) last: String,
+}
+
+impl From<&InstanceState> for Seen {
+    fn from(state: &InstanceState) -> Self {
+        let ready_for = jiff::Timestamp::now().duration_since(state.since);
+        let ready_for = Duration::try_from(ready_for).unwrap_or_default();
+        Self {
+            incarnation: state.incarnation,
+            phase: state.phase,
+            ready_for: (state.ready && state.phase == Phase::Running).then_some(ready_for),
+            wanted_down: state.wanted == Wanted::Stopped,
+            last: state.last_exit.as_ref().map(|last| last.message.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Have one copy more.
+    Grow,
+    /// Restart this one.
+    Restart(InstanceId),
+    /// Wait until the board changes, or this long.
+    Wait(Option<Duration>),
+    /// Have one copy less, then it is over.
+    Shrink(Outcome),
+    /// It is over.
+    Over(Outcome),
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Every instance was replaced.
+    Done,
+    /// One did not come up, or somebody decided otherwise.
+    Failed(String),
+}
+
+/// One rolling restart.
+#[derive(Debug)]
+pub(super) struct Roll {
+    /// Those whose turn has not come.
+    queue: VecDeque<InstanceId>,
+    /// Those that were asked, and which incarnation they were then.
+    under_way: Vec<(InstanceId, Incarnation)>,
+    /// The copy more: wanted, asked for, up.
+    copy: Copy,
+    /// How many may be down at once.
+    most: usize,
+    /// How long a new incarnation must be ready before it counts.
+    hold: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Copy {
+    None,
+    Wanted(InstanceId),
+    Asked(InstanceId),
+    Up,
+}
+
+impl Roll {
+    /// A roll of these instances, in this order; `copy` is the one more.
+    pub(super) fn new(
+        instances: impl IntoIterator<Item = InstanceId>,
+        copy: Option<InstanceId>,
+        most: u32,
+        hold: Duration,
+    ) -> Self {
+        Self {
+            queue: instances.into_iter().collect(),
+            under_way: Vec::new(),
+            copy: copy.map_or(Copy::None, Copy::Wanted),
+            most: most.max(1) as usize,
+            hold,
+        }
+    }
+
+    /// The next step.
+    pub(super) fn next(&mut self, seen: impl Fn(&InstanceId) -> Option<Seen>) -> Step {
+        match &self.copy {
+            Copy::Wanted(copy) => {
+                self.copy = Copy::Asked(copy.clone());
+                return Step::Grow;
+            }
+            Copy::Asked(copy) => match progress(copy, Incarnation::NONE, seen(copy), self.hold) {
+                Progress::Up => self.copy = Copy::Up,
+                Progress::Wait(wait) => return Step::Wait(wait),
+                Progress::Failed(why) => return self.over(Outcome::Failed(why)),
+            },
+            Copy::None | Copy::Up => {}
+        }
+        let mut wait: Option<Duration> = None;
+        let mut still = Vec::new();
+        for (instance, before) in std::mem::take(&mut self.under_way) {
+            match progress(&instance, before, seen(&instance), self.hold) {
+                Progress::Up => {}
+                Progress::Wait(more) => {
+                    wait = [wait, more].into_iter().flatten().min();
+                    still.push((instance, before));
+                }
+                Progress::Failed(why) => return self.over(Outcome::Failed(why)),
+            }
+        }
+        self.under_way = still;
+        while self.under_way.len() < self.most {
+            let Some(next) = self.queue.pop_front() else { break };
+            // Who has gone, or is meant to be down, needs no replacement.
+            let Some(state) = seen(&next).filter(|state| !state.wanted_down && state.phase != Phase::Done)
+            else {
+                continue;
+            };
+            self.under_way.push((next.clone(), state.incarnation));
+            return Step::Restart(next);
+        }
+        if self.under_way.is_empty() { self.over(Outcome::Done) } else { Step::Wait(wait) }
+    }
+
+    fn over(&self, outcome: Outcome) -> Step {
+        match self.copy {
+            Copy::Asked(_) | Copy::Up => Step::Shrink(outcome),
+            Copy::None | Copy::Wanted(_) => Step::Over(outcome),
+        }
+    }
+}
+
+enum Progress {
+    Up,
+    Wait(Option<Duration>),
+    Failed(String),
+}
+
+/// How far an instance is on its way from the incarnation `before` to the next one.
+fn progress(instance: &InstanceId, before: Incarnation, seen: Option<Seen>, hold: Duration) -> Progress {
+    // A copy is on the board before it is asked to start; who is not there was taken out by somebody.
+    let Some(seen) = seen else { return Progress::Failed(format!("{instance} was removed meanwhile")) };
+    if seen.wanted_down {
+        return Progress::Failed(format!("{instance} was stopped meanwhile"));
+    }
+    if seen.incarnation > before.next() {
+        return Progress::Failed(format!("the new {instance} did not last: {}", seen.last));
+    }
+    let new = seen.incarnation > before;
+    match seen.phase {
+        Phase::Running if new => match seen.ready_for {
+            Some(ready) if ready >= hold => Progress::Up,
+            Some(ready) => Progress::Wait(Some(hold.saturating_sub(ready))),
+            None => Progress::Wait(None),
+        },
+        Phase::Backoff | Phase::Quarantined if new => {
+            Progress::Failed(format!("the new {instance} did not come up: {}", seen.last))
+        }
+        Phase::Stuck => Progress::Failed(format!("{instance} cannot be killed")),
+        Phase::Done if new => Progress::Up,
+        Phase::Waiting
+        | Phase::Starting
+        | Phase::Running
+        | Phase::Stopping
+        | Phase::Backoff
+        | Phase::Quarantined
+        | Phase::Stopped
+        | Phase::Done => Progress::Wait(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::id::Name;
+
+    const HOLD: Duration = Duration::from_secs(1);
+
+    fn id(index: u32) -> InstanceId {
+        InstanceId::of_pool(Name::try_new("w").unwrap(), index)
+    }
+
+    #[derive(Default)]
+    struct World(HashMap<InstanceId, Seen>);
+
+    impl World {
+        fn of(count: u32) -> Self {
+            let mut world = Self::default();
+            (0..count).for_each(|index| world.up(index, 1));
+            world
+        }
+
+        fn set(&mut self, index: u32, incarnation: u64, phase: Phase, ready_for: Option<Duration>) {
+            let last = "exit code 1".to_owned();
+            let incarnation = Incarnation(incarnation);
+            self.0.insert(id(index), Seen { incarnation, phase, ready_for, wanted_down: false, last });
+        }
+
+        fn up(&mut self, index: u32, incarnation: u64) {
+            self.set(index, incarnation, Phase::Running, Some(HOLD));
+        }
+
+        fn next(&self, roll: &mut Roll) -> Step {
+            roll.next(|id| self.0.get(id).cloned())
+        }
+    }
+
+    fn roll(count: u32, most: u32) -> Roll {
+        Roll::new((0..count).map(id), Some(id(count)), most, HOLD)
+    }
+
+    #[test]
+    fn nobody_is_stopped_before_one_more_is_ready_and_has_held() {
+        let (mut world, mut roll) = (World::of(2), roll(2, 1));
+        assert_eq!(world.next(&mut roll), Step::Grow);
+        world.set(2, 0, Phase::Waiting, None);
+        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        world.set(2, 1, Phase::Starting, None);
+        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        world.set(2, 1, Phase::Running, Some(HOLD / 4));
+        assert_eq!(world.next(&mut roll), Step::Wait(Some(HOLD * 3 / 4)));
+        world.up(2, 1);
+        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
+    }
+
+    #[test]
+    fn each_new_one_is_ready_before_the_next_old_one_is_asked_and_the_copy_goes_last() {
+        let (mut world, mut roll) = (World::of(2), roll(2, 1));
+        assert_eq!(world.next(&mut roll), Step::Grow);
+        world.up(2, 1);
+        for index in 0..2 {
+            assert_eq!(world.next(&mut roll), Step::Restart(id(index)));
+            assert_eq!(world.next(&mut roll), Step::Wait(None), "it has not even been asked");
+            world.set(index, 1, Phase::Stopping, None);
+            assert_eq!(world.next(&mut roll), Step::Wait(None));
+            world.set(index, 2, Phase::Starting, None);
+            assert_eq!(world.next(&mut roll), Step::Wait(None));
+            world.up(index, 2);
+        }
+        assert_eq!(world.next(&mut roll), Step::Shrink(Outcome::Done));
+    }
+
+    #[test]
+    fn as_many_as_allowed_go_at_once() {
+        let (mut world, mut roll) = (World::of(4), roll(4, 2));
+        assert_eq!(world.next(&mut roll), Step::Grow);
+        world.up(4, 1);
+        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
+        assert_eq!(world.next(&mut roll), Step::Restart(id(1)));
+        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        world.up(1, 2);
+        assert_eq!(world.next(&mut roll), Step::Restart(id(2)));
+    }
+
+    #[test]
+    fn when_the_first_new_one_fails_every_old_one_stays() {
+        let (mut world, mut roll) = (World::of(2), roll(2, 1));
+        assert_eq!(world.next(&mut roll), Step::Grow);
+        world.set(2, 1, Phase::Backoff, None);
+        let why = "the new w/2 did not come up: exit code 1".to_owned();
+        assert_eq!(world.next(&mut roll), Step::Shrink(Outcome::Failed(why)));
+    }
+
+    #[test]
+    fn when_a_new_one_does_not_last_the_rest_stays() {
+        let (mut world, mut roll) = (World::of(3), Roll::new((0..3).map(id), None, 1, HOLD));
+        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
+        world.set(0, 3, Phase::Running, Some(Duration::ZERO));
+        let why = "the new w/0 did not last: exit code 1".to_owned();
+        assert_eq!(world.next(&mut roll), Step::Over(Outcome::Failed(why)));
+    }
+
+    #[test]
+    fn a_stop_by_an_operator_outweighs_it() {
+        let (mut world, mut roll) = (World::of(2), Roll::new((0..2).map(id), None, 1, HOLD));
+        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
+        world.up(0, 2);
+        if let Some(seen) = world.0.get_mut(&id(1)) {
+            seen.wanted_down = true;
+        }
+        assert_eq!(world.next(&mut roll), Step::Over(Outcome::Done), "who is meant to be down stays down");
+    }
+}

@@ -1,0 +1,162 @@
+//! The thin side of a rolling restart, and of a scale: asks, edits, and waits for the board.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{Settings, WorkerSettings};
+use crate::event::{Cause, Event, EventKind};
+use crate::id::{InstanceId, Name};
+use crate::policy::Request;
+use crate::supervisor::{Asked, Operator, Plane, RollState, SupervisorMsg};
+
+use super::handle::{ActError, Asker};
+use super::reshape::{Edit, Editing};
+use super::roll::{Outcome, Roll, Seen, Step};
+
+/// What both need.
+#[derive(Clone)]
+pub(super) struct Hands {
+    pub(super) plane: Arc<Plane>,
+    pub(super) edits: mpsc::Sender<Editing>,
+    pub(super) by: Asker,
+}
+
+impl Hands {
+    /// Changes the settings in force, in turn with everybody else who does.
+    pub(super) async fn edit(&self, edit: Edit) -> Result<Arc<Settings>, ActError> {
+        let (reply, answer) = oneshot::channel();
+        self.edits.send(Editing { edit, reply }).await.map_err(|_| ActError::ShuttingDown)?;
+        answer.await.map_err(|_| ActError::ShuttingDown)?
+    }
+
+    /// Has as many copies of a worker.
+    pub(super) async fn scale(&self, worker: &Name, instances: u32) -> Result<Arc<Settings>, ActError> {
+        let worker = worker.clone();
+        self.edit(Box::new(move |settings| with_instances(settings, &worker, |_| Ok(instances)))).await
+    }
+
+    /// Replaces every instance of a worker, at most `most` at once; what became of it is on the board.
+    pub(super) async fn roll(self, worker: Name, most: u32) {
+        let outcome = match self.edit(Box::new(|settings| Ok(settings.clone()))).await {
+            Ok(settings) => match settings.workers.iter().find(|one| one.name == worker) {
+                Some(own) => self.run(&settings, own, most).await,
+                None => Outcome::Failed(format!("{worker} was removed meanwhile")),
+            },
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        let text = match &outcome {
+            Outcome::Done => format!("rolling restart of {worker} is done: every instance was replaced"),
+            Outcome::Failed(why) => {
+                format!("rolling restart of {worker} ended early: {why}; the others stay as they are")
+            }
+        };
+        let mut event = Event::new(EventKind::ActionRequested, text);
+        event.worker = Some(worker.clone());
+        event.cause = Some(Cause::Operator);
+        event.data.insert("action".to_owned(), "restart".into());
+        event.data.insert("by".to_owned(), self.by.0.clone().into());
+        self.plane.emit(event);
+        let state = match outcome {
+            Outcome::Done => RollState::Done,
+            Outcome::Failed(why) => RollState::Failed(why),
+        };
+        self.plane.board.set_roll(&worker, state);
+    }
+
+    async fn run(&self, settings: &Settings, worker: &WorkerSettings, most: u32) -> Outcome {
+        let copies = worker.instances;
+        let copy = spare(settings, worker);
+        let mut roll = Roll::new(worker.instance_ids(), copy, most, worker.verify);
+        let mut changes = self.plane.board.watch();
+        loop {
+            changes.borrow_and_update();
+            match roll.next(|id| self.plane.board.instance(id).as_ref().map(Seen::from)) {
+                Step::Grow => {
+                    if let Err(error) = self.resize(&worker.name, copies, copies + 1).await {
+                        return Outcome::Failed(error.to_string());
+                    }
+                }
+                Step::Restart(instance) => self.restart(&instance),
+                Step::Wait(most) => {
+                    let nap = most.unwrap_or(std::time::Duration::from_secs(60));
+                    tokio::select! {
+                        changed = changes.changed() => if changed.is_err() {
+                            return Outcome::Failed(ActError::ShuttingDown.to_string());
+                        },
+                        () = tokio::time::sleep(nap) => {}
+                    }
+                }
+                Step::Shrink(outcome) => {
+                    // Somebody else has decided how many there are: then that holds.
+                    return match self.resize(&worker.name, copies + 1, copies).await {
+                        Ok(()) | Err(ActError::Conflict(_)) => outcome,
+                        Err(error) => Outcome::Failed(error.to_string()),
+                    };
+                }
+                Step::Over(outcome) => return outcome,
+            }
+        }
+    }
+
+    /// From so many copies to so many; refused if there are not so many any more.
+    async fn resize(&self, worker: &Name, from: u32, to: u32) -> Result<(), ActError> {
+        let name = worker.clone();
+        let edit: Edit = Box::new(move |settings| {
+            with_instances(settings, &name, |now| {
+                if now == from {
+                    return Ok(to);
+                }
+                Err(ActError::Conflict(format!("{name} was scaled to {now} meanwhile")))
+            })
+        });
+        self.edit(edit).await.map(drop)
+    }
+
+    fn restart(&self, instance: &InstanceId) {
+        let home = self.plane.home(instance.worker()).and_then(|home| self.plane.supervisor(&home));
+        // One that is down takes its children along; the board shows that, and the roll waits for it.
+        let Some(home) = home else { return };
+        let (reply, _) = oneshot::channel();
+        let by = Operator { by: self.by.0.clone(), at: Timestamp::now() };
+        let request = Box::new(|child| Request::Restart { child });
+        let asked = Asked { child: instance.to_string(), request, by, reply };
+        let _ = home.send_message(SupervisorMsg::Asked(Box::new(asked)));
+    }
+}
+
+/// The copy more of a roll; none for a worker that may rely on being alone, and none on a port of somebody else.
+fn spare(settings: &Settings, worker: &WorkerSettings) -> Option<InstanceId> {
+    let alone = worker.instances == 1 && worker.port.is_none();
+    let copies = worker.instances + 1;
+    let fits = worker.port.is_none_or(|base| u32::from(base) + worker.instances <= u32::from(u16::MAX));
+    let free = fits && settings.port_clash(worker, copies).is_none();
+    (!alone && free).then(|| InstanceId::of_pool(worker.name.clone(), worker.instances))
+}
+
+/// The same settings with another number of copies of one worker.
+fn with_instances(
+    settings: &Settings,
+    worker: &Name,
+    number: impl FnOnce(u32) -> Result<u32, ActError>,
+) -> Result<Settings, ActError> {
+    let mut settings = settings.clone();
+    let Some(at) = settings.workers.iter().position(|one| one.name == *worker) else {
+        return Err(ActError::NotFound(worker.to_string()));
+    };
+    let now = &settings.workers[at];
+    let instances = number(now.instances)?;
+    if let Some(base) = now.port.filter(|base| u32::from(*base) + instances > 65_536) {
+        return Err(ActError::Conflict(format!(
+            "the ports from {base} on do not reach for {instances} instances"
+        )));
+    }
+    if let Some(other) = settings.port_clash(now, instances) {
+        return Err(ActError::Conflict(format!(
+            "with {instances} instances {worker} would take ports of {other}; move one of the two"
+        )));
+    }
+    settings.workers[at] = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(now) });
+    Ok(settings)
+}
