@@ -98,6 +98,8 @@ pub(super) struct Child {
     pub(super) stopped: bool,
     /// An operator wants it left alone.
     pub(super) paused: Option<Pause>,
+    /// Its definition changed while it was paused: what runs is of the one before.
+    pub(super) outdated: bool,
     /// What its `after` names is not ready.
     pub(super) held: bool,
     /// This start, or this run, is a trial of a parked child.
@@ -128,6 +130,7 @@ impl Child {
             since: now,
             stopped,
             paused,
+            outdated: false,
             held: spec.held,
             trial: false,
             consecutive: 0,

@@ -63,6 +63,7 @@ impl Supervisor {
             return;
         }
         let (limit, trials) = (child.start_limit(), child.trials);
+        let outdated = std::mem::take(&mut child.outdated);
         self.touch(key);
         if self.ended.is_some() {
             return;
@@ -92,6 +93,9 @@ impl Supervisor {
                 | State::Ended { .. },
             )
             | None => {}
+        }
+        if outdated && !self.is_being_stopped(key) {
+            self.renew(key);
         }
     }
 

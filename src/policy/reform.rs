@@ -145,10 +145,15 @@ impl Supervisor {
     }
 
     /// As if it had never run before, but for what an operator wants of it.
-    fn renew(&mut self, key: ChildKey) {
+    pub(super) fn renew(&mut self, key: ChildKey) {
         let Some(child) = self.roster.get_mut(key) else { return };
         child.window.clear();
         (child.consecutive, child.trials, child.trial) = (0, 0, false);
+        if child.paused.is_some() {
+            // Hands off also from this; its next start is of the new definition, at the latest when the pause ends.
+            child.outdated = true;
+            return;
+        }
         let wanted = !child.stopped;
         match child.state {
             State::Starting { .. } | State::Running => self.stop(key, After::Start),

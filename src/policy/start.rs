@@ -55,6 +55,7 @@ impl Supervisor {
         }
         let Some(child) = self.roster.get_mut(key) else { return };
         child.incarnation = child.incarnation.next();
+        child.outdated = false;
         let (incarnation, limit) = (child.incarnation, child.start_limit());
         self.set(key, State::Starting { by });
         self.due(key, limit.map(|limit| self.after_now(limit)));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::exit::Exit;
 use crate::policy::RestartStrategy::{OneForAll, OneForOne, RestForOne};
-use crate::policy::{Phase, Plan, Request};
+use crate::policy::{Change, Phase, Plan, Reform, ReformChild, Request};
 
 fn pause(sim: &mut Sim, id: &str, seconds: Option<u64>) {
     sim.ask(Request::Pause { child: sim.key(id), lasting: seconds.map(secs) });
@@ -159,4 +159,17 @@ fn nothing_lives_without_its_supervisor() {
     pause(&mut sim, "a", Some(60));
     sim.tell(crate::policy::Fact::Shutdown);
     assert_eq!(sim.moves(), "stop b#1, stop a#1, finished shutdown");
+}
+
+#[test]
+fn a_new_definition_leaves_the_paused_alone_and_takes_hold_when_the_pause_ends() {
+    let mut sim = Sim::parking(OneForOne, 2, &["a", "b"]);
+    sim.ask(Request::Pause { child: sim.key("a"), lasting: None });
+    let _ = sim.did();
+    let renewed = |words: &str| ReformChild { spec: child(words), change: Change::Renew };
+    let reform = Reform { spec: sim.core.spec().clone(), children: vec![renewed("a"), renewed("b")] };
+    sim.ask(Request::Reform(Box::new(reform)));
+    assert_eq!(sim.moves(), "stop b#1, start b#2");
+    sim.ask(Request::Resume { child: sim.key("a") });
+    assert_eq!(sim.moves(), "stop a#1, start a#2");
 }

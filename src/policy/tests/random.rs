@@ -131,7 +131,12 @@ impl World {
             9 => Request::Reform(Box::new(some_definition(core.spec(), who))),
             _ => Request::ResetFailed { child },
         };
-        if !matches!(request, Request::Pause { .. } | Request::Resume { .. }) {
+        if let Request::Reform(reform) = &request {
+            // Who is no longer named has to go, paused or not.
+            let named = |id: &str| reform.children.iter().any(|child| *child.spec.id == *id);
+            let gone = core.children().filter(|key| core.child(*key).is_some_and(|v| !named(&v.spec.id)));
+            self.wished.extend(gone);
+        } else if !matches!(request, Request::Pause { .. } | Request::Resume { .. }) {
             self.wished.insert(child);
         } else if self.open.is_empty() && core.child(child).is_some_and(|v| v.phase != Phase::Stopping) {
             // Whatever was asked before has come true; only a restart may still be under way.
