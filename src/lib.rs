@@ -48,6 +48,7 @@
 //! * supervisors *give up*; that is what OTP calls escalation.
 
 pub mod cli;
+mod codec;
 pub mod config;
 pub mod event;
 pub mod exit;
@@ -64,6 +65,12 @@ pub use config::Settings;
 pub use event::{Cause, Event, EventKind};
 pub use exit::{Exit, StartFailure};
 pub use id::{Incarnation, InstanceId, Name};
-pub use runtime::{Act, ActError, Asker, Finished, Runtime, RuntimeHandle, StartError, Target};
+pub use runtime::{
+    Act, ActError, Asker, Builder, Finished, NotReady, Runtime, RuntimeHandle, StartError, Status, Target,
+};
 pub use supervisor::{Board, Health, InstanceState};
 pub use telemetry::Journal;
+pub use worker::in_process::{
+    CallError, CastError, Condition, Context, Outcome, RefError, Reply, Restored, SaveError, Task, TaskError,
+    Worker, WorkerError, WorkerRef,
+};

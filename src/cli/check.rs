@@ -2,12 +2,13 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
 use crate::config::{Diagnostics, Loaded, Sources, load};
 
-use super::args::{Format, Global};
+use super::args::Format;
 use super::context::Context;
 use super::failure::Failure;
 use super::words::plural;
@@ -24,7 +25,7 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn run(context: &mut Context, args: CheckArgs) -> Result<(), Failure> {
     let file = args.file.or_else(|| context.global.config.clone());
-    let loaded = match load(&Sources::of_process(file)) {
+    let loaded = match load(&sources(context, file)) {
         Ok(loaded) => loaded,
         Err(diagnostics) => return Err(invalid(context, &diagnostics)?),
     };
@@ -47,9 +48,14 @@ pub(crate) fn run(context: &mut Context, args: CheckArgs) -> Result<(), Failure>
 }
 
 /// Loads the configuration that the options name, with the diagnostics as the failure.
-pub(crate) fn load_for(global: &Global) -> Result<Loaded, Failure> {
-    load(&Sources::of_process(global.config.clone()))
+pub(crate) fn load_for(context: &Context) -> Result<Loaded, Failure> {
+    load(&sources(context, context.global.config.clone()))
         .map_err(|diagnostics| Failure::Config(diagnostics.render(colour())))
+}
+
+/// A file, the environment, and the actors of this program.
+pub(crate) fn sources(context: &Context, file: Option<PathBuf>) -> Sources {
+    Sources { actors: Some(Arc::new(context.registry.clone())), ..Sources::of_process(file) }
 }
 
 fn invalid(context: &mut Context, diagnostics: &Diagnostics) -> Result<Failure, Failure> {

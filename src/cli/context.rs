@@ -9,16 +9,19 @@ use super::client::Client;
 use super::failure::Failure;
 use super::locate;
 use crate::runtime::Target;
+use crate::worker::in_process::Registry;
 
 /// One call of the program.
 pub(crate) struct Context {
     pub(crate) global: Global,
+    /// The actors of this program.
+    pub(crate) registry: Registry,
     out: anstream::AutoStream<std::io::Stdout>,
 }
 
 impl Context {
-    pub(crate) fn new(global: Global) -> Self {
-        Self { global, out: anstream::stdout() }
+    pub(crate) fn new(global: Global, registry: Registry) -> Self {
+        Self { global, registry, out: anstream::stdout() }
     }
 
     /// How to print.

@@ -12,7 +12,6 @@ use std::process::{Command, Stdio};
 
 use crate::runtime::{Asker, RuntimeHandle};
 
-use super::args::Global;
 use super::check::load_for;
 use super::context::Context;
 use super::failure::Failure;
@@ -22,14 +21,14 @@ const READY: &str = "ready";
 
 /// Starts the child and waits until it is ready or has failed.
 pub(crate) fn launch(context: &mut Context) -> Result<(), Failure> {
-    let said = start(&context.global)?;
+    let said = start(context)?;
     context.print(&format!("{said}\n"))
 }
 
 /// The same, and says in words what runs now.
-pub(crate) fn start(global: &Global) -> Result<String, Failure> {
+pub(crate) fn start(context: &Context) -> Result<String, Failure> {
     // A broken file is told here, once, and not by a process that is about to end.
-    let loaded = load_for(global)?;
+    let loaded = load_for(context)?;
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start in the background: {error}"));
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["start", "--daemonized"]).stdin(Stdio::null()).stdout(Stdio::piped());

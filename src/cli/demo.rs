@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::config::{Sources, load};
 use crate::http::dto::{EventView, StatusBody};
 use crate::runtime::{Asker, RuntimeHandle};
+use crate::worker::in_process::Registry;
 
 use super::client::Client;
 use super::context::{Context, block_on};
@@ -75,7 +76,7 @@ pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
     let socket = loaded.settings.runtime.state_dir.join(crate::http::SOCKET_NAME);
     block_on(async {
         let mut signals = Signals::new()?;
-        let mut runtime = Foreground::start(loaded.settings, None).await?;
+        let mut runtime = Foreground::start(loaded.settings, None, Registry::default()).await?;
         let names: Vec<String> =
             runtime.handle().info().settings().workers.iter().map(|worker| worker.name.to_string()).collect();
         let live = LiveLog::new(names.iter().map(String::as_str));

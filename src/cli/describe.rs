@@ -70,6 +70,7 @@ pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String
     page.line("next", &next(detail, now, zone));
     page.line("waits for", &detail.waits_for.join(", "));
     page.line("last exit", &last_exit(detail, now, zone));
+    page.list("stack", &stack(detail));
     page.line("restarts", &restarts(detail));
     page.line("wanted", &wanted(detail, now, zone));
     page.line("says", &detail.status_text.as_deref().map(safe).unwrap_or_default());
@@ -165,6 +166,11 @@ fn last_exit(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
         facts.push(format!("incarnation {incarnation}"));
     }
     format!("{} ({})", safe(&last.message), facts.join(", "))
+}
+
+fn stack(detail: &Detail) -> Vec<String> {
+    let frames = detail.backtrace.as_deref().unwrap_or_default();
+    frames.lines().map(|line| line.trim_start().to_owned()).collect()
 }
 
 fn restarts(detail: &Detail) -> String {

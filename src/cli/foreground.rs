@@ -13,9 +13,10 @@ use crate::http::dto::EventView;
 use crate::http::{Listeners, SOCKET_NAME, Servers};
 use crate::id::Name;
 use crate::policy::Phase;
-use crate::runtime::{Asker, Finished, Runtime, RuntimeHandle, StartError};
+use crate::runtime::{Asker, Finished, Hosting, Runtime, RuntimeHandle, StartError};
 use crate::supervisor::{InstanceState, SupervisorState, Wanted};
 use crate::telemetry::Recorded;
+use crate::worker::in_process::Registry;
 
 use super::failure::Failure;
 use super::logging::{self, LogFile};
@@ -67,13 +68,17 @@ pub(crate) enum Happened<'a> {
 
 impl Foreground {
     /// Takes the addresses, starts the runtime and then the servers. `sources`: where the settings can be read again.
-    pub(crate) async fn start(settings: Settings, sources: Option<Sources>) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        settings: Settings,
+        sources: Option<Sources>,
+        registry: Registry,
+    ) -> Result<Self, Failure> {
         let listeners = Listeners::bind(&settings.http)
             .map_err(|error| holder(&settings.runtime.state_dir).unwrap_or(error))?;
         let log = LogFile::new();
         logging::install(&settings.telemetry, &log);
         let log_path = settings.runtime.state_dir.join("logs").join("regrow.log");
-        let runtime = Runtime::start_from(settings, sources)?;
+        let runtime = Runtime::start_in(settings, sources, Hosting::whole(registry))?;
         let handle = runtime.handle().clone();
         if let Err(error) = log.open(&log_path) {
             handle

@@ -45,6 +45,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::runtime::Builder;
+use crate::worker::in_process::Registry;
+
 use args::{Cli, Verb};
 use context::Context;
 use failure::Failure;
@@ -52,12 +55,25 @@ use failure::Failure;
 /// Runs the command that the process was called with, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    Builder::default().main()
+}
+
+impl Builder {
+    /// Makes this program a `regrow` of its own: the whole command line, with the workers that were registered. What
+    /// the builder was told for `start` counts for nothing here: the command line says what runs.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        command(self.into_registry())
+    }
+}
+
+fn command(registry: Registry) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version are no errors; clap prints both and knows the code.
         Err(error) => error.exit(),
     };
-    match run(cli) {
+    match run(cli, registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
@@ -66,8 +82,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
-    let mut context = Context::new(cli.global);
+fn run(cli: Cli, registry: Registry) -> Result<(), Failure> {
+    let mut context = Context::new(cli.global, registry);
     match cli.verb {
         Verb::Start(args) => start::run(&mut context, args),
         Verb::Stop(args) => act::run(&mut context, "stop", args),

@@ -13,6 +13,7 @@ use clap::Args;
 use crate::config::Settings;
 use crate::exit::Exit;
 use crate::runtime::{Asker, RuntimeHandle};
+use crate::worker::in_process::Registry;
 
 use super::context::{Context, block_on};
 use super::failure::Failure;
@@ -40,7 +41,7 @@ pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
     let scratch = Scratch(settings.runtime.state_dir.clone());
     let code = block_on(async {
         let mut signals = Signals::new()?;
-        let mut runtime = Foreground::start(settings, None).await?;
+        let mut runtime = Foreground::start(settings, None, Registry::default()).await?;
         let mut ended_by = None;
         let unread = end_unread(runtime.handle())?;
         let watched = runtime

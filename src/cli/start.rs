@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use crate::config::{Loaded, Sources};
+use crate::config::Loaded;
 use crate::runtime::{ApplyError, Asker, Finished, RuntimeHandle};
 
 use super::act::{self, ActArgs};
 use super::args::{Format, Targets, WaitFlag};
-use super::check::load_for;
+use super::check::{load_for, sources};
 use super::context::{Context, block_on};
 use super::daemon;
 use super::failure::Failure;
@@ -56,13 +56,14 @@ pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure>
 fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
     crate::worker::unix::share_one_heap();
     // What explains the file is not needed any more once it runs.
-    let Loaded { settings, files, .. } = load_for(&context.global)?;
-    let sources = Sources::of_process(context.global.config.clone()).pinned(&files);
+    let Loaded { settings, files, .. } = load_for(context)?;
+    let sources = sources(context, context.global.config.clone()).pinned(&files);
+    let registry = context.registry.clone();
     let json = matches!(context.format(), Format::Json | Format::Jsonl);
     block_on(async {
         // Taken before anything is started: a signal must never end the process past its workers.
         let mut signals = Signals::new()?;
-        let mut runtime = Foreground::start(settings, sources).await?;
+        let mut runtime = Foreground::start(settings, sources, registry).await?;
         if !daemonized && !json {
             context.print(&runtime.header(&files))?;
         }

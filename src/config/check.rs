@@ -104,6 +104,10 @@ impl Checker<'_> {
                 let table = self.wants(path, value, "a table of texts, such as `{ MODE = \"prod\" }`")?;
                 Some(to_value(self.texts(path, table, leaf)))
             }
+            Shape::Free => {
+                let table = self.wants(path, value, "a table, in the worker's own words")?;
+                self.free(path, table)
+            }
             Shape::LeafOr(leaf, keys) if value.get_ref().is_table() => {
                 if value.get_ref().as_table().is_some_and(DeTable::is_empty) {
                     let says = format!("is empty; expected {}", wants_table(keys));
@@ -179,6 +183,39 @@ impl Checker<'_> {
         layer
     }
 
+    /// A table that only the worker can judge: kept as it is, but for what has no place in JSON.
+    fn free(&mut self, path: &str, table: &DeTable<'_>) -> Option<Value> {
+        let mut layer = Map::new();
+        for (key, value) in in_order(table) {
+            let at = join(path, key.get_ref());
+            self.places.set_key(&at, self.place(key.span()));
+            self.places.set_value(&at, self.place(value.span()));
+            layer.insert(key.get_ref().to_string(), self.free_value(&at, value)?);
+        }
+        Some(to_value(layer))
+    }
+
+    fn free_value(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let checked = match value.get_ref() {
+            DeValue::String(text) => Ok(ValueKind::String(text.to_string())),
+            DeValue::Integer(number) => integer(number).map(ValueKind::I64),
+            DeValue::Float(number) => Some(float(number))
+                .filter(|number| number.is_finite())
+                .map(ValueKind::Float)
+                .ok_or_else(|| Fault::new("must be a finite number")),
+            DeValue::Boolean(bool) => Ok(ValueKind::Boolean(*bool)),
+            // As its text, which is what types of time are read from.
+            DeValue::Datetime(time) => Ok(ValueKind::String(time.to_string())),
+            DeValue::Array(array) => {
+                let items =
+                    array.iter().map(|item| self.free_value(path, item)).collect::<Option<Vec<_>>>()?;
+                Ok(ValueKind::Array(items))
+            }
+            DeValue::Table(table) => return self.free(path, table),
+        };
+        checked.map(|kind| Value::new(None, kind)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
+    }
+
     /// One value of a known type.
     pub(super) fn leaf(&mut self, path: &str, value: &Spanned<DeValue<'_>>, leaf: &Leaf) -> Option<Value> {
         let checked = match (leaf, value.get_ref()) {
@@ -194,8 +231,7 @@ impl Checker<'_> {
                     .map(ValueKind::Float)
             }
             (Leaf::Number { min, max }, DeValue::Float(number)) => {
-                let number = number.as_str().replace('_', "").parse().unwrap_or(f64::NAN);
-                check_number(number, *min, *max).map(ValueKind::Float)
+                check_number(float(number), *min, *max).map(ValueKind::Float)
             }
             (Leaf::Text(text), DeValue::String(text_value)) => {
                 self.text(path, value.span(), text, text_value).map(ValueKind::String)
@@ -320,6 +356,10 @@ fn to_value(table: Map<String, Value>) -> Value {
 fn integer(number: &toml::de::DeInteger<'_>) -> Result<i64, Fault> {
     let digits = number.as_str().replace('_', "");
     i64::from_str_radix(&digits, number.radix()).map_err(|_| Fault::new("is too large a number"))
+}
+
+fn float(number: &toml::de::DeFloat<'_>) -> f64 {
+    number.as_str().replace('_', "").parse().unwrap_or(f64::NAN)
 }
 
 /// The type is wrong; often it is clear what was meant.

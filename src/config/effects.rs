@@ -60,6 +60,10 @@ use Effect::{InPlace, NextStart, Restarts, RuntimeRestart};
 /// Of `[worker.*]`; a table stands for the keys in it. `enabled` is not here: which way it turns decides.
 pub(super) const WORKER: &[(&str, Effect)] = &[
     ("command", Restarts),
+    ("actor", Restarts),
+    ("config", Restarts),
+    ("snapshot", NextStart),
+    ("blocking", NextStart),
     ("restart", InPlace),
     ("significant", InPlace),
     ("critical", InPlace),
@@ -135,7 +139,7 @@ mod tests {
         for key in keys {
             let path = join(at, key.name);
             match &key.shape {
-                Shape::Leaf(_) | Shape::Texts(_) => out.push(path),
+                Shape::Leaf(_) | Shape::Texts(_) | Shape::Free => out.push(path),
                 Shape::LeafOr(_, below) => {
                     out.push(path.clone());
                     leaves(&path, below, out);

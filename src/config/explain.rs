@@ -14,6 +14,7 @@ use super::document::{Document, DocumentKind};
 use super::elements::{FILE, SUPERVISOR, TEMPLATE, WORKER, absolute};
 use super::layers::{self, Layer};
 use super::load::Effective;
+use super::resolve::meaningless;
 use super::schema::{Key, Kind, Shape, find, join};
 use super::settings::{Settings, WorkerSettings};
 
@@ -107,6 +108,9 @@ impl Page<'_> {
             if at.is_empty() && key.name == "children" {
                 continue;
             }
+            if self.means_nothing(section, &below) {
+                continue;
+            }
             match (&key.shape, layer.get(key.name)) {
                 (Shape::Table(keys), _) => {
                     self.table(section, inherited, &below, &layers::sub(layer, key.name), keys);
@@ -114,12 +118,21 @@ impl Page<'_> {
                 (Shape::LeafOr(_, keys), Some(value)) if is_table(value) => {
                     self.table(section, inherited, &below, &layers::sub(layer, key.name), keys);
                 }
-                (Shape::Texts(_), Some(value)) => self.texts(section, inherited, &below, value),
-                (Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Named(..) | Shape::Texts(_), value) => {
+                (Shape::Texts(_) | Shape::Free, Some(value)) => self.texts(section, inherited, &below, value),
+                (
+                    Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Named(..) | Shape::Texts(_) | Shape::Free,
+                    value,
+                ) => {
                     self.leaf(section, inherited, &below, value);
                 }
             }
         }
+    }
+
+    /// A process shows none of an actor's keys, and the other way round.
+    fn means_nothing(&self, section: &str, at: &str) -> bool {
+        let worker = section.strip_prefix("worker.").and_then(|name| self.workers.get(name));
+        worker.is_some_and(|worker| meaningless(worker).contains(&at))
     }
 
     fn texts(&mut self, section: &str, inherited: &str, at: &str, value: &Value) {
@@ -236,6 +249,12 @@ fn written(value: &Value) -> String {
         ValueKind::Float(value) => toml::Value::from(*value).to_string(),
         ValueKind::String(value) => quote(value),
         ValueKind::Array(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
+        ValueKind::Table(table) => {
+            let mut entries: Vec<_> = table.iter().collect();
+            entries.sort_by_key(|(name, _)| name.as_str());
+            let entry = |(name, value): (&String, &Value)| format!("{} = {}", key_text(name), written(value));
+            format!("{{ {} }}", entries.into_iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
         _ => String::new(),
     }
 }

@@ -30,7 +30,7 @@ pub fn json_schema() -> Value {
     schema.extend(writer.table("", FILE));
     let kinds = FILE.iter().filter_map(|key| match &key.shape {
         Shape::Named(kind, keys) => Some((kind.word().to_owned(), writer.item(key.name, keys))),
-        Shape::Leaf(_) | Shape::Table(_) | Shape::Texts(_) | Shape::LeafOr(..) => None,
+        Shape::Leaf(_) | Shape::Table(_) | Shape::Texts(_) | Shape::LeafOr(..) | Shape::Free => None,
     });
     schema.insert("$defs".to_owned(), Value::Object(kinds.collect()));
     Value::Object(schema)
@@ -67,9 +67,10 @@ impl Writer {
             Shape::Table(keys) => self.table(path, keys),
             Shape::Named(kind, _) => named(*kind),
             Shape::Texts(leaf) => object(json!({ "type": "object", "additionalProperties": of_leaf(leaf) })),
+            Shape::Free => object(json!({ "type": "object" })),
             Shape::LeafOr(leaf, keys) => object(json!({ "anyOf": [of_leaf(leaf), self.table(path, keys)] })),
         };
-        let whole = matches!(shape, Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Texts(_));
+        let whole = matches!(shape, Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Texts(_) | Shape::Free);
         self.describe(path, &mut schema, whole);
         Value::Object(schema)
     }

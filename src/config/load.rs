@@ -21,7 +21,7 @@ use super::resolve::{self, Draft};
 use super::schema::Kind;
 use super::settings::Settings;
 use super::source::{self, Sources};
-use super::{advice, explain, overrides, syntax, template_check};
+use super::{actors, advice, explain, overrides, syntax, template_check};
 use crate::id::Name;
 
 /// The defaults and the reference manual in one.
@@ -264,6 +264,9 @@ impl Run {
         let resolved = resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
         (settings.supervisors, settings.workers) = (resolved.supervisors, resolved.workers);
         settings.templates = resolved.templates;
+        if let Some(known) = &sources.actors {
+            actors::check(&settings.workers, known.as_ref(), &self.places, &mut self.problems);
+        }
         if self.problems.is_empty() {
             settings.warnings = advice::warnings(&settings);
         }
@@ -356,7 +359,7 @@ mod tests {
         for key in keys {
             let path = join(at, key.name);
             match &key.shape {
-                Shape::Leaf(_) | Shape::Texts(_) | Shape::LeafOr(..) => out.push(path),
+                Shape::Leaf(_) | Shape::Texts(_) | Shape::LeafOr(..) | Shape::Free => out.push(path),
                 Shape::Table(keys) => paths(&path, keys, out),
                 // All workers are documented under `defaults.worker`, all supervisors under the root.
                 Shape::Named(Kind::Worker, _) => {}

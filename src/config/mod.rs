@@ -11,6 +11,7 @@
 //! Deliberately absent: coercion, includes of includes, variables in the file, other formats than TOML, and
 //! keys without an effect: what does nothing is an unknown key.
 
+mod actors;
 mod advice;
 mod check;
 mod command;
@@ -40,6 +41,7 @@ mod template_check;
 mod tree;
 pub(crate) mod words;
 
+pub use actors::ActorCheck;
 pub use diagnostic::{Diagnostics, ProblemView};
 pub use diff::{Change, KeyChange, Sign, Subject, diff};
 pub use effects::Effect;
@@ -48,8 +50,8 @@ pub use load::{Loaded, load};
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use settings::{
     HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RecycleSettings, RuntimeSettings,
-    Settings, SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings, TelemetrySettings,
-    WorkerSettings,
+    Settings, SnapshotSettings, SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings,
+    TelemetrySettings, WorkerSettings,
 };
 pub use source::{SEARCHED, Sources};
 pub(crate) use suggest::nearest;

@@ -200,7 +200,7 @@ fn search(
         Shape::Leaf(leaf) => hit(Some(leaf), None),
         Shape::Table(_) | Shape::Named(..) => hit(None, Some("is a table; set its keys one by one")),
         Shape::LeafOr(leaf, _) => hit(Some(leaf), None),
-        Shape::Texts(_) => {
+        Shape::Texts(_) | Shape::Free => {
             if rest.is_empty() || deeper.is_some() {
                 let why_not = Some("has free names and cannot be set from here; set it in the file");
                 found.push(Found { path: path.clone(), leaf: None, why_not });
@@ -209,7 +209,7 @@ fn search(
     }
     let Some(rest) = deeper else { return };
     match shape {
-        Shape::Leaf(_) | Shape::Texts(_) => {}
+        Shape::Leaf(_) | Shape::Texts(_) | Shape::Free => {}
         Shape::Table(keys) | Shape::LeafOr(_, keys) => {
             for key in *keys {
                 search(key.name, &key.shape, path.clone(), rest, style, places, found);
@@ -249,7 +249,7 @@ fn all_paths(places: &Places) -> Vec<String> {
             let at = join(path, key.name);
             match &key.shape {
                 Shape::Leaf(_) => out.push(at),
-                Shape::Texts(_) => {}
+                Shape::Texts(_) | Shape::Free => {}
                 Shape::Table(keys) => below(&at, keys, places, out),
                 Shape::LeafOr(_, keys) => {
                     out.push(at.clone());

@@ -44,7 +44,8 @@ pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut 
     if torn {
         return Resolved::default();
     }
-    for worker in &workers {
+    for worker in &mut workers {
+        one_of_both(Kind::Worker, &mut worker.settings, places, problems);
         alone(Kind::Worker, worker, places, problems);
     }
     ports::overlaps(&workers, places, problems);
@@ -70,6 +71,7 @@ pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut 
 /// What can be told of a worker or a template without looking at any other.
 pub(super) fn alone(kind: Kind, one: &Settled, places: &Places, problems: &mut Vec<Problem>) {
     command(kind, one, places, problems);
+    without_effect(kind, &one.settings, places, problems);
     exit_codes(kind, &one.settings, places, problems);
     significant_permanent(kind, &one.settings, places, problems);
     empty_table(kind, &one.settings, "port", ("base", "8001"), places, problems);
@@ -107,12 +109,76 @@ pub(super) fn at(kind: Kind, name: &Name, key: &str, places: &Places) -> Option<
         .cloned()
 }
 
+/// A worker is a process or an actor. What it says itself counts more than what the defaults of all workers say.
+pub(super) fn one_of_both(
+    kind: Kind,
+    worker: &mut WorkerSettings,
+    places: &Places,
+    problems: &mut Vec<Problem>,
+) {
+    if worker.actor.is_none() || worker.command.is_empty() {
+        return;
+    }
+    let own = |key: &str| places.named(&format!("{}.{}.{key}", kind.word(), worker.name));
+    match (own("command"), own("actor")) {
+        (true, false) => worker.actor = None,
+        (false, true) => worker.command = Vec::new(),
+        (true, true) | (false, false) => {
+            let title = format!("{} `{}` has both `command` and `actor`", kind.word(), worker.name);
+            let place = at(kind, &worker.name, "actor", places);
+            problems
+                .push(Problem::new(place, title).help("leave one of them out: it is a process or an actor"));
+        }
+    }
+}
+
+/// Keys that mean nothing for this kind of worker.
+pub(super) fn meaningless(worker: &WorkerSettings) -> &'static [&'static str] {
+    const OF_PROCESSES: &[&str] = &[
+        "command",
+        "cwd",
+        "env",
+        "inherit_env",
+        "exit_codes",
+        "log",
+        "ready",
+        "stop.signal",
+        "stop.to",
+        "stop.unresponsive_timeout",
+        "port",
+        "reload",
+    ];
+    const OF_ACTORS: &[&str] = &["actor", "config", "snapshot", "blocking"];
+    match (&worker.actor, worker.command.is_empty()) {
+        (Some(_), _) => OF_PROCESSES,
+        (None, false) => OF_ACTORS,
+        (None, true) => &[],
+    }
+}
+
+/// What a worker says itself, and means nothing for it. What the defaults say is for the others.
+fn without_effect(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    let what = if worker.actor.is_some() { "an actor" } else { "a process" };
+    // Both kinds at once have been reported.
+    let keys = meaningless(worker).iter().filter(|key| !matches!(**key, "command" | "actor"));
+    for key in keys {
+        if let Some(place) = places.key(&format!("{}.{}.{key}", kind.word(), worker.name)) {
+            let title =
+                format!("`{key}` means nothing for {} `{}`, which is {what}", kind.word(), worker.name);
+            problems.push(Problem::new(Some(place.clone()), title));
+        }
+    }
+}
+
 fn command(kind: Kind, worker: &Settled, places: &Places, problems: &mut Vec<Problem>) {
     let name = &worker.settings.name;
     let (word, own) = (kind.word(), format!("{}.{name}", kind.word()));
     let named = places.named(&format!("{own}.command")) || places.named("defaults.worker.command");
     let problem = match worker.settings.command.first() {
         Some(program) if !program.is_empty() => return,
+        None if worker.settings.actor.is_some() => return,
+        // Reported for what it is, like a wrong command below.
+        None if places.named(&format!("{own}.actor")) => return,
         // It has been reported for what it is.
         None if named && !worker.has_command => return,
         Some(_) => {
@@ -124,7 +190,7 @@ fn command(kind: Kind, worker: &Settled, places: &Places, problems: &mut Vec<Pro
         }
         None => {
             let place = places.key(&own).cloned();
-            Problem::new(place, format!("{word} `{name}` has no command"))
+            Problem::new(place, format!("{word} `{name}` has no command and no actor"))
         }
     };
     problems.push(problem.help("the program first, then its arguments: `command = [\"./program\", \"-v\"]`"));

@@ -18,6 +18,8 @@ pub(super) enum Shape {
     Named(Kind, &'static [Key]),
     /// Free keys with text values: `env`.
     Texts(Leaf),
+    /// Whatever somebody else reads: `config`.
+    Free,
     /// A word, or a table of fixed keys: `ready`.
     LeafOr(Leaf, &'static [Key]),
 }

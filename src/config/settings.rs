@@ -84,8 +84,16 @@ pub struct SupervisorSettings {
 pub struct WorkerSettings {
     /// Its name.
     pub name: Name,
-    /// argv; never a shell.
+    /// argv; never a shell. Empty for an actor.
     pub command: Vec<String>,
+    /// The Rust type that it is, by the name under which the program registers it; `None` for a process.
+    pub actor: Option<String>,
+    /// An actor's own settings: a JSON object.
+    pub config: serde_json::Value,
+    /// When an actor's state is saved.
+    pub snapshot: SnapshotSettings,
+    /// Whether an actor's code blocks, so that it needs a thread of its own.
+    pub blocking: bool,
     /// When it is restarted.
     pub restart: Restart,
     /// Whether its end may end the supervisor.
@@ -147,6 +155,12 @@ impl WorkerSettings {
         let index = u16::try_from(instance.index().unwrap_or(0)).ok()?;
         self.port?.checked_add(index)
     }
+
+    /// The contract's word for what it is.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.actor.is_some() { "actor" } else { "process" }
+    }
 }
 
 /// `recycle`: planned replacement. At least one of the reasons is there.
@@ -158,6 +172,15 @@ pub struct RecycleSettings {
     pub jitter: f64,
     /// Its working set is at least this large.
     pub memory: Option<u64>,
+}
+
+/// `snapshot`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotSettings {
+    /// At least this often.
+    pub every: Duration,
+    /// And before an orderly end.
+    pub on_stop: bool,
 }
 
 /// What makes a worker ready.

@@ -8,7 +8,9 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::actors::ActorCheck;
 use super::diagnostic::Problem;
 
 /// Where a file is looked for if none is named.
@@ -28,6 +30,8 @@ pub struct Sources {
     pub flags: Vec<(String, String)>,
     /// A text in place of a file; relative paths start at the current directory.
     pub inline: Option<String>,
+    /// Who knows the actors of this program; `None`: they are not checked.
+    pub actors: Option<Arc<dyn ActorCheck>>,
 }
 
 impl Sources {
@@ -56,6 +60,7 @@ impl Sources {
             env: self.env.iter().filter(|(name, _)| counts(name)).cloned().collect(),
             flags: self.flags.clone(),
             inline: None,
+            actors: self.actors.clone(),
         })
     }
 

@@ -217,7 +217,7 @@ fn filled(table: &Layer, keys: &'static [Key], params: &BTreeMap<String, String>
             ValueKind::Table(inner) => Value::new(None, ValueKind::Table(filled(inner, below, params))),
             _ => value.clone(),
         },
-        Shape::Leaf(_) | Shape::Texts(_) | Shape::Named(..) => value.clone(),
+        Shape::Leaf(_) | Shape::Texts(_) | Shape::Named(..) | Shape::Free => value.clone(),
     };
     table
         .iter()

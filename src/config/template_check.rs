@@ -34,6 +34,7 @@ pub(super) fn resolve(
 ) -> Vec<Arc<Template>> {
     let mut templates = Vec::new();
     for mut draft in drafts {
+        resolve::one_of_both(Kind::Template, &mut draft.sample.settings, places, problems);
         resolve::alone(Kind::Template, &draft.sample, places, problems);
         significant_never(&draft.sample, supervisors, places, problems);
         gaps(&draft, places, problems);

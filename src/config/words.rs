@@ -88,6 +88,10 @@ pub(crate) fn supervisor(one: &SupervisorSettings) -> Map<String, Value> {
 pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
     into_map(json!({
         "command": one.command,
+        "actor": one.actor,
+        "config": one.config,
+        "snapshot": { "every": format_duration(one.snapshot.every), "on_stop": one.snapshot.on_stop },
+        "blocking": one.blocking,
         "restart": match one.restart {
             Restart::Permanent => "permanent",
             Restart::Transient => "transient",

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::config::Settings;
 use crate::event::{Event, EventKind};
 use crate::id::{InstanceId, Name};
-use crate::policy::{ChildKey, Ended, Fact, Request};
-use crate::supervisor::{Asked, Operator, Outcome, Plane, SupervisorMsg};
+use crate::policy::{ChildKey, Ended, Fact, Phase, Request};
+use crate::supervisor::{Asked, InstanceState, Operator, Outcome, Plane, SupervisorMsg};
 
 use super::handle::{Act, ActError, Asker, Order, RuntimeInfo};
 use super::intents::Intents;
@@ -364,7 +364,9 @@ impl Director {
 
     fn alive(&self) -> Vec<String> {
         let instances = self.plane.board.instances();
-        instances.iter().filter(|entry| entry.pid.is_some()).map(|entry| entry.instance.to_string()).collect()
+        let alive =
+            |entry: &&InstanceState| entry.pid.is_some() || entry.kind == "actor" && has_code(entry.phase);
+        instances.iter().filter(alive).map(|entry| entry.instance.to_string()).collect()
     }
 
     /// What an earlier runtime left and nobody could kill is left behind once more.
@@ -386,6 +388,14 @@ impl Director {
     fn send_root(&self, fact: Fact) {
         // A root that is gone has reported its end, which the loop is about to read.
         let _ = self.root.send_message(SupervisorMsg::Fact(fact));
+    }
+}
+
+/// Whether code of an actor worker runs in this phase.
+fn has_code(phase: Phase) -> bool {
+    match phase {
+        Phase::Starting | Phase::Running | Phase::Stopping | Phase::Stuck => true,
+        Phase::Waiting | Phase::Backoff | Phase::Quarantined | Phase::Stopped | Phase::Done => false,
     }
 }
 

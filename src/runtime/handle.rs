@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Settings, Sources};
 use crate::id::{InstanceId, Name};
 use crate::supervisor::Board;
 use crate::telemetry::Journal;
+use crate::worker::in_process::InProcessHost;
 
 use super::lag::Lag;
+use super::launch::Finished;
 use super::living::Living;
 use super::reshape::Edit;
 use super::target::Target;
@@ -133,6 +135,7 @@ pub struct RuntimeInfo {
     notes: Mutex<Vec<String>>,
     problems: OnceLock<Problems>,
     pub(super) lag: Lag,
+    finished: watch::Sender<Option<Finished>>,
 }
 
 /// What does not work right now, asked anew each time, such as a full disk.
@@ -158,6 +161,7 @@ impl RuntimeInfo {
             notes: Mutex::new(notes),
             problems: OnceLock::new(),
             lag: Lag::new(Instant::now()),
+            finished: watch::Sender::new(None),
         }
     }
 
@@ -203,6 +207,11 @@ impl RuntimeInfo {
     #[must_use]
     pub fn lag(&self) -> Duration {
         self.lag.at(Instant::now())
+    }
+
+    /// Notes its end.
+    pub(super) fn finish(&self, finished: Finished) {
+        self.finished.send_replace(Some(finished));
     }
 
     /// Adds a note once.
@@ -259,13 +268,24 @@ pub struct RuntimeHandle {
     journal: Journal,
     info: Arc<RuntimeInfo>,
     orders: mpsc::Sender<Order>,
+    actors: Option<Arc<InProcessHost>>,
 }
 
 impl RuntimeHandle {
     /// Joins the parts. Called by the composition root and by tests of what lies above it.
     #[must_use]
     pub fn new(board: Board, journal: Journal, info: Arc<RuntimeInfo>, orders: mpsc::Sender<Order>) -> Self {
-        Self { board, journal, info, orders }
+        Self { board, journal, info, orders, actors: None }
+    }
+
+    /// The same, with actor workers.
+    pub(super) fn with_actors(self, actors: Arc<InProcessHost>) -> Self {
+        Self { actors: Some(actors), ..self }
+    }
+
+    /// The actor workers.
+    pub(super) fn actors(&self) -> Option<&Arc<InProcessHost>> {
+        self.actors.as_ref()
     }
 
     /// The newest state of everything; reading it asks no actor.
@@ -320,6 +340,14 @@ impl RuntimeHandle {
     pub async fn kill(&self, by: Asker) {
         // An error means that it has already ended.
         let _ = self.orders.send(Order::Kill { by }).await;
+    }
+
+    /// Waits until the runtime has ended, and tells how.
+    pub async fn finished(&self) -> Finished {
+        let mut watch = self.info.finished.subscribe();
+        let broke = || Finished::GaveUp("the runtime broke down; this is a bug".to_owned());
+        let Ok(finished) = watch.wait_for(Option::is_some).await else { return broke() };
+        finished.clone().unwrap_or_else(broke)
     }
 
     /// Whether the control loop turns: it answers within two seconds.

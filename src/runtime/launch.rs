@@ -12,14 +12,16 @@ use tokio::sync::mpsc;
 
 use crate::config::{Settings, Sources};
 use crate::event::{Event, EventKind};
-use crate::id::Name;
-use crate::policy::Fact;
+use crate::id::{Incarnation, InstanceId, Name};
+use crate::policy::{Fact, Phase};
 use crate::supervisor::{
-    Board, Node, Plane, SupervisorActor, SupervisorMsg, Upward, arguments, supervisor_states,
+    Board, Node, Plane, SupervisorActor, SupervisorMsg, Upward, Wanted, arguments, supervisor_states,
 };
 use crate::telemetry::Journal;
+use crate::worker::in_process::{InProcessHost, InProcessOptions, Outlook, Registry, install_hook};
 use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
 
+use super::builder::Builder;
 use super::director::Director;
 use super::handle::{Order, RuntimeHandle, RuntimeInfo};
 use super::intents::Intents;
@@ -41,6 +43,9 @@ const LAST_OUTPUT: std::time::Duration = std::time::Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The configuration is invalid; the text is every problem of it.
+    #[error("{0}")]
+    Config(String),
     /// Another runtime lives on the same state directory.
     #[error("a runtime is already running on {}: pid {pid}. Stop it with `regrow shutdown`, or give this one another runtime.state_dir", state_dir.display())]
     Busy {
@@ -77,6 +82,25 @@ pub enum StartError {
     },
 }
 
+/// How a runtime lives in its process.
+pub(crate) struct Hosting {
+    /// The actors that the program registers.
+    pub(crate) registry: Registry,
+    /// Whether panics of workers are noted by a panic hook.
+    pub(crate) hook: bool,
+    /// Where actor workers run; `None`: on a plane of their own.
+    pub(crate) plane: Option<tokio::runtime::Handle>,
+    /// Whether all children of the process are ours.
+    pub(crate) adopt_orphans: bool,
+}
+
+impl Hosting {
+    /// The whole process is regrow's.
+    pub(crate) fn whole(registry: Registry) -> Self {
+        Self { registry, hook: true, plane: None, adopt_orphans: true }
+    }
+}
+
 /// How a runtime ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finished {
@@ -103,25 +127,42 @@ impl Runtime {
     /// # Errors
     /// [`StartError`]: another runtime lives there, or the system refuses something that cannot be done without.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
-        Self::start_from(settings, None)
+        Self::start_in(settings, None, Hosting::whole(Registry::default()))
     }
 
-    /// The same, and remembers where the settings came from, so that they can be read again.
-    ///
-    /// # Errors
-    /// As [`Runtime::start`].
-    pub fn start_from(settings: Settings, sources: Option<Sources>) -> Result<Self, StartError> {
+    /// The way to a runtime with actor workers.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Starts it as this process has it, and remembers where the settings came from, so that they can be read again.
+    pub(crate) fn start_in(
+        settings: Settings,
+        sources: Option<Sources>,
+        hosting: Hosting,
+    ) -> Result<Self, StartError> {
+        let Hosting { registry, hook, plane, adopt_orphans } = hosting;
+        if hook {
+            install_hook();
+        }
         let state_dir = StateDir::take(&settings.runtime.state_dir)?;
         let (mut intents, note) = Intents::load(&settings.runtime.state_dir);
         let info = Arc::new(RuntimeInfo::begin(intents.scaled(settings), sources));
         note.into_iter().for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders);
+        let actors = InProcessHost::new(registry, &info.state_dir, InProcessOptions { plane });
+        let seen = board.clone();
+        actors.directory().set_outlook(Box::new(move |id| outlook(&seen, id)));
+        let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders)
+            .with_actors(Arc::clone(&actors));
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let control = std::thread::Builder::new()
             .name("regrow-control".to_owned())
-            .spawn(move || control_thread(&info, (board, journal, intents), inbox, &state_dir, &tell))
+            .spawn(move || {
+                let parts = Parts { info, board, journal, intents, actors, adopt_orphans };
+                control_thread(parts, inbox, &state_dir, &tell)
+            })
             .map_err(|source| StartError::System { what: "cannot start the control thread", source })?;
         match told.recv() {
             Ok(Ok(())) => Ok(Self { handle, control }),
@@ -139,6 +180,11 @@ impl Runtime {
         &self.handle
     }
 
+    /// Lets it run by itself; the handle tells how it ends.
+    pub(crate) fn detach(self) -> RuntimeHandle {
+        self.handle
+    }
+
     /// Blocks until the runtime has ended.
     #[must_use]
     pub fn wait(self) -> Finished {
@@ -152,15 +198,20 @@ impl Runtime {
 
 type Tell = std::sync::mpsc::SyncSender<Result<(), StartError>>;
 
-fn control_thread(
-    info: &Arc<RuntimeInfo>,
-    given: (Board, Journal, Intents),
-    inbox: mpsc::Receiver<Order>,
-    state_dir: &StateDir,
-    tell: &Tell,
-) -> Finished {
+/// What a runtime is made of, besides its settings.
+struct Parts {
+    info: Arc<RuntimeInfo>,
+    board: Board,
+    journal: Journal,
+    intents: Intents,
+    actors: Arc<InProcessHost>,
+    adopt_orphans: bool,
+}
+
+fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: &StateDir, tell: &Tell) -> Finished {
     // Held until the last worker is down.
     let _held = state_dir;
+    let (info, actors) = (Arc::clone(&parts.info), Arc::clone(&parts.actors));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -168,8 +219,8 @@ fn control_thread(
             return Finished::Stopped;
         }
     };
-    runtime.block_on(async {
-        match boot(info, given, inbox).await {
+    let finished = runtime.block_on(async {
+        match boot(parts, inbox).await {
             Ok((mut director, host)) => {
                 let _ = tell.send(Ok(()));
                 let finished = director.run().await;
@@ -185,18 +236,23 @@ fn control_thread(
                 Finished::Stopped
             }
         }
-    })
+    });
+    actors.close();
+    info.finish(finished.clone());
+    finished
 }
 
 async fn boot(
-    info: &Arc<RuntimeInfo>,
-    (board, journal, intents): (Board, Journal, Intents),
+    parts: Parts,
     orders: mpsc::Receiver<Order>,
 ) -> Result<(Director, Arc<ProcessHost>), StartError> {
-    let (host, notes) = ProcessHost::open(&info.state_dir, HostOptions::default())
+    let Parts { info, board, journal, intents, actors, adopt_orphans } = parts;
+    let info = &info;
+    let options = HostOptions { adopt_orphans, ..HostOptions::default() };
+    let (host, notes) = ProcessHost::open(&info.state_dir, options)
         .map_err(|source| StartError::System { what: "cannot prepare to run processes", source })?;
     notes.into_iter().for_each(|note| info.note(note));
-    let plane = Arc::new(plane(info, &host, board, journal, &intents));
+    let plane = Arc::new(plane(info, (&host, &actors), board, journal, &intents));
     let node = Node::of(&info.settings()).ok_or_else(|| StartError::System {
         what: "the configuration has no root supervisor",
         source: std::io::Error::other("this is a bug"),
@@ -206,7 +262,11 @@ async fn boot(
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
     take_in_survivors(info, &host, &plane);
     let output = host.output().clone();
-    info.watch_problems(Box::new(move || output.problems()));
+    info.watch_problems(Box::new(move || {
+        let mut problems = output.problems();
+        problems.extend(actors.problems());
+        problems
+    }));
     let (outcomes, inbox) = mpsc::unbounded_channel();
     let upward: Upward = Box::new(move |outcome| {
         // The director outlives the root.
@@ -229,13 +289,16 @@ async fn boot(
 
 fn plane(
     info: &RuntimeInfo,
-    host: &Arc<ProcessHost>,
+    (host, actors): (&Arc<ProcessHost>, &Arc<InProcessHost>),
     board: Board,
     journal: Journal,
     intents: &Intents,
 ) -> Plane {
-    let host = Arc::clone(host);
+    let (host, actors) = (Arc::clone(host), Arc::clone(actors));
     let runners: crate::supervisor::RunnerFactory = Arc::new(move |instance, worker, output, reporter| {
+        if worker.actor.is_some() {
+            return actors.runner(instance, worker, reporter);
+        }
         host.runner(instance.clone(), Arc::clone(worker), Arc::clone(output), reporter)
     });
     let plane = Plane::new(board, journal, runners, seed());
@@ -264,6 +327,20 @@ fn fill_board(info: &RuntimeInfo, plane: &Plane) {
     }
     for worker in &settings.workers {
         let _ = plane.gate.learn(&worker.name, &worker.after);
+    }
+}
+
+/// Whether somebody who asks for an actor worker that is not there should ask again.
+fn outlook(board: &Board, id: &InstanceId) -> Outlook {
+    let Some(entry) = board.instance(id) else { return Outlook::Gone };
+    match entry.phase {
+        Phase::Waiting | Phase::Starting | Phase::Running | Phase::Backoff => Outlook::Coming,
+        Phase::Stopping if entry.wanted == Wanted::Running => Outlook::Coming,
+        // Before the very first start nobody has stopped it yet.
+        Phase::Stopped if entry.incarnation == Incarnation::NONE && entry.wanted == Wanted::Running => {
+            Outlook::Coming
+        }
+        Phase::Stopping | Phase::Stopped | Phase::Quarantined | Phase::Stuck | Phase::Done => Outlook::Gone,
     }
 }
 

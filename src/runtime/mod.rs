@@ -1,7 +1,9 @@
 //! The composition root: the only place that knows every room, and the order in which they start and end.
 
 mod added;
+mod builder;
 mod director;
+mod embedded;
 mod handle;
 mod intents;
 mod lag;
@@ -14,7 +16,10 @@ mod rolling;
 mod state_dir;
 mod target;
 
+pub use builder::Builder;
+pub use embedded::{NotReady, Status};
 pub use handle::{Act, ActError, Asker, Order, RuntimeHandle, RuntimeInfo};
+pub(crate) use launch::Hosting;
 pub use launch::{Finished, Runtime, StartError};
 pub use living::{ApplyError, Comparison, GrowError};
 pub use reshape::Edit;

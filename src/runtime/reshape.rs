@@ -330,7 +330,7 @@ pub(super) fn enter(plane: &Plane, instance: &InstanceId, worker: &WorkerSetting
     for turn in plane.gate.expect(instance) {
         plane.pass(turn);
     }
-    let mut entry = InstanceState::new(instance.clone(), home.clone(), "process", worker.critical);
+    let mut entry = InstanceState::new(instance.clone(), home.clone(), worker.kind(), worker.critical);
     let wish = plane.wish(&instance.to_string());
     if let Some(by) = wish.stopped {
         (entry.wanted, entry.wanted_by) = (Wanted::Stopped, Some(by));

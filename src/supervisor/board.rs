@@ -81,6 +81,8 @@ pub struct LastExit {
     pub message: String,
     /// When.
     pub at: Timestamp,
+    /// The stack of a panic, where one was walked.
+    pub backtrace: Option<Arc<str>>,
 }
 
 /// What is planned.
@@ -108,7 +110,7 @@ pub struct InstanceState {
     pub instance: InstanceId,
     /// Its supervisor.
     pub supervisor: Name,
-    /// `process`.
+    /// `process` or `actor`.
     pub kind: &'static str,
     /// Whether its loss is critical.
     pub critical: bool,
@@ -466,7 +468,12 @@ impl Board {
 
     /// Counts a message about an incarnation that is over.
     pub fn count_stale(&self) {
-        self.shared.stale.fetch_add(1, Ordering::Relaxed);
+        self.count_all_stale(1);
+    }
+
+    /// Counts messages for or about an incarnation that is over.
+    pub fn count_all_stale(&self, count: u64) {
+        self.shared.stale.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Messages about incarnations that were over.

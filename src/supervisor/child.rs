@@ -139,7 +139,7 @@ impl ChildState {
     }
 
     fn reported(&mut self, incarnation: Incarnation, report: WorkerReport) {
-        let after_its_end = matches!(report, WorkerReport::LastWords { .. });
+        let after_its_end = matches!(report, WorkerReport::LastWords { .. } | WorkerReport::Backtrace { .. });
         if !after_its_end && (incarnation != self.current || !self.live) {
             self.plane.board.count_stale();
             return;
@@ -168,6 +168,12 @@ impl ChildState {
                 self.send(SupervisorMsg::Hint { child: self.key, incarnation, hint: Some(text) });
             }
             WorkerReport::LastWords { lines } => self.last_words(incarnation, &lines),
+            WorkerReport::Backtrace { text } => self.backtrace(incarnation, text),
+            WorkerReport::Unread { count } => self.plane.board.count_all_stale(count as u64),
+            WorkerReport::Issue { text } => self.issue(&text),
+            WorkerReport::IssueOver { text } => {
+                self.on_board(|entry| entry.issues.retain(|known| *known != text))
+            }
             WorkerReport::MainPid { pid } => self.on_board(|entry| entry.pid = Some(pid)),
             WorkerReport::Status { text } => self.on_board(|entry| entry.status_text = Some(text)),
             WorkerReport::Beat => self.on_board(|entry| entry.last_heartbeat_at = Some(Timestamp::now())),
@@ -214,6 +220,14 @@ impl ChildState {
         self.on_board(|entry| {
             if let Some(last) = entry.last_exit.as_mut().filter(|last| last.incarnation == incarnation) {
                 last.message = format!("{}; last output: {}", last.message, line.trim());
+            }
+        });
+    }
+
+    fn backtrace(&self, incarnation: Incarnation, text: String) {
+        self.on_board(|entry| {
+            if let Some(last) = entry.last_exit.as_mut().filter(|last| last.incarnation == incarnation) {
+                last.backtrace = Some(Arc::from(text));
             }
         });
     }

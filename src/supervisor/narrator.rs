@@ -93,6 +93,7 @@ impl SupervisorState {
             incarnation: ended.incarnation,
             message: message.clone(),
             at: Timestamp::now(),
+            backtrace: None,
         };
         let lived = self.on_board(ended.child, |entry| {
             entry.ready = false;

@@ -2,6 +2,7 @@
 //!
 //! A [`Runner`] owns at most one live incarnation. It decides nothing: it starts, asks, kills and reports.
 
+pub mod in_process;
 mod mailbox;
 pub(crate) mod notify;
 pub mod output;

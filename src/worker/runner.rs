@@ -7,7 +7,8 @@ use crate::exit::Exit;
 use crate::id::Incarnation;
 
 /// What a runner tells about an incarnation, in this order: `Started`, `Ready`, and exactly one of
-/// `StartFailed` and `Exited` as the end, after which nothing of the incarnation lives (`LastWords` may follow).
+/// `StartFailed` and `Exited` as the end, after which nothing of the incarnation lives (`LastWords` and
+/// `Backtrace` may follow).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum WorkerReport {
@@ -42,6 +43,26 @@ pub enum WorkerReport {
     LastWords {
         /// The lines, lossily decoded.
         lines: Vec<String>,
+    },
+    /// Something is wrong with it.
+    Issue {
+        /// What; the same text while it lasts.
+        text: String,
+    },
+    /// It is wrong no longer.
+    IssueOver {
+        /// The text that it was told with.
+        text: String,
+    },
+    /// It ended before it had read these messages; they are dropped.
+    Unread {
+        /// How many.
+        count: usize,
+    },
+    /// The stack of the panic that ended it; comes some time after its end.
+    Backtrace {
+        /// One frame after the other.
+        text: String,
     },
     /// The main process changed (`MAINPID=`).
     MainPid {

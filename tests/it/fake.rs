@@ -240,6 +240,7 @@ fn fill(board: &Board) {
     backoff.since = ago(1);
     backoff.budget_left = 8;
     backoff.last_exit = Some(LastExit {
+        backtrace: None,
         exit: Exit::Exited { code: 1 },
         incarnation: Incarnation(3),
         message: "exited with code 1: \u{1b}[31mboom\u{7}".to_owned(),
@@ -256,6 +257,7 @@ fn fill(board: &Board) {
     parked.since = ago(30);
     parked.issues.push("restart intensity is spent: 10 restarts in 5m".to_owned());
     parked.last_exit = Some(LastExit {
+        backtrace: None,
         exit: Exit::Oom,
         incarnation: Incarnation(11),
         message: "killed by the kernel: out of memory".to_owned(),

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the top down; a room uses only rooms that stand behind it here.
-const ORDER: [&[&str]; 9] = [
+const ORDER: [&[&str]; 10] = [
     &["main"],
     &["cli"],
     &["http"],
     &["runtime"],
     &["supervisor"],
     &["telemetry", "worker"],
+    &["codec"],
     &["config"],
     &["event"],
     &["policy"],

@@ -28,6 +28,7 @@ mod config_properties;
 mod config_schema;
 mod conformance;
 mod fake;
+mod faults_actor;
 mod faults_identity;
 mod faults_process;
 mod faults_runtime;

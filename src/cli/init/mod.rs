@@ -210,7 +210,7 @@ fn started(context: &mut Context, file: &Path, draft: &Draft) -> Result<(), Fail
         context.print(&summary(file, draft))?;
     }
     context.global.config = Some(file.to_owned());
-    let said = daemon::start(&context.global)?;
+    let said = daemon::start(context)?;
     if !json {
         context.print(&format!("{said}\n\n"))?;
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::config::leaf::{Leaf, Text};
 use crate::config::schema::{Key, Shape, leaf, table};
 use crate::config::settings::{
-    Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RecycleSettings, StderrTo, StopSettings, StopTo,
-    WorkerSettings,
+    Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RecycleSettings, SnapshotSettings, StderrTo,
+    StopSettings, StopTo, WorkerSettings,
 };
 use crate::id::Name;
 use crate::policy::{Backoff, ExitCodes, Restart};
@@ -37,6 +37,10 @@ const CODES: Leaf = Leaf::Integers { min: 0, max: 255 };
 
 pub(super) const KEYS: &[Key] = &[
     leaf("command", Leaf::Texts(Text::Template)),
+    leaf("actor", Leaf::Text(Text::Line)),
+    Key { name: "config", shape: Shape::Free },
+    table("snapshot", &[leaf("every", POSITIVE), leaf("on_stop", Leaf::Bool)]),
+    leaf("blocking", Leaf::Bool),
     leaf("restart", Leaf::Text(Text::Word(RESTART))),
     leaf("significant", Leaf::Bool),
     leaf("critical", Leaf::Bool),
@@ -97,6 +101,10 @@ pub(super) const KEYS: &[Key] = &[
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawWorker {
     command: Option<Vec<String>>,
+    actor: Option<String>,
+    config: Option<serde_json::Value>,
+    snapshot: RawSnapshot,
+    blocking: bool,
     #[serde(with = "de::RestartDef")]
     restart: Restart,
     significant: bool,
@@ -136,6 +144,14 @@ enum RawReady {
     Started,
     Notify,
     Log(#[serde(deserialize_with = "de::regex")] regex::bytes::Regex),
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSnapshot {
+    #[serde(deserialize_with = "de::duration")]
+    every: Duration,
+    on_stop: bool,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -196,6 +212,10 @@ impl RawWorker {
         let settings = WorkerSettings {
             name,
             command: self.command.unwrap_or_default(),
+            actor: self.actor,
+            config: self.config.unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new())),
+            snapshot: SnapshotSettings { every: self.snapshot.every, on_stop: self.snapshot.on_stop },
+            blocking: self.blocking,
             restart: self.restart,
             significant: self.significant,
             critical: self.critical,

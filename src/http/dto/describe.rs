@@ -40,6 +40,8 @@ pub struct Detail {
     pub restarts_by_cause: BTreeMap<String, u64>,
     /// Which start ended as `last_exit` says.
     pub last_exit_incarnation: Option<u64>,
+    /// The stack of the panic that ended it, one frame after the other; of an actor, and not of every one.
+    pub backtrace: Option<String>,
     /// Who holds its start back.
     pub waits_for: Vec<String>,
     /// What it said about itself.
@@ -71,6 +73,7 @@ impl Detail {
             budget_left: state.budget_left,
             restarts_by_cause: by_cause.map(|(cause, count)| (cause.word().to_owned(), *count)).collect(),
             last_exit_incarnation: state.last_exit.as_ref().map(|last| last.incarnation.0),
+            backtrace: state.last_exit.as_ref().and_then(|last| last.backtrace.as_deref()).map(str::to_owned),
             waits_for: state.waits_for.clone(),
             status_text: state.status_text.clone(),
             notes: state.notes.clone(),

@@ -139,6 +139,10 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
     WorkerSettings {
         instances: 1,
         numbered: false,
+        actor: None,
+        config: serde_json::Value::Null,
+        snapshot: crate::config::SnapshotSettings { every: Duration::from_secs(10), on_stop: true },
+        blocking: false,
         name: Name::try_new("w").unwrap(),
         command: argv.iter().map(|part| (*part).to_owned()).collect(),
         restart: Restart::Permanent,

@@ -1,0 +1,124 @@
+//! A runtime from Rust: which actors there are, and what is to run.
+
+use std::path::PathBuf;
+
+use tokio::sync::oneshot;
+
+use crate::config::{Settings, Sources, load};
+use crate::worker::in_process::{Registry, Worker};
+
+use super::handle::RuntimeHandle;
+use super::launch::{Hosting, Runtime, StartError};
+
+/// Makes a runtime; from [`Runtime::builder`].
+///
+/// With `main` it is the whole program: signals, log, sockets and panic hook are regrow's. With `start` it is a guest:
+/// it takes none of these, reaps no children but its own, and ends when its last handle is dropped.
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until `main` or `start`"]
+pub struct Builder {
+    registry: Registry,
+    sources: Sources,
+    settings: Option<Settings>,
+    hook: bool,
+    plane: Option<tokio::runtime::Handle>,
+}
+
+impl Builder {
+    /// Makes a worker type known by the name that `actor = "Name"` in the configuration uses. A later one of the same
+    /// name takes its place.
+    pub fn worker<W: Worker>(mut self, name: &str) -> Self {
+        self.registry.add::<W>(name);
+        self
+    }
+
+    /// For `start`: the configuration is this text. Relative paths start at the current directory.
+    pub fn toml(mut self, text: impl Into<String>) -> Self {
+        self.sources.inline = Some(text.into());
+        self
+    }
+
+    /// For `start`: the configuration is this file.
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.sources.file = Some(path.into());
+        self
+    }
+
+    /// For `start`: one key over what text or file say, such as `("runtime.state_dir", "/var/lib/orders")`.
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.sources.flags.push((key.into(), value.into()));
+        self
+    }
+
+    /// For `start`: settings that were loaded already. They count alone.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// For `start`: notes where panics of workers happen, and how one came there, with a panic hook. Panics of other
+    /// code go on to the hook that was there before. Without it a worker's panic is reported with its message only.
+    pub fn panic_hook(mut self) -> Self {
+        self.hook = true;
+        self
+    }
+
+    /// For `start`: workers run on this tokio runtime instead of one of regrow's own. Whoever hands it in sees to it
+    /// that it has threads enough: code that blocks one of them delays what else runs there.
+    pub fn run_on(mut self, plane: tokio::runtime::Handle) -> Self {
+        self.plane = Some(plane);
+        self
+    }
+
+    /// Starts it beside whatever else this process does. Returns once the boot has begun;
+    /// [`RuntimeHandle::wait_ready`] waits for its end.
+    ///
+    /// # Errors
+    /// [`StartError`]: the configuration is invalid, another runtime lives on the state directory, or the system
+    /// refuses something that cannot be done without.
+    pub async fn start(self) -> Result<RuntimeHandle, StartError> {
+        let (hosting, sources, settings) = self.guest();
+        let (tell, told) = oneshot::channel();
+        let work = move || {
+            let started = begin(hosting, &sources, settings);
+            // Nobody waits any more: then the runtime goes with its handle.
+            let _ = tell.send(started);
+        };
+        // It reads files and waits for a thread, which must not hold up the caller's.
+        std::thread::Builder::new()
+            .name("regrow-start".to_owned())
+            .spawn(work)
+            .map_err(|source| StartError::System { what: "cannot start a thread", source })?;
+        told.await.map_err(|_| StartError::System {
+            what: "the start broke down",
+            source: std::io::Error::other("see the lines above"),
+        })?
+    }
+
+    /// The registered types, for the command line.
+    pub(crate) fn into_registry(self) -> Registry {
+        self.registry
+    }
+
+    fn guest(self) -> (Hosting, Sources, Option<Settings>) {
+        let Self { registry, sources, settings, hook, plane } = self;
+        (Hosting { registry, hook, plane, adopt_orphans: false }, sources, settings)
+    }
+}
+
+fn begin(
+    hosting: Hosting,
+    sources: &Sources,
+    settings: Option<Settings>,
+) -> Result<RuntimeHandle, StartError> {
+    let (settings, sources) = match settings {
+        Some(settings) => (settings, None),
+        None => {
+            let actors = std::sync::Arc::new(hosting.registry.clone());
+            let sources = Sources { actors: Some(actors), ..sources.clone() };
+            let loaded = load(&sources).map_err(|problems| StartError::Config(problems.render(false)))?;
+            (loaded.settings, Some(sources))
+        }
+    };
+    Runtime::start_in(settings, sources, hosting).map(Runtime::detach)
+}

@@ -1,0 +1,226 @@
+//! What all actor workers of one runtime share.
+
+use std::backtrace::Backtrace;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use tokio::runtime::Handle;
+
+use crate::config::WorkerSettings;
+use crate::id::{Incarnation, InstanceId};
+use crate::worker::{Reporter, Runner, WorkerReport};
+
+use super::directory::Directory;
+use super::inbox::{Ask, Order};
+use super::place::WorkerPlane;
+use super::registry::Registry;
+use super::runner::{InProcessRunner, Site};
+use super::watchdog;
+
+/// Incarnations that were left behind and still hold a thread, at most. Each holds its stack and whatever it works on;
+/// with more of them it is the program that is broken and not a worker, and nothing that was abandoned is started
+/// again until one of them comes back.
+pub(super) const MAX_ABANDONED: usize = 16;
+
+/// Walked stacks that wait to be turned into text.
+const TRACES: usize = 16;
+
+/// The longest text of a stack.
+const MAX_TRACE: usize = 8 << 10;
+
+/// How a host behaves.
+#[derive(Default)]
+pub(crate) struct InProcessOptions {
+    /// Where workers run; `None`: on a plane of its own.
+    pub(crate) plane: Option<Handle>,
+}
+
+/// The shared context.
+pub(crate) struct InProcessHost {
+    registry: Registry,
+    directory: Arc<Directory>,
+    plane: WorkerPlane,
+    workers_dir: PathBuf,
+    sites: Mutex<Sites>,
+    abandoned: Mutex<BTreeMap<InstanceId, usize>>,
+    numbers: AtomicU64,
+    tracer: OnceLock<Option<SyncSender<Trace>>>,
+}
+
+#[derive(Default)]
+struct Sites {
+    all: Vec<Weak<Site>>,
+    watched: bool,
+}
+
+/// A walked stack on its way to be text.
+struct Trace {
+    site: Arc<Site>,
+    incarnation: Incarnation,
+    trace: Backtrace,
+}
+
+impl InProcessHost {
+    /// Prepares for workers of these types; state goes below `state_dir`.
+    pub(crate) fn new(registry: Registry, state_dir: &Path, options: InProcessOptions) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            directory: Arc::default(),
+            plane: WorkerPlane::new(options.plane),
+            workers_dir: state_dir.join("w"),
+            sites: Mutex::default(),
+            abandoned: Mutex::default(),
+            numbers: AtomicU64::new(1),
+            tracer: OnceLock::new(),
+        })
+    }
+
+    /// A runner for this instance. Must be called within the control plane's runtime.
+    pub(crate) fn runner(
+        self: &Arc<Self>,
+        instance: &InstanceId,
+        settings: &Arc<WorkerSettings>,
+        reporter: Reporter,
+    ) -> Box<dyn Runner> {
+        let actor = settings.actor.as_deref().unwrap_or_default();
+        let body = self.registry.find(actor).map(|factory| factory.open(&self.directory, instance));
+        let Some(body) = body else {
+            return Box::new(super::runner::Unknown { actor: actor.to_owned(), reporter });
+        };
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let dir = self.workers_dir.join(instance.slug()).join("state");
+        let site = Site::new(self, number, instance.clone(), settings, reporter, body.inbox(), dir);
+        self.watch(&site);
+        Box::new(InProcessRunner::new(site, body))
+    }
+
+    /// Addresses.
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Puts a question to a worker. It comes back if nobody is there to take it.
+    pub(crate) fn ask(&self, id: &InstanceId, ask: Ask) -> Result<(), Ask> {
+        let site = self.sites().into_iter().find(|site| site.instance == *id);
+        let Some(site) = site else { return Err(ask) };
+        site.inbox.order(None, Order::Ask(ask)).or_else(|order| match order {
+            Order::Ask(ask) => Err(ask),
+            Order::Stop | Order::End(_) => Ok(()),
+        })
+    }
+
+    /// What people should know of right now.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let abandoned = lock(&self.abandoned);
+        let count: usize = abandoned.values().sum();
+        if count == 0 {
+            return Vec::new();
+        }
+        let names: Vec<String> = abandoned.keys().map(ToString::to_string).collect();
+        vec![format!(
+            "{count} of at most {MAX_ABANDONED} threads are held by code of actor workers that could not be ended: {}",
+            names.join(", ")
+        )]
+    }
+
+    /// Ends the planes. Nothing is waited for: what still runs could not be ended.
+    pub(crate) fn close(&self) {
+        self.plane.close();
+    }
+
+    pub(super) fn plane(&self) -> &WorkerPlane {
+        &self.plane
+    }
+
+    /// An incarnation was left behind.
+    pub(super) fn leave_behind(&self, site: &Site, on_plane: bool) {
+        *lock(&self.abandoned).entry(site.instance.clone()).or_default() += 1;
+        if on_plane {
+            self.plane.lost_one();
+        }
+    }
+
+    /// One that was left behind has come to its end after all.
+    pub(super) fn returned(&self, instance: &InstanceId) {
+        let mut abandoned = lock(&self.abandoned);
+        if let Some(count) = abandoned.get_mut(instance) {
+            *count -= 1;
+            if *count == 0 {
+                abandoned.remove(instance);
+            }
+        }
+        tracing::info!(%instance, "code of an incarnation that was left behind has ended");
+    }
+
+    /// How many are left behind.
+    pub(super) fn left_behind(&self) -> usize {
+        lock(&self.abandoned).values().sum()
+    }
+
+    /// Every instance there is.
+    pub(super) fn sites(&self) -> Vec<Arc<Site>> {
+        let mut sites = lock(&self.sites);
+        sites.all.retain(|site| site.strong_count() > 0);
+        sites.all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Turns a walked stack into text, elsewhere, and reports it.
+    pub(super) fn trace(&self, site: &Arc<Site>, incarnation: Incarnation, trace: Backtrace) {
+        let tracer = self.tracer.get_or_init(start_tracer);
+        let job = Trace { site: Arc::clone(site), incarnation, trace };
+        match tracer.as_ref().map(|tracer| tracer.try_send(job)) {
+            // Full, or no thread for it: the message and its place were told with the end.
+            Some(Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {}
+        }
+    }
+
+    fn watch(self: &Arc<Self>, site: &Arc<Site>) {
+        let mut sites = lock(&self.sites);
+        sites.all.push(Arc::downgrade(site));
+        if !std::mem::replace(&mut sites.watched, true) {
+            tokio::spawn(watchdog::watch(Arc::downgrade(self)));
+        }
+    }
+}
+
+fn start_tracer() -> Option<SyncSender<Trace>> {
+    let (jobs, inbox) = sync_channel::<Trace>(TRACES);
+    let work = move || {
+        while let Ok(Trace { site, incarnation, trace }) = inbox.recv() {
+            let text = own_frames(&trace.to_string());
+            tracing::warn!(instance = %site.instance, %incarnation, "stack of a panic:\n{text}");
+            site.report(incarnation, WorkerReport::Backtrace { text });
+        }
+    };
+    std::thread::Builder::new().name("regrow-traces".to_owned()).spawn(work).ok().map(|_| jobs)
+}
+
+/// The frames between the panic's machinery and ours.
+fn own_frames(whole: &str) -> String {
+    const PANICKING: [&str; 5] =
+        ["core::panicking", "std::panicking", "rust_panic", "begin_unwind", "core::option"];
+    let lines: Vec<&str> = whole.lines().collect();
+    let is_place = |line: &&str| line.trim_start().starts_with("at ");
+    let ours =
+        lines.iter().position(|line| !is_place(line) && line.contains("regrow::worker::in_process::guard"));
+    let end = ours.unwrap_or(lines.len());
+    let machinery = |line: &&str| !is_place(line) && PANICKING.iter().any(|word| line.contains(word));
+    let begin = lines[..end].iter().rposition(machinery).map_or(0, |at| at + 1);
+    let begin = begin + lines[begin..end].iter().take_while(|line| is_place(line)).count();
+    let mut own = String::new();
+    for line in &lines[begin..end] {
+        if own.len() + line.len() > MAX_TRACE {
+            break;
+        }
+        own.push_str(line);
+        own.push('\n');
+    }
+    own
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,130 @@
+//! Panics of user code: caught, told apart, and described as well as can be.
+//!
+//! A panic's payload knows neither where it happened nor how one came there; only the panic hook does. Ours notes
+//! both for code that runs under a [`Scope`], and passes every other panic on to the hook that was there before.
+//! Walking the stack costs more than a whole restart, so it is rationed, and the walk is turned into text on a
+//! thread of its own, because that takes milliseconds.
+
+use std::any::Any;
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Once};
+use std::time::{Duration, Instant};
+
+/// Between two walked stacks of one worker, and a sixteenth of it between any two: a crash loop shows the same stack
+/// again and again.
+const PER_WORKER: Duration = Duration::from_secs(1);
+const OVERALL: Duration = Duration::from_millis(60);
+
+thread_local! {
+    /// Whose code runs on this thread; 0: nobody's.
+    static RUNS: Cell<u64> = const { Cell::new(0) };
+    static LAST: RefCell<Option<Noted>> = const { RefCell::new(None) };
+}
+
+/// What the hook has seen of a panic that is about to be caught.
+struct Noted {
+    message: String,
+    location: String,
+    trace: Option<Backtrace>,
+}
+
+/// A panic of user code.
+#[derive(Debug)]
+pub(super) struct Panicked {
+    /// The message with its place.
+    pub(super) message: String,
+    /// The way there, as addresses.
+    pub(super) trace: Option<Backtrace>,
+}
+
+/// Runs user code of this worker; a panic is an answer.
+pub(super) fn contain<T>(who: u64, code: impl FnOnce() -> T) -> Result<T, Box<Panicked>> {
+    let before = RUNS.replace(who);
+    // Described while still under our hook: the payload's own `Drop` may panic as well.
+    let done = catch_unwind(AssertUnwindSafe(code)).map_err(describe);
+    RUNS.set(before);
+    done
+}
+
+/// Notes where panics of workers happen, and how one came there. Once for the whole process; panics of other code go
+/// on to the hook that was there before.
+pub(crate) fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| match RUNS.get() {
+            0 => before(info),
+            who => note(who, info),
+        }));
+    });
+}
+
+fn note(who: u64, info: &PanicHookInfo<'_>) {
+    let noted = Noted {
+        message: info.payload_as_str().map_or_else(|| unknown(info.payload()), str::to_owned),
+        location: info.location().map(ToString::to_string).unwrap_or_default(),
+        trace: is_its_turn(who).then(Backtrace::force_capture),
+    };
+    LAST.with(|last| *last.borrow_mut() = Some(noted));
+}
+
+fn describe(payload: Box<dyn Any + Send>) -> Box<Panicked> {
+    let noted = LAST.with(|last| last.borrow_mut().take());
+    let described = match noted {
+        Some(Noted { message, location, trace }) => {
+            Panicked { message: format!("{message} at {location}"), trace }
+        }
+        // Without the hook, or after `resume_unwind`, which goes past it.
+        None => {
+            let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+                (Some(text), _) => (*text).to_owned(),
+                (_, Some(text)) => text.clone(),
+                (None, None) => unknown(&*payload),
+            };
+            Panicked {
+                message: format!("{message} (place unknown: no panic hook of regrow saw it)"),
+                trace: None,
+            }
+        }
+    };
+    // A payload has a `Drop` of its own, which may panic with another one, and so on: that one is left alone.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+        LAST.with(|last| last.borrow_mut().take());
+    }
+    Box::new(described)
+}
+
+/// `panic_any` takes everything; numbers at least can be shown.
+fn unknown(payload: &(dyn Any + Send)) -> String {
+    macro_rules! numbers {
+        ($($type:ty),*) => {
+            $(if let Some(number) = payload.downcast_ref::<$type>() {
+                return format!("a payload that is no text: {number}{}", stringify!($type));
+            })*
+        };
+    }
+    numbers!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize, f32, f64, bool, char);
+    if let Some(error) = payload.downcast_ref::<super::WorkerError>() {
+        return super::failure::in_words(&**error);
+    }
+    "a payload that is no text".to_owned()
+}
+
+/// Whether this worker's stack may be walked now. Workers whose numbers fall on one place share it.
+fn is_its_turn(who: u64) -> bool {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static EACH: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+    static ALL: AtomicU64 = AtomicU64::new(0);
+    // Never 0, which stands for «not yet».
+    let now = u64::try_from(BEGAN.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    let free = |last: &AtomicU64, pause: Duration| {
+        let before = last.load(Ordering::Relaxed);
+        let over = before == 0 || now.saturating_sub(before) >= pause.as_millis() as u64;
+        over && last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    };
+    free(&EACH[(who % 64) as usize], PER_WORKER) && free(&ALL, OVERALL)
+}

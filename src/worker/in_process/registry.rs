@@ -1,0 +1,113 @@
+//! Which Rust types this program knows, by the names that `actor = "Name"` uses.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::config::ActorCheck;
+use crate::id::InstanceId;
+
+use super::directory::Directory;
+use super::guard::UserFuture;
+use super::inbox::{Inbox, Ordered};
+use super::life::{End, Life};
+use super::run::{Home, run};
+use super::worker::Worker;
+
+/// The types of one program.
+#[derive(Clone, Default)]
+pub(crate) struct Registry {
+    actors: BTreeMap<String, Arc<dyn Factory>>,
+}
+
+/// Makes the inside of actor workers of one type.
+pub(super) trait Factory: Send + Sync {
+    /// Whether this can be read as the worker's own settings; if not, why.
+    fn check(&self, config: &Value) -> Result<(), String>;
+    /// The inside of one instance.
+    fn open(&self, directory: &Directory, id: &InstanceId) -> Arc<dyn Body>;
+}
+
+/// The typed inside of one instance.
+pub(super) trait Body: Send + Sync {
+    /// Its mailbox.
+    fn inbox(&self) -> Arc<dyn Ordered>;
+    /// An incarnation that has not run yet, and the place where its state will lie.
+    fn begin(&self, life: &Arc<Life>) -> (UserFuture<End>, Arc<dyn Owned>);
+}
+
+/// The state of a user, owned beside the future that uses it.
+pub(super) trait Owned: Send + Sync {
+    /// Drops it.
+    fn clear(&self);
+}
+
+impl Registry {
+    /// Makes a type known; a later one of the same name takes its place.
+    pub(crate) fn add<W: Worker>(&mut self, name: &str) {
+        self.actors.insert(name.to_owned(), Arc::new(Typed::<W>(PhantomData)));
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&Arc<dyn Factory>> {
+        self.actors.get(name)
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.actors.keys()).finish()
+    }
+}
+
+impl ActorCheck for Registry {
+    fn names(&self) -> Vec<String> {
+        self.actors.keys().cloned().collect()
+    }
+
+    fn check(&self, actor: &str, config: &Value) -> Result<(), String> {
+        self.actors.get(actor).map_or(Ok(()), |factory| factory.check(config))
+    }
+}
+
+struct Typed<W>(PhantomData<fn() -> W>);
+
+impl<W: Worker> Factory for Typed<W> {
+    fn check(&self, config: &Value) -> Result<(), String> {
+        read::<W::Config>(config).map(drop)
+    }
+
+    fn open(&self, directory: &Directory, id: &InstanceId) -> Arc<dyn Body> {
+        Arc::new(Instance::<W> { inbox: directory.inbox(id, W::MAILBOX) })
+    }
+}
+
+struct Instance<W: Worker> {
+    inbox: Arc<Inbox<W::Message>>,
+}
+
+impl<W: Worker> Body for Instance<W> {
+    fn inbox(&self) -> Arc<dyn Ordered> {
+        self.inbox.clone()
+    }
+
+    fn begin(&self, life: &Arc<Life>) -> (UserFuture<End>, Arc<dyn Owned>) {
+        let home = Arc::new(Home::<W>::default());
+        let future = run(Arc::clone(life), Arc::clone(&self.inbox), Arc::clone(&home));
+        (Box::pin(future), home)
+    }
+}
+
+/// Reads a worker's own settings. An empty table is also what a type without settings is read from.
+pub(super) fn read<'v, C: Deserialize<'v>>(config: &'v Value) -> Result<C, String> {
+    let empty = config.as_object().is_some_and(serde_json::Map::is_empty);
+    if empty
+        && size_of::<C>() == 0
+        && let Ok(nothing) = C::deserialize(&Value::Null)
+    {
+        return Ok(nothing);
+    }
+    C::deserialize(config).map_err(|error| error.to_string())
+}

@@ -1,0 +1,121 @@
+//! The life of one incarnation, as its own code sees it: start, then one thing after the other until the end.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::context::Context;
+use super::failure::{WorkerError, in_words};
+use super::inbox::{Ask, Inbox, Next, Order};
+use super::life::{End, Life};
+use super::registry::{Owned, read};
+use super::saved::Saved;
+use super::worker::{Restored, Worker};
+
+/// Where the user's state lies. The running code borrows it; when that code unwinds, only the borrow is dropped.
+pub(super) struct Home<W>(Arc<Mutex<Option<W>>>);
+
+impl<W> Default for Home<W> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+}
+
+impl<W: Send> Owned for Home<W> {
+    fn clear(&self) {
+        // Free whenever the future that borrows it is gone, and nobody clears before.
+        if let Ok(mut place) = self.0.try_lock() {
+            let state = place.take();
+            drop(place);
+            drop(state);
+        }
+    }
+}
+
+/// Everything from start to end.
+pub(super) async fn run<W: Worker>(
+    life: Arc<Life>,
+    inbox: Arc<Inbox<W::Message>>,
+    home: Arc<Home<W>>,
+) -> End {
+    let ctx = Context::<W>::new(Arc::clone(&life));
+    let config = match read::<W::Config>(&life.site.settings.config) {
+        Ok(config) => config,
+        Err(error) => return End::Failed(format!("its config cannot be read: {error}")),
+    };
+    let restored = restore::<W>(&life).await;
+    let made = match W::start(ctx.clone(), config, restored).await {
+        Ok(made) => made,
+        Err(error) => return failed(&error),
+    };
+    let mut place = Arc::clone(&home.0).lock_owned().await;
+    let worker = place.insert(made);
+    life.ready();
+    loop {
+        let went = match inbox.next(life.incarnation).await {
+            Next::Message(message) => worker.message(message, &ctx).await,
+            Next::Order(Order::Ask(ask)) => answer(worker, ask, &ctx).await,
+            Next::Order(Order::End(end)) => return end,
+            Next::Order(Order::Stop) => return stop(worker, &ctx).await,
+            Next::Over => return End::Killed,
+        };
+        if let Err(error) = went {
+            return failed(&error);
+        }
+    }
+}
+
+async fn restore<W: Worker>(life: &Arc<Life>) -> Restored<W::State> {
+    if !life.site.saved.any() {
+        return Restored::Fresh;
+    }
+    let own = Arc::clone(life);
+    let read = tokio::task::spawn_blocking(move || own.site.saved.read::<W::State>());
+    read.await.unwrap_or_else(|error| Restored::Unreadable { reason: error.to_string() })
+}
+
+async fn answer<W: Worker>(worker: &mut W, ask: Ask, ctx: &Context<W>) -> Result<(), WorkerError> {
+    match ask {
+        Ask::Snapshot => keep(worker, ctx).await,
+        // Who asked and went away needs no answer; so below.
+        Ask::Health(reply) => drop(reply.send(worker.health().await)),
+        Ask::ResetConnections(reply) => {
+            worker.reset_connections().await?;
+            let _ = reply.send(());
+        }
+        Ask::TrimMemory(reply) => {
+            worker.trim_memory().await;
+            let _ = reply.send(());
+        }
+        Ask::Task(task, reply) => drop(reply.send(worker.handle(task, ctx).await)),
+    }
+    Ok(())
+}
+
+async fn stop<W: Worker>(worker: &mut W, ctx: &Context<W>) -> End {
+    worker.stop(ctx).await;
+    if ctx.life().site.settings.snapshot.on_stop {
+        keep(worker, ctx).await;
+    }
+    End::Stopped
+}
+
+/// A snapshot that cannot be written is no reason to end a worker that works; it is said once per reason.
+async fn keep<W: Worker>(worker: &mut W, ctx: &Context<W>) {
+    let Some(state) = worker.snapshot().await else { return };
+    let (encoded, life) = (Saved::encode(&state), Arc::clone(ctx.life()));
+    drop(state);
+    let written = match encoded {
+        Ok(bytes) => {
+            let own = Arc::clone(&life);
+            let write = move || own.site.saved.write(&bytes, || !own.is_over());
+            tokio::task::spawn_blocking(write).await.unwrap_or(Ok(()))
+        }
+        Err(error) => Err(error),
+    };
+    life.site.saved_or_not(life.incarnation, written);
+}
+
+fn failed(error: &WorkerError) -> End {
+    End::Failed(in_words(&**error))
+}

@@ -1,0 +1,315 @@
+//! The runner of one actor worker, and what all its incarnations share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use crate::config::WorkerSettings;
+use crate::exit::{Exit, StartFailure};
+use crate::id::{Incarnation, InstanceId};
+use crate::worker::{Reporter, Runner, WorkerReport};
+
+use super::guard::Guarded;
+use super::host::{InProcessHost, MAX_ABANDONED};
+use super::inbox::Ordered;
+use super::life::{End, Life};
+use super::panic::{Panicked, contain};
+use super::registry::{Body, Owned};
+use super::saved::{SaveError, Saved};
+use super::watchdog::Watch;
+
+/// How long after a kill code may go on without yielding before it is left behind. Its time to end in order,
+/// `stop.timeout`, was over before.
+const GRACE: Duration = Duration::from_millis(250);
+/// The same for code that is only waiting for its turn, because others hold every thread of the plane.
+const TURN: Duration = Duration::from_secs(4);
+
+/// What all incarnations of one instance share.
+pub(super) struct Site {
+    pub(super) host: Arc<InProcessHost>,
+    /// For the panic hook, which knows no names.
+    pub(super) number: u64,
+    pub(super) instance: InstanceId,
+    pub(super) settings: Arc<WorkerSettings>,
+    pub(super) inbox: Arc<dyn Ordered>,
+    pub(super) saved: Saved,
+    pub(super) watch: Mutex<Watch>,
+    reporter: Reporter,
+    current: Mutex<Option<Arc<Life>>>,
+    /// An incarnation was left behind: later ones get a thread of their own.
+    apart: AtomicBool,
+    unsaved: Mutex<Option<SaveError>>,
+}
+
+impl Site {
+    pub(super) fn new(
+        host: &Arc<InProcessHost>,
+        number: u64,
+        instance: InstanceId,
+        settings: &Arc<WorkerSettings>,
+        reporter: Reporter,
+        inbox: Arc<dyn Ordered>,
+        dir: PathBuf,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            host: Arc::clone(host),
+            number,
+            instance,
+            settings: Arc::clone(settings),
+            inbox,
+            saved: Saved::new(dir),
+            watch: Mutex::default(),
+            reporter,
+            current: Mutex::default(),
+            apart: AtomicBool::new(false),
+            unsaved: Mutex::default(),
+        })
+    }
+
+    pub(super) fn report(&self, incarnation: Incarnation, report: WorkerReport) {
+        (self.reporter)(incarnation, report);
+    }
+
+    /// The newest incarnation, unless it is over.
+    pub(super) fn current(&self) -> Option<Arc<Life>> {
+        lock(&self.current).clone().filter(|life| !life.is_over())
+    }
+
+    /// Whether its code may block: then nobody minds.
+    pub(super) fn is_apart(&self) -> bool {
+        self.settings.blocking || self.apart.load(Ordering::Acquire)
+    }
+
+    /// Shows a snapshot that cannot be written as an issue, until one can.
+    pub(super) fn saved_or_not(&self, incarnation: Incarnation, written: Result<(), SaveError>) {
+        let now = written.err().filter(|error| *error != SaveError::Over);
+        let before = std::mem::replace(&mut *lock(&self.unsaved), now.clone());
+        if before == now {
+            return;
+        }
+        if let Some(error) = before {
+            self.report(incarnation, WorkerReport::IssueOver { text: unsaved_text(&error) });
+        }
+        if let Some(error) = now {
+            tracing::warn!(instance = %self.instance, %error, "its state is not saved");
+            self.report(incarnation, WorkerReport::Issue { text: unsaved_text(&error) });
+        }
+    }
+}
+
+fn unsaved_text(error: &SaveError) -> String {
+    format!("its state is not saved: {error}")
+}
+
+/// Starts and stops one actor worker. Dropping it kills what runs.
+pub(super) struct InProcessRunner {
+    site: Arc<Site>,
+    body: Arc<dyn Body>,
+    task: Option<AbortHandle>,
+    control: Handle,
+}
+
+impl InProcessRunner {
+    pub(super) fn new(site: Arc<Site>, body: Arc<dyn Body>) -> Self {
+        Self { site, body, task: None, control: Handle::current() }
+    }
+
+    fn launch(&mut self, incarnation: Incarnation) -> Result<(), StartFailure> {
+        let site = &self.site;
+        let left = site.host.left_behind();
+        if left >= MAX_ABANDONED && site.apart.load(Ordering::Acquire) {
+            return Err(StartFailure::Resources {
+                detail: format!(
+                    "{left} incarnations that could not be ended hold a thread each; one must come back first"
+                ),
+            });
+        }
+        let short = |error: std::io::Error| StartFailure::Resources { detail: error.to_string() };
+        let plane = site.host.plane().handle().map_err(short)?;
+        let life = Life::new(Arc::clone(site), incarnation);
+        site.inbox.open(incarnation);
+        let main = Main::new(self.body.begin(&life), Arc::clone(&life));
+        *lock(&site.current) = Some(Arc::clone(&life));
+        site.report(incarnation, WorkerReport::Started { pid: None });
+        if site.is_apart() {
+            self.task = None;
+            thread(site, plane, main, life).map_err(short)
+        } else {
+            self.task = Some(plane.spawn(main).abort_handle());
+            Ok(())
+        }
+    }
+}
+
+impl Runner for InProcessRunner {
+    fn start(&mut self, incarnation: Incarnation) {
+        if let Err(failure) = self.launch(incarnation) {
+            let exit = Exit::StartFailed(failure);
+            self.site.report(incarnation, WorkerReport::StartFailed { exit, hint: None });
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(life) = self.site.current() {
+            life.stop();
+        }
+    }
+
+    fn kill(&mut self) {
+        let Some(life) = self.site.current() else { return };
+        life.kill();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        let on_plane = self.task.is_some();
+        self.control.spawn(give_up(life, on_plane));
+    }
+}
+
+impl Drop for InProcessRunner {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits for the end of a killed incarnation, and leaves it behind if it does not come.
+async fn give_up(life: Arc<Life>, on_plane: bool) {
+    let began = tokio::time::Instant::now();
+    let mut before = life.feel();
+    loop {
+        tokio::time::sleep(GRACE).await;
+        if life.is_over() {
+            return;
+        }
+        let now = life.feel();
+        let blocks = now.0 && now == before;
+        if (blocks || began.elapsed() >= TURN) && life.abandon() {
+            // Closed for its successor; what waits in it was for this one.
+            let site = &life.site;
+            let who = site.number;
+            let _ = contain(who, || site.inbox.close(life.incarnation));
+            site.apart.store(true, Ordering::Release);
+            site.host.leave_behind(site, on_plane);
+            site.report(life.incarnation, WorkerReport::Exited { exit: Exit::Abandoned });
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Runs an incarnation on a thread of its own, with the clock and the sockets of the plane.
+fn thread(site: &Site, plane: Handle, main: Main, life: Arc<Life>) -> std::io::Result<()> {
+    let name: String = format!("rg-{}", site.instance.slug()).chars().take(15).collect();
+    let work = move || {
+        plane.block_on(async move {
+            let killed = async {
+                loop {
+                    let rung = life.bell.notified();
+                    tokio::pin!(rung);
+                    rung.as_mut().enable();
+                    if life.is_killed() {
+                        return;
+                    }
+                    rung.await;
+                }
+            };
+            tokio::select! {
+                () = main => {}
+                () = killed => {}
+            }
+        });
+    };
+    std::thread::Builder::new().name(name).spawn(work).map(drop)
+}
+
+/// The task of one incarnation: its code, its state, and the end of both.
+struct Main {
+    guarded: Guarded<End, Arc<Life>>,
+    home: Arc<dyn Owned>,
+    over: bool,
+}
+
+impl Main {
+    fn new((future, home): (super::guard::UserFuture<End>, Arc<dyn Owned>), life: Arc<Life>) -> Self {
+        Self { guarded: Guarded::new(future, life), home, over: false }
+    }
+
+    /// The code is gone. Now its state, and what it will not read any more.
+    fn finish(&mut self, end: End) {
+        self.over = true;
+        let life = Arc::clone(self.guarded.owner());
+        let who = life.site.number;
+        let dropped = contain(who, || self.home.clear());
+        let closed = contain(who, || life.site.inbox.close(life.incarnation));
+        if let Ok(count) = closed
+            && count > 0
+        {
+            life.site.report(life.incarnation, WorkerReport::Unread { count });
+        }
+        let end = [dropped, closed.map(drop)].into_iter().fold(end, with_drop);
+        life.ended(end);
+    }
+}
+
+/// A panic in a `Drop` is an end of its own where there was no other failure.
+fn with_drop(end: End, dropped: Result<(), Box<Panicked>>) -> End {
+    let Err(panicked) = dropped else { return end };
+    match end {
+        End::Done | End::Stopped | End::Killed => End::Panicked(panicked),
+        End::Failed(text) => End::Failed(format!("{text}; then a Drop panicked: {}", panicked.message)),
+        End::Panicked(mut first) => {
+            first.message = format!("{}; then a Drop panicked: {}", first.message, panicked.message);
+            End::Panicked(first)
+        }
+    }
+}
+
+impl Future for Main {
+    type Output = ();
+
+    fn poll(self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        let me = self.get_mut();
+        let done = std::task::ready!(std::pin::Pin::new(&mut me.guarded).poll(context));
+        me.finish(done.unwrap_or_else(End::Panicked));
+        std::task::Poll::Ready(())
+    }
+}
+
+impl Drop for Main {
+    fn drop(&mut self) {
+        if !self.over {
+            let end = match self.guarded.clear() {
+                Ok(()) => End::Killed,
+                Err(panicked) => End::Panicked(panicked),
+            };
+            self.finish(end);
+        }
+    }
+}
+
+/// Stands in for a type that this program does not know; only a change of the tree while it runs gets here, since a
+/// start checks all names.
+pub(super) struct Unknown {
+    pub(super) actor: String,
+    pub(super) reporter: Reporter,
+}
+
+impl Runner for Unknown {
+    fn start(&mut self, incarnation: Incarnation) {
+        let detail = format!("this program registers no actor `{}`", self.actor);
+        let exit = Exit::StartFailed(StartFailure::System { detail });
+        (self.reporter)(incarnation, WorkerReport::StartFailed { exit, hint: None });
+    }
+
+    fn stop(&mut self) {}
+
+    fn kill(&mut self) {}
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

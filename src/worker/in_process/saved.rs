@@ -1,0 +1,191 @@
+//! What an actor worker keeps over its incarnations: one file per instance, in its own state directory.
+//!
+//! Written beside and renamed, so that a crash leaves the old or the new one and never half of each. What cannot be
+//! read is put aside and told to the next incarnation, which decides what that means for it. A worker that never saved
+//! anything never touches the disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{self, Kind};
+
+use super::worker::Restored;
+
+/// The file.
+const NAME: &str = "actor.saved";
+
+const NEVER: u8 = 0;
+const MAYBE: u8 = 1;
+
+/// Why a state was not saved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// It cannot be written in the encoding that is used, or is longer than 16 MiB.
+    #[error("the state cannot be saved: {0}")]
+    Unwritable(String),
+    /// The disk refuses it.
+    #[error("cannot write {}: {detail}", path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        detail: String,
+    },
+    /// This incarnation is over; a later one owns the file.
+    #[error("this incarnation is over")]
+    Over,
+}
+
+/// The file of one instance.
+#[derive(Debug)]
+pub(super) struct Saved {
+    dir: PathBuf,
+    there: AtomicU8,
+    /// The last bytes written, by checksum: what has not changed is not written again.
+    last: Mutex<Option<(u32, usize)>>,
+}
+
+impl Saved {
+    /// `dir` is the worker's own state directory, made at the first save.
+    pub(super) fn new(dir: PathBuf) -> Self {
+        let there = if dir.join(NAME).exists() { MAYBE } else { NEVER };
+        Self { dir, there: AtomicU8::new(there), last: Mutex::new(None) }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether there may be something to read.
+    pub(super) fn any(&self) -> bool {
+        self.there.load(Ordering::Acquire) == MAYBE
+    }
+
+    /// Reads it; waits for the disk.
+    pub(super) fn read<S: Serialize + DeserializeOwned>(&self) -> Restored<S> {
+        let path = self.dir.join(NAME);
+        let found = fs::read(&path).and_then(|bytes| Ok((bytes, fs::metadata(&path)?)));
+        let (bytes, meta) = match found {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Restored::Fresh,
+            Err(error) => return Restored::Unreadable { reason: error.to_string() },
+        };
+        match codec::decode(Kind::ActorState, &bytes) {
+            Ok(state) => {
+                let at = meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+                Restored::Saved { state, at: at.unwrap_or(Timestamp::UNIX_EPOCH) }
+            }
+            Err(error) => {
+                // Kept for whoever can still make sense of it; one is enough. If even that fails it is overwritten.
+                let _ = fs::rename(&path, path.with_extension("unreadable"));
+                self.there.store(NEVER, Ordering::Release);
+                Restored::Unreadable { reason: error.to_string() }
+            }
+        }
+    }
+
+    /// The record of a state.
+    pub(super) fn encode<S: Serialize>(state: &S) -> Result<Vec<u8>, SaveError> {
+        codec::encode(Kind::ActorState, state).map_err(|error| SaveError::Unwritable(error.to_string()))
+    }
+
+    /// Writes it unless it is there already; waits for the disk. `current` is asked once it is this writer's turn.
+    pub(super) fn write(&self, bytes: &[u8], current: impl FnOnce() -> bool) -> Result<(), SaveError> {
+        let sum = (crc32fast::hash(bytes), bytes.len());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if !current() {
+            return Err(SaveError::Over);
+        }
+        if *last == Some(sum) && self.any() {
+            return Ok(());
+        }
+        let path = self.dir.join(NAME);
+        self.replace(&path, bytes)
+            .map_err(|error| SaveError::Disk { path: path.clone(), detail: error.to_string() })?;
+        *last = Some(sum);
+        self.there.store(MAYBE, Ordering::Release);
+        Ok(())
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let beside = path.with_extension("new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        // The rename itself must outlive a power cut too.
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(saved: &Saved, state: &u64) -> Result<(), SaveError> {
+        saved.write(&Saved::encode(state).unwrap(), || true)
+    }
+
+    #[test]
+    fn what_was_saved_comes_back_to_another_runtime() {
+        let dir = tempfile::tempdir().unwrap();
+        let saved = Saved::new(dir.path().join("state"));
+        assert!(!saved.any());
+        assert_eq!(saved.read::<u64>(), Restored::Fresh);
+        write(&saved, &7).unwrap();
+        let later = Saved::new(dir.path().join("state"));
+        assert!(later.any());
+        assert!(matches!(later.read::<u64>(), Restored::Saved { state: 7, .. }));
+    }
+
+    #[test]
+    fn a_damaged_file_is_put_aside_and_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let saved = Saved::new(dir.path().to_owned());
+        write(&saved, &7).unwrap();
+        let path = dir.path().join(NAME);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(saved.read::<u64>(), Restored::Unreadable { reason } if reason.contains("damaged")));
+        assert_eq!(saved.read::<u64>(), Restored::Fresh);
+        assert!(path.with_extension("unreadable").exists());
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let saved = Saved::new(dir.path().to_owned());
+        write(&saved, &7).unwrap();
+        let path = dir.path().join(NAME);
+        fs::write(&path, "touched").unwrap();
+        write(&saved, &7).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"touched");
+        write(&saved, &8).unwrap();
+        assert!(matches!(saved.read::<u64>(), Restored::Saved { state: 8, .. }));
+    }
+
+    #[test]
+    fn an_incarnation_that_is_over_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let saved = Saved::new(dir.path().to_owned());
+        assert_eq!(saved.write(&Saved::encode(&1_u64).unwrap(), || false), Err(SaveError::Over));
+        assert!(!saved.any());
+    }
+}
