@@ -115,7 +115,7 @@ impl Roll {
                 self.copy = Copy::Asked(copy.clone());
                 return Step::Grow;
             }
-            Copy::Asked(copy) => match progress(copy, Incarnation::NONE, seen(copy), self.hold) {
+            Copy::Asked(copy) => match arrival(copy, seen(copy), self.hold) {
                 Progress::Up => self.copy = Copy::Up,
                 Progress::Wait(wait) => return Step::Wait(wait),
                 Progress::Failed(why) => return self.over(Outcome::Failed(why)),
@@ -160,6 +160,28 @@ enum Progress {
     Up,
     Wait(Option<Duration>),
     Failed(String),
+}
+
+/// How far the copy is. Its index may have been used before, so its count says nothing, and an earlier one of its name
+/// may still be on its way out.
+fn arrival(copy: &InstanceId, seen: Option<Seen>, hold: Duration) -> Progress {
+    let Some(seen) = seen else { return Progress::Failed(format!("{copy} was removed meanwhile")) };
+    if seen.wanted_down && seen.phase != Phase::Stopping {
+        return Progress::Failed(format!("{copy} was stopped meanwhile"));
+    }
+    match seen.phase {
+        Phase::Running => match seen.ready_for {
+            Some(ready) if ready >= hold => Progress::Up,
+            Some(ready) => Progress::Wait(Some(hold.saturating_sub(ready))),
+            None => Progress::Wait(None),
+        },
+        Phase::Backoff | Phase::Quarantined => {
+            Progress::Failed(format!("the new {copy} did not come up: {}", seen.last))
+        }
+        Phase::Done => Progress::Failed(format!("the new {copy} ended: {}", seen.last)),
+        Phase::Stuck => Progress::Failed(format!("{copy} cannot be killed")),
+        Phase::Waiting | Phase::Starting | Phase::Stopping | Phase::Stopped => Progress::Wait(None),
+    }
 }
 
 /// How far an instance is on its way from the incarnation `before` to the next one.
@@ -266,6 +288,18 @@ mod tests {
             world.up(index, 2);
         }
         assert_eq!(world.next(&mut roll), Step::Shrink(Outcome::Done));
+    }
+
+    #[test]
+    fn a_copy_whose_index_was_used_before_counts_like_any_other() {
+        let (mut world, mut roll) = (World::of(2), roll(2, 1));
+        world.set(2, 4, Phase::Stopping, None);
+        assert_eq!(world.next(&mut roll), Step::Grow);
+        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        world.set(2, 5, Phase::Starting, None);
+        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        world.up(2, 5);
+        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
     }
 
     #[test]
