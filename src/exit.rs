@@ -36,6 +36,18 @@ pub enum StartFailure {
         /// The user or group.
         name: String,
     },
+    /// The runtime may not start a worker in that way.
+    NotPermitted {
+        /// What is not permitted, and what to do.
+        detail: String,
+    },
+    /// A secret cannot be read.
+    NoSecret {
+        /// The variable.
+        name: String,
+        /// Where it should come from, and why it does not. Never the secret.
+        detail: String,
+    },
     /// `EAGAIN` or `ENOMEM`: the machine is short of processes or memory. Never counted in intensity.
     Resources {
         /// The system's words.
@@ -78,7 +90,7 @@ pub enum Exit {
         /// Signal number.
         signal: i32,
     },
-    /// The kernel killed it for memory.
+    /// It was killed for memory: by the kernel, or by regrow for want of a kernel that bounds it.
     Oom,
     /// A signal ended it and left a core dump.
     Core {
@@ -186,6 +198,8 @@ impl std::fmt::Display for StartFailure {
             Self::BadFormat { program } => write!(f, "not a program this kernel can run: {program}"),
             Self::NoSuchDirectory { path } => write!(f, "no such directory: {path}"),
             Self::NoSuchUser { name } => write!(f, "no such user or group: {name}"),
+            Self::NotPermitted { detail } => write!(f, "not permitted: {detail}"),
+            Self::NoSecret { name, detail } => write!(f, "no value for the secret {name}: {detail}"),
             Self::Resources { detail } => write!(f, "the machine is short of resources: {detail}"),
             Self::StillAlive { detail } => write!(f, "an earlier incarnation still lives: {detail}"),
             Self::BeforeReady { ended } => write!(f, "ended before it was ready: {ended}"),
@@ -200,7 +214,7 @@ impl std::fmt::Display for Exit {
         match self {
             Self::Exited { code } => write!(f, "exited with code {code}"),
             Self::Signaled { signal } => write!(f, "ended by signal {}", signal_name(*signal)),
-            Self::Oom => f.write_str("killed by the kernel: out of memory"),
+            Self::Oom => f.write_str("killed: out of memory"),
             Self::Core { signal } => write!(f, "ended by signal {} (core dumped)", signal_name(*signal)),
             Self::StartFailed(reason) => write!(f, "start failed: {reason}"),
             Self::StartTimeout => f.write_str("not ready within start_timeout"),

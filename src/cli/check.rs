@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::config::{Diagnostics, Loaded, Sources, load};
+use crate::config::{Diagnostics, Loaded, Settings, Sources, WorkerSettings, load};
 
 use super::args::Format;
 use super::context::Context;
@@ -29,6 +29,8 @@ pub(crate) fn run(context: &mut Context, args: CheckArgs) -> Result<(), Failure>
         Ok(loaded) => loaded,
         Err(diagnostics) => return Err(invalid(context, &diagnostics)?),
     };
+    let mut loaded = loaded;
+    loaded.settings.warnings.extend(nobodies(&loaded.settings));
     if matches!(context.format(), Format::Json | Format::Jsonl) {
         let whole = serde_json::json!({
             "schema": "regrow.check/1",
@@ -45,6 +47,16 @@ pub(crate) fn run(context: &mut Context, args: CheckArgs) -> Result<(), Failure>
         return context.print(&loaded.explain());
     }
     context.print(&summary(&loaded))
+}
+
+/// Workers whose user or group this machine does not know. Only a warning: it may be made before the start, or the file
+/// checked on another machine.
+fn nobodies(settings: &Settings) -> Vec<String> {
+    let of = |worker: &Arc<WorkerSettings>| {
+        let missing = crate::worker::process::missing(&worker.isolation)?;
+        Some(format!("worker `{}` will not start: {missing}", worker.name))
+    };
+    settings.workers.iter().filter_map(of).collect()
 }
 
 /// Loads the configuration that the options name, with the diagnostics as the failure.

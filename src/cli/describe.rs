@@ -109,7 +109,7 @@ fn phase(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
         ("running" | "starting", false) => ", not ready",
         _ => "",
     };
-    let adopted = if worker.adopted { ", taken over from an earlier runtime" } else { "" };
+    let adopted = if worker.adopted { ", taken over while it ran" } else { "" };
     let since = clock(detail.since_at, now, zone);
     format!("{}{ready}{adopted}, since {since} ({})", worker.phase, span(detail.since_seconds))
 }

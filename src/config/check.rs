@@ -108,6 +108,12 @@ impl Checker<'_> {
                 let table = self.wants(path, value, "a table, in the worker's own words")?;
                 self.free(path, table)
             }
+            Shape::Secrets(keys) => {
+                let told = self.problems.len();
+                let layer = self.secrets(path, value, keys);
+                self.problems.iter_mut().skip(told).for_each(Problem::hide_line);
+                layer
+            }
             Shape::LeafOr(leaf, keys) if value.get_ref().is_table() => {
                 if value.get_ref().as_table().is_some_and(DeTable::is_empty) {
                     let says = format!("is empty; expected {}", wants_table(keys));
@@ -166,12 +172,7 @@ impl Checker<'_> {
         for (key, value) in in_order(table) {
             let name = key.get_ref();
             let at = join(path, name);
-            if name.is_empty() || name.contains(['=', '\0']) {
-                let title = format!("{} cannot be the name of a variable", quoted(name));
-                self.problems.push(
-                    Problem::new(Some(self.place(key.span())), title)
-                        .help("a name without `=` and not empty"),
-                );
+            if !self.is_variable(key) {
                 continue;
             }
             self.places.set_key(&at, self.place(key.span()));
@@ -214,6 +215,44 @@ impl Checker<'_> {
             DeValue::Table(table) => return self.free(path, table),
         };
         checked.map(|kind| Value::new(None, kind)).map_err(|fault| self.fault(path, value.span(), fault)).ok()
+    }
+
+    fn secrets(&mut self, path: &str, value: &Spanned<DeValue<'_>>, keys: &'static [Key]) -> Option<Value> {
+        const EXPECTED: &str = "a table such as `{ file = \"/run/secrets/db\" }` or `{ env = \"NAME\" }`: \
+                                a secret itself does not belong into this file";
+        let table = self.wants(path, value, EXPECTED)?;
+        let mut layer = Map::new();
+        for (key, value) in in_order(table) {
+            let at = join(path, key.get_ref());
+            if !self.is_variable(key) {
+                continue;
+            }
+            self.places.set_key(&at, self.place(key.span()));
+            self.places.set_value(&at, self.place(value.span()));
+            let Some(checked) = self.fixed(&at, value, keys, EXPECTED) else { continue };
+            let given = value.get_ref().as_table().map_or(0, |table| table.len());
+            match (&checked.kind, given) {
+                (ValueKind::Table(table), 1) if table.len() == 1 => {
+                    layer.insert(key.get_ref().to_string(), checked);
+                }
+                // What is wrong with its one key has been told.
+                (_, 1) => {}
+                _ => self.fault(&at, value.span(), Fault::new("needs exactly one of `file` and `env`")),
+            }
+        }
+        Some(to_value(layer))
+    }
+
+    fn is_variable(&mut self, key: &Spanned<DeString<'_>>) -> bool {
+        let name = key.get_ref();
+        let fits = !name.is_empty() && !name.contains(['=', '\0']);
+        if !fits {
+            let title = format!("{} cannot be the name of a variable", quoted(name));
+            self.problems.push(
+                Problem::new(Some(self.place(key.span())), title).help("a name without `=` and not empty"),
+            );
+        }
+        fits
     }
 
     /// One value of a known type.
@@ -369,7 +408,7 @@ fn wrong_type(leaf: &Leaf, value: &DeValue<'_>) -> Fault {
         (Leaf::Text(Text::Duration { .. } | Text::DurationOrNever), DeValue::Integer(number)) => {
             fault.help(format!("write `\"{number}s\"` for seconds"))
         }
-        (Leaf::Text(Text::Mode), DeValue::Integer(number)) => {
+        (Leaf::Text(Text::Mode | Text::Umask), DeValue::Integer(number)) => {
             fault.help(format!("write it in quotes: `\"{:0>4}\"`", number.as_str()))
         }
         (Leaf::Texts(Text::Template), DeValue::String(line)) => {

@@ -36,6 +36,8 @@ pub(super) struct Problem {
     also: Option<(Place, String)>,
     help: Vec<String>,
     file: Option<String>,
+    /// The line may hold a secret, so only its number is shown.
+    secret: bool,
 }
 
 /// A problem as data, for programs.
@@ -55,7 +57,15 @@ pub struct ProblemView {
 
 impl Problem {
     pub(super) fn new(place: Option<Place>, title: impl Into<String>) -> Self {
-        Self { title: title.into(), place, label: None, also: None, help: Vec::new(), file: None }
+        Self {
+            title: title.into(),
+            place,
+            label: None,
+            also: None,
+            help: Vec::new(),
+            file: None,
+            secret: false,
+        }
     }
 
     /// A problem with a file as a whole.
@@ -92,6 +102,12 @@ impl Problem {
     pub(super) fn also(mut self, place: Option<Place>, text: impl Into<String>) -> Self {
         self.also = place.map(|place| (place, text.into()));
         self
+    }
+
+    /// Shows where it stands, but not what stands there.
+    pub(super) fn hide_line(&mut self) {
+        self.secret = true;
+        self.label = None;
     }
 
     pub(super) fn place(&self) -> Option<&Place> {
@@ -182,7 +198,11 @@ impl Diagnostics {
         if let Some(file) = &problem.file {
             group = group.element(annotate_snippets::Origin::path(file.as_str()));
         }
-        if let Some(snippet) = problem.place.as_ref().and_then(|place| self.document_line(place)) {
+        let line = problem.place.as_ref().and_then(|place| self.document_line(place));
+        if let Some(line) = line.as_ref().filter(|_| problem.secret) {
+            group = group.element(annotate_snippets::Origin::path(line.name).line(line.number));
+        }
+        if let Some(snippet) = line.filter(|_| !problem.secret) {
             group = group.element(snippet.annotated(AnnotationKind::Primary, problem.label.as_deref()));
         }
         if let Some((place, words)) = &problem.also

@@ -86,6 +86,17 @@ pub(super) const WORKER: &[(&str, Effect)] = &[
     ("cwd", Restarts),
     ("env", Restarts),
     ("inherit_env", Restarts),
+    ("user", Restarts),
+    ("group", Restarts),
+    ("umask", Restarts),
+    ("nice", Restarts),
+    ("oom_score_adj", Restarts),
+    ("no_new_privs", Restarts),
+    ("limits", Restarts),
+    ("secrets", Restarts),
+    ("pid_file", Restarts),
+    // Only looked at before a start.
+    ("adopt_running", NextStart),
     ("exit_codes", InPlace),
     ("log", NextStart),
     ("ladder", InPlace),
@@ -139,7 +150,7 @@ mod tests {
         for key in keys {
             let path = join(at, key.name);
             match &key.shape {
-                Shape::Leaf(_) | Shape::Texts(_) | Shape::Free => out.push(path),
+                Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Free => out.push(path),
                 Shape::LeafOr(_, below) => {
                     out.push(path.clone());
                     leaves(&path, below, out);

@@ -118,9 +118,22 @@ impl Page<'_> {
                 (Shape::LeafOr(_, keys), Some(value)) if is_table(value) => {
                     self.table(section, inherited, &below, &layers::sub(layer, key.name), keys);
                 }
+                (Shape::Secrets(keys), Some(Value { kind: ValueKind::Table(names), .. })) => {
+                    let mut names: Vec<&String> = names.keys().collect();
+                    names.sort();
+                    for name in names {
+                        let of = layers::sub(&layers::sub(layer, key.name), name);
+                        self.table(section, inherited, &format!("{below}.{}", key_text(name)), &of, keys);
+                    }
+                }
                 (Shape::Texts(_) | Shape::Free, Some(value)) => self.texts(section, inherited, &below, value),
                 (
-                    Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Named(..) | Shape::Texts(_) | Shape::Free,
+                    Shape::Leaf(_)
+                    | Shape::LeafOr(..)
+                    | Shape::Named(..)
+                    | Shape::Texts(_)
+                    | Shape::Secrets(_)
+                    | Shape::Free,
                     value,
                 ) => {
                     self.leaf(section, inherited, &below, value);
@@ -171,6 +184,13 @@ impl Page<'_> {
                 let Some(cwd) = own.or_else(|| self.absolute(value)) else { return };
                 self.line(at, &quote(&cwd.to_string_lossy()), &origin);
             }
+            _ if is_path(at) => {
+                let Some(ValueKind::String(path)) = value.map(|value| &value.kind) else { return };
+                // A path that begins with a placeholder will be absolute.
+                let path =
+                    if path.starts_with('{') { path.into() } else { self.settings.base_dir.join(path) };
+                self.line(at, &quote(&path.to_string_lossy()), &origin);
+            }
             _ => {
                 let Some(value) = value else { return };
                 self.line(at, &written(value), &origin);
@@ -207,6 +227,11 @@ impl Page<'_> {
             DocumentKind::Flags => "command line".to_owned(),
         }
     }
+}
+
+/// Keys of a worker whose paths are relative to the file.
+fn is_path(at: &str) -> bool {
+    at == "pid_file" || at.starts_with("secrets.") && at.ends_with(".file")
 }
 
 fn is_table(value: &Value) -> bool {

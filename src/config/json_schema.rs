@@ -30,7 +30,12 @@ pub fn json_schema() -> Value {
     schema.extend(writer.table("", FILE));
     let kinds = FILE.iter().filter_map(|key| match &key.shape {
         Shape::Named(kind, keys) => Some((kind.word().to_owned(), writer.item(key.name, keys))),
-        Shape::Leaf(_) | Shape::Table(_) | Shape::Texts(_) | Shape::LeafOr(..) | Shape::Free => None,
+        Shape::Leaf(_)
+        | Shape::Table(_)
+        | Shape::Texts(_)
+        | Shape::Secrets(_)
+        | Shape::LeafOr(..)
+        | Shape::Free => None,
     });
     schema.insert("$defs".to_owned(), Value::Object(kinds.collect()));
     Value::Object(schema)
@@ -67,10 +72,20 @@ impl Writer {
             Shape::Table(keys) => self.table(path, keys),
             Shape::Named(kind, _) => named(*kind),
             Shape::Texts(leaf) => object(json!({ "type": "object", "additionalProperties": of_leaf(leaf) })),
+            Shape::Secrets(keys) => {
+                let mut one = self.table(&join(path, "*"), keys);
+                // Exactly one of its keys.
+                one.insert("minProperties".to_owned(), 1.into());
+                one.insert("maxProperties".to_owned(), 1.into());
+                object(json!({ "type": "object", "additionalProperties": one }))
+            }
             Shape::Free => object(json!({ "type": "object" })),
             Shape::LeafOr(leaf, keys) => object(json!({ "anyOf": [of_leaf(leaf), self.table(path, keys)] })),
         };
-        let whole = matches!(shape, Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Texts(_) | Shape::Free);
+        let whole = matches!(
+            shape,
+            Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Free
+        );
         self.describe(path, &mut schema, whole);
         Value::Object(schema)
     }
@@ -128,6 +143,7 @@ fn of_text(text: &Text) -> Value {
         Text::Size { .. } => pattern("^[0-9]+(B|KiB|MiB|GiB|TiB|kB|MB|GB)$"),
         Text::Signal => pattern("^[A-Za-z0-9+-]+$"),
         Text::Mode => pattern("^0?[0-7][0-7]0$"),
+        Text::Umask => pattern("^0?[0-7]{3}$"),
         Text::Word(words) => {
             json!({ "type": "string", "enum": words.iter().map(|(word, _)| *word).collect::<Vec<_>>() })
         }

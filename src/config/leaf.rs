@@ -60,6 +60,8 @@ pub(super) enum Text {
     Signal,
     /// Octal mode bits.
     Mode,
+    /// Octal permissions to take away.
+    Umask,
     /// `IP:PORT`, or empty for none.
     Address,
     /// `info` or `regrow=debug,warn`.
@@ -136,6 +138,7 @@ impl Text {
             Self::Regex => "a regex in quotes".to_owned(),
             Self::Signal => "a signal such as `\"TERM\"`".to_owned(),
             Self::Mode => "octal mode bits in quotes, such as `\"0600\"`".to_owned(),
+            Self::Umask => "octal permissions in quotes, such as `\"077\"`".to_owned(),
             Self::Address => "an address such as `\"127.0.0.1:8080\"`".to_owned(),
             Self::LogFilter => "a log level such as `\"info\"`".to_owned(),
             Self::Word(words) => format!("one of {}", one_of(words)),
@@ -160,6 +163,7 @@ impl Text {
             Self::Regex => check_regex(text)?,
             Self::Signal => return check_signal(text),
             Self::Mode => check_mode(text)?,
+            Self::Umask => check_umask(text)?,
             Self::Address => check_address(text)?,
             Self::LogFilter => check_log_filter(text)?,
             Self::Word(words) => return check_word(text, words),
@@ -277,6 +281,15 @@ fn check_mode(text: &str) -> Result<(), Fault> {
             .label("the last digit must be 0: nothing for other users"));
     }
     Ok(())
+}
+
+fn check_umask(text: &str) -> Result<(), Fault> {
+    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    if octal && (text.len() == 3 || text.starts_with('0')) {
+        return Ok(());
+    }
+    Err(Fault::new(format!("cannot be {}", quoted(text)))
+        .label("expected octal permissions such as `077` or `022`"))
 }
 
 fn check_address(text: &str) -> Result<(), Fault> {

@@ -359,7 +359,9 @@ mod tests {
         for key in keys {
             let path = join(at, key.name);
             match &key.shape {
-                Shape::Leaf(_) | Shape::Texts(_) | Shape::LeafOr(..) | Shape::Free => out.push(path),
+                Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::LeafOr(..) | Shape::Free => {
+                    out.push(path)
+                }
                 Shape::Table(keys) => paths(&path, keys, out),
                 // All workers are documented under `defaults.worker`, all supervisors under the root.
                 Shape::Named(Kind::Worker, _) => {}

@@ -142,7 +142,7 @@ fn canonical(path: &str) -> String {
                 }
                 below
             }
-            Shape::Leaf(_) | Shape::Texts(_) | Shape::Free => &[],
+            Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Free => &[],
         };
     }
     out.join(".")

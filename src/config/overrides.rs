@@ -62,6 +62,8 @@ struct Found {
     path: Vec<String>,
     leaf: Option<&'static Leaf>,
     why_not: Option<&'static str>,
+    /// Its value must not be shown.
+    secret: bool,
 }
 
 /// The environment as a document and a layer.
@@ -161,7 +163,14 @@ fn resolve(name: &str, style: Style, places: &Places) -> Result<(Vec<String>, &'
 fn no_match(name: &str, style: Style, places: &Places, found: &[Found]) -> Refusal {
     if let Some(found) = found.first() {
         let (path, why) = (found.path.join("."), found.why_not.unwrap_or("is no single value"));
-        return Box::new(move |place, _| Problem::new(Some(place), format!("`{path}` {why}")));
+        let secret = found.secret;
+        return Box::new(move |place, _| {
+            let mut problem = Problem::new(Some(place), format!("`{path}` {why}"));
+            if secret {
+                problem.hide_line();
+            }
+            problem
+        });
     }
     let all = all_paths(places);
     let dotted = name.replace(style.separator(), ".");
@@ -193,23 +202,24 @@ fn search(
     let deeper = rest.strip_prefix(style.separator());
     let mut hit = |leaf, why_not| {
         if rest.is_empty() {
-            found.push(Found { path: path.clone(), leaf, why_not });
+            found.push(Found { path: path.clone(), leaf, why_not, secret: false });
         }
     };
     match shape {
         Shape::Leaf(leaf) => hit(Some(leaf), None),
         Shape::Table(_) | Shape::Named(..) => hit(None, Some("is a table; set its keys one by one")),
         Shape::LeafOr(leaf, _) => hit(Some(leaf), None),
-        Shape::Texts(_) | Shape::Free => {
+        Shape::Texts(_) | Shape::Secrets(_) | Shape::Free => {
             if rest.is_empty() || deeper.is_some() {
                 let why_not = Some("has free names and cannot be set from here; set it in the file");
-                found.push(Found { path: path.clone(), leaf: None, why_not });
+                let secret = matches!(shape, Shape::Secrets(_));
+                found.push(Found { path: path.clone(), leaf: None, why_not, secret });
             }
         }
     }
     let Some(rest) = deeper else { return };
     match shape {
-        Shape::Leaf(_) | Shape::Texts(_) | Shape::Free => {}
+        Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Free => {}
         Shape::Table(keys) | Shape::LeafOr(_, keys) => {
             for key in *keys {
                 search(key.name, &key.shape, path.clone(), rest, style, places, found);
@@ -249,7 +259,7 @@ fn all_paths(places: &Places) -> Vec<String> {
             let at = join(path, key.name);
             match &key.shape {
                 Shape::Leaf(_) => out.push(at),
-                Shape::Texts(_) | Shape::Free => {}
+                Shape::Texts(_) | Shape::Secrets(_) | Shape::Free => {}
                 Shape::Table(keys) => below(&at, keys, places, out),
                 Shape::LeafOr(_, keys) => {
                     out.push(at.clone());

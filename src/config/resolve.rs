@@ -73,6 +73,8 @@ pub(super) fn alone(kind: Kind, one: &Settled, places: &Places, problems: &mut V
     command(kind, one, places, problems);
     without_effect(kind, &one.settings, places, problems);
     exit_codes(kind, &one.settings, places, problems);
+    daemon(kind, &one.settings, places, problems);
+    secrets(kind, &one.settings, places, problems);
     significant_permanent(kind, &one.settings, places, problems);
     empty_table(kind, &one.settings, "port", ("base", "8001"), places, problems);
     empty_table(kind, &one.settings, "reload", ("signal", "\"HUP\""), places, problems);
@@ -147,6 +149,16 @@ pub(super) fn meaningless(worker: &WorkerSettings) -> &'static [&'static str] {
         "stop.unresponsive_timeout",
         "port",
         "reload",
+        "user",
+        "group",
+        "umask",
+        "nice",
+        "oom_score_adj",
+        "no_new_privs",
+        "limits",
+        "secrets",
+        "pid_file",
+        "adopt_running",
     ];
     const OF_ACTORS: &[&str] = &["actor", "config", "snapshot", "blocking"];
     match (&worker.actor, worker.command.is_empty()) {
@@ -231,6 +243,26 @@ fn recycle(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut 
         let title = format!("`recycle` of {} `{}` says no time and no size", kind.word(), worker.name);
         let problem = Problem::new(at(kind, &worker.name, "recycle", places), title);
         problems.push(problem.help("`recycle = { after = \"24h\" }`, `{ memory = \"450MiB\" }` or both"));
+    }
+}
+
+fn daemon(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    if worker.daemon.adopt_running && worker.daemon.pid_file.is_none() {
+        let title = format!("{} `{}` has adopt_running = true, but no pid_file", kind.word(), worker.name);
+        let place = at(kind, &worker.name, "adopt_running", places);
+        problems.push(Problem::new(place, title).help("`pid_file` says where the running one is found"));
+    }
+}
+
+/// Which of the two a worker would see could not be told from the file.
+fn secrets(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    for name in worker.isolation.secrets.keys().filter(|name| worker.env.contains_key(*name)) {
+        let title =
+            format!("`{name}` of {} `{}` stands both in env and in secrets", kind.word(), worker.name);
+        let mut problem = Problem::new(at(kind, &worker.name, &format!("env.{name}"), places), title)
+            .help("leave it in `secrets` alone");
+        problem.hide_line();
+        problems.push(problem);
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) enum Shape {
     Texts(Leaf),
     /// Whatever somebody else reads: `config`.
     Free,
+    /// Free names, each with a table of fixed keys: `secrets`. What stands there is never shown.
+    Secrets(&'static [Key]),
     /// A word, or a table of fixed keys: `ready`.
     LeafOr(Leaf, &'static [Key]),
 }

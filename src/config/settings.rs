@@ -10,6 +10,7 @@ use crate::policy::{
     AutoShutdown, Backoff, ExitCodes, Intensity, OnExhausted, Restart, RestartStrategy, RetryPark,
 };
 
+use super::isolation::{DaemonSettings, Isolation};
 use super::template::{Added, Template};
 
 /// The whole effective configuration.
@@ -130,6 +131,10 @@ pub struct WorkerSettings {
     pub env: BTreeMap<String, String>,
     /// Names of variables passed through; `["*"]` for all.
     pub inherit_env: Vec<String>,
+    /// As whom it runs, and within which bounds.
+    pub isolation: Isolation,
+    /// How a program that goes into the background is found.
+    pub daemon: DaemonSettings,
     /// What its exit codes mean.
     pub exit_codes: ExitCodes,
     /// What becomes of its output.

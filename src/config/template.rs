@@ -217,7 +217,9 @@ fn filled(table: &Layer, keys: &'static [Key], params: &BTreeMap<String, String>
             ValueKind::Table(inner) => Value::new(None, ValueKind::Table(filled(inner, below, params))),
             _ => value.clone(),
         },
-        Shape::Leaf(_) | Shape::Texts(_) | Shape::Named(..) | Shape::Free => value.clone(),
+        Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Named(..) | Shape::Free => {
+            value.clone()
+        }
     };
     table
         .iter()

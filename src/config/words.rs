@@ -9,6 +9,7 @@ use crate::exit::signal_name;
 use crate::policy::{AutoShutdown, OnExhausted, Restart, RestartStrategy};
 use crate::units::{format_duration, format_size};
 
+use super::isolation::SecretSource;
 use super::settings::{
     Ladder, LogOnFull, LogTo, ReadyWhen, Settings, StderrTo, StopTo, SupervisorSettings, WorkerSettings,
 };
@@ -129,10 +130,39 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
         "cwd": one.cwd.display().to_string(),
         "env": one.env,
         "inherit_env": one.inherit_env,
+        "user": one.isolation.user,
+        "group": one.isolation.group,
+        "umask": format!("{:03o}", one.isolation.umask),
+        "nice": one.isolation.nice,
+        "oom_score_adj": one.isolation.oom_score_adj,
+        "no_new_privs": one.isolation.no_new_privs,
+        "limits": {
+            "memory": one.isolation.limits.memory.map(format_size),
+            "cpu": one.isolation.limits.cpu,
+            "open_files": one.isolation.limits.open_files,
+            "processes": one.isolation.limits.processes,
+        },
+        "secrets": secrets(one),
+        "pid_file": one.daemon.pid_file.as_ref().map(|path| path.display().to_string()),
+        "adopt_running": one.daemon.adopt_running,
         "exit_codes": { "normal": one.exit_codes.normal.to_vec(), "fatal": one.exit_codes.fatal.to_vec() },
         "log": log(one),
         "ladder": match one.ladder { Ladder::Default => "default", Ladder::None => "none" },
     }))
+}
+
+/// Where they come from; what they are is not known here.
+fn secrets(one: &WorkerSettings) -> Value {
+    let source = |source: &SecretSource| match source {
+        SecretSource::File(path) => json!({ "file": path.display().to_string() }),
+        SecretSource::Env(name) => json!({ "env": name }),
+    };
+    one.isolation
+        .secrets
+        .iter()
+        .map(|(name, from)| (name.clone(), source(from)))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 /// `[template.NAME]`

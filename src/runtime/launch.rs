@@ -24,6 +24,7 @@ use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
 use super::builder::Builder;
 use super::director::Director;
 use super::handle::{Order, RuntimeHandle, RuntimeInfo};
+use super::inherited::{heal_limits, keep_memory_private};
 use super::intents::Intents;
 use super::lag;
 use super::reshape::{Editor, enter};
@@ -145,10 +146,11 @@ impl Runtime {
         if hook {
             install_hook();
         }
-        let state_dir = StateDir::take(&settings.runtime.state_dir)?;
+        let healed = heal_limits();
+        let state_dir = StateDir::take(&settings.runtime.state_dir, shared(&settings))?;
         let (mut intents, note) = Intents::load(&settings.runtime.state_dir);
         let info = Arc::new(RuntimeInfo::begin(intents.scaled(settings), sources));
-        note.into_iter().for_each(|note| info.note(note));
+        healed.into_iter().chain(note).for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());
         let (orders, inbox) = mpsc::channel(ORDERS);
         let actors = InProcessHost::new(registry, &info.state_dir, InProcessOptions { plane });
@@ -194,6 +196,12 @@ impl Runtime {
             .join()
             .unwrap_or_else(|_| Finished::GaveUp("the control thread panicked; this is a bug".to_owned()))
     }
+}
+
+/// Whether workers run as other users, which only root can arrange.
+fn shared(settings: &Settings) -> bool {
+    let others = settings.workers.iter().any(|worker| worker.isolation.names_somebody());
+    others && rustix::process::geteuid().is_root()
 }
 
 type Tell = std::sync::mpsc::SyncSender<Result<(), StartError>>;
@@ -248,10 +256,14 @@ async fn boot(
 ) -> Result<(Director, Arc<ProcessHost>), StartError> {
     let Parts { info, board, journal, intents, actors, adopt_orphans } = parts;
     let info = &info;
-    let options = HostOptions { adopt_orphans, ..HostOptions::default() };
-    let (host, notes) = ProcessHost::open(&info.state_dir, options)
+    let options = HostOptions { adopt_orphans, shared: shared(&info.settings()), ..HostOptions::default() };
+    let (host, mut notes) = ProcessHost::open(&info.state_dir, options)
         .map_err(|source| StartError::System { what: "cannot prepare to run processes", source })?;
+    notes.extend(host.shortcomings(&info.settings().workers));
     notes.into_iter().for_each(|note| info.note(note));
+    if info.settings().workers.iter().any(|worker| !worker.isolation.secrets.is_empty()) {
+        keep_memory_private(info);
+    }
     let plane = Arc::new(plane(info, (&host, &actors), board, journal, &intents));
     let node = Node::of(&info.settings()).ok_or_else(|| StartError::System {
         what: "the configuration has no root supervisor",

@@ -5,6 +5,7 @@ mod builder;
 mod director;
 mod embedded;
 mod handle;
+mod inherited;
 mod intents;
 mod lag;
 mod launch;

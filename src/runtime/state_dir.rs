@@ -34,15 +34,17 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory if it is not there, checks that it is ours, and takes the lock.
+    /// Makes the directory if it is not there, checks that it is ours, and takes the lock. `shared`: workers of other
+    /// users pass through it on the way to their own directories.
     ///
     /// # Errors
     /// [`StartError::Busy`] names the runtime that holds it; [`StartError::StateDir`] says what is wrong with it.
-    pub(crate) fn take(path: &Path) -> Result<Self, StartError> {
+    pub(crate) fn take(path: &Path, shared: bool) -> Result<Self, StartError> {
         let wrap = |source| StartError::StateDir { state_dir: path.to_owned(), source };
-        make_private(path).map_err(wrap)?;
-        for below in ["w", "logs"] {
-            make_private(&path.join(below)).map_err(wrap)?;
+        let passable = if shared { 0o711 } else { 0o700 };
+        make_private(path, passable).map_err(wrap)?;
+        for (below, mode) in [("w", passable), ("logs", 0o700)] {
+            make_private(&path.join(below), mode).map_err(wrap)?;
         }
         let mut lock = open_lock(&path.join("lock")).map_err(wrap)?;
         let end = Instant::now() + DEAD_HOLDER_PATIENCE;
@@ -64,8 +66,8 @@ impl StateDir {
     }
 }
 
-/// Makes a directory with mode 0700 whatever the umask, or checks one that is there.
-fn make_private(path: &Path) -> io::Result<()> {
+/// Makes a directory with this mode whatever the umask, or checks one that is there.
+fn make_private(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().recursive(true).mode(0o700).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -78,8 +80,8 @@ fn make_private(path: &Path) -> io::Result<()> {
             path.display()
         )));
     }
-    if meta.permissions().mode() & 0o077 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    if meta.permissions().mode() & 0o077 != mode & 0o077 {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
     Ok(())
 }
@@ -137,11 +139,11 @@ mod tests {
     fn a_second_runtime_is_refused_and_told_the_first_ones_pid() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let first = StateDir::take(&path).unwrap();
-        let second = StateDir::take(&path).unwrap_err();
+        let first = StateDir::take(&path, false).unwrap();
+        let second = StateDir::take(&path, false).unwrap_err();
         assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
         drop(first);
-        let _third = StateDir::take(&path).unwrap();
+        let _third = StateDir::take(&path, false).unwrap();
     }
 
     #[test]
@@ -149,13 +151,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut ended = std::process::Command::new("true").spawn().unwrap();
         ended.wait().unwrap();
-        let first = StateDir::take(dir.path()).unwrap();
+        let first = StateDir::take(dir.path(), false).unwrap();
         fs::write(dir.path().join("lock"), format!("{}\n", ended.id())).unwrap();
         let path = dir.path().to_owned();
         let (waiting, waits) = std::sync::mpsc::channel();
         let second = std::thread::spawn(move || {
             waiting.send(()).unwrap();
-            StateDir::take(&path)
+            StateDir::take(&path, false)
         });
         waits.recv().unwrap();
         // Long enough to meet the lock held, and far below the patience.
@@ -168,7 +170,7 @@ mod tests {
     fn a_left_over_lock_file_is_no_hindrance() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("lock"), "1\n").unwrap();
-        let _taken = StateDir::take(dir.path()).unwrap();
+        let _taken = StateDir::take(dir.path(), false).unwrap();
         let text = fs::read_to_string(dir.path().join("lock")).unwrap();
         assert_eq!(text.trim(), std::process::id().to_string());
     }
@@ -177,16 +179,27 @@ mod tests {
     fn others_cannot_look_inside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let _taken = StateDir::take(&path).unwrap();
+        let _taken = StateDir::take(&path, false).unwrap();
         for below in [path.clone(), path.join("w"), path.join("logs")] {
             assert_eq!(fs::metadata(below).unwrap().permissions().mode() & 0o077, 0);
         }
     }
 
     #[test]
+    fn workers_of_other_users_pass_through_and_see_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        drop(StateDir::take(dir.path(), true).unwrap());
+        assert_eq!((mode(dir.path()), mode(&dir.path().join("w"))), (0o711, 0o711));
+        assert_eq!(mode(&dir.path().join("logs")), 0o700);
+        drop(StateDir::take(dir.path(), false).unwrap());
+        assert_eq!((mode(dir.path()), mode(&dir.path().join("w"))), (0o700, 0o700), "and back");
+    }
+
+    #[test]
     fn a_link_in_place_of_a_folder_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/tmp", dir.path().join("w")).unwrap();
-        assert!(matches!(StateDir::take(dir.path()), Err(StartError::StateDir { .. })));
+        assert!(matches!(StateDir::take(dir.path(), false), Err(StartError::StateDir { .. })));
     }
 }

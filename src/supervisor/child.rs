@@ -146,6 +146,8 @@ impl ChildState {
         }
         match report {
             WorkerReport::Started { pid } => self.started(pid),
+            WorkerReport::Adopted { pid } => self.adopted(pid),
+            WorkerReport::Notes { texts } => self.on_board(|entry| entry.notes = texts),
             WorkerReport::Skipped => {
                 self.live = false;
                 self.pass(Fact::Ignored { child: self.key, incarnation });
@@ -189,6 +191,7 @@ impl ChildState {
     fn started(&self, pid: Option<u32>) {
         self.on_board(|entry| {
             entry.pid = pid;
+            entry.adopted = false;
             entry.started_at = Some(Timestamp::now());
             entry.status_text = None;
             entry.issues.clear();
@@ -198,6 +201,24 @@ impl ChildState {
         if let Some(pid) = pid {
             event.data.insert("pid".to_owned(), pid.into());
         }
+        self.plane.emit(event);
+    }
+
+    fn adopted(&self, pid: u32) {
+        self.on_board(|entry| {
+            entry.pid = Some(pid);
+            entry.adopted = true;
+            entry.started_at = Some(Timestamp::now());
+            entry.status_text = None;
+            entry.issues.clear();
+        });
+        let mut event = self.event(
+            EventKind::RuntimeAdopted,
+            format!(
+                "taken over while it runs, pid {pid}: its pid_file names it, and it is the worker's program"
+            ),
+        );
+        event.data.insert("pid".to_owned(), pid.into());
         self.plane.emit(event);
     }
 

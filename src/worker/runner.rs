@@ -17,6 +17,16 @@ pub enum WorkerReport {
         /// Its pid; absent for a worker that is no process.
         pid: Option<u32>,
     },
+    /// It ran already, as nobody's child of ours, and is looked after from now on.
+    Adopted {
+        /// Its pid.
+        pid: u32,
+    },
+    /// How it is held, and what it could not be given; comes before `Started`, and replaces what was told before.
+    Notes {
+        /// Sentences.
+        texts: Vec<String>,
+    },
     /// It is ready.
     Ready,
     /// There is nothing to run, and that is no failure (OTP's `ignore`).

@@ -82,6 +82,11 @@ impl Validator {
                     self.check(rule, &json!(name), &format!("{at}.{name}"), found);
                 }
             }
+            "minProperties" | "maxProperties" => {
+                let count = value.as_object().map_or(1, |table| table.len() as u64);
+                let bound = rule.as_u64().unwrap();
+                hold(if keyword == "minProperties" { count >= bound } else { count <= bound });
+            }
             "anyOf" => {
                 let fits = |rule: &Value| {
                     let mut problems = Vec::new();

@@ -260,7 +260,7 @@ fn fill(board: &Board) {
         backtrace: None,
         exit: Exit::Oom,
         incarnation: Incarnation(11),
-        message: "killed by the kernel: out of memory".to_owned(),
+        message: "killed: out of memory".to_owned(),
         at: ago(30),
     });
 

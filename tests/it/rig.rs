@@ -52,6 +52,11 @@ impl Rig {
     pub(crate) fn launch_as(&mut self, command: &mut Command) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("out")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.launch_with(command);
+    }
+
+    /// The same, with its output going where the command says.
+    pub(crate) fn launch_with(&mut self, command: &mut Command) {
         self.process = Some(command.spawn().unwrap());
     }
 

@@ -5,6 +5,7 @@
 
 mod de;
 mod http;
+mod isolation;
 mod ladder;
 mod runtime;
 mod supervisor;

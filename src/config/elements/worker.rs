@@ -14,6 +14,7 @@ use crate::id::Name;
 use crate::policy::{Backoff, ExitCodes, Restart};
 
 use super::de;
+use super::isolation::{self, RawIsolation, RawLimits, RawSecret};
 
 const RESTART: &[(&str, &str)] = &[
     ("permanent", "permanent"),
@@ -79,6 +80,16 @@ pub(super) const KEYS: &[Key] = &[
     leaf("cwd", Leaf::Text(Text::Template)),
     Key { name: "env", shape: Shape::Texts(Leaf::Text(Text::Template)) },
     leaf("inherit_env", Leaf::Texts(Text::Line)),
+    isolation::USER,
+    isolation::GROUP,
+    isolation::UMASK,
+    isolation::NICE,
+    isolation::OOM_SCORE_ADJ,
+    isolation::NO_NEW_PRIVS,
+    isolation::LIMITS,
+    isolation::SECRETS,
+    isolation::PID_FILE,
+    isolation::ADOPT_RUNNING,
     table("exit_codes", &[leaf("normal", CODES), leaf("fatal", CODES)]),
     table(
         "log",
@@ -131,6 +142,19 @@ pub(in crate::config) struct RawWorker {
     #[serde(default)]
     env: BTreeMap<String, String>,
     inherit_env: Vec<String>,
+    user: Option<String>,
+    group: Option<String>,
+    #[serde(deserialize_with = "de::mode")]
+    umask: u32,
+    nice: Option<i32>,
+    oom_score_adj: Option<i32>,
+    no_new_privs: bool,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    secrets: BTreeMap<String, RawSecret>,
+    pid_file: Option<String>,
+    adopt_running: bool,
     #[serde(with = "de::ExitCodesDef")]
     exit_codes: ExitCodes,
     log: RawLog,
@@ -209,6 +233,16 @@ impl RawWorker {
     /// complain at.
     pub(in crate::config) fn settle(self, name: Name, base: &Path, verify: Duration) -> Settled {
         let has_command = self.command.is_some();
+        let isolation = RawIsolation {
+            user: self.user,
+            group: self.group,
+            umask: self.umask,
+            nice: self.nice,
+            oom_score_adj: self.oom_score_adj,
+            no_new_privs: self.no_new_privs,
+            limits: self.limits,
+            secrets: self.secrets,
+        };
         let settings = WorkerSettings {
             name,
             command: self.command.unwrap_or_default(),
@@ -234,6 +268,8 @@ impl RawWorker {
             cwd: absolute(base, &self.cwd),
             env: self.env,
             inherit_env: self.inherit_env,
+            isolation: isolation.settle(base),
+            daemon: isolation::daemon(base, self.pid_file.as_deref(), self.adopt_running),
             exit_codes: self.exit_codes,
             log: self.log.into(),
             verify,

@@ -24,9 +24,22 @@ pub(super) struct CgroupRoot {
     born: bool,
 }
 
-/// The directory; removed once nobody needs it, unless a cgroup with processes is left in it.
+/// A directory of cgroups; removed once nobody needs it, unless a cgroup with processes is left in it.
 #[derive(Debug)]
-struct RootDir(PathBuf);
+pub(super) struct RootDir(PathBuf);
+
+impl RootDir {
+    /// Makes it, or takes it as it is.
+    pub(super) fn make(path: &Path) -> io::Result<Self> {
+        make_dir(path)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 /// The cgroup of one instance. Removed when dropped, if nobody is left in it.
 #[derive(Debug)]
@@ -88,10 +101,12 @@ impl CgroupRoot {
     /// what was done to it; else it is taken as it is, and children enter it by themselves.
     pub(super) fn make(&self, slug: &str) -> io::Result<Cgroup> {
         let path = self.dir().join(slug);
-        let fresh = match std::fs::remove_dir(&path) {
-            Ok(()) => true,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
+        // In one that is lived in, what its worker made below is not touched.
+        let fresh = !lived_in(&path)
+            && match remove_tree(&path) {
+                Ok(()) => true,
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
         make_dir(&path)?;
         let mut cgroup = Cgroup::open(path)?;
         cgroup.root = Some(self.dir.clone());
@@ -109,6 +124,53 @@ impl CgroupRoot {
         spent.replaced.store(true, Ordering::Relaxed);
         self.make(slug)
     }
+}
+
+impl CgroupRoot {
+    /// Makes a controller work in the cgroups of instances.
+    pub(super) fn enable(&self, controller: &str) -> io::Result<()> {
+        let dir = self.dir();
+        let offered = |dir: &Path| lists(&dir.join("cgroup.controllers"), controller);
+        let parent = dir.parent().unwrap_or(dir);
+        if !offered(parent) {
+            return Err(io::Error::other(format!("{} has no {controller} controller", parent.display())));
+        }
+        if !offered(dir) {
+            hand_down(parent, controller).or_else(|error| {
+                if error.raw_os_error() != Some(libc::EBUSY) {
+                    return Err(error);
+                }
+                // A cgroup with processes hands nothing down; in one that is ours alone, that is only us.
+                step_aside(parent)?;
+                hand_down(parent, controller)
+            })?;
+        }
+        hand_down(dir, controller)
+    }
+}
+
+fn hand_down(dir: &Path, controller: &str) -> io::Result<()> {
+    let path = dir.join("cgroup.subtree_control");
+    if lists(&path, controller) {
+        return Ok(());
+    }
+    std::fs::write(&path, format!("+{controller}"))
+}
+
+fn lists(path: &Path, word: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|text| text.split_ascii_whitespace().any(|one| one == word))
+}
+
+/// Moves this process into a cgroup of its own below, if nobody else is in this one.
+fn step_aside(dir: &Path) -> io::Result<()> {
+    let members = std::fs::read_to_string(dir.join("cgroup.procs"))?;
+    let own = std::process::id().to_string();
+    if members.lines().any(|pid| pid != own) {
+        return Err(io::Error::other(format!("other processes live in {}", dir.display())));
+    }
+    let aside = dir.join("regrow-runtime");
+    make_dir(&aside)?;
+    std::fs::write(aside.join("cgroup.procs"), own)
 }
 
 impl Drop for RootDir {
@@ -170,16 +232,24 @@ impl Cgroup {
 
     /// Who lives in it.
     pub(super) fn members(&self) -> Vec<u32> {
-        let text = std::fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid > 0).collect()
+        let mut found = Vec::new();
+        let mut open = vec![self.path.clone()];
+        while let Some(dir) = open.pop() {
+            let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().filter_map(|pid| pid.parse::<u32>().ok()).filter(|pid| *pid > 0));
+            open.extend(below(&dir));
+        }
+        found
     }
 
-    /// Whether this process is in it.
+    /// Whether this process is in it, or in one that the worker made below.
     pub(super) fn holds(&self, pid: u32) -> bool {
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let ours: PathBuf =
             self.path.components().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
-        text.lines().filter_map(|line| line.strip_prefix("0::")).any(|path| Path::new(path).ends_with(&ours))
+        text.lines()
+            .filter_map(|line| line.strip_prefix("0::"))
+            .any(|path| Path::new(path).ancestors().any(|above| above.ends_with(&ours)))
     }
 
     /// How many of its processes the kernel killed for memory; `None` without a memory controller here.
@@ -210,6 +280,23 @@ fn v2_mount(line: &str) -> Option<PathBuf> {
     (right.split(' ').next() == Some("cgroup2")).then(|| left.split(' ').nth(4).map(PathBuf::from))?
 }
 
+/// Removes a cgroup and those that a worker made in it, the deepest first; stops at the first that is not empty.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    for dir in below(path) {
+        remove_tree(&dir)?;
+    }
+    std::fs::remove_dir(path)
+}
+
+fn lived_in(path: &Path) -> bool {
+    std::fs::read_to_string(path.join("cgroup.events")).is_ok_and(|text| text.contains("populated 1"))
+}
+
+fn below(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
+}
+
 fn make_dir(path: &Path) -> io::Result<()> {
     match std::fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -219,7 +306,7 @@ fn make_dir(path: &Path) -> io::Result<()> {
 
 /// Busy means that somebody lives in it, who is looked after by whoever finds him there.
 fn remove_dir(path: &Path) {
-    if let Err(error) = std::fs::remove_dir(path)
+    if let Err(error) = remove_tree(path)
         && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy)
     {
         tracing::debug!(%error, path = %path.display(), "an empty cgroup stays behind");

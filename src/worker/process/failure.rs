@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::config::Isolation;
 use crate::exit::StartFailure;
 use crate::worker::unix::{Image, Refusal, Step};
 
 /// Says what a refused start means.
-pub(super) fn explain(refusal: &Refusal, image: &Image) -> StartFailure {
+pub(super) fn explain(refusal: &Refusal, image: &Image, isolation: &Isolation) -> StartFailure {
     let Refusal { step, errno, candidate } = *refusal;
     if is_shortage(errno) {
         return StartFailure::Resources { detail: format!("{}: {}", words(step), text(errno)) };
@@ -22,7 +23,48 @@ pub(super) fn explain(refusal: &Refusal, image: &Image) -> StartFailure {
             _ => system(step, errno),
         },
         Step::Exec => explain_exec(errno, candidate, image),
+        Step::Limits | Step::Nice | Step::OomScore | Step::Identity
+            if matches!(errno, libc::EPERM | libc::EACCES) =>
+        {
+            StartFailure::NotPermitted { detail: not_permitted(step, isolation) }
+        }
+        Step::Bounds | Step::Nice | Step::OomScore | Step::Cores | Step::Identity | Step::NoNewPrivs => {
+            system(step, errno)
+        }
         Step::Clone | Step::Session | Step::Files | Step::Stdio | Step::Limits => system(step, errno),
+    }
+}
+
+fn not_permitted(step: Step, isolation: &Isolation) -> String {
+    let number = |value: Option<i32>| value.unwrap_or_default();
+    match step {
+        Step::Limits => format!(
+            "limits.open_files = {} is more than regrow itself may give: raise its hard limit, or lower this",
+            isolation.limits.open_files.unwrap_or_default()
+        ),
+        Step::Nice => {
+            format!(
+                "nice = {} is above regrow's own priority, which only root may give",
+                number(isolation.nice)
+            )
+        }
+        Step::OomScore => format!(
+            "oom_score_adj = {} is below regrow's own, which only root may give",
+            number(isolation.oom_score_adj)
+        ),
+        Step::Clone
+        | Step::Session
+        | Step::Files
+        | Step::Directory
+        | Step::Stdio
+        | Step::Bounds
+        | Step::Cores
+        | Step::Identity
+        | Step::NoNewPrivs
+        | Step::Exec => {
+            "regrow may not change to the worker's user and groups here (a container without that right?)"
+                .to_owned()
+        }
     }
 }
 
@@ -101,6 +143,12 @@ fn words(step: Step) -> &'static str {
         Step::Directory => "cannot enter the working directory",
         Step::Stdio => "cannot set up stdin, stdout and stderr",
         Step::Limits => "cannot set the limit of open files",
+        Step::Bounds => "cannot enter the cgroups of its limits",
+        Step::Nice => "cannot set its priority",
+        Step::OomScore => "cannot set its oom_score_adj",
+        Step::Cores => "cannot bind it to cores",
+        Step::Identity => "cannot become the worker's user",
+        Step::NoNewPrivs => "cannot set no_new_privs",
         Step::Exec => "cannot execute the program",
     }
 }

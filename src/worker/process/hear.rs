@@ -30,7 +30,7 @@ pub(super) struct Ignored {
 
 impl Ignored {
     /// Counts one. If it is to be told: how many were not, before it.
-    fn count(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn count(&mut self, now: Instant) -> Option<u64> {
         if self.told.is_some_and(|told| now.saturating_duration_since(told) < TOLD_EVERY) {
             self.untold += 1;
             return None;
@@ -103,25 +103,23 @@ impl Life {
         if pid == run.main.pid {
             return;
         }
-        // Opened first, checked then: the descriptor cannot change whom it means.
-        let main = pidfd_open(pid).and_then(|pidfd| {
-            if !self.is_ours(run, pid) || poll_ended(&pidfd) {
-                return Err(io::Error::other("it is none of the worker's processes"));
-            }
-            Main::watch(pid, Arc::new(pidfd), children::register(pid))
-        });
-        match main {
-            Ok(main) => {
-                let before = std::mem::replace(&mut run.main, main);
-                run.first.get_or_insert(before);
-                self.tell(run.n, WorkerReport::MainPid { pid });
-            }
-            Err(error) => {
-                if let Some(before) = self.ignored.count(Instant::now()) {
-                    tracing::warn!(instance = %self.site.instance, pid, %error, before, "MAINPID= is ignored");
-                }
-            }
+        if let Err(error) = self.take_main(run, pid) {
+            self.ignore(pid, &error, "MAINPID= names a stranger");
         }
+    }
+
+    /// Makes another process of the tree the main one.
+    pub(super) fn take_main(&self, run: &mut Run, pid: u32) -> io::Result<()> {
+        // Opened first, checked then: the descriptor cannot change whom it means.
+        let pidfd = pidfd_open(pid)?;
+        if !self.is_ours(run, pid) || poll_ended(&pidfd) {
+            return Err(io::Error::other("it is none of the worker's processes"));
+        }
+        let main = Main::watch(pid, Arc::new(pidfd), children::register(pid))?;
+        let before = std::mem::replace(&mut run.main, main);
+        run.first.get_or_insert(before);
+        self.tell(run.n, WorkerReport::MainPid { pid });
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,7 +18,8 @@ use crate::worker::{OutputCounters, Reporter, Runner};
 
 use super::cgroup::CgroupRoot;
 use super::clear::{self, Survivor};
-use super::layout::{key_of, own_dir};
+use super::controllers::{Controller, Controllers, Place};
+use super::layout::{key_of, shared_dir};
 use super::oom::OomWatch;
 use super::pool::Pool;
 use super::recipe::LastPassed;
@@ -35,11 +37,13 @@ pub(crate) struct HostOptions {
     /// Take in what descends from our children and reap it. Only for a process whose children are all ours:
     /// the children of a host program must not be reaped behind its back.
     pub(crate) adopt_orphans: bool,
+    /// Some workers run as other users, who must get to their directories.
+    pub(crate) shared: bool,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { cgroups: true, adopt_orphans: true }
+        Self { cgroups: true, adopt_orphans: true, shared: false }
     }
 }
 
@@ -65,6 +69,8 @@ pub(crate) struct ProcessHost {
     pub(super) nofile: Option<(u64, u64)>,
     pub(super) pidfs: bool,
     pub(super) adopts: bool,
+    shared: AtomicBool,
+    controllers: OnceLock<Controllers>,
     survivors: Vec<Survivor>,
     /// Whose turn it is at the directory, the FIFOs and the cgroup of an instance.
     turns: Mutex<HashMap<InstanceId, Weak<Turn>>>,
@@ -85,7 +91,7 @@ impl ProcessHost {
         let state_dir = std::fs::canonicalize(state_dir)?;
         let key = format!("regrow-{}", key_of(state_dir.as_os_str().as_encoded_bytes()));
         let workers_dir = state_dir.join("w");
-        own_dir(&workers_dir)?;
+        shared_dir(&workers_dir, options.shared)?;
         let cgroups = find_cgroups(&key, options, &mut notes);
         let record_path = state_dir.join("spawned");
         let left = Record::read(&record_path)?;
@@ -102,6 +108,8 @@ impl ProcessHost {
             adopts: adopt_orphans(options, &mut notes),
             env: std::env::vars_os().collect(),
             passed: LastPassed::default(),
+            shared: AtomicBool::new(options.shared),
+            controllers: if options.cgroups { OnceLock::new() } else { Controllers::none().into() },
             survivors,
             turns: Mutex::default(),
             marked: tokio::sync::Mutex::default(),
@@ -156,6 +164,48 @@ impl ProcessHost {
     /// What an earlier runtime on this state directory left alive.
     pub(crate) fn survivors(&self) -> &[Survivor] {
         &self.survivors
+    }
+
+    /// Whether workers of other users pass through our directories.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
+    }
+
+    /// From now on they do: a changed configuration may name the first one while everything runs.
+    pub(super) fn share(&self) -> io::Result<()> {
+        if !self.shared.swap(true, Ordering::Relaxed)
+            && let Some(state_dir) = self.workers_dir.parent()
+        {
+            shared_dir(state_dir, true)?;
+        }
+        Ok(())
+    }
+
+    /// Where limits can be enforced. Looked for once, and only if a worker has any.
+    pub(super) fn controllers(&self) -> &Controllers {
+        self.controllers.get_or_init(|| Controllers::find(self.cgroups.as_ref(), &self.key))
+    }
+
+    /// What these workers ask for and this machine does not give, in words.
+    pub(crate) fn shortcomings(&self, workers: &[Arc<WorkerSettings>]) -> Vec<String> {
+        let wanted = |one: Controller| {
+            workers.iter().any(|worker| {
+                let limits = worker.isolation.limits;
+                match one {
+                    Controller::Memory => limits.memory.is_some(),
+                    Controller::Cpu => limits.cpu.is_some(),
+                    Controller::Pids => limits.processes.is_some(),
+                }
+            })
+        };
+        let told = |one: Controller| match self.controllers().place(one) {
+            Place::V2 | Place::V1(_) => None,
+            Place::Nowhere(why) => Some(format!(
+                "limits.{} is not held by the kernel ({why}); describe says how it is",
+                one.limit()
+            )),
+        };
+        Controller::ALL.into_iter().filter(|one| wanted(*one)).filter_map(told).collect()
     }
 
     /// The thread that reads all output.

@@ -24,10 +24,12 @@ use crate::worker::unix::{Ended, poll_ended, wait_pidfd, watch_pidfd};
 use crate::worker::{Reporter, WorkerReport};
 
 use super::children::Registered;
+use super::daemon::end_of;
 use super::end::{Asked, meaning};
 use super::failure::of_io;
 use super::hear::Ignored;
 use super::recipe;
+use super::rounds::{Daemon, Over, Rounds, Seen};
 use super::site::{Ground, Site};
 use super::start::{OnLine, Started, start};
 
@@ -84,6 +86,13 @@ pub(super) struct Run {
     pub(super) kill_again: Option<(Instant, Duration)>,
     /// Searches for processes that are on their way.
     pub(super) jobs: Vec<oneshot::Receiver<()>>,
+    /// Whether the main process is another one than was started.
+    pub(super) daemon: Daemon,
+    /// It ran before we came, as nobody's child of ours.
+    pub(super) adopted: bool,
+    /// The limit it is being killed for.
+    pub(super) over: Option<Over>,
+    pub(super) rounds: Rounds,
 }
 
 /// Why waiting for an incarnation is over.
@@ -100,6 +109,8 @@ enum Event {
     Said(io::Result<Notification>),
     Drained,
     KillAgain,
+    Round,
+    Seen(Option<Seen>),
 }
 
 impl Life {
@@ -144,10 +155,17 @@ impl Life {
     }
 
     async fn live(&mut self, mut run: Box<Run>) {
-        self.tell(run.n, WorkerReport::Started { pid: Some(run.main.pid) });
-        if matches!(self.site.settings.ready, ReadyWhen::Started) {
+        let pid = run.main.pid;
+        let started = if run.adopted {
+            WorkerReport::Adopted { pid }
+        } else {
+            WorkerReport::Started { pid: Some(pid) }
+        };
+        self.tell(run.n, started);
+        if run.adopted || matches!(self.site.settings.ready, ReadyWhen::Started) && run.daemon == Daemon::No {
             self.ready(&mut run);
         }
+        self.plan_round(&mut run);
         match run.asked {
             Asked::Nothing => {}
             Asked::Stop => self.ask(&mut run),
@@ -194,13 +212,20 @@ impl Life {
             }
         };
         self.ground = ground;
-        let Started { pid, pidfd, registered, oom_kills } = started?;
+        if let Some(ground) = self.ground.as_ref().filter(|ground| !ground.bounds.told.is_empty()) {
+            self.tell(n, WorkerReport::Notes { texts: ground.bounds.told.clone() });
+        }
+        let Started { pid, pidfd, registered, oom_kills, adopted } = started?;
         let main = Main::watch(pid, pidfd.clone(), registered).map_err(|error| {
             // Without a way to see its end it must not live.
             self.signal(&pidfd, libc::SIGKILL);
             of_io("cannot watch the new process", &error)
         })?;
         let ready = false;
+        let daemon = match self.site.settings.daemon.pid_file {
+            Some(_) if !adopted => Daemon::Awaited { alone: false },
+            Some(_) | None => Daemon::No,
+        };
         Ok(Box::new(Run {
             n,
             main,
@@ -213,6 +238,10 @@ impl Life {
             oom_kills,
             kill_again: None,
             jobs: Vec::new(),
+            daemon,
+            adopted,
+            over: None,
+            rounds: Rounds::default(),
         }))
     }
 
@@ -234,10 +263,23 @@ impl Life {
     async fn watch(&mut self, run: &mut Run) -> Watched {
         loop {
             match self.next(run).await {
+                // Nobody is known that could be asked: what is left is killed.
+                Event::Command(Some(command @ (Command::Stop | Command::Kill)))
+                    if run.daemon == (Daemon::Awaited { alone: true }) =>
+                {
+                    note(&mut run.asked, command);
+                    return Watched::Ended;
+                }
                 Event::Command(Some(Command::Stop)) => self.drain_and_ask(run),
                 Event::Drained => self.ask(run),
                 Event::Command(Some(Command::Signal(signal))) => self.signal(&run.main.pidfd, signal),
                 Event::Command(Some(Command::Kill)) | Event::KillAgain => self.kill(run),
+                Event::Round => self.look(run),
+                Event::Seen(seen) => {
+                    if !self.seen(run, seen) {
+                        return Watched::Ended;
+                    }
+                }
                 Event::Command(Some(Command::Start(n))) => {
                     tracing::error!(instance = %self.site.instance, %n, "told to start while an incarnation lives");
                 }
@@ -249,6 +291,7 @@ impl Life {
                     tracing::warn!(instance = %self.site.instance, %error, "its notify socket is broken");
                     self.ground = None;
                 }
+                Event::Ended if self.leaves_a_daemon(run) => {}
                 Event::Ended => {
                     Box::pin(self.hear_out(run)).await;
                     return Watched::Ended;
@@ -260,17 +303,20 @@ impl Life {
     /// The next thing that happens. Commands and the end first: a worker that floods its socket delays neither.
     async fn next(&mut self, run: &mut Run) -> Event {
         let (again, drained) = (run.kill_again.map(|(at, _)| at), run.drained);
-        let line = &mut run.line;
+        let (line, answer, round) = (&mut run.line, &mut run.rounds.answer, run.rounds.next);
+        let alone = run.daemon == Daemon::Awaited { alone: true };
         let ground = self.ground.as_ref();
         tokio::select! {
             biased;
             command = self.commands.recv() => Event::Command(command),
-            () = run.main.ended() => Event::Ended,
+            () = run.main.ended(), if !alone => Event::Ended,
             found = async { line.as_mut()?.await.ok() }, if line.is_some() => Event::Line(found.is_some()),
             said = async { ground?.notify.recv().await.into() }, if ground.is_some() => match said {
                 Some(said) => Event::Said(said),
                 None => Event::KillAgain,
             },
+            seen = async { answer.as_mut()?.await.ok() }, if answer.is_some() => Event::Seen(seen),
+            () = tokio::time::sleep_until(round.unwrap_or_else(Instant::now)), if round.is_some() => Event::Round,
             () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::KillAgain,
             () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => Event::Drained,
         }
@@ -279,9 +325,9 @@ impl Life {
     /// Takes the status of who ended, so that no zombie stays, and forgets it.
     fn reaped(&self, run: &Run) -> Option<Ended> {
         let status = wait_pidfd(&run.main.pidfd).unwrap_or_else(|error| {
-            // ECHILD: a MAINPID= that never was our child.
+            // ECHILD: one that never was our child.
             tracing::debug!(instance = %self.site.instance, %error, "its status cannot be taken");
-            None
+            end_of(run.main.pid, &run.main.pidfd)
         });
         if let Some(first) = &run.first
             && let Err(error) = wait_pidfd(&first.pidfd)
@@ -294,12 +340,18 @@ impl Life {
 
     fn ended(&mut self, run: Box<Run>) {
         let status = self.reaped(&run);
-        let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.as_deref());
-        let oom = || self.site.host.oom.explains(cgroup, run.oom_kills);
-        let exit = meaning(status, run.asked, self.site.settings.stop.signal, oom);
+        let now = self.ground.as_ref().and_then(Ground::oom_kills);
+        let oom = || self.site.host.oom.explains(now, run.oom_kills);
+        let exit = match run.over {
+            Some(Over::Memory(_)) => Exit::Oom,
+            Some(Over::Processes(_)) | None => {
+                meaning(status, run.asked, self.site.settings.stop.signal, oom)
+            }
+        };
+        let killed_by_us = run.over.is_some();
         let Run { n, ready, asked, began, main, first, .. } = *run;
         drop((main.registered, first));
-        if !ready && asked == Asked::Nothing {
+        if !ready && (asked == Asked::Nothing || killed_by_us) {
             let failure = StartFailure::BeforeReady { ended: Box::new(exit) };
             self.start_failed(n, Exit::StartFailed(failure));
         } else {

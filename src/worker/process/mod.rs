@@ -16,14 +16,18 @@
 //! purpose), `tokio::process` (it reaps by itself), `waitpid` on numbers, and any decision: whether to restart is
 //! the policy's.
 
+mod bounds;
 mod capabilities;
 mod cgroup;
 mod children;
 mod clear;
+mod controllers;
+mod daemon;
 mod end;
 mod failure;
 mod hear;
 mod host;
+mod identity;
 mod layout;
 mod life;
 mod oom;
@@ -32,7 +36,9 @@ mod pool;
 mod recipe;
 mod record;
 mod reserve;
+mod rounds;
 mod runner;
+mod secret;
 mod settle;
 mod site;
 mod start;
@@ -43,3 +49,4 @@ mod tree;
 pub(crate) use capabilities::Capabilities;
 pub(crate) use clear::{Cleared, Survivor};
 pub(crate) use host::{HostOptions, ProcessHost};
+pub(crate) use identity::missing;

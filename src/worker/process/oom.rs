@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use super::cgroup::{Cgroup, oom_kills_in};
+use super::cgroup::oom_kills_in;
 
 /// The counter that all workers share.
 pub(super) struct OomWatch {
@@ -29,9 +29,9 @@ impl OomWatch {
         Self { file, seen: Mutex::new(seen) }
     }
 
-    /// Whether a worker that died of SIGKILL died of memory. `before` is its own counter at its start.
-    pub(super) fn explains(&self, cgroup: Option<&Cgroup>, before: Option<u64>) -> bool {
-        if let (Some(before), Some(now)) = (before, cgroup.and_then(Cgroup::oom_kills)) {
+    /// Whether a worker that died of SIGKILL died of memory: by its own counter now and at its start, if it has one.
+    pub(super) fn explains(&self, now: Option<u64>, before: Option<u64>) -> bool {
+        if let (Some(before), Some(now)) = (before, now) {
             return now > before;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

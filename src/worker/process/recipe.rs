@@ -8,10 +8,10 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::WorkerSettings;
+use crate::config::{SecretSource, WorkerSettings};
 use crate::id::{Incarnation, InstanceId};
 use crate::worker::unix::Image;
 
@@ -176,6 +176,23 @@ impl Recipe {
         })
     }
 
+    /// A path with its placeholders replaced.
+    pub(super) fn path(&self, path: &Path, incarnation: Incarnation) -> PathBuf {
+        path.to_str().map_or_else(|| path.to_owned(), |text| self.placeholders.fill(text, incarnation).into())
+    }
+
+    /// Makes `HOME` and `USER` those of the worker's own user, as a login would, unless the settings say otherwise.
+    pub(super) fn belong(image: &mut Image, settings: &WorkerSettings, home: &OsStr, user: &OsStr) {
+        for (name, value) in [("HOME", home), ("USER", user)] {
+            let said = settings.env.contains_key(name) || settings.inherit_env.iter().any(|one| one == name);
+            if let (false, Ok(own)) = (said, variable(name, value)) {
+                let head = [name.as_bytes(), b"="].concat();
+                image.env.retain(|known| !known.as_bytes().starts_with(&head));
+                image.env.push(own);
+            }
+        }
+    }
+
     fn render(&self, texts: &[Text], n: Incarnation, what: &'static str) -> Result<Vec<CString>, NulByte> {
         texts.iter().map(|text| text.render(&self.placeholders, n, what)).collect()
     }
@@ -256,14 +273,22 @@ fn gives(settings: &WorkerSettings, name: &OsStr) -> bool {
     if name == "PORT" && settings.port.is_some() {
         return true;
     }
-    name.to_str().is_some_and(|name| settings.env.contains_key(name))
+    let secrets = &settings.isolation.secrets;
+    name.to_str().is_some_and(|name| settings.env.contains_key(name) || secrets.contains_key(name))
 }
 
 fn passes(settings: &WorkerSettings, name: &OsStr) -> bool {
     ALWAYS.iter().any(|always| name == *always)
         || settings.inherit_env.iter().any(|other| name == &**other)
         || (settings.inherit_env.iter().any(|other| other == "*")
-            && !OURS_ALONE.iter().any(|ours| name == *ours))
+            && !OURS_ALONE.iter().any(|ours| name == *ours)
+            && !is_a_secrets_source(settings, name))
+}
+
+/// What it is given under another name, and as a secret, is not given once more by the way.
+fn is_a_secrets_source(settings: &WorkerSettings, name: &OsStr) -> bool {
+    let from = |source: &SecretSource| matches!(source, SecretSource::Env(variable) if name == &**variable);
+    settings.isolation.secrets.values().any(from)
 }
 
 /// Names that only the runtime sets.

@@ -15,6 +15,7 @@ use super::end::Asked;
 use super::layout::take_fence;
 use super::life::{Life, NUDGE, Run, note};
 use super::reserve::is_exhaustion;
+use super::rounds::Daemon;
 use super::tree::{self, Reach, Target};
 
 /// First and longest pause between looks at a tree that is being killed.
@@ -40,7 +41,8 @@ impl Life {
         run.asked = run.asked.max(Asked::Stop);
         run.drained = None;
         let stop = &self.site.settings.stop;
-        let leader = run.first.as_ref().unwrap_or(&run.main);
+        // A daemon has a group of its own.
+        let leader = run.first.as_ref().filter(|_| run.daemon == Daemon::No).unwrap_or(&run.main);
         let by_group = match stop.to {
             StopTo::Main => Ok(false),
             StopTo::Group => send_signal_to_group(&leader.pidfd, stop.signal)
@@ -89,7 +91,10 @@ impl Life {
     }
 
     /// Runs something that looks for processes, on a spawning thread.
-    fn job<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    pub(super) fn job<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
         let (answer, done) = oneshot::channel();
         // Whoever asked may be gone with the runtime.
         self.site.host.pool.run(move |_| answer.send(work()).map_or_else(drop, drop));
@@ -147,7 +152,7 @@ impl Life {
     }
 
     /// Whether nothing of the tree lives any more; takes the fence if so.
-    fn is_empty(&mut self, target: &Target) -> bool {
+    pub(super) fn is_empty(&mut self, target: &Target) -> bool {
         let Some(ground) = &mut self.ground else { return true };
         if let Some(cgroup) = &ground.cgroup {
             // A cgroup that somebody removed is empty.

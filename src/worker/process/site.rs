@@ -2,17 +2,20 @@
 
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{StderrTo, WorkerSettings};
-use crate::id::InstanceId;
+use crate::config::{Limits, StderrTo, WorkerSettings};
+use crate::id::{Incarnation, InstanceId};
 use crate::worker::OutputCounters;
 use crate::worker::notify::NotifySocket;
 use crate::worker::output::{OutputStream, StreamName, StreamSpec};
 
+use super::bounds::Bounds;
 use super::cgroup::Cgroup;
 use super::host::ProcessHost;
-use super::layout::Layout;
+use super::identity::Owner;
+use super::layout::{Layout, give};
 use super::recipe::{NulByte, Recipe};
 use super::tree::Target;
 
@@ -31,6 +34,8 @@ pub(super) struct Site {
 /// What exists of it, made at its first start.
 pub(super) struct Ground {
     pub(super) cgroup: Option<Arc<Cgroup>>,
+    /// Dropped after the cgroup: nobody is in it then.
+    pub(super) bounds: Bounds,
     pub(super) out: OutputStream,
     pub(super) err: Option<OutputStream>,
     pub(super) notify: NotifySocket,
@@ -39,6 +44,11 @@ pub(super) struct Ground {
 }
 
 impl Ground {
+    /// How many of its processes the kernel has killed for memory; `None` if that is not counted for it alone.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        self.bounds.oom_kills().or_else(|| self.cgroup.as_ref()?.oom_kills())
+    }
+
     /// Whether nobody has taken any of it away behind our back.
     pub(super) fn is_whole(&self, site: &Site) -> bool {
         let there = |path: &std::path::Path| path.symlink_metadata().is_ok();
@@ -56,7 +66,8 @@ impl Site {
         counters: Arc<OutputCounters>,
     ) -> Self {
         let separate = settings.log.stderr == StderrTo::Separate;
-        let layout = Layout::new(&host.workers_dir, &instance.slug(), separate, &host.key);
+        let others = host.is_shared() || settings.isolation.names_somebody();
+        let layout = Layout::new(&host.workers_dir, &instance.slug(), separate, &host.key, others);
         let env = (&*host.env, &host.passed);
         let recipe = Recipe::new(&instance, &settings, env, &layout.state, &layout.notify);
         let target = Target::new(&instance, &layout.state, &layout.out);
@@ -65,19 +76,24 @@ impl Site {
     }
 
     /// Makes what a start needs. On a spawning thread.
-    pub(super) fn make(&self) -> io::Result<Ground> {
-        self.layout.make()?;
+    pub(super) fn make(&self, owner: Owner) -> io::Result<Ground> {
+        if owner.uid != Owner::ourselves().uid {
+            self.host.share()?;
+        }
+        self.layout.make(owner, self.host.is_shared())?;
         let cgroup = self.make_cgroup();
+        let bounds = self.make_bounds(cgroup.as_deref())?;
         let notify = {
             let _entered = self.runtime.enter();
             NotifySocket::bind(&self.layout.notify)?
         };
+        give(&self.layout.notify, rustix::fs::FileType::Socket, owner)?;
         let out = self.open_stream(StreamName::Stdout, &self.layout.out)?;
         let err = match &self.layout.err {
             Some(fifo) => Some(self.open_stream(StreamName::Stderr, fifo)?),
             None => None,
         };
-        Ok(Ground { cgroup, out, err, notify, fence: None })
+        Ok(Ground { cgroup, bounds, out, err, notify, fence: None })
     }
 
     /// A cgroup that cannot be made is no reason not to run: the fence still stands.
@@ -87,15 +103,34 @@ impl Site {
         made.map(Arc::new).map_err(refused).ok()
     }
 
+    fn make_bounds(&self, cgroup: Option<&Cgroup>) -> io::Result<Bounds> {
+        let limits = &self.settings.isolation.limits;
+        if *limits == Limits::default() {
+            return Ok(Bounds::default());
+        }
+        Bounds::make(limits, self.host.controllers(), &self.instance.slug(), cgroup)
+    }
+
+    /// The pid file of an incarnation.
+    pub(super) fn pid_file(&self, n: Incarnation) -> Option<PathBuf> {
+        let path = self.settings.daemon.pid_file.as_ref()?;
+        Some(self.recipe.as_ref().ok()?.path(path, n))
+    }
+
     /// A cgroup that was killed as a whole is replaced before the next start. One that cannot be is left out: the
-    /// fence still stands.
-    pub(super) fn renew_cgroup(&self, ground: &mut Ground) {
-        let (Some(root), Some(old)) = (&self.host.cgroups, &ground.cgroup) else { return };
+    /// fence still stands; one whose limits cannot be set fails the start.
+    pub(super) fn renew_cgroup(&self, ground: &mut Ground) -> io::Result<()> {
+        let (Some(root), Some(old)) = (&self.host.cgroups, &ground.cgroup) else { return Ok(()) };
         if old.is_spent() {
             let renewed = root.renew(old, &self.instance.slug());
             let refused = |error| tracing::warn!(instance = %self.instance, %error, "it gets no new cgroup");
             ground.cgroup = renewed.map(Arc::new).map_err(refused).ok();
+            let limits = &self.settings.isolation.limits;
+            if let Some(cgroup) = ground.cgroup.as_deref().filter(|_| *limits != Limits::default()) {
+                Bounds::renew(limits, self.host.controllers(), cgroup)?;
+            }
         }
+        Ok(())
     }
 
     fn open_stream(&self, name: StreamName, fifo: &std::path::Path) -> io::Result<OutputStream> {

@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use crate::exit::StartFailure;
 use crate::id::Incarnation;
-use crate::worker::unix::{Fds, Image, Launch, Placement, Refusal, Spawned, dup_onto, spawn};
+use crate::worker::unix::{Fds, Image, Launch, Placement, Refusal, Spawned, WorkerRights, dup_onto, spawn};
 
 use super::children::{self, Registered};
+use super::daemon;
 use super::failure::{explain, of_io};
+use super::identity::{self, Identity};
 use super::layout::{open_fifo, take_fence};
 use super::pool::Tools;
+use super::recipe::Recipe;
 use super::record::{Entry, Record};
 use super::reserve::is_exhaustion;
+use super::secret;
 use super::site::{Ground, Site};
 
 /// A fence can be held for some microseconds (or, on a loaded machine, milliseconds) by a stranger: a child of
@@ -34,6 +38,8 @@ pub(super) struct Started {
     pub(super) registered: Registered,
     /// What the worker's own counter of out-of-memory kills said before.
     pub(super) oom_kills: Option<u64>,
+    /// It ran already.
+    pub(super) adopted: bool,
 }
 
 /// Starts an incarnation. The ground comes back, made if it was not, whatever became of the start.
@@ -44,26 +50,30 @@ pub(super) fn start(
     on_line: Option<OnLine>,
     tools: &mut Tools,
 ) -> (Option<Ground>, Result<Started, StartFailure>) {
-    let mut ground = match ground.map_or_else(|| make_ground(site), Ok) {
+    let identity = match identity::resolve(&site.settings.isolation) {
+        Ok(identity) => identity,
+        Err(failure) => return (ground, Err(failure)),
+    };
+    let mut ground = match ground.map_or_else(|| make_ground(site, &identity), Ok) {
         Ok(ground) => ground,
         Err(failure) => return (None, Err(failure)),
     };
     if let (Some(found), crate::config::ReadyWhen::Log(pattern)) = (on_line, &site.settings.ready) {
         ground.out.watch_for(pattern.clone(), found);
     }
-    site.renew_cgroup(&mut ground);
-    let started = start_on(site, &mut ground, incarnation, tools);
+    let renewed = site.renew_cgroup(&mut ground).map_err(|error| of_io("cannot set its limits", &error));
+    let started = renewed.and_then(|()| start_on(site, &mut ground, &identity, incarnation, tools));
     site.host.reserve.refill();
     // What somebody removed is made anew by the next start.
     let keep = started.is_ok() || ground.is_whole(site);
     (keep.then_some(ground), started)
 }
 
-fn make_ground(site: &Site) -> Result<Ground, StartFailure> {
+fn make_ground(site: &Site, identity: &Identity) -> Result<Ground, StartFailure> {
     let ground = site
         .host
         .reserve
-        .with(is_exhaustion, || site.make())
+        .with(is_exhaustion, || site.make(identity.owner))
         .map_err(|error| of_io("cannot prepare the worker's directory", &error))?;
     // Only a first start can meet somebody here: later ones follow an end that saw the cgroup empty. Who was killed a
     // moment ago, because nobody supervised it any more, is just going.
@@ -81,19 +91,30 @@ fn make_ground(site: &Site) -> Result<Ground, StartFailure> {
 fn start_on(
     site: &Site,
     ground: &mut Ground,
+    identity: &Identity,
     incarnation: Incarnation,
     tools: &mut Tools,
 ) -> Result<Started, StartFailure> {
     let recipe = site.recipe.as_ref().map_err(|error| StartFailure::System { detail: error.to_string() })?;
-    let image =
+    let mut image =
         recipe.image(incarnation).map_err(|error| StartFailure::System { detail: error.to_string() })?;
+    if let Some((home, name)) = &identity.home {
+        Recipe::belong(&mut image, &site.settings, home, name);
+    }
+    if let Some(running) = take_over(site, &image, identity, incarnation) {
+        return Ok(running);
+    }
+    let secrets = secret::read_all(&site.settings.isolation.secrets, &site.host.env)?;
     let out = take_or_open(site, ground)?;
     let err =
         site.layout.err.as_deref().map(|path| site.host.reserve.with(is_exhaustion, || open_fifo(path)));
     let err = err.transpose().map_err(|error| of_io("cannot open stderr's FIFO", &error))?;
-    let oom_kills = ground.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills());
-    let launched = launch(site, ground, incarnation, &image, (out, err), tools);
-    let spawned = launched.map_err(|refusal| explain(&refusal, &image))?;
+    let oom_kills = ground.oom_kills();
+    let rights = rights(site, ground, identity);
+    let program = Program { image: &image, secrets: &secrets, rights: &rights };
+    let launched = launch(site, ground, incarnation, &program, (out, err), tools);
+    drop(secrets);
+    let spawned = launched.map_err(|refusal| explain(&refusal, &image, &site.settings.isolation))?;
     let registered = children::register(spawned.pid);
     tools.page.disarm();
     site.host.record.started(Entry {
@@ -103,7 +124,35 @@ fn start_on(
         inode: spawned.inode,
     });
     tell_shortcomings(site, &spawned);
-    Ok(Started { pid: spawned.pid, pidfd: Arc::new(spawned.pidfd), registered, oom_kills })
+    Ok(Started { pid: spawned.pid, pidfd: Arc::new(spawned.pidfd), registered, oom_kills, adopted: false })
+}
+
+/// The daemon that runs already, if it is to be taken over. It stays where it is: in the cgroup, and with the output, of
+/// whoever started it.
+fn take_over(site: &Site, image: &Image, identity: &Identity, n: Incarnation) -> Option<Started> {
+    let path = site.pid_file(n).filter(|_| site.settings.daemon.adopt_running)?;
+    let (pid, pidfd) = daemon::running(&path, image, identity.owner.uid)?;
+    let registered = children::register(pid);
+    Some(Started { pid, pidfd: Arc::new(pidfd), registered, oom_kills: None, adopted: true })
+}
+
+fn rights(site: &Site, ground: &Ground, identity: &Identity) -> WorkerRights {
+    let isolation = &site.settings.isolation;
+    WorkerRights {
+        person: identity.person.clone(),
+        umask: isolation.umask,
+        nice: isolation.nice,
+        oom_score_adj: isolation.oom_score_adj.map(|score| score.to_string()),
+        no_new_privs: isolation.no_new_privs,
+        cores: ground.bounds.cores,
+    }
+}
+
+/// What is to run, with all that only a child may see.
+struct Program<'a> {
+    image: &'a Image,
+    secrets: &'a [secret::Secret],
+    rights: &'a WorkerRights,
 }
 
 /// The open file that is stdout and fence: kept since the last end, or taken now.
@@ -129,7 +178,7 @@ fn launch(
     site: &Site,
     ground: &Ground,
     incarnation: Incarnation,
-    image: &Image,
+    program: &Program<'_>,
     (out, err): (File, Option<File>),
     tools: &mut Tools,
 ) -> Result<Spawned, Refusal> {
@@ -146,8 +195,14 @@ fn launch(
     let separate = site.layout.err.is_some();
     let record = host.record.hold();
     let head = Record::line_head(&site.instance, incarnation);
+    let secrets: Vec<_> = program.secrets.iter().map(secret::Secret::variable).collect();
+    let bounds = ground.bounds.enters();
+    let limit = site.settings.isolation.limits.open_files;
     let launch = Launch {
-        image,
+        image: program.image,
+        secrets: &secrets,
+        bounds: &bounds,
+        rights: program.rights,
         fds: Fds {
             stdin: host.null.as_raw_fd(),
             stdout: tools.stdout.as_raw_fd(),
@@ -159,9 +214,13 @@ fn launch(
         pidfs: host.pidfs,
         // A child that goes into its cgroup by itself needs that file too, whose number may be any.
         unshare_from: tools.unshare_from.filter(|_| {
-            !matches!(ground.cgroup.as_ref().map(|cgroup| cgroup.placement()), Some(Placement::Enters(_)))
+            bounds.is_empty()
+                && !matches!(
+                    ground.cgroup.as_ref().map(|cgroup| cgroup.placement()),
+                    Some(Placement::Enters(_))
+                )
         }),
-        nofile: host.nofile,
+        nofile: limit.map(|files| (files, files)).or(host.nofile),
     };
     let exhausted = |refusal: &Refusal| matches!(refusal.errno, libc::EMFILE | libc::ENFILE);
     let spawned = host.reserve.with(exhausted, || spawn(&mut tools.stack, &tools.page, &launch));

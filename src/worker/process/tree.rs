@@ -44,6 +44,9 @@ pub(super) struct Stat {
     group: u32,
     session: u32,
     started: u64,
+    threads: u64,
+    /// Resident memory, in pages.
+    resident: u64,
     dead: bool,
 }
 
@@ -98,6 +101,15 @@ impl Target {
         false
     }
 
+    /// Everyone who belongs by session or descent: without a look at anybody's environment.
+    fn kin(&self) -> Vec<Stat> {
+        let all: Vec<Stat> = all_pids().into_iter().filter_map(stat).collect();
+        let mine = all.iter().filter(|stat| self.leads(stat) || self.main == Some(stat.pid));
+        let mut mine: HashSet<u32> = mine.map(|stat| stat.pid).collect();
+        add_descendants(&all, &mut mine);
+        all.into_iter().filter(|stat| mine.contains(&stat.pid)).collect()
+    }
+
     /// Everyone who belongs and lives.
     fn find(&self) -> Vec<Stat> {
         let own = std::process::id();
@@ -132,6 +144,46 @@ impl Target {
             is_fifo && is_locked(pid, &fd.file_name())
         })
     }
+}
+
+/// What a tree uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Bytes.
+    pub(super) memory: u64,
+    /// Processes and threads.
+    pub(super) processes: u64,
+}
+
+/// Measures a tree: one file per process of it, and of the whole machine where there is no cgroup. Memory that several
+/// of them share is counted for each, so that only a sum above `limit` is worth the dearer, exact look.
+pub(super) fn usage(target: &Target, main: u32, cgroup: Option<&Cgroup>, limit: Option<u64>) -> Usage {
+    let mut found: Vec<Stat> = match cgroup {
+        Some(cgroup) => cgroup.members().into_iter().filter_map(stat).collect(),
+        None => target.kin(),
+    };
+    if !found.iter().any(|stat| stat.pid == main) {
+        found.extend(stat(main));
+    }
+    found.retain(|stat| !stat.dead);
+    let pages: u64 = found.iter().map(|stat| stat.resident).sum();
+    let mut memory = pages * rustix::param::page_size() as u64;
+    if limit.is_some_and(|limit| memory > limit) {
+        let exact: Option<u64> = found.iter().map(|stat| proportional(stat.pid)).sum();
+        memory = exact.unwrap_or(memory);
+    }
+    Usage { memory, processes: found.iter().map(|stat| stat.threads).sum() }
+}
+
+/// Bytes of memory, shared ones divided among those who share them. Nothing of one that has just ended.
+fn proportional(pid: u32) -> Option<u64> {
+    let text = match std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+        Ok(text) => text,
+        Err(_) if stat(pid).is_none_or(|stat| stat.dead) => return Some(0),
+        Err(_) => return None,
+    };
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
 /// Every process that carries the mark of a worker below this directory, by the worker's slug.
@@ -285,7 +337,9 @@ fn parse_stat(pid: u32, bytes: &[u8]) -> Option<Stat> {
         parent: number(1)?,
         group: number(2)?,
         session: number(3)?,
+        threads: fields.get(17)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
+        resident: fields.get(21)?.parse().ok()?,
     })
 }
 
@@ -295,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_hostile_name_does_not_shift_the_fields() {
-        let line = b"42 (a) R 1 (x)) S 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 0 0 1 0 12345 0 0";
+        let line = b"42 (a) R 1 (x)) S 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 0 0 1 0 12345 0 25";
         let stat = parse_stat(42, line).unwrap();
         assert_eq!((stat.parent, stat.group, stat.session, stat.started), (7, 8, 9, 12345));
         assert!(!stat.dead);

@@ -8,6 +8,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::memory::Report;
+use super::rights::{self, Rights};
 
 /// Where a start can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +25,41 @@ pub(crate) enum Step {
     Stdio,
     /// The limit of open files.
     Limits,
+    /// The cgroups that hold it to its limits.
+    Bounds,
+    /// Its priority.
+    Nice,
+    /// How readily it is killed for memory.
+    OomScore,
+    /// The cores it may use.
+    Cores,
+    /// Its user, group and capabilities.
+    Identity,
+    /// That it gains no rights.
+    NoNewPrivs,
     /// The program itself.
     Exec,
 }
 
 impl Step {
     pub(super) fn from_number(number: i32) -> Option<Self> {
-        [Self::Clone, Self::Session, Self::Files, Self::Directory, Self::Stdio, Self::Limits, Self::Exec]
-            .into_iter()
-            .find(|step| *step as i32 == number)
+        [
+            Self::Clone,
+            Self::Session,
+            Self::Files,
+            Self::Directory,
+            Self::Stdio,
+            Self::Limits,
+            Self::Bounds,
+            Self::Nice,
+            Self::OomScore,
+            Self::Cores,
+            Self::Identity,
+            Self::NoNewPrivs,
+            Self::Exec,
+        ]
+        .into_iter()
+        .find(|step| *step as i32 == number)
     }
 }
 
@@ -59,6 +86,10 @@ pub(super) struct Plan {
     pub(super) argv: *const *const c_char,
     pub(super) envp: *const *const c_char,
     pub(super) nofile: Option<libc::rlimit>,
+    /// `cgroup.procs` of the cgroups to enter besides, without which it must not run.
+    pub(super) bounds: *const c_int,
+    pub(super) bounds_len: usize,
+    pub(super) rights: Rights,
 }
 
 /// Room for one line of the record: an instance id (74), three numbers (20 each), spaces.
@@ -96,11 +127,22 @@ fn prepare_and_exec(plan: &Plan, report: &Report) -> (Step, i32) {
             report.outside.store(errno(), Relaxed);
         }
     }
+    for at in 0..plan.bounds_len {
+        // SAFETY: `bounds_len` descriptors are readable there; the write is one byte of a static.
+        if unsafe { libc::write(*plan.bounds.add(at), c"0".as_ptr().cast(), 1) } != 1 {
+            return (Step::Bounds, errno());
+        }
+    }
+    // Before the limit of open files, which may be below what the table holds until it is closed.
+    write_record(plan, report);
+    if let Err(failed) = rights::shed(&plan.rights, plan.nofile.as_ref()) {
+        return failed;
+    }
+    // As the worker's user, who alone decides what can be entered.
     // SAFETY: a NUL-terminated string of the plan.
     if unsafe { libc::chdir(plan.directory) } != 0 {
         return (Step::Directory, errno());
     }
-    write_record(plan, report);
     for (from, to) in [(plan.stdin, 0), (plan.stdout, 1), (plan.stderr, 2)] {
         // SAFETY: dup2 has no preconditions; `from` is never 0, 1 or 2, so close-on-exec is always cleared.
         if unsafe { libc::dup2(from, to) } < 0 {
@@ -109,12 +151,6 @@ fn prepare_and_exec(plan: &Plan, report: &Report) -> (Step, i32) {
     }
     if close_from(3, 0) != 0 {
         close_one_by_one();
-    }
-    if let Some(limit) = plan.nofile {
-        // SAFETY: a valid rlimit on our own stack.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-            return (Step::Limits, errno());
-        }
     }
     (Step::Exec, exec(plan, report))
 }
@@ -243,7 +279,7 @@ fn own_inode() -> u64 {
     if done == 0 { stat.st_ino } else { 0 }
 }
 
-fn errno() -> i32 {
+pub(super) fn errno() -> i32 {
     // SAFETY: the address of this thread's errno, which the child borrows from the thread that waits for it.
     unsafe { *libc::__errno_location() }
 }

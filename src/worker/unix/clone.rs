@@ -4,12 +4,13 @@
 //! times the rest of a restart); `CLONE_INTO_CGROUP` does not, but libc has no wrapper for `clone3` with a
 //! stack, hence the few instructions below. Containers often refuse `clone3`; then the child writes.
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::child::{self, Plan, Step};
 use super::memory::{Page, Stack};
+use super::rights::WorkerRights;
 
 /// A program with everything it gets, as the kernel wants it.
 #[derive(Debug, Clone)]
@@ -62,8 +63,14 @@ pub(crate) struct Launch<'a> {
     pub(crate) pidfs: bool,
     /// All of `fds` are below this number: the child may share our table and copy only those.
     pub(crate) unshare_from: Option<u32>,
-    /// Soft and hard limit of open files to give back.
+    /// Soft and hard limit of open files.
     pub(crate) nofile: Option<(u64, u64)>,
+    /// Variables besides those of the image: `NAME=value` that nobody may print.
+    pub(crate) secrets: &'a [&'a CStr],
+    /// Open `cgroup.procs` of the cgroups that hold it to its limits.
+    pub(crate) bounds: &'a [RawFd],
+    /// What it may do.
+    pub(crate) rights: &'a WorkerRights,
 }
 
 /// A process that runs its program.
@@ -97,7 +104,9 @@ pub(crate) struct Refusal {
 pub(crate) fn spawn(stack: &mut Stack, page: &Page, launch: &Launch<'_>) -> Result<Spawned, Refusal> {
     let candidates = pointers(&launch.image.candidates);
     let argv = pointers(&launch.image.argv);
-    let envp = pointers(&launch.image.env);
+    let mut envp = pointers(&launch.image.env);
+    envp.pop();
+    envp.extend(launch.secrets.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]));
     let mut plan = Plan {
         report: page.report(),
         stdin: launch.fds.stdin,
@@ -120,6 +129,9 @@ pub(crate) fn spawn(stack: &mut Stack, page: &Page, launch: &Launch<'_>) -> Resu
             rlim_cur: soft as libc::rlim_t,
             rlim_max: hard as libc::rlim_t,
         }),
+        bounds: launch.bounds.as_ptr(),
+        bounds_len: launch.bounds.len(),
+        rights: launch.rights.raw(),
     };
     page.arm();
     let (pid, pidfd) = make(stack, &mut plan, launch.placement).map_err(|errno| Refusal {

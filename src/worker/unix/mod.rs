@@ -9,15 +9,20 @@
 
 #![expect(unsafe_code, reason = "the one place for it: clone, exec and what libc offers only as raw calls")]
 
+mod accounts;
 mod child;
 mod clone;
 mod memory;
+mod rights;
 mod sys;
 
+pub(crate) use accounts::{Account, account, group_number};
 pub(crate) use child::Step;
 pub(crate) use clone::{Fds, Image, Launch, Placement, Refusal, Spawned, can_clone_into, spawn};
 pub(crate) use memory::{Page, Stack, give_back, let_go_of_code, share_one_heap};
+pub(crate) use rights::{Cores, Person, WorkerRights};
 pub(crate) use sys::{
-    Ended, ZombieWait, close_range_works, dup_onto, peek_zombie, pidfd_open, pidfs_inode, poll_ended, reap,
-    send_signal, send_signal_to_group, wait_pidfd, watch_pidfd, watch_readable,
+    Ended, ZombieWait, close_range_works, dup_onto, end_of_stranger, peek_pidfd, peek_zombie, pidfd_open,
+    pidfs_inode, poll_ended, reap, send_signal, send_signal_to_group, wait_pidfd, watch_pidfd,
+    watch_readable,
 };

@@ -69,6 +69,44 @@ pub(crate) fn wait_pidfd(pidfd: &OwnedFd) -> io::Result<Option<Ended>> {
     wait(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
 }
 
+/// The same, and leaves it a zombie, whose number nobody can get.
+pub(crate) fn peek_pidfd(pidfd: &OwnedFd) -> io::Result<Option<Ended>> {
+    wait(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+}
+
+/// How a process ended that is not our child, if the kernel tells (Linux 6.15): only once its parent has taken its
+/// status, so it may have to be asked again.
+pub(crate) fn end_of_stranger(pidfd: &OwnedFd) -> Option<Ended> {
+    /// The kernel's `struct pidfd_info`, first version, as far as its size is fixed.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        /// pid, tgid, ppid, and eight ids of users and groups.
+        ids: [u32; 11],
+        exit_code: i32,
+        /// What later versions may add.
+        rest: [u32; 16],
+    }
+    const INFO_EXIT: u64 = 1 << 3;
+    const SIZE: usize = 64;
+    // _IOWR(0xFF, 11, struct pidfd_info)
+    const GET_INFO: u64 = (3 << 30) | ((SIZE as u64) << 16) | (0xFF << 8) | 11;
+    let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+    // SAFETY: the request names 64 bytes, and the buffer has more.
+    let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as libc::Ioctl, &raw mut info) };
+    if done != 0 || info.mask & INFO_EXIT == 0 {
+        return None;
+    }
+    let status = info.exit_code;
+    Some(match status & 0x7f {
+        0 => Ended::Code((status >> 8) & 0xff),
+        signal if status & 0x80 != 0 => Ended::Core(signal),
+        signal => Ended::Signal(signal),
+    })
+}
+
 /// Waits for a child that is about to end.
 pub(super) fn await_end(pidfd: &OwnedFd) -> io::Result<Option<Ended>> {
     loop {

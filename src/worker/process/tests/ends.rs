@@ -81,6 +81,52 @@ async fn an_end_before_ready_is_a_failed_start() {
 }
 
 #[tokio::test]
+async fn what_no_kernel_holds_back_is_counted_and_killed() {
+    let mut hungry = command(&["python3", "-c", "import time\nkept = bytearray(300 << 20)\ntime.sleep(999)"]);
+    hungry.isolation.limits.memory = Some(100 << 20);
+    let mut many = sh("for i in 1 2 3 4 5 6; do sleep 1000 & done; wait");
+    many.isolation.limits.processes = Some(5);
+    for (settings, end, word) in
+        [(hungry, Exit::Oom, "limits.memory"), (many, Exit::Killed, "limits.processes")]
+    {
+        let mut rig = Rig::with(settings, NO_CGROUP);
+        rig.runner.start(Incarnation(1));
+        let WorkerReport::Notes { texts } = rig.next().await else { panic!("nothing was told") };
+        assert!(texts[0].contains(word) && texts[0].contains("polled"), "{texts:?}");
+        let mut hints = Vec::new();
+        let exit = loop {
+            match rig.next().await {
+                WorkerReport::Hint { text } => hints.push(text),
+                WorkerReport::Exited { exit } => break exit,
+                _ => {}
+            }
+        };
+        assert_eq!(exit, end);
+        assert!(hints[0].contains(word), "{hints:?}");
+    }
+}
+
+#[tokio::test]
+async fn memory_that_forks_share_is_counted_once() {
+    let mut forks = command(&[
+        "python3",
+        "-c",
+        "import os,time\nkept = bytearray(60 << 20)\n[os.fork() == 0 and time.sleep(999) for _ in range(4)]\nopen('up','w').write('x' + chr(10))\ntime.sleep(999)",
+    ]);
+    forks.isolation.limits.memory = Some(150 << 20);
+    let mut rig = Rig::with(forks, NO_CGROUP);
+    let pid = rig.up(1).await;
+    lines(&rig.path("up"), 1).await;
+    let target = super::super::tree::Target::new(&"w".parse().unwrap(), &rig.path("state"), &rig.path("out"))
+        .with(Some(pid), Some(pid));
+    let usage = super::super::tree::usage(&target, pid, None, Some(150 << 20));
+    assert_eq!(usage.processes, 5);
+    assert!((60 << 20..150 << 20).contains(&usage.memory), "{usage:?}");
+    rig.runner.kill();
+    assert_eq!(rig.exit().await, Exit::Killed);
+}
+
+#[tokio::test]
 async fn the_last_words_follow_the_end() {
     let mut rig = Rig::new(sh("echo first; echo last >&2; exit 1"));
     rig.up(1).await;

@@ -9,3 +9,5 @@ mod speech;
 mod starts;
 mod survival;
 mod trees;
+
+pub(super) use rig::isolation;

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::config::{
-    LogOnFull, LogSettings, LogTo, ReadyWhen, StderrTo, StopSettings, StopTo, WorkerSettings,
+    DaemonSettings, Isolation, Limits, LogOnFull, LogSettings, LogTo, ReadyWhen, StderrTo, StopSettings,
+    StopTo, WorkerSettings,
 };
 use crate::exit::{Exit, StartFailure};
 use crate::id::{Incarnation, Name};
@@ -21,8 +22,8 @@ use crate::worker::{Runner, WorkerReport};
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Unit tests share one process with `std::process` children of others: orphans are not theirs to take.
-pub(super) const PLAIN: HostOptions = HostOptions { cgroups: true, adopt_orphans: false };
-pub(super) const NO_CGROUP: HostOptions = HostOptions { cgroups: false, adopt_orphans: false };
+pub(super) const PLAIN: HostOptions = HostOptions { cgroups: true, adopt_orphans: false, shared: false };
+pub(super) const NO_CGROUP: HostOptions = HostOptions { cgroups: false, adopt_orphans: false, shared: false };
 
 pub(super) struct Rig {
     pub(super) host: Arc<ProcessHost>,
@@ -102,7 +103,7 @@ impl Rig {
     pub(super) async fn next_but_noise(&mut self) -> WorkerReport {
         loop {
             match self.next().await {
-                WorkerReport::LastWords { .. } | WorkerReport::Hint { .. } => {}
+                WorkerReport::LastWords { .. } | WorkerReport::Hint { .. } | WorkerReport::Notes { .. } => {}
                 report => return report,
             }
         }
@@ -173,6 +174,8 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
         cwd: PathBuf::new(),
         env: BTreeMap::new(),
         inherit_env: Vec::new(),
+        isolation: isolation(),
+        daemon: DaemonSettings::default(),
         exit_codes: ExitCodes { normal: Arc::new([0]), fatal: Arc::new([]) },
         log: LogSettings {
             to: LogTo::File,
@@ -184,6 +187,20 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
         },
         verify: Duration::from_secs(10),
         ladder: crate::config::Ladder::Default,
+    }
+}
+
+/// The defaults.
+pub(in crate::worker::process) fn isolation() -> Isolation {
+    Isolation {
+        user: None,
+        group: None,
+        umask: 0o077,
+        nice: None,
+        oom_score_adj: None,
+        no_new_privs: true,
+        limits: Limits::default(),
+        secrets: BTreeMap::new(),
     }
 }
 

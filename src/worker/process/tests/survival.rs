@@ -20,7 +20,8 @@ const ESCAPEE: &str = "(setsid sh -c 'echo $$ > escaped.new; mv escaped.new esca
 async fn owner() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let dir = Path::new(&dir);
-    let options = HostOptions { cgroups: std::env::var_os(CGROUPS).is_some(), adopt_orphans: true };
+    let options =
+        HostOptions { cgroups: std::env::var_os(CGROUPS).is_some(), adopt_orphans: true, shared: false };
     let (host, _) = super::rig::host_at(dir, options);
     let mut workers = Vec::new();
     for name in ["plain", "deaf", "leaver"] {

@@ -1,0 +1,192 @@
+//! What is looked at again and again while an incarnation runs: a pid file that is awaited, and limits that no kernel
+//! enforces.
+//!
+//! On a spawning thread, since both read files; one look at a time, so that a slow one is not followed by a pile of
+//! others. A worker with neither has no timer at all.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::config::ReadyWhen;
+use crate::units::format_size;
+use crate::worker::WorkerReport;
+
+use super::bounds::Polled;
+use super::daemon;
+use super::end::Asked;
+use super::life::{Life, Run};
+use super::tree::{self, Usage};
+
+/// A daemon writes its file within milliseconds, or after a long start.
+const SOON: Duration = Duration::from_millis(20);
+const LATER: Duration = Duration::from_millis(200);
+const SOON_FOR: Duration = Duration::from_secs(2);
+/// A leak of 10 MB a second oversteps its limit by that much.
+const MEASURE: Duration = Duration::from_secs(1);
+
+/// Whether another process than the one that was started is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Daemon {
+    /// It is the one that was started.
+    No,
+    /// The pid file has not named one yet.
+    Awaited {
+        /// The process that was started has ended, and well.
+        alone: bool,
+    },
+    /// The main process is the one that it names.
+    Found,
+}
+
+/// The next look, and the one under way.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    pub(super) next: Option<Instant>,
+    pub(super) answer: Option<oneshot::Receiver<Seen>>,
+}
+
+/// What a look saw.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pid: Option<u32>,
+    usage: Option<Usage>,
+}
+
+/// A limit that a tree went over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    Memory(u64),
+    Processes(u64),
+}
+
+/// Which limit this is over, if any.
+fn over(usage: Usage, limits: Polled) -> Option<Over> {
+    let memory = limits.memory.filter(|limit| usage.memory > *limit).map(|_| Over::Memory(usage.memory));
+    let processes = || limits.processes.filter(|limit| usage.processes > *limit);
+    memory.or_else(|| processes().map(|_| Over::Processes(usage.processes)))
+}
+
+impl Life {
+    fn polled(&self) -> Polled {
+        self.ground.as_ref().map(|ground| ground.bounds.polled).unwrap_or_default()
+    }
+
+    /// Sets the time of the next look.
+    pub(super) fn plan_round(&self, run: &mut Run) {
+        let pause = match run.daemon {
+            Daemon::Awaited { .. } if run.began.elapsed() < SOON_FOR => SOON,
+            Daemon::Awaited { .. } => LATER,
+            Daemon::No | Daemon::Found if self.polled().is_any() => MEASURE,
+            Daemon::No | Daemon::Found => {
+                run.rounds.next = None;
+                return;
+            }
+        };
+        run.rounds.next = Some(Instant::now() + pause);
+    }
+
+    /// Begins a look.
+    pub(super) fn look(&mut self, run: &mut Run) {
+        run.rounds.next = None;
+        let awaited = matches!(run.daemon, Daemon::Awaited { .. });
+        let path = self.site.pid_file(run.n).filter(|_| awaited);
+        let polled = self.polled();
+        let (target, main) = (self.target(run), run.main.pid);
+        let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.clone());
+        run.rounds.answer = Some(self.job(move || Seen {
+            pid: path.and_then(|path| daemon::read_pid(&path)),
+            usage: polled.is_any().then(|| tree::usage(&target, main, cgroup.as_deref(), polled.memory)),
+        }));
+    }
+
+    /// What follows from it. False: nothing of this incarnation is left to be waited for.
+    pub(super) fn seen(&mut self, run: &mut Run, seen: Option<Seen>) -> bool {
+        run.rounds.answer = None;
+        let (pid, usage) = seen.map_or((None, None), |seen| (seen.pid, seen.usage));
+        if let Some(pid) = pid {
+            self.try_daemon(run, pid);
+        }
+        if let Some(over) = usage.and_then(|usage| over(usage, self.polled()))
+            && run.over.is_none()
+        {
+            self.kill_for(run, over);
+        }
+        self.plan_round(run);
+        let target = self.target(run);
+        run.daemon != Daemon::Awaited { alone: true } || !self.is_empty(&target)
+    }
+
+    fn try_daemon(&mut self, run: &mut Run, pid: u32) {
+        let alone = run.daemon == Daemon::Awaited { alone: true };
+        // It may name the process that was started, which then stays.
+        if pid != run.main.pid {
+            match self.take_main(run, pid) {
+                Ok(()) => {}
+                // A file that is older than this start: the daemon will write its own.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
+                Err(error) => return self.ignore(pid, &error, "its pid_file names a stranger"),
+            }
+        } else if alone {
+            return;
+        }
+        run.daemon = Daemon::Found;
+        if matches!(self.site.settings.ready, ReadyWhen::Started) && !run.ready {
+            self.ready(run);
+        }
+    }
+
+    /// Whether the end of the process that was started is only the beginning.
+    pub(super) fn leaves_a_daemon(&self, run: &mut Run) -> bool {
+        let well = || crate::worker::unix::peek_pidfd(&run.main.pidfd).ok().flatten();
+        let awaited = run.daemon == Daemon::Awaited { alone: false } && run.asked == Asked::Nothing;
+        if !awaited || well() != Some(crate::worker::unix::Ended::Code(0)) {
+            return false;
+        }
+        run.daemon = Daemon::Awaited { alone: true };
+        if run.rounds.answer.is_none() {
+            self.plan_round(run);
+        }
+        true
+    }
+
+    fn kill_for(&mut self, run: &mut Run, over: Over) {
+        let limits = self.polled();
+        let text = match over {
+            Over::Memory(bytes) => format!(
+                "its tree had {} of memory, above limits.memory = {}, and was killed",
+                format_size(bytes),
+                format_size(limits.memory.unwrap_or_default())
+            ),
+            Over::Processes(count) => format!(
+                "its tree had {count} processes and threads, above limits.processes = {}, and was killed",
+                limits.processes.unwrap_or_default()
+            ),
+        };
+        run.over = Some(over);
+        self.tell(run.n, WorkerReport::Hint { text });
+        self.kill(run);
+    }
+
+    pub(super) fn ignore(&mut self, pid: u32, error: &io::Error, what: &'static str) {
+        if let Some(before) = self.ignored.count(Instant::now()) {
+            tracing::warn!(instance = %self.site.instance, pid, %error, before, "{what}: it is ignored");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_the_limit_is_not_over_it() {
+        let limits = Polled { memory: Some(100), processes: Some(5) };
+        assert_eq!(over(Usage { memory: 100, processes: 5 }, limits), None);
+        assert_eq!(over(Usage { memory: 101, processes: 9 }, limits), Some(Over::Memory(101)));
+        assert_eq!(over(Usage { memory: 1, processes: 6 }, limits), Some(Over::Processes(6)));
+        assert_eq!(over(Usage { memory: u64::MAX, processes: u64::MAX }, Polled::default()), None);
+    }
+}
