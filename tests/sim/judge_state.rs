@@ -114,7 +114,7 @@ impl Play {
         }
         if let Some(Some(until)) = kid.paused
             && !self.core.is_ending()
-            && !self.core.next_due().is_some_and(|due| due <= until)
+            && self.core.next_due().is_none_or(|due| due > until)
         {
             return wrong("no deadline for the end of its pause");
         }
