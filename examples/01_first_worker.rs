@@ -4,6 +4,8 @@
 //! cargo run --example 01_first_worker
 //! ```
 
+#![expect(clippy::print_stdout, reason = "a lesson shows what happens")]
+
 use std::time::Duration;
 
 use regrow::{Asker, Context, Reply, Restored, Runtime, Worker, WorkerError};

@@ -335,7 +335,8 @@ mod tests {
     #[test]
     fn the_order_of_a_hash_map_does_not_matter() {
         let jobs = |turn: u32| -> HashMap<u32, (Job, Vec<u32>, Option<u8>)> {
-            let job = |at| if (at + turn) % 2 == 0 { Job::Idle } else { Job::Busy { since: 7 } };
+            let job =
+                |at: u32| if (at + turn).is_multiple_of(2) { Job::Idle } else { Job::Busy { since: 7 } };
             (0..8).map(|at| (at, (job(at), vec![1; at as usize % 2], (at % 3 == 0).then_some(1)))).collect()
         };
         assert_eq!(of(&jobs(0)).unwrap(), of(&jobs(1)).unwrap());
