@@ -159,7 +159,8 @@ pub(super) fn give(path: &Path, kind: rustix::fs::FileType, owner: Owner) -> io:
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| named(path, &error.into()))?;
     let found = rustix::fs::fstat(&file)?;
     if rustix::fs::FileType::from_raw_mode(found.st_mode) != kind {
-        return Err(refused(path, "is of another kind"));
+        let other = if kind == rustix::fs::FileType::Fifo { "is no FIFO" } else { "is no socket" };
+        return Err(refused(path, other));
     }
     if found.st_uid == owner.uid {
         return Ok(());

@@ -344,9 +344,9 @@ impl Life {
         let oom = || self.site.host.oom.explains(now, run.oom_kills);
         let exit = match run.over {
             Some(Over::Memory(_)) => Exit::Oom,
-            Some(Over::Processes(_)) | None => {
-                meaning(status, run.asked, self.site.settings.stop.signal, oom)
-            }
+            // Its main process may have ended by itself, when it saw the others die.
+            Some(Over::Processes(_)) => Exit::Killed,
+            None => meaning(status, run.asked, self.site.settings.stop.signal, oom),
         };
         let killed_by_us = run.over.is_some();
         let Run { n, ready, asked, began, main, first, .. } = *run;
