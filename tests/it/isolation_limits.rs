@@ -90,8 +90,9 @@ fn a4_a_fork_bomb_stays_in_its_limit_and_dies_as_a_whole() {
         })
         .collect();
     took.sort();
-    // The promise is 100 ms; other tests on the same cores get some grace.
-    assert!(took[98] < Duration::from_millis(500), "{took:?}");
+    // Alone on its machine 99 of 100 are below this. Beside other tests, two hundred more processes that want the same
+    // cores now and then make one wait for its turn.
+    assert!(took[89] < Duration::from_millis(100), "{took:?}");
     println!("under a fork bomb, p50 {:?}, p99 {:?}", took[49], took[98]);
     let began = Instant::now();
     rig.ok(&["stop", "bomb", "--wait=20s"]);
