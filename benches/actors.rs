@@ -94,7 +94,7 @@ struct Regrow {
 impl Regrow {
     async fn start(count: usize, extra: &str) -> Self {
         let mut text = String::from(
-            "[supervisor.root]\nintensity = { max_restarts = 1000000, within = \"1s\" }\n[defaults.worker]\nactor = \"Crasher\"\nbackoff.first = \"0s\"\n",
+            "[supervisor.root]\nintensity = { max_restarts = 100000, within = \"100ms\" }\n[defaults.worker]\nactor = \"Crasher\"\nbackoff.first = \"0s\"\n",
         );
         for index in 0..count {
             let more = if index < 2 { extra } else { "" };
