@@ -117,6 +117,8 @@ pub struct WorkerSettings {
     pub backoff: Backoff,
     /// Copies of it.
     pub instances: u32,
+    /// How many the file says; another number was asked for by hand.
+    pub declared: u32,
     /// Whether the first copy has a number too: `parser/0`; false: it goes by the worker's plain name.
     pub numbered: bool,
     /// When an instance is replaced although nothing is wrong with it.
@@ -143,6 +145,26 @@ pub struct WorkerSettings {
     pub verify: Duration,
     /// Whether it has recovery steps beyond plain restarts.
     pub ladder: Ladder,
+}
+
+impl Settings {
+    /// These settings with the numbers of instances that were asked for by hand in `running`: such a number lasts until
+    /// the file says another one than it did then.
+    #[must_use]
+    pub fn scaled_as(mut self, running: &Self) -> Self {
+        for worker in &mut self.workers {
+            let before = running.workers.iter().find(|one| one.name == worker.name);
+            let same = |one: &&Arc<WorkerSettings>| {
+                one.declared == worker.declared
+                    && one.numbered == worker.numbered
+                    && one.instances != one.declared
+            };
+            if let Some(instances) = before.filter(same).map(|one| one.instances) {
+                *worker = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(worker) });
+            }
+        }
+        self
+    }
 }
 
 impl WorkerSettings {

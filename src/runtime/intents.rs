@@ -108,9 +108,8 @@ impl Intents {
         self.kept.paused.remove(child).is_some()
     }
 
-    /// Notes how many instances somebody wants; `file` is the number in the file, unless an earlier scale knows it.
+    /// Notes how many instances somebody wants; `file` is the number in the file.
     pub(crate) fn scale(&mut self, worker: &Name, instances: u32, file: u32, by: Operator) {
-        let file = self.kept.scaled.get(worker.as_str()).map_or(file, |before| before.file);
         self.kept.scaled.insert(worker.to_string(), Scaled { by, instances, file });
     }
 
@@ -122,7 +121,7 @@ impl Intents {
             let Some(worker) = workers.iter_mut().find(|worker| worker.name.as_str() == name) else {
                 return false;
             };
-            let holds = worker.instances == scaled.file;
+            let holds = worker.declared == scaled.file;
             if holds {
                 let instances = scaled.instances;
                 *worker = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(worker) });

@@ -27,6 +27,7 @@ use super::handle::{Order, RuntimeHandle, RuntimeInfo};
 use super::inherited::{heal_limits, keep_memory_private};
 use super::intents::Intents;
 use super::lag;
+use super::recycle;
 use super::reshape::{Editor, enter};
 use super::state_dir::StateDir;
 
@@ -296,6 +297,7 @@ async fn boot(
     let (edits, waiting) = mpsc::channel(EDITS);
     let editor = Editor { plane: Arc::clone(&plane), info: Arc::clone(&info), intents: Arc::clone(&intents) };
     tokio::spawn(editor.run(waiting));
+    tokio::spawn(recycle::watch(Arc::clone(&plane), edits.clone()));
     Ok((Director { plane, info, intents, root, orders, outcomes: inbox, stopping: None, edits }, host))
 }
 

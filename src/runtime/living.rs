@@ -140,6 +140,7 @@ impl RuntimeHandle {
     pub async fn compare(&self) -> Result<Comparison, ApplyError> {
         let Reading { settings, files, .. } = self.read_again().await?;
         let old = self.info().settings();
+        let settings = settings.scaled_as(&old);
         Ok(self.comparison(diff(&old, &settings), &settings, files))
     }
 
@@ -166,6 +167,7 @@ impl RuntimeHandle {
         let slot: Arc<Mutex<Vec<Change>>> = Arc::default();
         let found = Arc::clone(&slot);
         let new = self.edit(Box::new(move |current| {
+            let settings = settings.scaled_as(current);
             let changes = diff(current, &settings);
             let held = settings.holding(current);
             *lock(&found) = changes;

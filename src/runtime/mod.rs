@@ -11,6 +11,7 @@ mod lag;
 mod launch;
 mod living;
 mod pool;
+mod recycle;
 mod reshape;
 mod roll;
 mod rolling;

@@ -46,7 +46,7 @@ impl Director {
         }
         let settings = self.info.settings();
         let before =
-            settings.workers.iter().find(|worker| worker.name == name).map_or(0, |worker| worker.instances);
+            settings.workers.iter().find(|worker| worker.name == name).map_or(0, |worker| worker.declared);
         self.announce(target, Act::Scale { instances }, &by);
         let (hands, intents, info) = (self.hands(&by), Arc::clone(&self.intents), Arc::clone(&self.info));
         tokio::spawn(async move {

@@ -39,25 +39,33 @@ impl Hands {
 
     /// Replaces every instance of a worker, at most `most` at once; what became of it is on the board.
     pub(super) async fn roll(self, worker: Name, most: u32) {
+        self.replace_all(worker, None, most).await;
+    }
+
+    /// Replaces one instance in the same way.
+    pub(super) async fn replace(self, instance: InstanceId) {
+        let text = format!("{instance} is replaced ({})", self.by.0);
+        let mut event = Event::new(EventKind::ActionRequested, text);
+        event.worker = Some(instance.worker().clone());
+        event.instance = Some(instance.clone());
+        event.data.insert("action".to_owned(), "recycle".into());
+        event.data.insert("by".to_owned(), self.by.0.clone().into());
+        self.plane.emit(event);
+        self.replace_all(instance.worker().clone(), Some(instance), 1).await;
+    }
+
+    async fn replace_all(self, worker: Name, only: Option<InstanceId>, most: u32) {
         let outcome = match self.edit(Box::new(|settings| Ok(settings.clone()))).await {
             Ok(settings) => match settings.workers.iter().find(|one| one.name == worker) {
-                Some(own) => self.run(&settings, own, most).await,
+                Some(own) => {
+                    let all = only.clone().map_or_else(|| own.instance_ids().collect(), |only| vec![only]);
+                    self.run(&settings, own, all, most).await
+                }
                 None => Outcome::Failed(format!("{worker} was removed meanwhile")),
             },
             Err(error) => Outcome::Failed(error.to_string()),
         };
-        let text = match &outcome {
-            Outcome::Done => format!("rolling restart of {worker} is done: every instance was replaced"),
-            Outcome::Failed(why) => {
-                format!("rolling restart of {worker} ended early: {why}; the others stay as they are")
-            }
-        };
-        let mut event = Event::new(EventKind::ActionRequested, text);
-        event.worker = Some(worker.clone());
-        event.cause = Some(Cause::Operator);
-        event.data.insert("action".to_owned(), "restart".into());
-        event.data.insert("by".to_owned(), self.by.0.clone().into());
-        self.plane.emit(event);
+        self.tell(&worker, only.as_ref(), &outcome);
         let state = match outcome {
             Outcome::Done => RollState::Done,
             Outcome::Failed(why) => RollState::Failed(why),
@@ -65,10 +73,37 @@ impl Hands {
         self.plane.board.set_roll(&worker, state);
     }
 
-    async fn run(&self, settings: &Settings, worker: &WorkerSettings, most: u32) -> Outcome {
+    fn tell(&self, worker: &Name, only: Option<&InstanceId>, outcome: &Outcome) {
+        let whom = only.map_or_else(|| worker.to_string(), ToString::to_string);
+        let by = &self.by.0;
+        let text = match outcome {
+            Outcome::Done => format!("{whom} was replaced while the others went on ({by})"),
+            Outcome::Failed(why) => {
+                format!(
+                    "the replacement of {whom} ({by}) ended early: {why}; those not reached stay as they are"
+                )
+            }
+        };
+        let mut event = Event::new(EventKind::ActionRequested, text);
+        event.worker = Some(worker.clone());
+        event.instance = only.cloned();
+        event.cause = Some(Cause::Operator);
+        event.data.insert("action".to_owned(), "rolling restart".into());
+        event.data.insert("by".to_owned(), by.clone().into());
+        event.data.insert("done".to_owned(), (*outcome == Outcome::Done).into());
+        self.plane.emit(event);
+    }
+
+    async fn run(
+        &self,
+        settings: &Settings,
+        worker: &WorkerSettings,
+        instances: Vec<InstanceId>,
+        most: u32,
+    ) -> Outcome {
         let copies = worker.instances;
         let copy = spare(settings, worker);
-        let mut roll = Roll::new(worker.instance_ids(), copy, most, worker.verify);
+        let mut roll = Roll::new(instances, copy, most, worker.verify);
         let mut changes = self.plane.board.watch();
         loop {
             changes.borrow_and_update();

@@ -135,6 +135,11 @@ impl Plane {
         lock(&self.directory).get(name).cloned()
     }
 
+    /// Every worker of the tree, as its settings are now.
+    pub(crate) fn workers(&self) -> Vec<Arc<WorkerSettings>> {
+        lock(&self.nodes).values().flat_map(|node| node.workers()).collect()
+    }
+
     /// Notes which supervisor a child belongs to.
     pub(crate) fn settle(&self, child: &Name, supervisor: &Name) {
         lock(&self.homes).insert(child.clone(), supervisor.clone());

@@ -64,6 +64,19 @@ impl Node {
         Arc::new(Self { settings: Arc::clone(&self.settings), children: children.collect() })
     }
 
+    /// Its own workers, once for all of their instances.
+    pub(crate) fn workers(&self) -> Vec<Arc<WorkerSettings>> {
+        let mut workers: Vec<Arc<WorkerSettings>> = Vec::new();
+        for branch in &self.children {
+            if let Branch::Worker(_, worker) = branch
+                && !workers.iter().any(|known| known.name == worker.name)
+            {
+                workers.push(Arc::clone(worker));
+            }
+        }
+        workers
+    }
+
     /// Its own instances.
     pub(super) fn instances(&self) -> impl Iterator<Item = &InstanceId> {
         self.children.iter().filter_map(|branch| match branch {

@@ -25,6 +25,37 @@ pub(super) fn sums(roots: &[Root]) -> HashMap<u32, Usage> {
     add_up(roots, &all, &|pid| cgroup_of(pid))
 }
 
+/// The working set of the tree of each root: the memory of its cgroup without page cache that can go, where the cgroup
+/// is counted, else the resident memory of all its processes.
+#[must_use]
+pub fn working_sets(roots: &[Root]) -> HashMap<u32, u64> {
+    let resident = sums(roots);
+    let of = |(pid, slug): &Root| {
+        let counted = cgroup_of(*pid).filter(|own| own == slug).and_then(|_| counted(*pid));
+        Some((*pid, counted.or_else(|| resident.get(pid).map(|usage| usage.resident_bytes))?))
+    };
+    roots.iter().filter_map(of).collect()
+}
+
+/// What the cgroup of a process holds; `None` without a controller that counts it.
+fn counted(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Where systemd and containers mount it, alone or beside the older hierarchies.
+    let places =
+        ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|mount| std::path::Path::new(mount).join(path));
+    places.iter().find_map(|place| {
+        let all: u64 = std::fs::read_to_string(place.join("memory.current")).ok()?.trim().parse().ok()?;
+        Some(all.saturating_sub(inactive(&std::fs::read_to_string(place.join("memory.stat")).ok()?)))
+    })
+}
+
+/// Page cache that the kernel would take back first.
+fn inactive(stat: &str) -> u64 {
+    let line = stat.lines().find_map(|line| line.strip_prefix("inactive_file "));
+    line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
+}
+
 /// One process with what its children used.
 pub(super) fn of_one(pid: u32) -> Option<Usage> {
     stat(pid).map(|stat| stat.with_waited())

@@ -6,7 +6,7 @@ mod names;
 mod page;
 mod procfs;
 
-pub use forest::Root;
+pub use forest::{Root, working_sets};
 pub use journal::{Journal, Recorded, Subscription};
 pub use page::{OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};
 pub use procfs::{

@@ -81,8 +81,11 @@ async fn get(address: SocketAddr) -> Result<(), String> {
 /// As many ports in a row that nobody has.
 fn free_ports(count: u16) -> u16 {
     let taken = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_err();
-    let start = 20_000 + (std::process::id() % 20_000) as u16;
-    (start..60_000)
+    // Tests run at the same time: each begins where no other does.
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let turn = NEXT.fetch_add(200, Ordering::Relaxed) as u16;
+    let start = 20_000 + (std::process::id() % 9_000) as u16 + turn;
+    (start..32_000)
         .step_by(usize::from(count))
         .find(|base| (*base..base + count).all(|port| !taken(port)))
         .expect("some free ports")
@@ -106,6 +109,15 @@ verify = "300ms"
 "#,
         server.display()
     )
+}
+
+/// Ends the others when the test ends, also when it fails: their scope waits for them.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The load balancer's list of who is ready, and how few there ever were.
@@ -204,13 +216,14 @@ fn under_load_no_request_fails_while_a_pool_is_restarted_rolling() {
     let socket: PathBuf = rig.path(".regrow/regrow.sock");
     let began = Instant::now();
     std::thread::scope(|scope| {
+        let over = Over(&backends.over);
         scope.spawn(|| backends.follow(&socket, base));
         rig.wait("the client knows all three", || backends.ready.lock().unwrap().len() == 3);
         backends.fewest.store(3, Ordering::Relaxed);
         scope.spawn(|| load(&backends, &tally));
         rig.wait("the load has begun", || tally.done.load(Ordering::Relaxed) > 100);
         let out = rig.regrow(&["restart", "web", "--rolling", "--wait=60s"]);
-        backends.over.store(true, Ordering::Relaxed);
+        drop(over);
         assert!(out.status.success(), "{out:?}\n{}", rig.output());
     });
     let seconds = began.elapsed().as_secs_f64();
@@ -275,6 +288,14 @@ fn scale_touches_only_the_difference_and_lasts_until_the_file_says_another_numbe
     rig.ok(&["scale", "w", "3", "--wait"]);
     all_ready(&rig, 3);
     assert_eq!(pids(&rig)[..2], first);
+    let added = "\n[worker.other]\ncommand = [\"sleep\", \"1000\"]\n";
+    rig.configure(&format!("{toml}{added}"));
+    rig.ok(&["apply"]);
+    all_ready(&rig, 4);
+    rig.configure(toml);
+    rig.ok(&["apply"]);
+    all_ready(&rig, 3);
+    assert_eq!(pids(&rig)[..2], first);
     let events = rig.ok(&["events", "--kind", "worker.scaled", "-o", "json"]);
     assert!(events.contains("\"instances\""), "{events}");
     let status = rig.status();
@@ -291,4 +312,44 @@ fn scale_touches_only_the_difference_and_lasts_until_the_file_says_another_numbe
     all_ready(&rig, 5);
     assert_eq!(rig.code(&["scale", "w", "0"]), 2);
     assert_eq!(rig.code(&["scale", "nobody", "2"]), 4);
+}
+
+#[test]
+fn an_instance_that_is_too_large_is_replaced_and_that_is_no_failure() {
+    let rig = Rig::start(
+        r#"
+[worker.w]
+command = ["sh", "-c", "echo $$ >> {dir}/starts; test $(wc -l < {dir}/starts) -gt 1 || x=$(base64 /dev/zero | head -c 60000000); sleep 1000"]
+recycle = { memory = "40MiB" }
+[ladder.default]
+verify = "100ms"
+"#,
+    );
+    rig.wait("it was replaced", || rig.witness("starts").len() == 2 && rig.worker("w")["ready"] == true);
+    let events = rig.ok(&["events", "-o", "json"]);
+    assert!(events.contains("recycle: ") && events.contains("the limit is 40MiB"), "{events}");
+    assert!(!events.contains("worker.exited"), "it was asked to end: {events}");
+    let described = rig.ok(&["describe", "w", "-o", "json"]);
+    assert!(!described.contains("\"recovering\""), "{described}");
+}
+
+#[test]
+fn a_pool_that_is_old_is_replaced_one_by_one_and_never_has_fewer() {
+    let base = free_ports(3);
+    let rig = Rig::start(&pool(2, base, "recycle = { after = \"4s\", jitter = 0.0 }"));
+    all_ready(&rig, 2);
+    let before = pids(&rig);
+    let (backends, socket) = (Backends::default(), rig.path(".regrow/regrow.sock"));
+    std::thread::scope(|scope| {
+        let over = Over(&backends.over);
+        scope.spawn(|| backends.follow(&socket, base));
+        rig.wait("the client knows both", || backends.ready.lock().unwrap().len() == 2);
+        backends.fewest.store(2, Ordering::Relaxed);
+        rig.wait_at_most(Duration::from_secs(60), "both are replaced", || {
+            let now = pids(&rig);
+            before.iter().all(|(id, old)| now.iter().any(|(same, new)| same == id && *new != 0 && new != old))
+        });
+        drop(over);
+    });
+    assert!(backends.fewest.load(Ordering::Relaxed) >= 2, "there were never fewer ready than before");
 }

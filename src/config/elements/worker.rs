@@ -75,6 +75,15 @@ pub(super) const KEYS: &[Key] = &[
     ),
     // A thousand copies of one worker on one machine are a mistake of the file more often than a wish.
     leaf("instances", Leaf::Integer { min: 1, max: 1000 }),
+    table(
+        "recycle",
+        &[
+            leaf("after", POSITIVE),
+            leaf("jitter", Leaf::Number { min: 0.0, max: 1.0 }),
+            // Less than a page would never be reached by going down.
+            leaf("memory", Leaf::Text(Text::Size { min: 4 << 10, max: 1 << 50 })),
+        ],
+    ),
     table("port", &[leaf("base", Leaf::Integer { min: 1, max: 65_535 })]),
     table("reload", &[leaf("signal", Leaf::Text(Text::Signal))]),
     leaf("cwd", Leaf::Text(Text::Template)),
@@ -261,6 +270,7 @@ impl RawWorker {
             stop: self.stop.into(),
             backoff: self.backoff,
             instances: self.instances,
+            declared: self.instances,
             numbered: self.instances > 1,
             recycle: self.recycle.map(RecycleSettings::from),
             port: self.port.and_then(|port| port.base),

@@ -139,6 +139,7 @@ pub(super) fn sh(script: &str) -> WorkerSettings {
 pub(super) fn command(argv: &[&str]) -> WorkerSettings {
     WorkerSettings {
         instances: 1,
+        declared: 1,
         numbered: false,
         actor: None,
         config: serde_json::Value::Null,
