@@ -10,8 +10,8 @@ pub struct Isolation {
     pub user: Option<String>,
     /// Name or number of its group; the user's own without one.
     pub group: Option<String>,
-    /// Permissions that its new files never have.
-    pub umask: u32,
+    /// Permissions that its new files never have; those of the runtime without.
+    pub umask: Option<u32>,
     /// Its priority, -20 (first) to 19 (last).
     pub nice: Option<i32>,
     /// How readily the kernel kills it for memory, -1000 (never) to 1000.

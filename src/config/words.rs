@@ -132,7 +132,7 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
         "inherit_env": one.inherit_env,
         "user": one.isolation.user,
         "group": one.isolation.group,
-        "umask": format!("{:03o}", one.isolation.umask),
+        "umask": one.isolation.umask.map(|mask| format!("{mask:03o}")),
         "nice": one.isolation.nice,
         "oom_score_adj": one.isolation.oom_score_adj,
         "no_new_privs": one.isolation.no_new_privs,

@@ -46,6 +46,10 @@ pub(super) fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> 
     u32::from_str_radix(&String::deserialize(from)?, 8).map_err(Error::custom)
 }
 
+pub(super) fn some_mode<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    mode(from).map(Some)
+}
+
 /// Empty is `None`.
 pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(from)?;

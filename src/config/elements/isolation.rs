@@ -58,7 +58,7 @@ pub(super) enum RawSecret {
 pub(super) struct RawIsolation {
     pub(super) user: Option<String>,
     pub(super) group: Option<String>,
-    pub(super) umask: u32,
+    pub(super) umask: Option<u32>,
     pub(super) nice: Option<i32>,
     pub(super) oom_score_adj: Option<i32>,
     pub(super) no_new_privs: bool,

@@ -153,8 +153,8 @@ pub(in crate::config) struct RawWorker {
     inherit_env: Vec<String>,
     user: Option<String>,
     group: Option<String>,
-    #[serde(deserialize_with = "de::mode")]
-    umask: u32,
+    #[serde(default, deserialize_with = "de::some_mode")]
+    umask: Option<u32>,
     nice: Option<i32>,
     oom_score_adj: Option<i32>,
     no_new_privs: bool,

@@ -53,7 +53,7 @@ pub(crate) struct WorkerRights {
     /// Who it becomes; stays who we are without.
     pub(crate) person: Option<Person>,
     /// Permissions its files never have.
-    pub(crate) umask: u32,
+    pub(crate) umask: Option<u32>,
     /// Priority.
     pub(crate) nice: Option<i32>,
     /// The text for `oom_score_adj`.
@@ -91,7 +91,7 @@ impl WorkerRights {
 /// The same for a child.
 pub(super) struct Rights {
     person: Option<RawPerson>,
-    umask: u32,
+    umask: Option<u32>,
     nice: Option<c_int>,
     /// Null: left as it is.
     score: *const u8,
@@ -136,8 +136,10 @@ pub(super) fn shed(rights: &Rights, nofile: Option<&libc::rlimit>) -> Result<(),
     if rights.powerless {
         drop_capabilities()?;
     }
-    // SAFETY: no pointers, and it cannot fail.
-    unsafe { libc::umask(rights.umask as libc::mode_t) };
+    if let Some(mask) = rights.umask {
+        // SAFETY: no pointers, and it cannot fail.
+        unsafe { libc::umask(mask as libc::mode_t) };
+    }
     if rights.no_new_privs {
         // SAFETY: no pointers.
         check(

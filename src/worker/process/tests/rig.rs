@@ -196,7 +196,7 @@ pub(in crate::worker::process) fn isolation() -> Isolation {
     Isolation {
         user: None,
         group: None,
-        umask: 0o077,
+        umask: Some(0o077),
         nice: None,
         oom_score_adj: None,
         no_new_privs: true,
