@@ -1,6 +1,6 @@
 //! regrow: workers that grow back.
 //!
-//! A self-healing worker runtime: Erlang's supervision for processes in any language, in one binary. Each worker
+//! A self-healing worker runtime: Erlang's supervision for processes in any language and for Rust types, in one binary. Each worker
 //! is a child of a supervisor with a restart budget; supervisors form a tree; a failure is answered where it
 //! happened, and only what cannot be answered there goes up.
 //!
@@ -24,11 +24,12 @@
 //! |---|---|
 //! | [`cli`] | one file per verb; tables, JSON, exit codes |
 //! | [`http`] | the control socket and the TCP listener: routes, wire shapes |
-//! | [`runtime`] | the composition root: state directory, boot, orders, the end |
+//! | [`runtime`] | the composition root: state directory, boot, orders, changes while everything runs, the end |
 //! | [`supervisor`] | the actors of the tree, the status board, who waits for whom |
-//! | [`worker`] | runs one process: spawn, output, notify socket, whole-tree stop; all `unsafe` and OS calls in one module |
+//! | [`worker`] | runs one worker. `process`: spawn, output, notify socket, rights and limits, whole-tree stop; `in_process`: Rust types on threads of their own; all `unsafe` and OS calls in one module |
 //! | [`telemetry`] | the journal of events, the metrics page |
-//! | [`config`] | TOML to settings that are known to be right; every problem at once, each with its place |
+//! | [`config`] | TOML to settings that are known to be right; every problem at once, each with its place; what differs between two of them |
+//! | `codec` | what is kept of a worker's state on disk; the only place that knows its encoding |
 //! | [`event`] | the vocabulary of what happened |
 //! | [`policy`] | OTP's rules and what goes beyond them, as one pure decision per fact |
 //! | [`exit`] [`id`] [`units`] | how a worker can end; names; durations and sizes |
@@ -45,6 +46,9 @@
 //! * **parked** (phase `quarantined`): the budget is spent; tried again later, loudly.
 //! * **fence**: a file lock that every process of a worker's tree holds open, so that no second copy is ever started
 //!   beside a survivor.
+//! * **definition**: a supervisor's flags and children; a new one is taken over while they run, and only what differs
+//!   happens (`policy::Reform`).
+//! * **roll**: every instance of a worker is replaced, each new one ready before the next old one goes.
 //! * supervisors *give up*; that is what OTP calls escalation.
 
 pub mod cli;

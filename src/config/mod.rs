@@ -34,6 +34,7 @@ mod ports;
 mod resolve;
 mod schema;
 mod settings;
+mod slugs;
 mod source;
 mod suggest;
 mod syntax;

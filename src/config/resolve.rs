@@ -15,6 +15,7 @@ use super::order::{self, Wait};
 use super::ports;
 use super::schema::Kind;
 use super::settings::{HttpSettings, SupervisorSettings, WorkerSettings};
+use super::slugs;
 use super::suggest::nearest;
 use super::template::Template;
 use super::template_check as template;
@@ -49,6 +50,7 @@ pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut 
         alone(Kind::Worker, worker, places, problems);
     }
     ports::overlaps(&workers, places, problems);
+    slugs::overlaps(&workers, places, problems);
     let known = workers.iter().map(|worker| worker.settings.name.clone()).collect();
     let waits = waits(&mut workers, &known, places, problems);
     let lists: Vec<(Name, Vec<String>)> =

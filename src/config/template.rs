@@ -274,6 +274,10 @@ impl Settings {
             let why = format!("it would share a port with `{other}`");
             return Err(TemplateError::Broken { template: template.name.clone(), why });
         }
+        if let Some(other) = self.slug_clash(&worker, worker.instances) {
+            let why = format!("it would share a directory with an instance of `{other}`");
+            return Err(TemplateError::Broken { template: template.name.clone(), why });
+        }
         let mut grown = self.clone();
         grown.children_of_root(|children| children.push(worker.name.clone()));
         grown.workers.push(Arc::new(worker));

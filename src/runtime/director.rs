@@ -25,6 +25,9 @@ use super::target::Target;
 /// runtime leaves what cannot be killed behind and says so.
 const LAST_GRACE: Duration = Duration::from_secs(10);
 
+/// How long an answer waits for the disk that keeps what was asked for.
+const KEPT_WITHIN: Duration = Duration::from_secs(2);
+
 /// The loop and what it needs.
 pub(super) struct Director {
     pub(super) plane: Arc<Plane>,
@@ -97,7 +100,13 @@ impl Director {
                 if let Act::Scale { instances } = act {
                     return self.scale(&target, instances, by, reply);
                 }
-                let answer = self.act(&target, act, &by);
+                let (answer, wish) = match self.act(&target, act, &by) {
+                    Ok((reached, wish)) => (Ok(reached), wish),
+                    Err(error) => (Err(error), false),
+                };
+                if wish {
+                    return self.answer_once_kept(answer, reply);
+                }
                 // An asker that has gone away needs no answer.
                 let _ = reply.send(answer);
             }
@@ -121,7 +130,8 @@ impl Director {
         }
     }
 
-    fn act(&mut self, target: &Target, act: Act, by: &Asker) -> Result<Vec<InstanceId>, ActError> {
+    /// The instances that were reached, and whether a wish of somebody's is to be kept over restarts.
+    fn act(&mut self, target: &Target, act: Act, by: &Asker) -> Result<(Vec<InstanceId>, bool), ActError> {
         if self.stopping.is_some() {
             return Err(ActError::ShuttingDown);
         }
@@ -154,11 +164,38 @@ impl Director {
                 Err(error) => refused = Some(error),
             }
         }
-        self.remember(&children, act, by);
+        let wish = self.remember(&children, act, by);
         match refused {
-            Some(error) if reached.is_empty() => Err(error),
-            _ => Ok(reached),
+            Some(error) if reached.is_empty() => {
+                if wish {
+                    save_elsewhere(&self.intents, &self.info);
+                }
+                Err(error)
+            }
+            _ => Ok((reached, wish)),
         }
+    }
+
+    /// A wish that was answered is not forgotten, whatever happens to the runtime. A disk that hangs is named in the
+    /// notes; the answer does not wait for it for ever.
+    fn answer_once_kept(
+        &self,
+        answer: Result<Vec<InstanceId>, ActError>,
+        reply: oneshot::Sender<Result<Vec<InstanceId>, ActError>>,
+    ) {
+        let (kept, told) = oneshot::channel();
+        let info = Arc::clone(&self.info);
+        save_elsewhere_and(&self.intents, &self.info, move || {
+            // Who waited has answered without.
+            let _ = kept.send(());
+        });
+        tokio::spawn(async move {
+            if tokio::time::timeout(KEPT_WITHIN, told).await.is_err() {
+                info.note("the state directory is slow: what was last asked for may be lost if regrow is killed now");
+            }
+            // An asker that has gone away needs no answer.
+            let _ = reply.send(answer);
+        });
     }
 
     /// The children that a target means, each an id under its supervisor.
@@ -295,7 +332,7 @@ impl Director {
 
     /// `stop` and `pause` last over restarts of the runtime; every wish to have it running ends the first, only
     /// `resume` the second.
-    fn remember(&mut self, children: &[InstanceId], act: Act, by: &Asker) {
+    fn remember(&mut self, children: &[InstanceId], act: Act, by: &Asker) -> bool {
         let mut changed = false;
         let mut intents = lock(&self.intents);
         let operator = Operator { by: by.0.clone(), at: Timestamp::now() };
@@ -316,10 +353,7 @@ impl Director {
             };
             self.plane.set_wish(&child, intents.wish(&child));
         }
-        drop(intents);
-        if changed {
-            save_elsewhere(&self.intents, &self.info);
-        }
+        changed
     }
 
     fn shutdown(&mut self, by: &Asker) {
@@ -402,9 +436,21 @@ fn has_code(phase: Phase) -> bool {
 /// Writes the intents down beside the control plane, which must not wait for a disk. Without a thread to spare it
 /// waits after all: a lost intent would start what somebody has stopped.
 pub(super) fn save_elsewhere(intents: &Arc<Mutex<Intents>>, info: &Arc<RuntimeInfo>) {
+    save_elsewhere_and(intents, info, || ());
+}
+
+/// The same, and then this.
+fn save_elsewhere_and(
+    intents: &Arc<Mutex<Intents>>,
+    info: &Arc<RuntimeInfo>,
+    then: impl FnOnce() + Send + 'static,
+) {
     let job = {
         let (intents, info) = (Arc::clone(intents), Arc::clone(info));
-        move || save(&intents, &info)
+        move || {
+            save(&intents, &info);
+            then();
+        }
     };
     if std::thread::Builder::new().name("regrow-intents".to_owned()).spawn(job).is_err() {
         save(intents, info);

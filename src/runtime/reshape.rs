@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Settings, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{Change, ChildKey, Phase, Refused, Reply, Request};
+use crate::policy::{Change, ChildKey, Phase, Refused, Reply, Request, Restart};
 use crate::supervisor::{
     Asked, Branch, InstanceState, Node, Operator, Plane, Reforming, SupervisorMsg, Wanted, Wish,
     supervisor_states,
@@ -57,7 +57,8 @@ impl Editor {
         self.info.put_settings(Arc::clone(&new));
         self.forget_wishes(&old, &new);
         let plane = Arc::clone(&self.plane);
-        let reshape = Reshape { plane, old, new: Arc::clone(&new), change_of };
+        let spent = HashSet::new();
+        let reshape = Reshape { plane, old, new: Arc::clone(&new), change_of, spent };
         let conflict = |refused| ActError::Conflict(format!("a supervisor refused: {refused:?}"));
         reshape.run().await.map(|()| new).map_err(conflict)
     }
@@ -99,6 +100,8 @@ pub(super) struct Reshape {
     pub(super) old: Arc<Settings>,
     pub(super) new: Arc<Settings>,
     pub(super) change_of: ChangeOf,
+    /// Temporary workers whose one run is over: nothing of their settings has changed, so nothing is to be done.
+    pub(super) spent: HashSet<InstanceId>,
 }
 
 impl Reshape {
@@ -106,9 +109,10 @@ impl Reshape {
     ///
     /// # Errors
     /// A supervisor refused its definition; settings that were checked are never refused.
-    pub(super) async fn run(self) -> Result<(), Refused> {
+    pub(super) async fn run(mut self) -> Result<(), Refused> {
         let Some(root) = Node::of(&self.new) else { return Ok(()) };
         let moved = self.moved();
+        self.spent = self.spent(&moved);
         self.learn();
         if moved.is_empty() {
             self.plane.plant(&root);
@@ -151,6 +155,15 @@ impl Reshape {
             self.plane.count_start(id, *last);
         }
         settle(self.tell(root, |node| node.children.iter().any(|branch| moved.contains(branch.name())))).await
+    }
+
+    fn spent(&self, moved: &HashSet<Name>) -> HashSet<InstanceId> {
+        let same = |worker: &&Arc<WorkerSettings>| {
+            self.old.workers.iter().any(|old| old == *worker) && !moved.contains(&worker.name)
+        };
+        let temporary = self.new.workers.iter().filter(|worker| worker.restart == Restart::Temporary);
+        let ids = temporary.filter(same).flat_map(|worker| worker.instance_ids());
+        ids.filter(|id| self.plane.board.instance(id).is_none()).collect()
     }
 
     /// Who has another supervisor now.
@@ -219,7 +232,7 @@ impl Reshape {
 
     fn admit(&self, worker: &WorkerSettings, home: &Name) {
         self.plane.settle(&worker.name, home);
-        for instance in worker.instance_ids() {
+        for instance in worker.instance_ids().filter(|id| !self.spent.contains(id)) {
             if self.plane.board.instance(&instance).is_some() {
                 self.plane.board.update(&instance, |entry| entry.critical = worker.critical);
                 continue;
@@ -272,8 +285,12 @@ impl Reshape {
                 None => Change::Renew,
             },
         };
-        let children =
-            node.children.iter().map(|branch| (branch.seed(&self.plane), change(branch))).collect();
+        let named = |branch: &&Branch| match branch {
+            Branch::Supervisor(_) => true,
+            Branch::Worker(instance, _) => !self.spent.contains(instance),
+        };
+        let children = node.children.iter().filter(named);
+        let children = children.map(|branch| (branch.seed(&self.plane), change(branch))).collect();
         let (reply, answer) = oneshot::channel();
         let spec = node.spec(self.plane.seed);
         let reforming = Box::new(Reforming { spec, children, reply });

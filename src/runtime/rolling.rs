@@ -166,7 +166,9 @@ fn spare(settings: &Settings, worker: &WorkerSettings) -> Option<InstanceId> {
     let alone = worker.instances == 1 && worker.port.is_none();
     let copies = worker.instances + 1;
     let fits = worker.port.is_none_or(|base| u32::from(base) + worker.instances <= u32::from(u16::MAX));
-    let free = fits && settings.port_clash(worker, copies).is_none();
+    let free = fits
+        && settings.port_clash(worker, copies).is_none()
+        && settings.slug_clash(worker, copies).is_none();
     (!alone && free).then(|| InstanceId::of_pool(worker.name.clone(), worker.instances))
 }
 
@@ -190,6 +192,11 @@ fn with_instances(
     if let Some(other) = settings.port_clash(now, instances) {
         return Err(ActError::Conflict(format!(
             "with {instances} instances {worker} would take ports of {other}; move one of the two"
+        )));
+    }
+    if let Some(other) = settings.slug_clash(now, instances) {
+        return Err(ActError::Conflict(format!(
+            "with {instances} instances {worker} would share a directory with {other}; rename one of the two"
         )));
     }
     settings.workers[at] = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(now) });

@@ -177,7 +177,8 @@ impl Life {
     pub(super) fn ended(&self, end: End) {
         let mut state = self.lock();
         state.end = Some(end);
-        for task in std::mem::take(&mut state.tasks) {
+        // Kept, so that one which does not end is still felt.
+        for task in &state.tasks {
             task.abort.abort();
         }
         drop(state);

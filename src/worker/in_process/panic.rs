@@ -64,7 +64,10 @@ pub(crate) fn install_hook() {
 
 fn note(who: u64, info: &PanicHookInfo<'_>) {
     let noted = Noted {
-        message: info.payload_as_str().map_or_else(|| unknown(info.payload()), str::to_owned),
+        // Nothing of the user's runs in here: a panic within a hook ends the process.
+        message: info
+            .payload_as_str()
+            .map_or_else(|| number(info.payload()).unwrap_or_default(), str::to_owned),
         location: info.location().map(ToString::to_string).unwrap_or_default(),
         trace: is_its_turn(who).then(Backtrace::force_capture),
     };
@@ -75,6 +78,7 @@ fn describe(payload: Box<dyn Any + Send>) -> Box<Panicked> {
     let noted = LAST.with(|last| last.borrow_mut().take());
     let described = match noted {
         Some(Noted { message, location, trace }) => {
+            let message = if message.is_empty() { unknown(&*payload) } else { message };
             Panicked { message: format!("{message} at {location}"), trace }
         }
         // Without the hook, or after `resume_unwind`, which goes past it.
@@ -99,19 +103,28 @@ fn describe(payload: Box<dyn Any + Send>) -> Box<Panicked> {
 }
 
 /// `panic_any` takes everything; numbers at least can be shown.
-fn unknown(payload: &(dyn Any + Send)) -> String {
+fn number(payload: &(dyn Any + Send)) -> Option<String> {
     macro_rules! numbers {
         ($($type:ty),*) => {
             $(if let Some(number) = payload.downcast_ref::<$type>() {
-                return format!("a payload that is no text: {number}{}", stringify!($type));
+                return Some(format!("a payload that is no text: {number}{}", stringify!($type)));
             })*
         };
     }
     numbers!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize, f32, f64, bool, char);
-    if let Some(error) = payload.downcast_ref::<super::WorkerError>() {
-        return super::failure::in_words(&**error);
-    }
-    "a payload that is no text".to_owned()
+    None
+}
+
+/// As much as can be said. An error says itself what it is, in code of the user's, which may panic too.
+fn unknown(payload: &(dyn Any + Send)) -> String {
+    let said = || match payload.downcast_ref::<super::WorkerError>() {
+        Some(error) => super::failure::in_words(&**error),
+        None => number(payload).unwrap_or_else(|| "a payload that is no text".to_owned()),
+    };
+    catch_unwind(AssertUnwindSafe(said)).unwrap_or_else(|again| {
+        std::mem::forget(again);
+        "an error that panics when it is asked what it is".to_owned()
+    })
 }
 
 /// Whether this worker's stack may be walked now. Workers whose numbers fall on one place share it.

@@ -52,6 +52,10 @@ pub(super) async fn run<W: Worker>(
     let worker = place.insert(made);
     life.ready();
     loop {
+        // A kill wakes code that waits for the end; what is still in the mailbox is not for it any more.
+        if life.is_killed() {
+            return End::Killed;
+        }
         let went = match inbox.next(life.incarnation).await {
             Next::Message(message) => worker.message(message, &ctx).await,
             Next::Order(Order::Ask(ask)) => answer(worker, ask, &ctx).await,

@@ -132,10 +132,12 @@ impl InProcessRunner {
         let plane = site.host.plane().handle().map_err(short)?;
         let life = Life::new(Arc::clone(site), incarnation);
         site.inbox.open(incarnation);
-        let main = Main::new(self.body.begin(&life), Arc::clone(&life));
+        let apart = site.is_apart();
+        let control = self.control.clone();
+        let main = Main::new(self.body.begin(&life), Arc::clone(&life), control, !apart);
         *lock(&site.current) = Some(Arc::clone(&life));
         site.report(incarnation, WorkerReport::Started { pid: None });
-        if site.is_apart() {
+        if apart {
             self.task = None;
             thread(site, plane, main, life).map_err(short)
         } else {
@@ -230,12 +232,19 @@ fn thread(site: &Site, plane: Handle, main: Main, life: Arc<Life>) -> std::io::R
 struct Main {
     guarded: Guarded<End, Arc<Life>>,
     home: Arc<dyn Owned>,
+    control: Handle,
+    on_plane: bool,
     over: bool,
 }
 
 impl Main {
-    fn new((future, home): (super::guard::UserFuture<End>, Arc<dyn Owned>), life: Arc<Life>) -> Self {
-        Self { guarded: Guarded::new(future, life), home, over: false }
+    fn new(
+        (future, home): (super::guard::UserFuture<End>, Arc<dyn Owned>),
+        life: Arc<Life>,
+        control: Handle,
+        on_plane: bool,
+    ) -> Self {
+        Self { guarded: Guarded::new(future, life), home, control, on_plane, over: false }
     }
 
     /// The code is gone. Now its state, and what it will not read any more.
@@ -252,6 +261,10 @@ impl Main {
         }
         let end = [dropped, closed.map(drop)].into_iter().fold(end, with_drop);
         life.ended(end);
+        // A task that it spawned may block its thread: the end must not wait for that for ever.
+        if !life.is_over() {
+            self.control.spawn(give_up(life, self.on_plane));
+        }
     }
 }
 

@@ -35,6 +35,11 @@ pub(super) fn register(pid: u32) -> Registered {
     Registered(pid)
 }
 
+/// Registers a main process that somebody else started; `None`: it is a worker's already.
+pub(super) fn claim(pid: u32) -> Option<Registered> {
+    lock().mains.get_or_insert_default().insert(pid).then_some(Registered(pid))
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         lock().mains.get_or_insert_default().remove(&self.0);

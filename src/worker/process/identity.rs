@@ -5,7 +5,7 @@ use std::io;
 
 use crate::config::Isolation;
 use crate::exit::StartFailure;
-use crate::worker::unix::{Account, Person, account, group_number};
+use crate::worker::unix::{Account, Person, account, group_number, id_number};
 
 /// Whom a worker becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,11 +65,11 @@ fn known_user(name: &str, isolation: &Isolation) -> Result<Account, StartFailure
     if let Some(account) = account(name).map_err(|error| unanswered(name, &error))? {
         return Ok(account);
     }
-    match (name.parse(), &isolation.group) {
-        (Ok(uid), Some(_)) => {
+    match (id_number(name), &isolation.group) {
+        (Some(uid), Some(_)) => {
             Ok(Account { name: name.into(), uid, gid: uid, groups: Vec::new(), home: "/".into() })
         }
-        (Ok(_) | Err(_), _) => Err(StartFailure::NoSuchUser { name: name.to_owned() }),
+        (Some(_) | None, _) => Err(StartFailure::NoSuchUser { name: name.to_owned() }),
     }
 }
 

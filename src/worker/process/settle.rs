@@ -67,7 +67,8 @@ impl Life {
     pub(super) fn kill(&self, run: &mut Run) {
         run.asked = Asked::Kill;
         run.drained = None;
-        let reach = if run.kill_again.is_none() { Reach::Cgroup } else { Reach::Everywhere };
+        // Who was taken over is in no cgroup of ours.
+        let reach = if run.kill_again.is_none() && !run.adopted { Reach::Cgroup } else { Reach::Everywhere };
         let pause = run.kill_again.map_or(KILL_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
         run.kill_again = Some((Instant::now() + pause, pause));
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.clone());
@@ -131,7 +132,8 @@ impl Life {
         for job in std::mem::take(&mut run.jobs) {
             self.done(job).await;
         }
-        let target = self.target(run);
+        // Nobody keeps the number of one that was taken over: it may be a stranger's by now.
+        let target = if run.adopted { self.site.target.with(None, None) } else { self.target(run) };
         let mut pause = FIRST_PAUSE;
         let mut told = run.asked == Asked::Kill;
         // The second look decides: the first one can meet what is just going.

@@ -132,7 +132,8 @@ fn start_on(
 fn take_over(site: &Site, image: &Image, identity: &Identity, n: Incarnation) -> Option<Started> {
     let path = site.pid_file(n).filter(|_| site.settings.daemon.adopt_running)?;
     let (pid, pidfd) = daemon::running(&path, image, identity.owner.uid)?;
-    let registered = children::register(pid);
+    // Another worker's process is none that runs by itself, whatever a file says.
+    let registered = children::claim(pid)?;
     Some(Started { pid, pidfd: Arc::new(pidfd), registered, oom_kills: None, adopted: true })
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn account(text: &str) -> io::Result<Option<Account>> {
         },
         account_of,
     )?;
-    let (None, Ok(number)) = (&by_name, text.parse()) else { return by_name.transpose() };
+    let (None, Some(number)) = (&by_name, id_number(text)) else { return by_name.transpose() };
     let by_number = entry(
         |entry: &mut libc::passwd, buffer, found| {
             // SAFETY: as above.
@@ -58,7 +58,12 @@ pub(crate) fn group_number(text: &str) -> io::Result<Option<u32>> {
         },
         |entry| entry.gr_gid,
     )?;
-    Ok(by_name.or_else(|| text.parse().ok()))
+    Ok(by_name.or_else(|| id_number(text)))
+}
+
+/// A user's or group's number. The highest one is none: to the kernel it means «leave it as it is».
+pub(crate) fn id_number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| *number != u32::MAX)
 }
 
 /// Asks with a buffer that grows until the answer fits.

@@ -16,7 +16,7 @@ mod memory;
 mod rights;
 mod sys;
 
-pub(crate) use accounts::{Account, account, group_number};
+pub(crate) use accounts::{Account, account, group_number, id_number};
 pub(crate) use child::Step;
 pub(crate) use clone::{Fds, Image, Launch, Placement, Refusal, Spawned, can_clone_into, spawn};
 pub(crate) use memory::{Page, Stack, give_back, let_go_of_code, share_one_heap};

@@ -60,15 +60,18 @@ impl Rig {
     /// The next report that is like this; others are passed over.
     pub(super) async fn wait(&self, like: impl Fn(&WorkerReport) -> bool) -> (Incarnation, WorkerReport) {
         let mut reports = self.reports.lock().await;
+        let mut others = Vec::new();
         let found = async {
             loop {
                 let (incarnation, report) = reports.recv().await.unwrap();
                 if like(&report) {
                     return (incarnation, report);
                 }
+                others.push(report);
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("a report comes")
+        let found = tokio::time::timeout(PATIENCE, found).await.ok();
+        found.unwrap_or_else(|| panic!("the report does not come; what came: {others:?}"))
     }
 
     /// How it ends.

@@ -1,0 +1,60 @@
+//! Slugs: an instance's directory, fence, cgroup and log go by `worker-0`, which another worker may be called.
+
+use std::collections::HashMap;
+
+use crate::id::{InstanceId, Name};
+
+use super::check::Places;
+use super::diagnostic::Problem;
+use super::elements::Settled;
+use super::resolve::at;
+use super::schema::Kind;
+use super::settings::{Settings, WorkerSettings};
+
+impl Settings {
+    /// Whose directory a worker would share with this many instances.
+    #[must_use]
+    pub fn slug_clash(&self, worker: &WorkerSettings, instances: u32) -> Option<Name> {
+        let grown = WorkerSettings { instances, ..worker.clone() };
+        let own: Vec<String> = grown.instance_ids().map(|id| id.slug()).collect();
+        let others = self.workers.iter().filter(|other| other.name != worker.name);
+        let clash = |other: &&std::sync::Arc<WorkerSettings>| {
+            // Only a name that begins with the other's can meet it.
+            let near = other.name.as_str().starts_with(worker.name.as_str())
+                || worker.name.as_str().starts_with(other.name.as_str());
+            near && other.instance_ids().any(|id| own.contains(&id.slug()))
+        };
+        others.into_iter().find(clash).map(|other| other.name.clone())
+    }
+}
+
+/// No two instances share a slug.
+pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<Problem>) {
+    let mut taken: HashMap<String, InstanceId> = HashMap::new();
+    for worker in workers {
+        for id in worker.settings.instance_ids() {
+            let Some(other) = taken.insert(id.slug(), id.clone()) else { continue };
+            let title = format!("instances `{other}` and `{id}` would share one directory, `{}`", id.slug());
+            let problem = Problem::new(at(Kind::Worker, &worker.settings.name, "instances", places), title);
+            problems.push(problem.help("give one of the two workers another name"));
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Sources, load};
+
+    const TWO: &str = "[worker.web]\ncommand = [\"x\"]\ninstances = 2\n";
+
+    #[test]
+    fn two_instances_never_share_a_directory() {
+        let refused = load(&Sources::text(format!("{TWO}[worker.web-1]\ncommand = [\"y\"]\n"))).unwrap_err();
+        assert!(refused.to_string().contains("`web/1` and `web-1` would share one directory"), "{refused}");
+        let loaded = load(&Sources::text(format!("{TWO}[worker.web-2]\ncommand = [\"y\"]\n"))).unwrap();
+        let web = &loaded.settings.workers[0];
+        assert_eq!(loaded.settings.slug_clash(web, 2), None);
+        assert_eq!(loaded.settings.slug_clash(web, 3).unwrap().as_str(), "web-2");
+    }
+}
