@@ -52,7 +52,9 @@ impl World {
             if let Action::Start { child, .. } | Action::Stop { child, how: StopHow::Graceful, .. } = action {
                 let paused =
                     hands_off.contains(&child) && core.child(child).is_some_and(|v| v.paused.is_some());
-                let asked = self.wished.contains(&child);
+                // Who is on its way out of the definition is meant to be down.
+                let out = core.child(child).is_some_and(|v| v.stopped_by_operator);
+                let asked = out || self.wished.contains(&child);
                 assert!(!paused || asked || core.is_ending(), "nobody touches who is paused");
             }
             assert!(!self.finished, "Finished is the last action");
@@ -132,9 +134,12 @@ impl World {
             _ => Request::ResetFailed { child },
         };
         if let Request::Reform(reform) = &request {
-            // Who is no longer named has to go, paused or not.
-            let named = |id: &str| reform.children.iter().any(|child| *child.spec.id == *id);
-            let gone = core.children().filter(|key| core.child(*key).is_some_and(|v| !named(&v.spec.id)));
+            // Who is no longer named has to go, paused or not; who is replaced before a pause is started again in it.
+            let asked = |v: ChildView<'_>| {
+                let named = reform.children.iter().find(|child| child.spec.id == v.spec.id);
+                named.is_none_or(|child| child.change != Change::Keep && v.paused.is_none())
+            };
+            let gone = core.children().filter(|key| core.child(*key).is_some_and(asked));
             self.wished.extend(gone);
         } else if !matches!(request, Request::Pause { .. } | Request::Resume { .. }) {
             self.wished.insert(child);
