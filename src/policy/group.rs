@@ -106,6 +106,10 @@ impl Supervisor {
     /// One child's turn to be stopped; false: its end must come first.
     fn stop_step(&mut self, key: ChildKey) -> bool {
         if self.is_spared(key) {
+            // Whom it waited for may be gone after this; the end of its pause is what it waits for.
+            if matches!(self.roster.get(key).map(|child| &child.state), Some(State::Waiting(_))) {
+                self.rest(key, State::Waiting(Wait::Paused));
+            }
             self.step_back(key);
             return true;
         }

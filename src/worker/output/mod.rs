@@ -14,7 +14,7 @@
 //! `max_line` is split at [`SPLIT_MARK`]; dropped lines leave a notice that begins with `…`; a line that one
 //! incarnation left open is ended before the next one's output; and so is one that a failed write tore.
 //!
-//! None of this holds for `run`, whose one command's output passes [`through`] as it comes.
+//! None of this holds for `run`, whose one command's output passes `through` as it comes.
 //!
 //! Deliberately absent: timestamps in the log (they would change the bytes; a sidecar index answers `--since`),
 //! fsync (a log is not a journal), compression, and any parsing.
