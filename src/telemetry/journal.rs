@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use crate::event::{Event, EventKind};
 
@@ -45,6 +45,7 @@ struct Shared {
     ring: Mutex<Ring>,
     live: broadcast::Sender<Arc<Recorded>>,
     dropped: AtomicU64,
+    stirred: Notify,
 }
 
 struct Ring {
@@ -65,7 +66,9 @@ impl Journal {
     pub fn new() -> Self {
         let (live, _) = broadcast::channel(LAG);
         let ring = Ring { kept: VecDeque::new(), last_seq: 0, counts: [0; EventKind::ALL.len()] };
-        Self { shared: Arc::new(Shared { ring: Mutex::new(ring), live, dropped: AtomicU64::new(0) }) }
+        let shared =
+            Shared { ring: Mutex::new(ring), live, dropped: AtomicU64::new(0), stirred: Notify::new() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Appends an event. Never waits for a reader.
@@ -83,6 +86,17 @@ impl Journal {
         ring.kept.push_back(Arc::clone(&recorded));
         // Sent under the lock, so that followers see the numbers in order. No follower is no error.
         let _ = self.shared.live.send(recorded);
+        self.shared.stirred.notify_waiters();
+    }
+
+    /// The number of the newest event; 0: there was none.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner).last_seq
+    }
+
+    /// Waits until something happens.
+    pub(crate) async fn stirred(&self) {
+        self.shared.stirred.notified().await;
     }
 
     /// The kept events with a number above `after`, oldest first.

@@ -85,13 +85,19 @@ impl NotifySocket {
     /// # Errors
     /// The path is taken by something else, longer than 107 bytes, or not writable.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        remove_stale(path)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         // Before it has a name: no datagram may come without credentials, and no moment exists in which others may send.
         rustix::net::sockopt::set_socket_passcred(&socket, true)?;
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-        rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+        let address = SocketAddrUnix::new(path)?;
+        match rustix::net::bind(&socket, &address) {
+            Err(rustix::io::Errno::ADDRINUSE) => {
+                remove_stale(path)?;
+                rustix::net::bind(&socket, &address)?;
+            }
+            done => done?,
+        }
         restore_mode(path)?;
         Ok(Self { socket: UnixDatagram::from_std(socket.into())? })
     }

@@ -101,13 +101,20 @@ impl CgroupRoot {
     /// what was done to it; else it is taken as it is, and children enter it by themselves.
     pub(super) fn make(&self, slug: &str) -> io::Result<Cgroup> {
         let path = self.dir().join(slug);
-        // In one that is lived in, what its worker made below is not touched.
-        let fresh = !lived_in(&path)
-            && match remove_tree(&path) {
-                Ok(()) => true,
-                Err(error) => error.kind() == io::ErrorKind::NotFound,
-            };
-        make_dir(&path)?;
+        let fresh = match std::fs::create_dir(&path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // In one that is lived in, what its worker made below is not touched.
+                let removed = !lived_in(&path)
+                    && match remove_tree(&path) {
+                        Ok(()) => true,
+                        Err(error) => error.kind() == io::ErrorKind::NotFound,
+                    };
+                make_dir(&path)?;
+                removed
+            }
+            Err(error) => return Err(error),
+        };
         let mut cgroup = Cgroup::open(path)?;
         cgroup.root = Some(self.dir.clone());
         if !self.born || !fresh {

@@ -96,6 +96,8 @@ pub(super) fn shared_dir(path: &Path, shared: bool) -> io::Result<()> {
 fn given_dir(path: &Path, owner: Owner) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(path, &error)),
+        // Made by ourselves this moment, in a directory of ours.
+        Ok(()) if owner == Owner::ourselves() => return Ok(()),
         Ok(()) | Err(_) => {}
     }
     // Everything through this descriptor: what lies under the name may be exchanged by the worker's user.
@@ -147,6 +149,7 @@ fn hand_over(dir: &OwnedFd, from: u32, to: Owner, depth: u32) -> io::Result<()> 
 fn given_fifo(path: &Path, owner: Owner) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o600);
     match rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0) {
+        Ok(()) if owner == Owner::ourselves() => return Ok(()),
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(named(path, &error.into())),
     }

@@ -87,7 +87,9 @@ impl Site {
             let _entered = self.runtime.enter();
             NotifySocket::bind(&self.layout.notify)?
         };
-        give(&self.layout.notify, rustix::fs::FileType::Socket, owner)?;
+        if owner != Owner::ourselves() {
+            give(&self.layout.notify, rustix::fs::FileType::Socket, owner)?;
+        }
         let out = self.open_stream(StreamName::Stdout, &self.layout.out)?;
         let err = match &self.layout.err {
             Some(fifo) => Some(self.open_stream(StreamName::Stderr, fifo)?),
