@@ -65,6 +65,9 @@ pub mod telemetry;
 pub mod units;
 pub mod worker;
 
+/// The actor framework of [`Builder::ractor`], in the version that regrow takes.
+pub use ractor;
+
 pub use config::Settings;
 pub use event::{Cause, Event, EventKind};
 pub use exit::{Exit, StartFailure};
@@ -75,6 +78,6 @@ pub use runtime::{
 pub use supervisor::{Board, Health, InstanceState};
 pub use telemetry::Journal;
 pub use worker::in_process::{
-    CallError, CastError, Condition, Context, Outcome, RefError, Reply, Restored, SaveError, Task, TaskError,
-    Worker, WorkerError, WorkerRef,
+    CallError, CastError, Condition, Context, Outcome, PlainActor, RefError, Reply, Restored, SaveError,
+    Task, TaskError, Worker, WorkerError, WorkerRef,
 };

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::config::{Settings, Sources, load};
-use crate::worker::in_process::{Registry, Worker};
+use crate::worker::in_process::{PlainActor, Registry, Worker, WorkerError};
 
 use super::handle::RuntimeHandle;
 use super::launch::{Hosting, Runtime, StartError};
@@ -21,7 +23,7 @@ pub struct Builder {
     sources: Sources,
     settings: Option<Settings>,
     hook: bool,
-    plane: Option<tokio::runtime::Handle>,
+    plane: Option<Handle>,
 }
 
 impl Builder {
@@ -29,6 +31,54 @@ impl Builder {
     /// name takes its place.
     pub fn worker<W: Worker>(mut self, name: &str) -> Self {
         self.registry.add::<W>(name);
+        self
+    }
+
+    /// Makes a plain [`ractor`] actor known by the name that `actor = "Name"` in the configuration uses. `make` is called
+    /// for each incarnation, with the worker's own settings and with who it is to be, and gives the actor and its
+    /// arguments.
+    ///
+    /// It is supervised like any other worker: started, stopped, restarted, shown by `describe`; a panic in any step of
+    /// it, or in the `Drop` of its state, ends this incarnation and nobody else. It is ready once `pre_start` has
+    /// returned. Its address is a [`WorkerRef`](crate::WorkerRef) of its own message type, good for all incarnations.
+    ///
+    /// It runs where its host put it: on the runtime of [`run_on`](Self::run_on), else on the tokio runtime that calls
+    /// [`start`](Self::start). With `main` there is none of the host's, and it runs on regrow's worker plane.
+    /// `blocking`, `snapshot` and tasks mean nothing to it.
+    ///
+    /// ```
+    /// use regrow::{Runtime, ractor};
+    /// use ractor::{Actor, ActorProcessingErr, ActorRef};
+    ///
+    /// struct Counter;
+    ///
+    /// impl Actor for Counter {
+    ///     type Msg = u64;
+    ///     type State = u64;
+    ///     type Arguments = u64;
+    ///
+    ///     async fn pre_start(&self, _: ActorRef<u64>, from: u64) -> Result<u64, ActorProcessingErr> {
+    ///         Ok(from)
+    ///     }
+    ///
+    ///     async fn handle(&self, _: ActorRef<u64>, more: u64, sum: &mut u64) -> Result<(), ActorProcessingErr> {
+    ///         *sum = sum.checked_add(more).ok_or("too much")?;
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let builder = Runtime::builder().ractor("Counter", |(): (), _| Ok((Counter, 7)));
+    /// ```
+    pub fn ractor<A, C>(
+        mut self,
+        name: &str,
+        make: impl Fn(C, PlainActor) -> Result<(A, A::Arguments), WorkerError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: ractor::Actor,
+        C: DeserializeOwned + Send + 'static,
+    {
+        self.registry.add_plain(name, make);
         self
     }
 
@@ -65,7 +115,7 @@ impl Builder {
 
     /// For `start`: workers run on this tokio runtime instead of one of regrow's own. Whoever hands it in sees to it
     /// that it has threads enough: code that blocks one of them delays what else runs there.
-    pub fn run_on(mut self, plane: tokio::runtime::Handle) -> Self {
+    pub fn run_on(mut self, plane: Handle) -> Self {
         self.plane = Some(plane);
         self
     }
@@ -77,6 +127,9 @@ impl Builder {
     /// [`StartError`]: the configuration is invalid, another runtime lives on the state directory, or the system
     /// refuses something that cannot be done without.
     pub async fn start(self) -> Result<RuntimeHandle, StartError> {
+        if let Some(ground) = self.plane.clone().or_else(|| Handle::try_current().ok()) {
+            self.registry.settle(ground);
+        }
         let (hosting, sources, settings) = self.guest();
         let (tell, told) = oneshot::channel();
         let work = move || {

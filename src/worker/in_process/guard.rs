@@ -26,7 +26,7 @@ impl Pulse {
         self.feel() % 2 == 1
     }
 
-    fn around<T>(&self, code: impl FnOnce() -> T) -> T {
+    pub(super) fn around<T>(&self, code: impl FnOnce() -> T) -> T {
         // Only the one task that is polled writes it.
         let before = self.feel();
         self.0.store(before + 1, Ordering::Relaxed);

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::oneshot;
 
@@ -139,26 +139,32 @@ impl<M> Inbox<M> {
 
     /// Waits for what comes next.
     pub(super) async fn next(&self, own: Incarnation) -> Next<M> {
-        poll_fn(|context| {
-            let mut inner = self.lock();
-            if inner.open != Some(own) {
-                return Poll::Ready(Next::Over);
+        poll_fn(|context| self.poll_next(own, true, context)).await
+    }
+
+    /// Waits for the next order; messages go on waiting.
+    pub(super) async fn next_order(&self, own: Incarnation) -> Next<M> {
+        poll_fn(|context| self.poll_next(own, false, context)).await
+    }
+
+    fn poll_next(&self, own: Incarnation, messages: bool, context: &Context<'_>) -> Poll<Next<M>> {
+        let mut inner = self.lock();
+        if inner.open != Some(own) {
+            return Poll::Ready(Next::Over);
+        }
+        if let Some(order) = inner.orders.pop_front() {
+            return Poll::Ready(Next::Order(order));
+        }
+        if messages && let Some(message) = inner.messages.pop_front() {
+            if inner.messages.is_empty() && inner.messages.capacity() > KEPT {
+                inner.messages.shrink_to(KEPT);
             }
-            if let Some(order) = inner.orders.pop_front() {
-                return Poll::Ready(Next::Order(order));
-            }
-            if let Some(message) = inner.messages.pop_front() {
-                if inner.messages.is_empty() && inner.messages.capacity() > KEPT {
-                    inner.messages.shrink_to(KEPT);
-                }
-                return Poll::Ready(Next::Message(message));
-            }
-            if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                inner.waker = Some(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+            return Poll::Ready(Next::Message(message));
+        }
+        if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            inner.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<M>> {

@@ -5,15 +5,18 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::ActorCheck;
 use crate::id::InstanceId;
 
 use super::directory::Directory;
+use super::failure::WorkerError;
 use super::guard::UserFuture;
 use super::inbox::{Inbox, Ordered};
 use super::life::{End, Life};
+use super::plain::{Ground, Plain, PlainActor};
 use super::run::{Home, run};
 use super::worker::Worker;
 
@@ -21,6 +24,7 @@ use super::worker::Worker;
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
     actors: BTreeMap<String, Arc<dyn Factory>>,
+    ground: Ground,
 }
 
 /// Makes the inside of actor workers of one type.
@@ -49,6 +53,23 @@ impl Registry {
     /// Makes a type known; a later one of the same name takes its place.
     pub(crate) fn add<W: Worker>(&mut self, name: &str) {
         self.actors.insert(name.to_owned(), Arc::new(Typed::<W>(PhantomData)));
+    }
+
+    /// Makes a plain ractor actor known; a later one of the same name takes its place.
+    pub(crate) fn add_plain<A, C>(
+        &mut self,
+        name: &str,
+        make: impl Fn(C, PlainActor) -> Result<(A, A::Arguments), WorkerError> + Send + Sync + 'static,
+    ) where
+        A: ractor::Actor,
+        C: DeserializeOwned + Send + 'static,
+    {
+        self.actors.insert(name.to_owned(), Arc::new(Plain::new(make, self.ground.clone())));
+    }
+
+    /// Plain actors run on this tokio runtime; without one, on the worker plane.
+    pub(crate) fn settle(&self, ground: tokio::runtime::Handle) {
+        self.ground.settle(ground);
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&Arc<dyn Factory>> {

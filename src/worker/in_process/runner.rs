@@ -269,7 +269,7 @@ impl Main {
 }
 
 /// A panic in a `Drop` is an end of its own where there was no other failure.
-fn with_drop(end: End, dropped: Result<(), Box<Panicked>>) -> End {
+pub(super) fn with_drop(end: End, dropped: Result<(), Box<Panicked>>) -> End {
     let Err(panicked) = dropped else { return end };
     match end {
         End::Done | End::Stopped | End::Killed => End::Panicked(panicked),
