@@ -32,6 +32,7 @@
 //! | `codec` | what is kept of a worker's state on disk; the only place that knows its encoding |
 //! | [`event`] | the vocabulary of what happened |
 //! | [`policy`] | OTP's rules and what goes beyond them, as one pure decision per fact |
+//! | [`recovery`] | which remedy, and what came of it: ladders, breaker, brake, error classes, learning; pure |
 //! | [`exit`] [`id`] [`units`] | how a worker can end; names; durations and sizes |
 //!
 //! Using goes only downward, and `policy` and what is below it name no runtime, clock, file or socket; a test reads
@@ -59,6 +60,7 @@ pub mod exit;
 pub mod http;
 pub mod id;
 pub mod policy;
+pub mod recovery;
 pub mod runtime;
 pub mod supervisor;
 pub mod telemetry;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the top down; a room uses only rooms that stand behind it here.
-const ORDER: [&[&str]; 10] = [
+const ORDER: [&[&str]; 11] = [
     &["main"],
     &["cli"],
     &["http"],
@@ -16,13 +16,14 @@ const ORDER: [&[&str]; 10] = [
     &["config"],
     &["event"],
     &["policy"],
+    &["health", "recovery"],
 ];
 
 /// Below all of these.
 const GROUND: [&str; 3] = ["exit", "id", "units"];
 
 /// Rooms that name no runtime, file system, network, clock, randomness or logging.
-const PURE: [&str; 5] = ["policy", "event", "exit", "id", "units"];
+const PURE: [&str; 7] = ["policy", "recovery", "health", "event", "exit", "id", "units"];
 
 /// What a pure room must not name.
 const IMPURE: [&str; 14] = [

@@ -45,6 +45,7 @@ mod isolation_hostile;
 mod isolation_limits;
 mod isolation_secrets;
 mod isolation_user;
+mod learning;
 mod otp_live;
 mod otp_recorded;
 mod plain_actor;

@@ -1,0 +1,323 @@
+//! A fleet that falls ill together is not restarted together.
+//!
+//! When a large part of all instances turns unwell within one window, the cause is hardly in each of them: the
+//! network, a disk, a wrong probe, this machine. Restarting them all would turn a disturbance into an outage. The
+//! brake then holds every ladder step but one, the canary's: if that one gets well, the steps helped and the others
+//! follow; if it does not, the next canary waits for another window. The brake also bounds how many steps are under
+//! way at once, and lets critical workers go first. It never holds a restart after an exit.
+//!
+//! Who is told to wait asks again: nothing here remembers a promise, so a lost answer costs one question.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// `[recovery]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BrakeLimits {
+    /// Steps under way at once.
+    pub max_parallel: u32,
+    /// The part of all instances, 0 to 1, that may turn unwell in one window.
+    pub max_unavailable: f64,
+    /// Fewer than this are never a reason.
+    pub min_failing: u32,
+    /// The window.
+    pub window: Duration,
+}
+
+impl Default for BrakeLimits {
+    fn default() -> Self {
+        Self { max_parallel: 4, max_unavailable: 0.5, min_failing: 5, window: Duration::from_secs(30) }
+    }
+}
+
+/// The answer to «may I?».
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Yes.
+    Go,
+    /// Yes, and everybody waits for what comes of it.
+    Canary,
+    /// As many steps as may be are under way.
+    Busy,
+    /// A critical worker waits, too, and goes first.
+    Critical,
+    /// Much of the fleet is ill, and one is being tried.
+    Braked,
+}
+
+impl Leave {
+    /// Whether the step may be taken.
+    #[must_use]
+    pub fn is_given(self) -> bool {
+        matches!(self, Self::Go | Self::Canary)
+    }
+
+    /// Why not, in words.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Go => "it may go on",
+            Self::Canary => "it may go on, as the only one",
+            Self::Busy => "as many recoveries as `recovery.max_parallel` allows are under way",
+            Self::Critical => "a critical worker goes first",
+            Self::Braked => "much of the fleet fell ill at once: one is tried, the others wait",
+        }
+    }
+}
+
+/// The brake went on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrakeChange {
+    /// On: this many of so many fell ill within the window.
+    On {
+        /// How many.
+        unwell: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// Off.
+    Off,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    critical: bool,
+    asked: Duration,
+}
+
+/// Who asks and is not heard of for this long does not wait any more.
+const FORGOTTEN: Duration = Duration::from_secs(10);
+
+/// The brake of one fleet. Instances are numbers here; the caller gives them.
+#[derive(Debug, Clone)]
+pub struct Brake {
+    limits: BrakeLimits,
+    /// Since when who is unwell.
+    unwell: BTreeMap<u64, Duration>,
+    waiting: BTreeMap<u64, Waiting>,
+    under_way: BTreeMap<u64, Duration>,
+    on: bool,
+    canary: Option<u64>,
+    next_canary: Duration,
+}
+
+impl Brake {
+    /// A brake that is off.
+    #[must_use]
+    pub fn new(limits: BrakeLimits) -> Self {
+        Self {
+            limits,
+            unwell: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            on: false,
+            canary: None,
+            next_canary: Duration::ZERO,
+        }
+    }
+
+    /// New limits.
+    pub fn set_limits(&mut self, limits: BrakeLimits) {
+        self.limits = limits;
+    }
+
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+
+    /// Steps under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// What is known of an instance's health. `fleet`: how many there are.
+    pub fn judged(&mut self, now: Duration, who: u64, unwell: bool, fleet: usize) -> Option<BrakeChange> {
+        if unwell {
+            self.unwell.entry(who).or_insert(now);
+        } else {
+            self.unwell.remove(&who);
+        }
+        self.weigh(now, fleet)
+    }
+
+    /// An instance asks for leave to take a step.
+    pub fn ask(&mut self, now: Duration, who: u64, critical: bool) -> Leave {
+        let waiting = Waiting { critical, asked: now };
+        self.waiting.insert(who, waiting);
+        self.waiting.retain(|_, waiting| now.saturating_sub(waiting.asked) < FORGOTTEN);
+        let answer = self.answer(now, who, critical);
+        if answer.is_given() {
+            self.waiting.remove(&who);
+            self.under_way.insert(who, now);
+        }
+        if answer == Leave::Canary {
+            self.canary = Some(who);
+        }
+        answer
+    }
+
+    /// A step has come to its end.
+    pub fn ended(&mut self, now: Duration, who: u64, held: bool) -> Option<BrakeChange> {
+        self.under_way.remove(&who);
+        self.waiting.remove(&who);
+        if self.canary != Some(who) {
+            return None;
+        }
+        self.canary = None;
+        self.next_canary = now.saturating_add(self.limits.window);
+        (held && std::mem::take(&mut self.on)).then(|| {
+            // The others fell ill for the same reason; what healed one may be done to all.
+            self.unwell.clear();
+            BrakeChange::Off
+        })
+    }
+
+    /// An instance is gone.
+    pub fn forget(&mut self, now: Duration, who: u64) {
+        self.unwell.remove(&who);
+        let _ = self.ended(now, who, false);
+    }
+
+    fn answer(&self, now: Duration, who: u64, critical: bool) -> Leave {
+        if self.under_way.contains_key(&who) {
+            return Leave::Go;
+        }
+        if self.on && (self.canary.is_some() || now < self.next_canary) {
+            return Leave::Braked;
+        }
+        if self.under_way.len() as u64 >= u64::from(self.limits.max_parallel.max(1)) {
+            return Leave::Busy;
+        }
+        if !critical && self.waiting.values().any(|waiting| waiting.critical) {
+            return Leave::Critical;
+        }
+        if self.on { Leave::Canary } else { Leave::Go }
+    }
+
+    fn weigh(&mut self, now: Duration, fleet: usize) -> Option<BrakeChange> {
+        let since = now.saturating_sub(self.limits.window);
+        let fresh = self.unwell.values().filter(|at| **at >= since).count();
+        if !self.on {
+            let (on, unwell) = (self.is_too_many(fresh, fleet), fresh);
+            self.on = on;
+            return on.then_some(BrakeChange::On { unwell, of: fleet });
+        }
+        let over = !self.is_too_many(self.unwell.len(), fleet);
+        self.on = !over;
+        over.then(|| {
+            self.canary = None;
+            BrakeChange::Off
+        })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a fleet has fewer than 2^52 instances")]
+    fn is_too_many(&self, unwell: usize, fleet: usize) -> bool {
+        let enough = unwell as u64 >= u64::from(self.limits.min_failing.max(1));
+        enough && unwell as f64 > self.limits.max_unavailable * fleet as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn four_recover_at_once_and_the_fifth_waits() {
+        let mut brake = Brake::new(BrakeLimits::default());
+        for who in 0..4 {
+            assert_eq!(brake.ask(at(1), who, false), Leave::Go);
+        }
+        assert_eq!(brake.ask(at(1), 4, false), Leave::Busy);
+        let _ = brake.ended(at(2), 0, true);
+        assert_eq!(brake.ask(at(3), 4, false), Leave::Go);
+    }
+
+    #[test]
+    fn a_critical_worker_that_waits_goes_before_everybody_else() {
+        let mut brake = Brake::new(BrakeLimits { max_parallel: 1, ..BrakeLimits::default() });
+        assert_eq!(brake.ask(at(1), 0, false), Leave::Go);
+        assert_eq!(brake.ask(at(1), 1, false), Leave::Busy);
+        assert_eq!(brake.ask(at(1), 2, true), Leave::Busy);
+        let _ = brake.ended(at(2), 0, true);
+        assert_eq!(brake.ask(at(2), 1, false), Leave::Critical);
+        assert_eq!(brake.ask(at(2), 2, true), Leave::Go);
+    }
+
+    #[test]
+    fn half_a_fleet_in_one_window_holds_all_but_one() {
+        let mut brake = Brake::new(BrakeLimits::default());
+        for who in 0..5 {
+            assert_eq!(brake.judged(at(who), who, true, 10), None);
+        }
+        assert_eq!(brake.judged(at(5), 5, true, 10), Some(BrakeChange::On { unwell: 6, of: 10 }));
+        assert_eq!(brake.ask(at(6), 0, false), Leave::Canary);
+        assert_eq!(brake.ask(at(6), 1, true), Leave::Braked);
+        assert_eq!(brake.ended(at(20), 0, true), Some(BrakeChange::Off));
+        assert_eq!(brake.ask(at(21), 1, true), Leave::Go);
+    }
+
+    #[test]
+    fn a_canary_that_dies_is_followed_by_one_more_after_a_window() {
+        let mut brake = Brake::new(BrakeLimits::default());
+        for who in 0..6 {
+            let _ = brake.judged(at(0), who, true, 10);
+        }
+        assert_eq!(brake.ask(at(1), 0, false), Leave::Canary);
+        assert_eq!(brake.ended(at(5), 0, false), None);
+        assert_eq!(brake.ask(at(6), 1, false), Leave::Braked);
+        assert_eq!(brake.ask(at(35), 1, false), Leave::Canary);
+    }
+
+    #[test]
+    fn the_brake_goes_off_by_itself_when_they_get_well() {
+        let mut brake = Brake::new(BrakeLimits::default());
+        for who in 0..6 {
+            let _ = brake.judged(at(0), who, true, 10);
+        }
+        assert_eq!(brake.judged(at(3), 0, false, 10), Some(BrakeChange::Off));
+        assert_eq!(brake.ask(at(3), 1, false), Leave::Go);
+    }
+
+    #[test]
+    fn who_falls_ill_over_hours_is_no_reason_and_neither_are_four() {
+        let mut brake = Brake::new(BrakeLimits::default());
+        for who in 0..10 {
+            assert_eq!(brake.judged(at(who * 600), who, true, 10), None);
+        }
+        let mut small = Brake::new(BrakeLimits::default());
+        assert!((0..4).all(|who| small.judged(at(1), who, true, 4).is_none()));
+    }
+
+    proptest! {
+        /// H4: never more steps under way than allowed, and one while the brake is on.
+        #[test]
+        fn the_fleet_is_limited(ops in prop::collection::vec((0u64..20, 0u8..4, 0u64..10), 1..300)) {
+            let limits = BrakeLimits { max_parallel: 3, ..BrakeLimits::default() };
+            let (mut brake, mut now) = (Brake::new(limits), 0);
+            for (who, op, wait) in ops {
+                now += wait;
+                let (before, on) = (brake.under_way(), brake.is_on());
+                match op {
+                    0 => { let _ = brake.judged(at(now), who, true, 20); }
+                    1 => { let _ = brake.judged(at(now), who, false, 20); }
+                    2 => {
+                        let answer = brake.ask(at(now), who, who % 5 == 0);
+                        let more = brake.under_way() > before;
+                        prop_assert!(!(more && on && answer != Leave::Canary));
+                    }
+                    _ => { let _ = brake.ended(at(now), who, who % 2 == 0); }
+                }
+                prop_assert!(brake.under_way() <= 3);
+            }
+        }
+    }
+}
