@@ -1,6 +1,10 @@
 //! The one vocabulary of things that happened, which everything downstream reads and nobody answers.
 
+mod brief;
+
 use serde::{Deserialize, Serialize};
+
+pub(crate) use brief::{Brief, Ended, Next, Subject, What, end_text};
 
 use crate::id::{Incarnation, InstanceId, Name};
 

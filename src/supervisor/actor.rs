@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
-use crate::event::Cause;
+use crate::event::{Cause, Subject};
 use crate::exit::Exit;
 use crate::id::{Incarnation, Name};
 use crate::policy::{
@@ -140,6 +140,8 @@ pub(crate) struct SupervisorState {
 /// One child: its actor, and what people are told about it.
 pub(super) struct Slot {
     pub(super) who: Who,
+    /// The same, for events.
+    pub(super) subject: Arc<Subject>,
     pub(super) make: MakeRunner,
     actor: ActorRef<ChildMsg>,
     /// Why the next start happens.
@@ -334,7 +336,8 @@ impl SupervisorState {
             self.slots.resize_with(at + 1, || None);
         }
         let told = self.core.child(key).map_or(crate::policy::Phase::Stopped, |view| view.phase);
-        self.slots[at] = Some(Slot { who, make, actor, cause: None, hint: None, told });
+        let subject = narrator::subject(&self.name, &who);
+        self.slots[at] = Some(Slot { who, subject, make, actor, cause: None, hint: None, told });
     }
 
     #[cfg(test)]

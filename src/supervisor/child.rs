@@ -8,8 +8,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::event::{Event, EventKind};
-use crate::id::Incarnation;
+use crate::event::{Brief, Event, EventKind, Subject, What};
+use crate::id::{Incarnation, Name};
 use crate::policy::{ChildKey, Fact, StopHow};
 use crate::worker::{Reporter, Runner, WorkerReport};
 
@@ -196,12 +196,15 @@ impl ChildState {
             entry.status_text = None;
             entry.issues.clear();
         });
-        let message = pid.map_or_else(|| "started".to_owned(), |pid| format!("started, pid {pid}"));
-        let mut event = self.event(EventKind::WorkerStarted, message);
-        if let Some(pid) = pid {
-            event.data.insert("pid".to_owned(), pid.into());
-        }
-        self.plane.emit(event);
+        let subject = match &self.who {
+            Who::Worker(instance) => {
+                let supervisor = self.plane.home(instance.worker()).unwrap_or_else(Name::root);
+                Subject { supervisor, instance: Some(instance.clone()), nested: None }
+            }
+            Who::Supervisor(name) => Subject { supervisor: name.clone(), instance: None, nested: None },
+        };
+        let (subject, what) = (Arc::new(subject), What::Started(pid));
+        self.plane.journal.tell(Timestamp::now(), Brief { subject, incarnation: self.current, what });
     }
 
     fn adopted(&self, pid: u32) {

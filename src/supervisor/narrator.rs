@@ -3,13 +3,14 @@
 //! Every line says who, what happened, and what comes next, so that nobody has to put three of them together
 //! at night.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::event::{Cause, Event, EventKind};
-use crate::exit::{Exit, signal_name};
-use crate::id::Incarnation;
+use crate::event::{Brief, Cause, Ended as EndedWith, Event, EventKind, Next, Subject, What, end_text};
+use crate::exit::Exit;
+use crate::id::{Incarnation, Name};
 use crate::policy::{
     Action, ChildKey, ChildView, Ended, Fact, OnExhausted, Phase, ReportKind, Request, StopHow,
 };
@@ -83,36 +84,36 @@ impl SupervisorState {
         let Some(slot) = self.slot(ended.child) else { return };
         let asked = slot.told == Phase::Stopping && !ended.failure;
         let hint = slot.hint.clone();
-        let exit = if asked { as_asked(&ended.exit) } else { ended.exit.clone() };
-        let mut message = exit.to_string();
-        if let Some(hint) = &hint {
-            message = format!("{message} ({hint})");
-        }
+        let exit = Arc::new(if asked { as_asked(&ended.exit) } else { ended.exit.clone() });
+        let at = Timestamp::now();
         let last = LastExit {
-            exit: exit.clone(),
+            exit: Exit::clone(&exit),
             incarnation: ended.incarnation,
-            message: message.clone(),
-            at: Timestamp::now(),
+            message: end_text(&exit, hint.as_deref()),
+            at,
             backtrace: None,
         };
-        let lived = self.on_board(ended.child, |entry| {
+        let since = self.on_board(ended.child, |entry| {
             entry.ready = false;
             entry.pid = None;
             entry.last_exit = Some(last);
             entry.soft_restarts.ended(asked);
             entry.started_at.take()
         });
-        let kind = if asked { EventKind::WorkerStopped } else { EventKind::WorkerExited };
-        let lived = lived.flatten().map(lived_for).unwrap_or_default();
-        let next = self.what_next(ended.child);
-        let mut event = self.event(kind, ended.child, ended.incarnation, format!("{message}{lived}{next}"));
-        event.cause = (!asked).then(|| Cause::of(&exit));
-        event.data.insert("exit".to_owned(), exit_json(&exit, &message));
-        self.plane.emit(event);
+        let cause = Cause::of(&exit);
+        let lived = |since| Duration::try_from(at.duration_since(since)).unwrap_or_default();
+        let what = What::Ended(EndedWith {
+            exit,
+            hint: hint.map(Arc::from),
+            asked,
+            lived: since.flatten().map(lived),
+            next: self.core.child(ended.child).map(|view| self.next(&view)),
+        });
+        self.tell(ended.child, ended.incarnation, what);
         self.not_ready(ended.child);
         if let Some(slot) = self.slot_mut(ended.child) {
             if !asked {
-                slot.cause = Some(Cause::of(&exit));
+                slot.cause = Some(cause);
             }
             slot.hint = None;
         }
@@ -138,9 +139,7 @@ impl SupervisorState {
             });
             self.on_nested(child, |entry| entry.restarts += 1);
         }
-        let mut event = self.event(EventKind::WorkerStarting, child, incarnation, start_text(incarnation));
-        event.cause = cause;
-        self.plane.emit(event);
+        self.tell(child, incarnation, What::Starting(cause));
     }
 
     /// A stop begins.
@@ -151,8 +150,7 @@ impl SupervisorState {
             StopHow::Graceful => "asked to stop",
             StopHow::Kill => "killed: its whole process tree",
         };
-        let event = self.event(EventKind::WorkerStopping, child, incarnation, text.to_owned());
-        self.plane.emit(event);
+        self.say(EventKind::WorkerStopping, child, incarnation, text.to_owned());
     }
 
     /// An operator wants something.
@@ -200,8 +198,7 @@ impl SupervisorState {
             }
             ReportKind::GaveUp => {
                 let text = format!("{}: {}", self.name, self.gave_up_text());
-                let event = self.event(EventKind::WorkerParked, child, incarnation, text);
-                self.plane.emit(event);
+                self.say(EventKind::WorkerParked, child, incarnation, text);
             }
         }
     }
@@ -225,7 +222,7 @@ impl SupervisorState {
     pub(super) fn tell_added(&self, child: ChildKey) {
         let incarnation = self.core.child(child).map_or(Incarnation::NONE, |view| view.incarnation);
         let text = format!("added to supervisor {}", self.name);
-        self.plane.emit(self.event(EventKind::WorkerAdded, child, incarnation, text));
+        self.say(EventKind::WorkerAdded, child, incarnation, text);
     }
 
     /// A child is gone for good.
@@ -266,20 +263,18 @@ impl SupervisorState {
                     entry.ready = true;
                     entry.soft_restarts.ready();
                 });
-                let event = self.event(EventKind::WorkerReady, child, incarnation, "ready".to_owned());
-                self.plane.emit(event);
+                self.tell(child, incarnation, What::Ready);
                 self.ready(child);
             }
             Phase::Done => self.ready(child),
             Phase::Quarantined => {
-                let text = self.what_next(child).trim_start_matches("; ").to_owned();
-                let event = self.event(EventKind::WorkerParked, child, incarnation, text);
-                self.plane.emit(event);
+                let next = self.core.child(child).map(|view| self.next(&view).text()).unwrap_or_default();
+                let text = next.trim_start_matches("; ").to_owned();
+                self.say(EventKind::WorkerParked, child, incarnation, text);
             }
             Phase::Stuck => {
                 let text = "it cannot be killed; no second copy is started while it lives".to_owned();
-                let event = self.event(EventKind::WorkerStuck, child, incarnation, text);
-                self.plane.emit(event);
+                self.say(EventKind::WorkerStuck, child, incarnation, text);
             }
             Phase::Waiting | Phase::Starting | Phase::Stopping | Phase::Backoff | Phase::Stopped => {}
         }
@@ -313,7 +308,7 @@ impl SupervisorState {
         }
     }
 
-    fn waits_for(&self, view: &ChildView<'_>, worker: &crate::id::Name) -> Vec<String> {
+    fn waits_for(&self, view: &ChildView<'_>, worker: &Name) -> Vec<String> {
         if view.phase != Phase::Waiting {
             return Vec::new();
         }
@@ -328,45 +323,11 @@ impl SupervisorState {
         Some(NextAction { what: next.what, at: next.at.map(|at| self.plane.wall(at)) })
     }
 
-    /// The second half of an event's line: what comes next for this child.
-    fn what_next(&self, child: ChildKey) -> String {
-        let Some(view) = self.core.child(child) else { return "; forgotten".to_owned() };
-        let until = view.next.and_then(|next| next.at).map(|at| at.saturating_sub(self.plane.now()));
-        let budget = || {
-            let intensity = self.core.spec().intensity;
-            format!(
-                "; {} of {} restarts in {} left",
-                view.budget_left,
-                intensity.max_restarts,
-                format_duration(intensity.within)
-            )
-        };
-        match (view.phase, until) {
-            (Phase::Starting | Phase::Running, _) => format!("; restarting at once{}", budget()),
-            (Phase::Backoff, Some(wait)) => format!("; restart in {}{}", seconds(wait), budget()),
-            (Phase::Backoff, None) => format!("; restart follows{}", budget()),
-            (Phase::Quarantined, Some(wait)) => {
-                format!("; parked: {}; next try in {}", self.exhausted_text(&view), seconds(wait))
-            }
-            (Phase::Quarantined, None) => {
-                format!("; parked: {}; `regrow reset-failed` tries again", self.exhausted_text(&view))
-            }
-            (Phase::Waiting, _) => "; its start waits".to_owned(),
-            (Phase::Done, _) => "; it is done and not started again".to_owned(),
-            (Phase::Stopped, _) => "; it stays down".to_owned(),
-            (Phase::Stopping | Phase::Stuck, _) => String::new(),
-        }
-    }
-
-    fn exhausted_text(&self, view: &ChildView<'_>) -> String {
-        let intensity = self.core.spec().intensity;
-        if view.fatal {
-            return "its exit code says that a restart cannot help".to_owned();
-        }
-        if view.budget_left > 0 {
-            return "its trial did not hold".to_owned();
-        }
-        format!("{} restarts in {} are spent", intensity.max_restarts, format_duration(intensity.within))
+    /// What comes next for a child, for an event.
+    fn next(&self, view: &ChildView<'_>) -> Next {
+        let wait = view.next.and_then(|next| next.at).map(|at| at.saturating_sub(self.plane.now()));
+        let limit = self.core.spec().intensity;
+        Next { phase: view.phase, wait, left: view.budget_left, limit, fatal: view.fatal }
     }
 
     fn gave_up_text(&self) -> String {
@@ -382,21 +343,14 @@ impl SupervisorState {
         )
     }
 
-    fn event(&self, kind: EventKind, child: ChildKey, incarnation: Incarnation, message: String) -> Event {
-        let mut event = Event::new(kind, message);
-        event.supervisor = Some(self.name.clone());
-        event.incarnation = Some(incarnation);
-        match self.slot(child).map(|slot| &slot.who) {
-            Some(Who::Worker(instance)) => {
-                event.worker = Some(instance.worker().clone());
-                event.instance = Some(instance.clone());
-            }
-            Some(Who::Supervisor(name)) => {
-                event.data.insert("child_supervisor".to_owned(), name.as_str().into());
-            }
-            None => {}
-        }
-        event
+    fn say(&self, kind: EventKind, child: ChildKey, incarnation: Incarnation, text: String) {
+        self.tell(child, incarnation, What::Said(kind, text));
+    }
+
+    fn tell(&self, child: ChildKey, incarnation: Incarnation, what: What) {
+        let Some(slot) = self.slot(child) else { return };
+        let brief = Brief { subject: Arc::clone(&slot.subject), incarnation, what };
+        self.plane.journal.tell(Timestamp::now(), brief);
     }
 
     fn on_board<T>(&self, child: ChildKey, change: impl FnOnce(&mut InstanceState) -> T) -> Option<T> {
@@ -411,16 +365,6 @@ impl SupervisorState {
             self.plane.board.update_supervisor(name, change);
         }
     }
-}
-
-/// An end as the contract shows it everywhere: kind, code, signal by name, words.
-fn exit_json(exit: &Exit, message: &str) -> serde_json::Value {
-    serde_json::json!({
-        "kind": exit.kind(),
-        "code": exit.code(),
-        "signal": exit.signal().map(signal_name),
-        "message": message,
-    })
 }
 
 /// An end that regrow asked for: the signal it sent is no news, but a KILL that was needed is.
@@ -461,33 +405,11 @@ fn write_view(
     };
 }
 
-fn start_text(incarnation: Incarnation) -> String {
-    if incarnation == Incarnation(1) {
-        "starting".to_owned()
-    } else {
-        format!("starting, incarnation {incarnation}")
-    }
-}
-
-fn lived_for(since: Timestamp) -> String {
-    let lived = Timestamp::now().duration_since(since);
-    format!(" after {}", seconds(Duration::try_from(lived).unwrap_or_default()))
-}
-
-/// `0.40 s`, `3.2 s`, `12 s`, `4 m 10 s`: as exact as a person wants it.
-fn seconds(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 0.0005 {
-        "no time".to_owned()
-    } else if seconds < 1.0 {
-        format!("{:.0} ms", seconds * 1000.0)
-    } else if seconds < 10.0 {
-        format!("{seconds:.1} s")
-    } else if seconds < 120.0 {
-        format!("{seconds:.0} s")
-    } else if seconds < 7200.0 {
-        format!("{:.0} m {:.0} s", (seconds / 60.0).floor(), seconds % 60.0)
-    } else {
-        format!("{:.1} h", seconds / 3600.0)
-    }
+/// Whom the events of this child are about.
+pub(super) fn subject(supervisor: &Name, who: &Who) -> Arc<Subject> {
+    let (instance, nested) = match who {
+        Who::Worker(instance) => (Some(instance.clone()), None),
+        Who::Supervisor(name) => (None, Some(name.clone())),
+    };
+    Arc::new(Subject { supervisor: supervisor.clone(), instance, nested })
 }

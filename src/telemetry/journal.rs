@@ -1,18 +1,22 @@
 //! The stream of events in memory: bounded, numbered, never blocking whoever emits.
 //!
 //! A reader that is too slow loses events and is told how many: the stream is a convenience, the truth is
-//! the status board. The bound is 4,096 events (about 2 MiB), some hours of an unruly tree.
+//! the status board. The bound is 8,192 events (about 2 MiB), some hours of an unruly tree; the newer half of them is
+//! what is shown to whoever asks later.
+//!
+//! What happens to children comes as plain values ([`Brief`]) and is put into words by whoever reads it, on the
+//! reader's thread: hardly any of it is ever read.
 //! Deliberately absent: a file, and with it any history over restarts.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 
-use crate::event::{Event, EventKind};
+use crate::event::{Brief, Event, EventKind};
 
 /// Events kept for `events` without `-f`.
 const KEPT: usize = 4096;
@@ -39,19 +43,54 @@ pub struct Recorded {
 #[derive(Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
+    /// Its last copy ends the stream.
+    _writer: Arc<Writer>,
 }
 
 struct Shared {
     ring: Mutex<Ring>,
-    live: broadcast::Sender<Arc<Recorded>>,
+    /// Wakes followers.
+    rung: Notify,
+    closed: AtomicBool,
     dropped: AtomicU64,
-    stirred: Notify,
+}
+
+struct Writer(Arc<Shared>);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.rung.notify_waiters();
+    }
 }
 
 struct Ring {
-    kept: VecDeque<Arc<Recorded>>,
+    kept: VecDeque<Kept>,
     last_seq: u64,
     counts: [u64; EventKind::ALL.len()],
+}
+
+/// An event whose number follows from its place.
+#[derive(Clone)]
+struct Kept {
+    at: Timestamp,
+    told: Told,
+}
+
+#[derive(Clone)]
+enum Told {
+    Whole(Arc<Event>),
+    Brief(Brief),
+}
+
+impl Kept {
+    fn recorded(self, seq: u64) -> Arc<Recorded> {
+        let event = match self.told {
+            Told::Whole(event) => Arc::unwrap_or_clone(event),
+            Told::Brief(brief) => brief.event(),
+        };
+        Arc::new(Recorded { schema: "regrow.event/1", seq, at: self.at, event })
+    }
 }
 
 impl Default for Journal {
@@ -64,62 +103,71 @@ impl Journal {
     /// An empty stream.
     #[must_use]
     pub fn new() -> Self {
-        let (live, _) = broadcast::channel(LAG);
         let ring = Ring { kept: VecDeque::new(), last_seq: 0, counts: [0; EventKind::ALL.len()] };
-        let shared =
-            Shared { ring: Mutex::new(ring), live, dropped: AtomicU64::new(0), stirred: Notify::new() };
-        Self { shared: Arc::new(shared) }
+        let shared = Arc::new(Shared {
+            ring: Mutex::new(ring),
+            rung: Notify::new(),
+            closed: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+        });
+        Self { _writer: Arc::new(Writer(Arc::clone(&shared))), shared }
     }
 
     /// Appends an event. Never waits for a reader.
     pub fn emit(&self, event: Event) {
-        let mut ring = self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        self.append(Timestamp::now(), event.kind, Told::Whole(Arc::new(event)));
+    }
+
+    /// Appends what happened to a child. Nobody puts it into words before it is read.
+    pub(crate) fn tell(&self, at: Timestamp, brief: Brief) {
+        self.append(at, brief.kind(), Told::Brief(brief));
+    }
+
+    fn append(&self, at: Timestamp, kind: EventKind, told: Told) {
+        let mut ring = self.shared.lock();
         ring.last_seq += 1;
-        if let Some(count) = EventKind::ALL.iter().position(|kind| *kind == event.kind) {
+        if let Some(count) = EventKind::ALL.iter().position(|known| *known == kind) {
             ring.counts[count] += 1;
         }
-        let recorded =
-            Arc::new(Recorded { schema: "regrow.event/1", seq: ring.last_seq, at: Timestamp::now(), event });
-        if ring.kept.len() == KEPT {
-            ring.kept.pop_front();
-        }
-        ring.kept.push_back(Arc::clone(&recorded));
-        // Sent under the lock, so that followers see the numbers in order. No follower is no error.
-        let _ = self.shared.live.send(recorded);
-        self.shared.stirred.notify_waiters();
+        let oldest = if ring.kept.len() == LAG { ring.kept.pop_front() } else { None };
+        ring.kept.push_back(Kept { at, told });
+        drop(ring);
+        drop(oldest);
+        self.shared.rung.notify_waiters();
     }
 
     /// The number of the newest event; 0: there was none.
     pub(crate) fn last_seq(&self) -> u64 {
-        self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner).last_seq
+        self.shared.lock().last_seq
     }
 
     /// Waits until something happens.
     pub(crate) async fn stirred(&self) {
-        self.shared.stirred.notified().await;
+        self.shared.rung.notified().await;
     }
 
     /// The kept events with a number above `after`, oldest first.
     #[must_use]
     pub fn since(&self, after: u64) -> Vec<Arc<Recorded>> {
-        let ring = self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.kept.iter().filter(|recorded| recorded.seq > after).cloned().collect()
+        let ring = self.shared.lock();
+        let kept = ring.since(after);
+        drop(ring);
+        in_words(kept)
     }
 
     /// The kept events and everything after them, without a gap between.
     #[must_use]
     pub fn follow(&self, after: u64) -> (Vec<Arc<Recorded>>, Subscription) {
-        let ring = self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = self.shared.live.subscribe();
-        let old = ring.kept.iter().filter(|recorded| recorded.seq > after).cloned().collect();
-        (old, Subscription { live, shared: Arc::clone(&self.shared) })
+        let ring = self.shared.lock();
+        let (kept, next) = (ring.since(after), ring.last_seq + 1);
+        drop(ring);
+        (in_words(kept), Subscription { next, shared: Arc::clone(&self.shared) })
     }
 
     /// How many events of each kind there were.
     #[must_use]
     pub fn counts(&self) -> Vec<(EventKind, u64)> {
-        let ring = self.shared.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        EventKind::ALL.iter().copied().zip(ring.counts).collect()
+        EventKind::ALL.iter().copied().zip(self.shared.lock().counts).collect()
     }
 
     /// How many events followers have lost because they were too slow.
@@ -129,38 +177,69 @@ impl Journal {
     }
 }
 
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the event of this number, or the oldest after it if it is lost.
+    fn take(&self, next: &mut u64) -> Option<Arc<Recorded>> {
+        let ring = self.lock();
+        let first = ring.first();
+        let lost = first.saturating_sub(*next);
+        let seq = first.max(*next);
+        let kept = ring.kept.get(usize::try_from(seq - first).unwrap_or(usize::MAX)).cloned();
+        drop(ring);
+        let kept = kept?;
+        self.dropped.fetch_add(lost, Ordering::Relaxed);
+        *next = seq + 1;
+        Some(kept.recorded(seq))
+    }
+}
+
+impl Ring {
+    /// The number of the oldest event.
+    fn first(&self) -> u64 {
+        self.last_seq + 1 - self.kept.len() as u64
+    }
+
+    fn since(&self, after: u64) -> Vec<(u64, Kept)> {
+        let shown = self.kept.len().saturating_sub(KEPT);
+        let all = (self.first()..).zip(&self.kept).skip(shown);
+        all.filter(|(seq, _)| *seq > after).map(|(seq, kept)| (seq, kept.clone())).collect()
+    }
+}
+
+fn in_words(kept: Vec<(u64, Kept)>) -> Vec<Arc<Recorded>> {
+    kept.into_iter().map(|(seq, kept)| kept.recorded(seq)).collect()
+}
+
 /// One follower's place in the stream.
 pub struct Subscription {
-    live: broadcast::Receiver<Arc<Recorded>>,
+    next: u64,
     shared: Arc<Shared>,
 }
 
 impl Subscription {
     /// The next event, if there is one already.
     pub(crate) fn next_now(&mut self) -> Option<Arc<Recorded>> {
-        loop {
-            match self.live.try_recv() {
-                Ok(recorded) => return Some(recorded),
-                Err(broadcast::error::TryRecvError::Lagged(lost)) => {
-                    self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
-                }
-                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => {
-                    return None;
-                }
-            }
-        }
+        self.shared.take(&mut self.next)
     }
 
-    /// The next event; `None` once the runtime is gone. Events lost in between are counted.
+    /// The next event; `None` once the runtime and every handle of it are gone. Events lost in between are counted.
     pub async fn next(&mut self) -> Option<Arc<Recorded>> {
+        let Self { next, shared } = self;
         loop {
-            match self.live.recv().await {
-                Ok(recorded) => return Some(recorded),
-                Err(broadcast::error::RecvError::Lagged(lost)) => {
-                    self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
+            let rung = shared.rung.notified();
+            tokio::pin!(rung);
+            // Registered before it looks, so that no ring is missed.
+            rung.as_mut().enable();
+            let closed = shared.closed.load(Ordering::Acquire);
+            let taken = shared.take(next);
+            if taken.is_some() || closed {
+                return taken;
             }
+            rung.await;
         }
     }
 }
@@ -191,5 +270,18 @@ mod tests {
         let first = follower.next().await.map(|recorded| recorded.seq);
         assert_eq!(first, Some(6));
         assert_eq!(journal.dropped(), 5);
+    }
+
+    #[tokio::test]
+    async fn what_was_told_before_the_end_still_comes_and_then_the_end() {
+        let journal = Journal::new();
+        let (_, mut follower) = journal.follow(0);
+        let reader = tokio::spawn(async move { (follower.next().await, follower.next().await) });
+        tokio::task::yield_now().await;
+        journal.emit(Event::new(EventKind::WorkerReady, "ready"));
+        drop(journal);
+        let (first, end) = reader.await.unwrap();
+        assert_eq!(first.map(|recorded| recorded.seq), Some(1));
+        assert!(end.is_none());
     }
 }
