@@ -1,7 +1,12 @@
-//! Machines that run short or break: disks that fill up or fail, limits on processes. Each undoes itself on drop.
+//! Machines that run short or break: disks that fill up or fail, limits on processes, each undone on drop; and how
+//! slow a machine is just now.
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::rig::left_out;
 
@@ -136,5 +141,37 @@ impl Drop for ProcessLimit {
             let _ = fs::write(&parent, pid);
         }
         let _ = fs::remove_dir(&self.dir);
+    }
+}
+
+/// How slow the machine itself is while a test runs, so that a bound on time tells a slow regrow from a busy machine.
+pub(crate) struct Yardstick {
+    enough: Arc<AtomicBool>,
+    measuring: JoinHandle<Duration>,
+}
+
+impl Yardstick {
+    /// Starts and awaits a bare process again and again, beside the test.
+    pub(crate) fn begin() -> Self {
+        let enough = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&enough);
+        let measuring = std::thread::spawn(move || {
+            let mut worst = Duration::ZERO;
+            while !until.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                assert!(Command::new("true").status().unwrap().success());
+                worst = worst.max(began.elapsed());
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            worst
+        });
+        Self { enough, measuring }
+    }
+
+    /// What a quiet machine may take, and on top of it what twenty of the slowest bare processes took here.
+    pub(crate) fn allows(self, quiet: Duration) -> Duration {
+        self.enough.store(true, Ordering::Relaxed);
+        self.measuring.thread().unpark();
+        quiet + 20 * self.measuring.join().unwrap()
     }
 }

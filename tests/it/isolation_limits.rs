@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::hardship::Yardstick;
 use crate::rig::{Rig, alive, left_out, processes_with, root_or_skip};
 
 /// Grows by ten megabytes at a time until somebody stops it.
@@ -82,6 +83,7 @@ fn a4_a_fork_bomb_stays_in_its_limit_and_dies_as_a_whole() {
     };
     rig.wait("it is at its limit", || counts() >= 190);
     assert!(counts() <= 200);
+    let yardstick = Yardstick::begin();
     let mut took: Vec<Duration> = (0..100)
         .map(|_| {
             let began = Instant::now();
@@ -92,7 +94,8 @@ fn a4_a_fork_bomb_stays_in_its_limit_and_dies_as_a_whole() {
     took.sort();
     // Alone on its machine 99 of 100 are below this. Beside other tests, two hundred more processes that want the same
     // cores now and then make one wait for its turn.
-    assert!(took[89] < Duration::from_millis(100), "{took:?}");
+    let bound = yardstick.allows(Duration::from_millis(100));
+    assert!(took[89] < bound, "{took:?}, allowed {bound:?}");
     println!("under a fork bomb, p50 {:?}, p99 {:?}", took[49], took[98]);
     let began = Instant::now();
     rig.ok(&["stop", "bomb", "--wait=20s"]);

@@ -155,9 +155,7 @@ fn a26_a_user_that_does_not_exist_fails_the_start_and_is_warned_of() {
     let rig = Rig::start(
         "[worker.web]\ncommand = [\"sleep\", \"999\"]\nuser = \"no-such-user\"\n[worker.ok]\ncommand = [\"sleep\", \"999\"]\n",
     );
-    rig.wait_at_most(std::time::Duration::from_secs(5), "its start failed", || {
-        rig.worker("web")["last_exit"]["kind"] == "start_failed"
-    });
+    rig.wait("its start failed", || rig.worker("web")["last_exit"]["kind"] == "start_failed");
     let message = rig.worker("web")["last_exit"]["message"].to_string();
     assert!(message.contains("no such user or group: no-such-user"), "{message}");
     rig.wait_status("ok", "healthy");

@@ -1,7 +1,6 @@
 //! What people do with workers that run: leave them alone, signal them, have them reload; and what a worker is given
 //! to find its place.
 
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -113,12 +112,12 @@ fn with_a_drain_a_worker_is_shown_as_not_ready_before_it_hears_the_signal() {
         r#"
 [worker.w]
 command = ["sh", "-c", "trap 'echo term >> {dir}/heard; exit 0' TERM; echo $$ >> {dir}/starts; while :; do sleep 0.05; done"]
-stop = { drain = "2s", timeout = "5s" }
+stop = { drain = "6s", timeout = "5s" }
 "#,
     );
     started(&rig, 1);
     rig.ok(&["stop", "w"]);
-    rig.wait_at_most(Duration::from_secs(2), "it is shown as stopping", || {
+    rig.wait("it is shown as stopping", || {
         let seen = rig.worker("w");
         seen["phase"] == "stopping" && seen["ready"] == false
     });
