@@ -1,7 +1,6 @@
 //! What people do with workers that run: leave them alone, signal them, have them reload; and what a worker is given
 //! to find its place.
 
-
 use rustix::process::Signal;
 
 use crate::rig::{Rig, alive, send};
