@@ -213,6 +213,11 @@ impl Cgroup {
         self.dir.as_fd()
     }
 
+    /// Whether it was made anew, so that nobody lived in it before our children do.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.procs.is_none()
+    }
+
     /// Whether a process lives in it. One system call.
     pub(super) fn populated(&self) -> io::Result<bool> {
         let mut text = [0; 64];

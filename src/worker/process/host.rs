@@ -68,6 +68,8 @@ pub(crate) struct ProcessHost {
     /// The limit of open files that workers get back.
     pub(super) nofile: Option<(u64, u64)>,
     pub(super) pidfs: bool,
+    /// Which signals we ignore, if this is our own process: a host program may change its mind at any time.
+    pub(super) ignored: Option<u64>,
     pub(super) adopts: bool,
     shared: AtomicBool,
     controllers: OnceLock<Controllers>,
@@ -105,6 +107,7 @@ impl ProcessHost {
             oom: OomWatch::new(),
             nofile: raise_nofile(&mut notes),
             pidfs: has_pidfs(&mut notes),
+            ignored: options.adopt_orphans.then(ignored_signals).flatten(),
             adopts: adopt_orphans(options, &mut notes),
             env: std::env::vars_os().collect(),
             passed: LastPassed::default(),
@@ -254,6 +257,13 @@ fn has_pidfs(notes: &mut Vec<String>) -> bool {
         );
     }
     has
+}
+
+/// `SIGPIPE`, and what whoever started us ignored.
+fn ignored_signals() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(bits.trim(), 16).ok()
 }
 
 fn adopt_orphans(options: HostOptions, notes: &mut Vec<String>) -> bool {

@@ -10,6 +10,7 @@ use crate::exit::StartFailure;
 use crate::id::Incarnation;
 use crate::worker::unix::{Fds, Image, Launch, Placement, Refusal, Spawned, WorkerRights, dup_onto, spawn};
 
+use super::cgroup::Cgroup;
 use super::children::{self, Registered};
 use super::daemon;
 use super::failure::{explain, of_io};
@@ -77,7 +78,10 @@ fn make_ground(site: &Site, identity: &Identity) -> Result<Ground, StartFailure>
         .map_err(|error| of_io("cannot prepare the worker's directory", &error))?;
     // Only a first start can meet somebody here: later ones follow an end that saw the cgroup empty. Who was killed a
     // moment ago, because nobody supervised it any more, is just going.
-    let populated = || ground.cgroup.as_ref().is_some_and(|cgroup| cgroup.populated().unwrap_or(false));
+    let populated = || {
+        let lived_in = |cgroup: &Arc<Cgroup>| !cgroup.is_fresh() && cgroup.populated().unwrap_or(false);
+        ground.cgroup.as_ref().is_some_and(lived_in)
+    };
     for _ in (0..FENCE_TRIES).take_while(|_| populated()) {
         std::thread::sleep(FENCE_PAUSE);
     }
@@ -213,6 +217,7 @@ fn launch(
         placement: ground.cgroup.as_ref().map_or(Placement::Nowhere, |cgroup| cgroup.placement()),
         record_head: head.as_bytes(),
         pidfs: host.pidfs,
+        ignored: host.ignored,
         // A child that goes into its cgroup by itself needs that file too, whose number may be any.
         unshare_from: tools.unshare_from.filter(|_| {
             bounds.is_empty()

@@ -78,6 +78,8 @@ pub(super) struct Plan {
     pub(super) record_len: usize,
     /// Whether pidfds have inodes of their own here.
     pub(super) pidfs: bool,
+    /// It was born without our handlers, and only these signals are not at their default; `None`: any may be.
+    pub(super) ignored: Option<u64>,
     /// It shares our table of file descriptors: leave those from this number on behind, in one call.
     pub(super) unshare_from: Option<u32>,
     pub(super) directory: *const c_char,
@@ -115,7 +117,7 @@ fn prepare_and_exec(plan: &Plan, report: &Report) -> (Step, i32) {
     if unsafe { libc::setsid() } < 0 {
         return (Step::Session, errno());
     }
-    default_signals();
+    default_signals(plan.ignored.unwrap_or(u64::MAX));
     if let Some(first) = plan.unshare_from
         && close_from(first, libc::CLOSE_RANGE_UNSHARE as c_int) != 0
     {
@@ -186,10 +188,10 @@ fn exec(plan: &Plan, report: &Report) -> i32 {
 
 /// Ours may be caught, ignored or blocked; a program expects none of that, `SIGPIPE` included. Raw, because the C
 /// library refuses to touch two signals that somebody above us may ignore all the same.
-fn default_signals() {
+fn default_signals(which: u64) {
     // The kernel's sigaction: SIG_DFL, no flags, no restorer, empty mask.
     let default = [0u64; 4];
-    for signal in 1..=64 {
+    for signal in (1..=64).filter(|signal| which & (1 << (signal - 1)) != 0) {
         let none = std::ptr::null_mut::<u64>();
         // SAFETY: 32 readable bytes, and no answer wanted; KILL and STOP are refused, which is right.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8usize) };

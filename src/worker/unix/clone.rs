@@ -61,6 +61,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) record_head: &'a [u8],
     /// Whether pidfds have inodes of their own.
     pub(crate) pidfs: bool,
+    /// Which signals this process ignores, a bit each, if nobody but us decides that; `None`: any may be.
+    pub(crate) ignored: Option<u64>,
     /// All of `fds` are below this number: the child may share our table and copy only those.
     pub(crate) unshare_from: Option<u32>,
     /// Soft and hard limit of open files.
@@ -120,6 +122,7 @@ pub(crate) fn spawn(stack: &mut Stack, page: &Page, launch: &Launch<'_>) -> Resu
         record_head: launch.record_head.as_ptr(),
         record_len: launch.record_head.len(),
         pidfs: launch.pidfs,
+        ignored: launch.ignored,
         unshare_from: launch.unshare_from,
         directory: launch.image.directory.as_ptr(),
         candidates: candidates.as_ptr(),
@@ -196,14 +199,21 @@ fn make(stack: &mut Stack, plan: &mut Plan, placement: Placement<'_>) -> Result<
             if plan.unshare_from.is_some() {
                 args.flags |= libc::CLONE_FILES as u64;
             }
+            if plan.ignored.is_some() {
+                args.flags |= CLONE_CLEAR_SIGHAND;
+            }
             // SAFETY: the child runs on a stack of its own and reads a plan that lives until it has ended or
             // executed its program: CLONE_VFORK suspends this thread for that long.
             unsafe { clone3(&args, child::run, (&raw mut *plan).cast()) }
         }
-        Placement::Nowhere | Placement::Enters(_) => clone(stack, plan, &mut fd, libc::CLONE_VM),
+        Placement::Nowhere | Placement::Enters(_) => {
+            plan.ignored = None;
+            clone(stack, plan, &mut fd, libc::CLONE_VM)
+        }
     };
     if pid < 0 && matches!(-pid, libc::EINVAL | libc::ENOSYS | libc::EPERM) {
         plan.unshare_from = None;
+        plan.ignored = None;
         pid = clone(stack, plan, &mut fd, 0);
     }
     child::set_mask(mask);
@@ -231,6 +241,9 @@ fn clone(stack: &mut Stack, plan: &mut Plan, fd: &mut c_int, vm: c_int) -> i32 {
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
+
+/// The child begins with every caught signal at its default (Linux 5.5, older than `CLONE_INTO_CGROUP`).
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
