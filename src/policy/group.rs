@@ -164,6 +164,7 @@ impl Supervisor {
         let gone = child.leaving.is_some() || mortal && if in_stop { lived } else { after != After::Start };
         if self.ended.is_some() {
             self.rest_at_end(key);
+            self.left_at_end(key);
         } else if gone {
             return self.remove(key);
         } else if in_stop {
@@ -181,6 +182,13 @@ impl Supervisor {
     fn rest_at_end(&mut self, key: ChildKey) {
         if self.roster.get(key).is_some_and(|child| child.state != State::Done) {
             self.rest(key, State::Stopped);
+        }
+    }
+
+    /// Who waits for it to leave hears that it has, also when it left together with everybody.
+    fn left_at_end(&mut self, key: ChildKey) {
+        if let Some(id) = self.roster.get_mut(key).and_then(|child| child.leaving.take()) {
+            self.departed(id, 1);
         }
     }
 
@@ -205,6 +213,8 @@ impl Supervisor {
         let planned = matches!(child.state, State::Backoff { .. });
         if child.stopped {
             self.rest(key, State::Stopped);
+            // Who waits for it from before it in the order has no part in this stop.
+            self.release(key);
         } else if child.paused.is_some() && after != After::Start {
             self.rest(key, State::Waiting(Wait::Paused));
         } else if !(parked || planned && root == Some(key)) {

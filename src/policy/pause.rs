@@ -63,7 +63,6 @@ impl Supervisor {
             return;
         }
         let (limit, trials) = (child.start_limit(), child.trials);
-        let outdated = std::mem::take(&mut child.outdated);
         self.touch(key);
         if self.ended.is_some() {
             return;
@@ -94,8 +93,20 @@ impl Supervisor {
             )
             | None => {}
         }
-        if outdated && !self.is_being_stopped(key) {
+        // Whoever was started just now is of the new definition already.
+        let outdated = self.roster.get_mut(key).is_some_and(|child| std::mem::take(&mut child.outdated));
+        if outdated && self.is_being_stopped(key) {
+            self.join_group(key);
+        } else if outdated {
             self.renew(key);
+        }
+    }
+
+    /// Its group, which is on its way down, starts it with everybody.
+    fn join_group(&mut self, key: ChildKey) {
+        let Some(child) = self.roster.get(key).filter(|child| !child.stopped) else { return };
+        if matches!(child.state, State::Stopped | State::Done) {
+            self.rest(key, State::Waiting(Wait::Turn));
         }
     }
 

@@ -15,7 +15,7 @@ use super::check::check_all;
 use super::child::{After, Child, State, Wait};
 use super::fact::{ChildKey, RequestId};
 use super::machine::{Boot, Later, Supervisor};
-use super::spec::{ChildSpec, SupervisorSpec};
+use super::spec::{ChildSpec, Restart, RestartStrategy, SupervisorSpec};
 
 /// What becomes of a child that is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,7 @@ impl Supervisor {
             .filter(|key| self.roster.get(*key).is_some_and(|child| !named.contains(&child.spec.id)))
             .collect();
         self.roster.arrange(&order);
+        self.wait_for_nobody_behind();
         self.departures.push((id, leaving.len()));
         for key in leaving {
             self.leave(id, key);
@@ -72,6 +73,24 @@ impl Supervisor {
         self.departed(id, 0);
         if self.boot != Boot::Ahead {
             self.start_newcomers();
+        }
+    }
+
+    /// Under rest_for_one nobody depends on who comes after it: in another order others are waited for.
+    fn wait_for_nobody_behind(&mut self) {
+        if self.spec.strategy != RestartStrategy::RestForOne || self.waiting == 0 {
+            return;
+        }
+        let behind = |key: &ChildKey| {
+            let blocker = self.roster.get(*key).and_then(Child::waits_for);
+            blocker.is_some_and(|blocker| self.roster.rank(blocker) > self.roster.rank(*key))
+        };
+        let free: Vec<ChildKey> = self.roster.keys().filter(behind).collect();
+        if !free.is_empty() {
+            self.later.push_back(Later::Run);
+        }
+        for key in free {
+            self.set(key, State::Waiting(Wait::Turn));
         }
     }
 
@@ -125,8 +144,11 @@ impl Supervisor {
         let returns = child.leaving.take();
         // Who waits to be tried again failed with the old definition: the new one is tried at once.
         let failed = matches!(child.state, State::Backoff { .. } | State::Parked { .. });
-        let renew =
-            new.change == Change::Renew || returns.is_some() || failed && new.change == Change::Update;
+        // Whose work was done is wanted again if it has no end any more.
+        let endless = child.state == State::Done && new.spec.restart == Restart::Permanent;
+        let renew = new.change == Change::Renew
+            || returns.is_some()
+            || (failed || endless) && new.change == Change::Update;
         if new.change == Change::Keep && !renew {
             return;
         }

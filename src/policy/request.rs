@@ -160,11 +160,12 @@ impl Supervisor {
         }
     }
 
-    /// OTP leaves those behind a cancelled retry down.
+    /// OTP leaves those behind a cancelled retry down, and those behind them.
     fn strand(&mut self, key: ChildKey) {
         if self.escalates() {
             for other in self.waiting_for(key) {
                 self.rest(other, State::Stopped);
+                self.strand(other);
             }
         }
     }

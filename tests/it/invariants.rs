@@ -2,7 +2,7 @@
 //!
 //! Those that speak of whole lives (S2, S7–S9, S11, S13, S14, S18) are judged by the simulator's naive model, on
 //! trees of the strategy in question; the others are stated here in full. S19 and S20 stand in
-//! `invariants_reform`.
+//! `invariants_reform`, S21 and S22 in `invariants_lives`.
 
 use std::time::Duration;
 

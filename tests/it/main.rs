@@ -39,6 +39,7 @@ mod http_api;
 mod http_metrics;
 mod http_public;
 mod invariants;
+mod invariants_lives;
 mod invariants_reform;
 mod isolation_daemon;
 mod isolation_hostile;

@@ -173,3 +173,17 @@ fn a_new_definition_leaves_the_paused_alone_and_takes_hold_when_the_pause_ends()
     sim.ask(Request::Resume { child: sim.key("a") });
     assert_eq!(sim.moves(), "stop a#1, start a#2");
 }
+
+#[test]
+fn a_start_at_the_end_of_a_pause_is_of_the_new_definition_and_goes_on() {
+    let mut sim = Sim::parking(OneForOne, 2, &["a"]);
+    pause(&mut sim, "a", Some(5));
+    sim.exit("a", crash());
+    let renewed = ReformChild { spec: child("a"), change: Change::Renew };
+    let reform = Reform { spec: sim.core.spec().clone(), children: vec![renewed] };
+    sim.ask(Request::Reform(Box::new(reform)));
+    let _ = sim.did();
+    sim.pass(secs(6));
+    assert_eq!(sim.moves(), "start a#2");
+    assert_eq!(sim.phase("a"), Phase::Running);
+}

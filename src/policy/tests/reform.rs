@@ -207,3 +207,56 @@ fn a_newcomer_that_is_switched_off_is_known_and_down() {
     let spec: &ChildSpec = sim.view("b").spec;
     assert!(spec.stopped);
 }
+
+#[test]
+fn who_waits_for_those_that_leave_hears_of_it_also_when_the_supervisor_ends_meanwhile() {
+    let mut sim = parking(OneForOne, &["a", "b"]);
+    sim.silence("a");
+    sim.ask(reform(flags(&sim), &["b"]));
+    assert_eq!(sim.did(), "stop a#1");
+    sim.tell(crate::policy::Fact::Shutdown);
+    assert_eq!(sim.did(), "", "the last in the order is still on its way out");
+    sim.exit("a", crate::exit::Exit::Stopped);
+    assert_eq!(sim.did(), "reply ok, stop b#1, finished shutdown");
+}
+
+#[test]
+fn whose_work_was_done_is_started_once_it_has_no_end_any_more() {
+    let mut sim = parking(OneForOne, &["a transient", "b transient"]);
+    sim.exit("a", code(0));
+    sim.exit("b", code(0));
+    let _ = sim.did();
+    sim.ask(reform(flags(&sim), &["+a", "+b transient backoff"]));
+    assert_eq!(sim.moves(), "start a#2");
+    assert_eq!(sim.phases(), "a:running b:done");
+}
+
+#[test]
+fn in_another_order_nobody_waits_for_who_comes_after_it() {
+    let mut sim = parking(RestForOne, &["g", "a", "b"]);
+    sim.exit("g", code(78));
+    assert_eq!(sim.phases(), "g:quarantined a:waiting b:waiting");
+    sim.ask(reform(flags(&sim), &["a", "g", "b"]));
+    assert_eq!(sim.phases(), "a:running g:quarantined b:waiting");
+}
+
+#[test]
+fn who_is_named_again_in_a_pause_that_ends_while_its_group_stops_is_there_afterwards() {
+    let mut sim = parking(OneForAll, &["a", "b", "h held", "e"]);
+    sim.ask(Request::Start { child: sim.key("e") });
+    sim.ask(Request::Pause { child: sim.key("e"), lasting: Some(secs(1)) });
+    sim.silence("e");
+    sim.ask(reform(flags(&sim), &["a", "b", "h held"]));
+    sim.ask(reform(flags(&sim), &["a", "b", "h held", "e"]));
+    sim.exit("e", crate::exit::Exit::Stopped);
+    assert_eq!(sim.phases(), "a:running b:running h:waiting e:stopped");
+    sim.unsilence("e");
+    sim.silence("b");
+    sim.exit("a", crash());
+    // The stop of the group has passed over `e`, and waits for `b` when the pause ends.
+    sim.pass(secs(2));
+    sim.unsilence("b");
+    sim.exit("b", crate::exit::Exit::Stopped);
+    sim.held("h", false);
+    assert_eq!(sim.phases(), "a:running b:running h:running e:running");
+}
