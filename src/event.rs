@@ -8,6 +8,8 @@ pub(crate) use brief::{Brief, Ended, Next, Subject, What, end_text};
 
 use crate::id::{Incarnation, InstanceId, Name};
 
+pub use crate::cause::Cause;
+
 /// What kind of thing happened. The contract's closed list, as far as something emits it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -113,71 +115,6 @@ impl EventKind {
             Self::ConfigApplied => "config.applied",
             Self::ConfigRejected => "config.rejected",
             Self::ActionRequested => "action.requested",
-        }
-    }
-}
-
-/// Why: the contract's closed list of causes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Cause {
-    /// It ended by itself.
-    Crash,
-    /// The kernel killed it for memory.
-    Oom,
-    /// It was not ready in time, or did not end when asked.
-    Hang,
-    /// Its start failed.
-    StartFailed,
-    /// A dependency or a sibling's group restart.
-    Dependency,
-    /// Somebody asked.
-    Operator,
-}
-
-impl Cause {
-    /// Every cause that something has.
-    pub const ALL: [Self; 6] =
-        [Self::Crash, Self::Oom, Self::Hang, Self::StartFailed, Self::Dependency, Self::Operator];
-
-    /// The contract's word.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Crash => "crash",
-            Self::Oom => "oom",
-            Self::Hang => "hang",
-            Self::StartFailed => "start_failed",
-            Self::Dependency => "dependency",
-            Self::Operator => "operator",
-        }
-    }
-
-    /// Whether it is the worker's own failure; a start for one of these is a recovery.
-    #[must_use]
-    pub fn is_failure(self) -> bool {
-        match self {
-            Self::Crash | Self::Oom | Self::Hang | Self::StartFailed => true,
-            Self::Dependency | Self::Operator => false,
-        }
-    }
-
-    /// The cause that an end stands for.
-    #[must_use]
-    pub fn of(exit: &crate::exit::Exit) -> Self {
-        use crate::exit::Exit;
-        match exit {
-            Exit::Oom => Self::Oom,
-            Exit::StartFailed(_) => Self::StartFailed,
-            Exit::StartTimeout | Exit::Killed | Exit::Abandoned => Self::Hang,
-            Exit::Stopped => Self::Operator,
-            Exit::Exited { .. }
-            | Exit::Signaled { .. }
-            | Exit::Core { .. }
-            | Exit::Panicked { .. }
-            | Exit::Error { .. }
-            | Exit::Unknown => Self::Crash,
         }
     }
 }

@@ -115,6 +115,11 @@ pub enum Exit {
         /// The error with its causes.
         message: String,
     },
+    /// It ran and was unwell; regrow ended it for that.
+    Unwell {
+        /// What was wrong with it.
+        cause: crate::cause::Cause,
+    },
     /// It could not be ended (a blocked thread) and was left behind.
     Abandoned,
     /// Nobody saw how it ended (it died while no runtime lived). Treated as abnormal.
@@ -136,6 +141,7 @@ impl Exit {
             Self::Stopped => "stopped",
             Self::Panicked { .. } => "panicked",
             Self::Error { .. } => "error",
+            Self::Unwell { .. } => "killed",
             Self::Abandoned => "abandoned",
             Self::Unknown => "unknown",
         }
@@ -158,6 +164,7 @@ impl Exit {
             | Self::Stopped
             | Self::Panicked { .. }
             | Self::Error { .. }
+            | Self::Unwell { .. }
             | Self::Abandoned
             | Self::Unknown => None,
         }
@@ -178,6 +185,7 @@ impl Exit {
             | Self::Stopped
             | Self::Panicked { .. }
             | Self::Error { .. }
+            | Self::Unwell { .. }
             | Self::Abandoned
             | Self::Unknown => None,
         }
@@ -222,6 +230,7 @@ impl std::fmt::Display for Exit {
             Self::Stopped => f.write_str("stopped as asked"),
             Self::Panicked { message } => write!(f, "panicked: {message}"),
             Self::Error { message } => write!(f, "failed: {message}"),
+            Self::Unwell { cause } => write!(f, "ended by regrow because it was unwell: {}", cause.word()),
             Self::Abandoned => f.write_str("could not be ended and was left behind"),
             Self::Unknown => f.write_str("nobody saw how it ended"),
         }

@@ -33,7 +33,8 @@
 //! | [`event`] | the vocabulary of what happened |
 //! | [`policy`] | OTP's rules and what goes beyond them, as one pure decision per fact |
 //! | [`recovery`] | which remedy, and what came of it: ladders, breaker, brake, error classes, learning; pure |
-//! | [`exit`] [`id`] [`units`] | how a worker can end; names; durations and sizes |
+//! | [`health`] | what probes saw, made into one verdict per instance |
+//! | [`exit`] [`cause`] [`id`] [`units`] | how a worker can end; why; names; durations and sizes |
 //!
 //! Using goes only downward, and `policy` and what is below it name no runtime, clock, file or socket; a test reads
 //! the source and holds both.
@@ -52,11 +53,13 @@
 //! * **roll**: every instance of a worker is replaced, each new one ready before the next old one goes.
 //! * supervisors *give up*; that is what OTP calls escalation.
 
+pub mod cause;
 pub mod cli;
 mod codec;
 pub mod config;
 pub mod event;
 pub mod exit;
+pub mod health;
 pub mod http;
 pub mod id;
 pub mod policy;

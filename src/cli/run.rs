@@ -182,6 +182,7 @@ fn start_failure_code(exit: &Exit) -> i32 {
         | Exit::Stopped
         | Exit::Panicked { .. }
         | Exit::Error { .. }
+        | Exit::Unwell { .. }
         | Exit::Abandoned
         | Exit::Unknown => 1,
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::cause::Cause;
 use crate::exit::Exit;
 use crate::id::Incarnation;
 
@@ -45,6 +46,8 @@ pub(super) enum After {
     Start,
     /// Its start took too long: the end is a failed start.
     TimedOut(By),
+    /// It was unwell after it had been ready for this long: the end counts as its own.
+    Unwell { cause: Cause, ran: Duration },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -173,6 +176,7 @@ impl Child {
             State::Running if self.trial => plan(Plan::Verify, Some(self.since + self.spec.verify)),
             State::Stopping { after: After::Start, .. } => plan(Plan::Start, None),
             State::Stopping { after: After::TimedOut(_), .. } => plan(Plan::Retry, None),
+            State::Stopping { after: After::Unwell { .. }, .. } => plan(Plan::SoftRestart, None),
             State::Stopped
             | State::Done
             | State::Parked { at: None, .. }
@@ -220,6 +224,7 @@ impl Child {
             | Exit::Killed
             | Exit::Panicked { .. }
             | Exit::Error { .. }
+            | Exit::Unwell { .. }
             | Exit::Abandoned
             | Exit::Unknown => false,
         }

@@ -241,7 +241,11 @@ impl Supervisor {
                 self.rest(key, State::Starting { by });
                 return self.ended_by_itself(key, Exit::StartTimeout, None);
             }
-            After::TimedOut(_) => {}
+            After::Unwell { cause, ran } if !self.procedure.stops(key, &self.roster) => {
+                self.rest(key, State::Running);
+                return self.ended_by_itself(key, Exit::Unwell { cause }, Some(ran));
+            }
+            After::TimedOut(_) | After::Unwell { .. } => {}
             After::Down | After::Start if child.ends_as_expected(&exit) => {}
             After::Down | After::Start => self.report(key, ReportKind::ShutdownError, exit),
         }

@@ -1,9 +1,11 @@
 //! What a supervisor can be told. Everything is in the past tense but requests; every fact about a child
 //! carries the incarnation it speaks of, and a stale one changes nothing (R7, S2).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exit::Exit;
+use crate::health::Verdict;
 use crate::id::Incarnation;
 
 use super::reform::Reform;
@@ -84,6 +86,16 @@ pub enum Fact {
         incarnation: Incarnation,
         /// The deadline is now at least this far away.
         by: Duration,
+    },
+    /// What its probes say of an incarnation. Told when it changes, and again and again while it is unwell: one that
+    /// is lost costs a period.
+    Judged {
+        /// Which child.
+        child: ChildKey,
+        /// Which start of it.
+        incarnation: Incarnation,
+        /// The verdict.
+        verdict: Arc<Verdict>,
     },
     /// A user's or program's wish.
     Request {

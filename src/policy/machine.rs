@@ -217,6 +217,7 @@ impl Supervisor {
             Fact::Tick => self.tick(),
             Fact::Held { child, held } => self.hold(child, held),
             Fact::Extend { child, incarnation, by } => self.extend(child, incarnation, by),
+            Fact::Judged { child, incarnation, verdict } => self.judged(child, incarnation, &verdict),
             Fact::Request { id, request } => self.request(id, request),
             Fact::Shutdown => self.end(Ended::Shutdown),
             Fact::Kill => self.kill(),

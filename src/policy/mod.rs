@@ -58,6 +58,7 @@ mod start;
 mod steps;
 mod stop;
 mod timers;
+mod unwell;
 mod view;
 
 #[cfg(test)]

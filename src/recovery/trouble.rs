@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Cause;
 use crate::exit::Exit;
 
 /// The contract's causes.
@@ -110,6 +111,7 @@ impl Trouble {
             Exit::Oom => Self::Oom,
             Exit::StartFailed(_) => Self::StartFailed,
             Exit::StartTimeout | Exit::Killed | Exit::Abandoned => Self::Hang,
+            Exit::Unwell { cause } => Self::from(*cause),
             Exit::Stopped => Self::Operator,
             Exit::Exited { .. }
             | Exit::Signaled { .. }
@@ -117,6 +119,24 @@ impl Trouble {
             | Exit::Panicked { .. }
             | Exit::Error { .. }
             | Exit::Unknown => Self::Crash,
+        }
+    }
+}
+
+impl From<Cause> for Trouble {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Crash => Self::Crash,
+            Cause::Oom => Self::Oom,
+            Cause::Hang => Self::Hang,
+            Cause::StartFailed => Self::StartFailed,
+            Cause::ProbeFailed => Self::ProbeFailed,
+            Cause::Memory => Self::Memory,
+            Cause::Cpu => Self::Cpu,
+            Cause::Disk => Self::Disk,
+            Cause::Monitor => Self::Monitor,
+            Cause::Dependency => Self::Dependency,
+            Cause::Operator => Self::Operator,
         }
     }
 }

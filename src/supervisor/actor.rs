@@ -21,6 +21,7 @@ use crate::worker::{Reporter, Runner};
 use super::board::{Operator, Wanted};
 use super::child::{ChildActor, ChildArguments, ChildMsg};
 use super::gate::Turn;
+use super::judged::Judged;
 use super::narrator;
 use super::plane::Plane;
 use super::reform::Reforming;
@@ -39,6 +40,8 @@ pub(crate) enum SupervisorMsg {
         /// In words.
         hint: Option<String>,
     },
+    /// What the probes say of an instance.
+    Judged(Judged),
     /// A deadline of the policy has come.
     Due,
     /// Somebody asks for something.
@@ -198,6 +201,7 @@ impl Actor for SupervisorActor {
         match message {
             SupervisorMsg::Fact(fact) => state.fact(&myself, fact),
             SupervisorMsg::Hint { child, incarnation, hint } => state.hint(child, incarnation, hint),
+            SupervisorMsg::Judged(judged) => state.judged(&myself, judged),
             SupervisorMsg::Due => {
                 state.alarm = None;
                 state.fact(&myself, Fact::Tick);
@@ -427,7 +431,7 @@ impl SupervisorState {
         }
     }
 
-    fn hint(&mut self, child: ChildKey, incarnation: Incarnation, hint: Option<String>) {
+    pub(super) fn hint(&mut self, child: ChildKey, incarnation: Incarnation, hint: Option<String>) {
         let current = self.core.child(child).is_some_and(|view| view.incarnation == incarnation);
         if let Some(slot) = self.slot_mut(child).filter(|_| current) {
             slot.hint = hint;

@@ -13,41 +13,12 @@ use tokio::sync::watch;
 
 use crate::event::Cause;
 use crate::exit::Exit;
+pub use crate::health::Health;
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{Phase, Plan};
 use crate::worker::OutputCounters;
 
 use super::attempts::Attempts;
-
-/// The contract's health of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Health {
-    /// No data.
-    Unknown,
-    /// Ready, and nothing speaks against it.
-    Healthy,
-    /// Works, with less than full strength.
-    Degraded,
-    /// Does not work.
-    Unhealthy,
-    /// Does not run, and should.
-    Dead,
-}
-
-impl Health {
-    /// The contract's word.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Healthy => "healthy",
-            Self::Degraded => "degraded",
-            Self::Unhealthy => "unhealthy",
-            Self::Dead => "dead",
-        }
-    }
-}
 
 /// What an operator wants of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ mod attempts;
 mod board;
 mod child;
 mod gate;
+mod judged;
 mod narrator;
 mod nested;
 mod plane;

@@ -43,6 +43,7 @@ impl Ending {
             | Fact::Tick
             | Fact::Held { .. }
             | Fact::Extend { .. }
+            | Fact::Judged { .. }
             | Fact::Request { .. }
             | Fact::Shutdown
             | Fact::Kill => None,
@@ -381,6 +382,7 @@ fn as_asked(exit: &Exit) -> Exit {
         | Exit::Stopped
         | Exit::Panicked { .. }
         | Exit::Error { .. }
+        | Exit::Unwell { .. }
         | Exit::Abandoned
         | Exit::Unknown => exit.clone(),
     }

@@ -17,6 +17,7 @@ use crate::worker::{OutputCounters, Reporter, Runner};
 use super::actor::SupervisorMsg;
 use super::board::{Board, Operator};
 use super::gate::{Gate, Turn};
+use super::judged::Judged;
 use super::tree::Node;
 
 /// Makes the runner of one worker instance. Production hands in processes, tests scripted workers.
@@ -213,6 +214,16 @@ impl Plane {
         if let Some(address) = address {
             // A supervisor that ends meanwhile learns the truth from the gate when it starts again.
             let _ = address.send_message(SupervisorMsg::Turn(turn));
+        }
+    }
+
+    /// Tells a worker's supervisor what the probes say of an instance.
+    #[expect(dead_code, reason = "the coordinator will tell it")]
+    pub(crate) fn judge(&self, judged: Judged) {
+        let address = self.home(judged.instance.worker()).and_then(|home| self.supervisor(&home));
+        if let Some(address) = address {
+            // One that ends meanwhile has nobody left to judge; the next verdict reaches its successor.
+            let _ = address.send_message(SupervisorMsg::Judged(judged));
         }
     }
 

@@ -20,10 +20,10 @@ const ORDER: [&[&str]; 11] = [
 ];
 
 /// Below all of these.
-const GROUND: [&str; 3] = ["exit", "id", "units"];
+const GROUND: [&str; 4] = ["cause", "exit", "id", "units"];
 
 /// Rooms that name no runtime, file system, network, clock, randomness or logging.
-const PURE: [&str; 7] = ["policy", "recovery", "health", "event", "exit", "id", "units"];
+const PURE: [&str; 8] = ["policy", "health", "recovery", "event", "cause", "exit", "id", "units"];
 
 /// What a pure room must not name.
 const IMPURE: [&str; 14] = [

@@ -141,6 +141,7 @@ fn exits() -> Vec<Exit> {
         Exit::Stopped,
         Exit::Panicked { message: String::new() },
         Exit::Error { message: String::new() },
+        Exit::Unwell { cause: regrow::Cause::ProbeFailed },
         Exit::Abandoned,
         Exit::Unknown,
     ]

@@ -79,6 +79,11 @@ impl Play {
                     self.extend(child, until);
                 }
             }
+            // Not in any schedule: whom a verdict ends, the model would have to be told.
+            Fact::Judged { child, incarnation, .. } => {
+                step.subject = Some(*child);
+                step.stale = !self.world.lives(*child, *incarnation);
+            }
             Fact::Request { id, request } => {
                 let (id, request) = (id.0, request.clone());
                 step.subject = self.wish(id, &request);

@@ -76,6 +76,7 @@ fn own_end(play: &Play, fact: &Fact) -> bool {
         | Fact::Tick
         | Fact::Held { .. }
         | Fact::Extend { .. }
+        | Fact::Judged { .. }
         | Fact::Request { .. }
         | Fact::Shutdown
         | Fact::Kill => false,
@@ -178,9 +179,9 @@ fn possible(play: &Play, fact: &Fact) -> bool {
         | Fact::StartFailed { child, incarnation, .. } => {
             known(*child, *incarnation) && !ready(*child, *incarnation)
         }
-        Fact::Exited { child, incarnation, .. } | Fact::Extend { child, incarnation, .. } => {
-            known(*child, *incarnation)
-        }
+        Fact::Exited { child, incarnation, .. }
+        | Fact::Extend { child, incarnation, .. }
+        | Fact::Judged { child, incarnation, .. } => known(*child, *incarnation),
         Fact::Retry { child, token } => play.world.mailbox.contains(&(*child, *token)),
         Fact::Tick | Fact::Held { .. } | Fact::Request { .. } | Fact::Shutdown | Fact::Kill => {
             !play.world.finished

@@ -14,5 +14,6 @@ mod reform;
 mod shutdown;
 mod significant;
 mod sim;
+mod unwell;
 
 use sim::{Sim, child, code, crash, secs};

@@ -49,6 +49,7 @@ fn is_obedient(exit: &Exit, stop_signal: i32) -> bool {
         | Exit::Stopped
         | Exit::Panicked { .. }
         | Exit::Error { .. }
+        | Exit::Unwell { .. }
         | Exit::Abandoned
         | Exit::Unknown => false,
     }

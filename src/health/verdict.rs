@@ -1,0 +1,79 @@
+//! What is told of an instance: to people as it stands, to its supervisor for what it must do.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cause::Cause;
+
+use super::score::Term;
+
+/// The contract's health of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// No data.
+    Unknown,
+    /// Ready, and nothing speaks against it.
+    Healthy,
+    /// Works, with less than full strength.
+    Degraded,
+    /// Does not work.
+    Unhealthy,
+    /// Does not run, and should.
+    Dead,
+}
+
+impl Health {
+    /// The contract's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// Something must be done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unwell {
+    /// Why.
+    pub cause: Cause,
+    /// The same in words, with the figures.
+    pub message: String,
+    /// It gives no sign of life: a request to end gets only so much time; `None`: as much as ever.
+    pub patience: Option<Duration>,
+    /// It has given none for so long that asking it is in vain.
+    pub dead: bool,
+    /// Own time since the first of the facts that led to this.
+    pub lasted: Duration,
+}
+
+/// How one incarnation is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The word.
+    pub health: Health,
+    /// 0..1; `None`: no data.
+    pub score: Option<f64>,
+    /// What the score is made of.
+    pub terms: Vec<Term>,
+    /// What is wrong, in words; empty if nothing is.
+    pub issues: Vec<String>,
+    /// Set if it must be recovered: a liveness check fails, its heartbeat is lost, a figure is critical.
+    pub unwell: Option<Unwell>,
+    /// It gives no sign of life.
+    pub unresponsive: bool,
+    /// Whether it takes work: no readiness check fails.
+    pub accepts: bool,
+    /// The check that stands for its readiness has passed (`ready = "probe"`).
+    pub started: bool,
+    /// None of its configured checks works any more: a fault of who watches.
+    pub blind: bool,
+    /// It changes between healthy and not again and again.
+    pub flaps: bool,
+}

@@ -1,0 +1,119 @@
+//! A worker that runs and does not work: ended once, and treated as if it had ended by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::cause::Cause;
+use crate::exit::Exit;
+use crate::health::{Health, Unwell, Verdict};
+use crate::id::Incarnation;
+use crate::policy::RestartStrategy::{OneForAll, OneForOne};
+use crate::policy::{Fact, Phase, Plan, Request};
+
+fn verdict(unwell: Option<Unwell>) -> Arc<Verdict> {
+    Arc::new(Verdict {
+        health: if unwell.is_some() { Health::Unhealthy } else { Health::Healthy },
+        score: None,
+        terms: Vec::new(),
+        issues: Vec::new(),
+        unwell,
+        unresponsive: false,
+        accepts: true,
+        started: true,
+        blind: false,
+        flaps: false,
+    })
+}
+
+fn unwell(patience: Option<Duration>) -> Arc<Verdict> {
+    verdict(Some(Unwell {
+        cause: Cause::ProbeFailed,
+        message: "it does not answer".to_owned(),
+        patience,
+        dead: false,
+        lasted: secs(1),
+    }))
+}
+
+fn judge(sim: &mut Sim, id: &str, verdict: Arc<Verdict>) {
+    let incarnation = sim.view(id).incarnation;
+    sim.tell(Fact::Judged { child: sim.key(id), incarnation, verdict });
+}
+
+#[test]
+fn who_is_unwell_is_stopped_and_started_again_and_that_is_counted() {
+    let mut sim = Sim::parking(OneForOne, 1, &["a"]);
+    judge(&mut sim, "a", unwell(None));
+    assert_eq!(sim.moves(), "stop a#1, start a#2");
+    assert_eq!((sim.phase("a"), sim.view("a").budget_left), (Phase::Running, 0));
+    judge(&mut sim, "a", unwell(None));
+    assert_eq!(sim.phase("a"), Phase::Quarantined);
+}
+
+#[test]
+fn who_is_well_is_left_alone() {
+    let mut sim = Sim::parking(OneForOne, 1, &["a"]);
+    judge(&mut sim, "a", verdict(None));
+    assert_eq!(sim.did(), "");
+}
+
+#[test]
+fn a_verdict_that_is_told_again_changes_nothing_while_it_is_being_stopped() {
+    let mut sim = Sim::parking(OneForOne, 5, &["a"]);
+    sim.silence("a");
+    judge(&mut sim, "a", unwell(None));
+    let next = sim.view("a").next.map(|next| next.what);
+    assert_eq!((sim.did(), next), ("stop a#1".to_owned(), Some(Plan::SoftRestart)));
+    for _ in 0..10 {
+        judge(&mut sim, "a", unwell(None));
+    }
+    assert_eq!(sim.did(), "");
+}
+
+#[test]
+fn who_gives_no_sign_of_life_is_killed_sooner() {
+    let mut sim = Sim::parking(OneForOne, 5, &["a"]);
+    sim.silence("a");
+    judge(&mut sim, "a", unwell(Some(secs(3))));
+    sim.pass(secs(2));
+    assert_eq!(sim.did(), "stop a#1");
+    sim.pass(secs(1));
+    assert_eq!(sim.did(), "kill a#1");
+}
+
+#[test]
+fn a_verdict_about_an_earlier_incarnation_is_stale() {
+    let mut sim = Sim::parking(OneForOne, 5, &["a"]);
+    sim.exit("a", crash());
+    let _ = sim.did();
+    let stale = sim.core.stale();
+    sim.tell(Fact::Judged { child: sim.key("a"), incarnation: Incarnation(1), verdict: unwell(None) });
+    assert_eq!((sim.did().as_str(), sim.core.stale()), ("", stale + 1));
+}
+
+#[test]
+fn nobody_touches_who_is_paused_temporary_or_not_ready() {
+    let mut sim = Sim::parking(OneForOne, 5, &["a", "b temporary", "c stopped"]);
+    sim.ask(Request::Pause { child: sim.key("a"), lasting: None });
+    sim.silence("c");
+    sim.ask(Request::Start { child: sim.key("c") });
+    let _ = sim.did();
+    for id in ["a", "b", "c"] {
+        judge(&mut sim, id, unwell(None));
+        assert_eq!(sim.did(), "", "{id}");
+    }
+}
+
+#[test]
+fn its_group_is_restarted_with_it_and_an_operator_may_stop_it_meanwhile() {
+    let mut sim = Sim::parking(OneForAll, 5, &["a", "b"]);
+    judge(&mut sim, "a", unwell(None));
+    assert_eq!(sim.moves(), "stop a#1, stop b#1, start a#2, start b#2");
+    sim.silence("a");
+    judge(&mut sim, "a", unwell(None));
+    sim.ask(Request::Stop { child: sim.key("a") });
+    sim.exit("a", Exit::Stopped);
+    assert_eq!(sim.phase("a"), Phase::Stopped);
+    assert_eq!(sim.phase("b"), Phase::Running);
+}

@@ -1,0 +1,34 @@
+//! What the probes say of an instance, on its way to the policy.
+
+use std::sync::Arc;
+
+use ractor::ActorRef;
+
+use crate::health::Verdict;
+use crate::id::{Incarnation, InstanceId};
+use crate::policy::{Fact, Phase};
+
+use super::actor::{SupervisorMsg, SupervisorState};
+
+/// A verdict and whom it is about.
+pub(crate) struct Judged {
+    /// Who.
+    pub(crate) instance: InstanceId,
+    /// Which start of it.
+    pub(crate) incarnation: Incarnation,
+    /// What its probes say.
+    pub(crate) verdict: Arc<Verdict>,
+}
+
+impl SupervisorState {
+    /// A verdict. Why it is ended is what people read first, if it is.
+    pub(super) fn judged(&mut self, myself: &ActorRef<SupervisorMsg>, judged: Judged) {
+        let Judged { instance, incarnation, verdict } = judged;
+        let Some(child) = self.core.key(&instance.to_string()) else { return };
+        let runs = self.core.child(child).is_some_and(|view| view.phase == Phase::Running);
+        if let Some(unwell) = verdict.unwell.as_ref().filter(|_| runs) {
+            self.hint(child, incarnation, Some(unwell.message.clone()));
+        }
+        self.fact(myself, Fact::Judged { child, incarnation, verdict });
+    }
+}
