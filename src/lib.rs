@@ -24,6 +24,7 @@
 //! |---|---|
 //! | [`cli`] | one file per verb; tables, JSON, exit codes |
 //! | [`http`] | the control socket and the TCP listener: routes, wire shapes |
+//! | [`testing`] | for users' tests: a runtime under paused time, faults on purpose |
 //! | [`runtime`] | the composition root: state directory, boot, orders, changes while everything runs, the end |
 //! | [`supervisor`] | the actors of the tree, the status board, who waits for whom |
 //! | [`worker`] | runs one worker. `process`: spawn, output, notify socket, rights and limits, whole-tree stop; `in_process`: Rust types on threads of their own; all `unsafe` and OS calls in one module |
@@ -67,6 +68,7 @@ pub mod recovery;
 pub mod runtime;
 pub mod supervisor;
 pub mod telemetry;
+pub mod testing;
 pub mod units;
 pub mod worker;
 

@@ -1,6 +1,7 @@
 //! A runtime from Rust: which actors there are, and what is to run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
@@ -153,6 +154,12 @@ impl Builder {
         self.registry
     }
 
+    /// The settings and the registered types, for a runtime that is started in another way.
+    pub(crate) fn into_parts(self) -> Result<(Settings, Registry), StartError> {
+        let Self { registry, sources, settings, .. } = self;
+        settle(&registry, &sources, settings).map(|(settings, _)| (settings, registry))
+    }
+
     fn guest(self) -> (Hosting, Sources, Option<Settings>) {
         let Self { registry, sources, settings, hook, plane } = self;
         (Hosting { registry, hook, plane, adopt_orphans: false }, sources, settings)
@@ -164,14 +171,20 @@ fn begin(
     sources: &Sources,
     settings: Option<Settings>,
 ) -> Result<RuntimeHandle, StartError> {
-    let (settings, sources) = match settings {
-        Some(settings) => (settings, None),
-        None => {
-            let actors = std::sync::Arc::new(hosting.registry.clone());
-            let sources = Sources { actors: Some(actors), ..sources.clone() };
-            let loaded = load(&sources).map_err(|problems| StartError::Config(problems.render(false)))?;
-            (loaded.settings, Some(sources))
-        }
-    };
+    let (settings, sources) = settle(&hosting.registry, sources, settings)?;
     Runtime::start_in(settings, sources, hosting).map(Runtime::detach)
+}
+
+/// The settings, and where they can be read again.
+fn settle(
+    registry: &Registry,
+    sources: &Sources,
+    settings: Option<Settings>,
+) -> Result<(Settings, Option<Sources>), StartError> {
+    if let Some(settings) = settings {
+        return Ok((settings, None));
+    }
+    let sources = Sources { actors: Some(Arc::new(registry.clone())), ..sources.clone() };
+    let loaded = load(&sources).map_err(|problems| StartError::Config(problems.render(false)))?;
+    Ok((loaded.settings, Some(sources)))
 }

@@ -284,7 +284,7 @@ impl RuntimeHandle {
     }
 
     /// The actor workers.
-    pub(super) fn actors(&self) -> Option<&Arc<InProcessHost>> {
+    pub(crate) fn actors(&self) -> Option<&Arc<InProcessHost>> {
         self.actors.as_ref()
     }
 

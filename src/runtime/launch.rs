@@ -7,16 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ractor::Actor;
 use tokio::sync::mpsc;
 
 use crate::config::{Settings, Sources};
 use crate::event::{Event, EventKind};
-use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{Fact, Phase};
-use crate::supervisor::{
-    Board, Node, Plane, SupervisorActor, SupervisorMsg, Upward, Wanted, arguments, supervisor_states,
-};
+use crate::id::{Incarnation, InstanceId};
+use crate::policy::Phase;
+use crate::supervisor::{Board, Plane, RunnerFactory, Wanted};
 use crate::telemetry::Journal;
 use crate::worker::in_process::{InProcessHost, InProcessOptions, Outlook, Registry, install_hook};
 use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
@@ -27,15 +24,11 @@ use super::handle::{Order, RuntimeHandle, RuntimeInfo};
 use super::inherited::{heal_limits, keep_memory_private};
 use super::intents::Intents;
 use super::lag;
-use super::recycle;
-use super::reshape::{Editor, enter};
+use super::raise::{plane, raise};
 use super::state_dir::StateDir;
 
 /// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
-const ORDERS: usize = 1024;
-
-/// Changes of the settings that may wait for each other; more are told to try again.
-const EDITS: usize = 64;
+pub(super) const ORDERS: usize = 1024;
 
 /// How long the last output of the workers may take to reach a slow disk or reader before a runtime that was asked
 /// to end does so without it.
@@ -154,7 +147,8 @@ impl Runtime {
         healed.into_iter().chain(note).for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let actors = InProcessHost::new(registry, &info.state_dir, InProcessOptions { plane });
+        let actors =
+            InProcessHost::new(registry, &info.state_dir, InProcessOptions { plane, one_thread: false });
         let seen = board.clone();
         actors.directory().set_outlook(Box::new(move |id| outlook(&seen, id)));
         let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders)
@@ -265,12 +259,7 @@ async fn boot(
     if info.settings().workers.iter().any(|worker| !worker.isolation.secrets.is_empty()) {
         keep_memory_private(info);
     }
-    let plane = Arc::new(plane(info, (&host, &actors), board, journal, &intents));
-    let node = Node::of(&info.settings()).ok_or_else(|| StartError::System {
-        what: "the configuration has no root supervisor",
-        source: std::io::Error::other("this is a bug"),
-    })?;
-    plane.plant(&node);
+    let plane = plane(info, runners(&host, &actors), (board, journal), &intents, seed())?;
     announce(info, &plane);
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
     take_in_survivors(info, &host, &plane);
@@ -280,72 +269,22 @@ async fn boot(
         problems.extend(actors.problems());
         problems
     }));
-    let (outcomes, inbox) = mpsc::unbounded_channel();
-    let upward: Upward = Box::new(move |outcome| {
-        // The director outlives the root.
-        let _ = outcomes.send(outcome);
-    });
-    let arguments = arguments(&node, &plane, upward);
-    let (root, _) = SupervisorActor::spawn(None, SupervisorActor, arguments).await.map_err(|error| {
-        StartError::System {
-            what: "cannot start the root supervisor",
-            source: std::io::Error::other(error.to_string()),
-        }
-    })?;
-    let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
-    let (info, intents) = (Arc::clone(info), Arc::new(std::sync::Mutex::new(intents)));
-    let (edits, waiting) = mpsc::channel(EDITS);
-    let editor = Editor { plane: Arc::clone(&plane), info: Arc::clone(&info), intents: Arc::clone(&intents) };
-    tokio::spawn(editor.run(waiting));
-    tokio::spawn(recycle::watch(Arc::clone(&plane), edits.clone()));
-    Ok((Director { plane, info, intents, root, orders, outcomes: inbox, stopping: None, edits }, host))
+    Ok((raise(info, &plane, intents, orders).await?, host))
 }
 
-fn plane(
-    info: &RuntimeInfo,
-    (host, actors): (&Arc<ProcessHost>, &Arc<InProcessHost>),
-    board: Board,
-    journal: Journal,
-    intents: &Intents,
-) -> Plane {
+/// Who runs what: actor workers in this process, all others in their own.
+fn runners(host: &Arc<ProcessHost>, actors: &Arc<InProcessHost>) -> RunnerFactory {
     let (host, actors) = (Arc::clone(host), Arc::clone(actors));
-    let runners: crate::supervisor::RunnerFactory = Arc::new(move |instance, worker, output, reporter| {
+    Arc::new(move |instance, worker, output, reporter| {
         if worker.actor.is_some() {
             return actors.runner(instance, worker, reporter);
         }
         host.runner(instance.clone(), Arc::clone(worker), Arc::clone(output), reporter)
-    });
-    let plane = Plane::new(board, journal, runners, seed());
-    for child in intents.children() {
-        plane.set_wish(child, intents.wish(child));
-    }
-    fill_board(info, &plane);
-    plane
-}
-
-fn fill_board(info: &RuntimeInfo, plane: &Plane) {
-    let settings = info.settings();
-    for state in supervisor_states(&settings) {
-        plane.board.put_supervisor(state);
-    }
-    for supervisor in &settings.supervisors {
-        for child in &supervisor.children {
-            plane.settle(child, &supervisor.name);
-        }
-    }
-    for worker in &settings.workers {
-        let home = plane.home(&worker.name).unwrap_or_else(Name::root);
-        for instance in worker.instance_ids() {
-            enter(plane, &instance, worker, &home);
-        }
-    }
-    for worker in &settings.workers {
-        let _ = plane.gate.learn(&worker.name, &worker.after);
-    }
+    })
 }
 
 /// Whether somebody who asks for an actor worker that is not there should ask again.
-fn outlook(board: &Board, id: &InstanceId) -> Outlook {
+pub(super) fn outlook(board: &Board, id: &InstanceId) -> Outlook {
     let Some(entry) = board.instance(id) else { return Outlook::Gone };
     match entry.phase {
         Phase::Waiting | Phase::Starting | Phase::Running | Phase::Backoff => Outlook::Coming,
@@ -358,7 +297,7 @@ fn outlook(board: &Board, id: &InstanceId) -> Outlook {
     }
 }
 
-fn announce(info: &RuntimeInfo, plane: &Plane) {
+pub(super) fn announce(info: &RuntimeInfo, plane: &Plane) {
     let settings = info.settings();
     let text = format!(
         "regrow {} runs {} with {} workers, pid {}",

@@ -11,10 +11,12 @@ mod lag;
 mod launch;
 mod living;
 mod pool;
+mod raise;
 mod recycle;
 mod reshape;
 mod roll;
 mod rolling;
+mod stage;
 mod state_dir;
 mod target;
 
@@ -25,4 +27,5 @@ pub(crate) use launch::Hosting;
 pub use launch::{Finished, Runtime, StartError};
 pub use living::{ApplyError, Comparison, GrowError};
 pub use reshape::Edit;
+pub(crate) use stage::perform;
 pub use target::{Target, TargetError};

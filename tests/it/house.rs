@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ORDER: [&[&str]; 11] = [
     &["main"],
     &["cli"],
-    &["http"],
+    &["http", "testing"],
     &["runtime"],
     &["supervisor"],
     &["telemetry", "worker"],

@@ -53,5 +53,6 @@ mod plain_actor;
 mod rig;
 mod rolling;
 mod simulator;
+mod stage;
 mod templates;
 mod upkeep;
