@@ -23,6 +23,7 @@ use super::director::Director;
 use super::handle::{Order, RuntimeHandle, RuntimeInfo};
 use super::inherited::{heal_limits, keep_memory_private};
 use super::intents::Intents;
+use super::keeper::{self, Keeper, Past};
 use super::lag;
 use super::raise::{plane, raise};
 use super::state_dir::StateDir;
@@ -87,12 +88,14 @@ pub(crate) struct Hosting {
     pub(crate) plane: Option<tokio::runtime::Handle>,
     /// Whether all children of the process are ours.
     pub(crate) adopt_orphans: bool,
+    /// Whether a history is kept in the state directory.
+    pub(crate) keep: bool,
 }
 
 impl Hosting {
     /// The whole process is regrow's.
     pub(crate) fn whole(registry: Registry) -> Self {
-        Self { registry, hook: true, plane: None, adopt_orphans: true }
+        Self { registry, hook: true, plane: None, adopt_orphans: true, keep: true }
     }
 }
 
@@ -136,7 +139,7 @@ impl Runtime {
         sources: Option<Sources>,
         hosting: Hosting,
     ) -> Result<Self, StartError> {
-        let Hosting { registry, hook, plane, adopt_orphans } = hosting;
+        let Hosting { registry, hook, plane, adopt_orphans, keep } = hosting;
         if hook {
             install_hook();
         }
@@ -146,18 +149,20 @@ impl Runtime {
         let info = Arc::new(RuntimeInfo::begin(intents.scaled(settings), sources));
         healed.into_iter().chain(note).for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());
+        let keeper = if keep { Keeper::open(&info, &journal, &board)? } else { None };
         let (orders, inbox) = mpsc::channel(ORDERS);
         let actors =
             InProcessHost::new(registry, &info.state_dir, InProcessOptions { plane, one_thread: false });
         let seen = board.clone();
         actors.directory().set_outlook(Box::new(move |id| outlook(&seen, id)));
         let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders)
-            .with_actors(Arc::clone(&actors));
+            .with_actors(Arc::clone(&actors))
+            .with_past(keeper.as_ref().map(|keeper| keeper.past().clone()));
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let control = std::thread::Builder::new()
             .name("regrow-control".to_owned())
             .spawn(move || {
-                let parts = Parts { info, board, journal, intents, actors, adopt_orphans };
+                let parts = Parts { info, board, journal, intents, actors, adopt_orphans, keeper };
                 control_thread(parts, inbox, &state_dir, &tell)
             })
             .map_err(|source| StartError::System { what: "cannot start the control thread", source })?;
@@ -209,12 +214,14 @@ struct Parts {
     intents: Intents,
     actors: Arc<InProcessHost>,
     adopt_orphans: bool,
+    keeper: Option<Arc<Keeper>>,
 }
 
 fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: &StateDir, tell: &Tell) -> Finished {
     // Held until the last worker is down.
     let _held = state_dir;
     let (info, actors) = (Arc::clone(&parts.info), Arc::clone(&parts.actors));
+    let keeper = parts.keeper.clone();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -241,6 +248,10 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: &StateD
         }
     });
     actors.close();
+    if let Some(keeper) = keeper {
+        // Whoever waits for the end may end the process with it.
+        keeper.close();
+    }
     info.finish(finished.clone());
     finished
 }
@@ -249,7 +260,7 @@ async fn boot(
     parts: Parts,
     orders: mpsc::Receiver<Order>,
 ) -> Result<(Director, Arc<ProcessHost>), StartError> {
-    let Parts { info, board, journal, intents, actors, adopt_orphans } = parts;
+    let Parts { info, board, journal, intents, actors, adopt_orphans, keeper } = parts;
     let info = &info;
     let options = HostOptions { adopt_orphans, shared: shared(&info.settings()), ..HostOptions::default() };
     let (host, mut notes) = ProcessHost::open(&info.state_dir, options)
@@ -260,6 +271,10 @@ async fn boot(
         keep_memory_private(info);
     }
     let plane = plane(info, runners(&host, &actors), (board, journal), &intents, seed())?;
+    let past = keeper.map(|keeper| keeper.past().clone());
+    if let Some(past) = &past {
+        keeper::recall(past.store().beginning(), &plane.board);
+    }
     announce(info, &plane);
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
     take_in_survivors(info, &host, &plane);
@@ -267,6 +282,7 @@ async fn boot(
     info.watch_problems(Box::new(move || {
         let mut problems = output.problems();
         problems.extend(actors.problems());
+        problems.extend(past.iter().flat_map(Past::notes));
         problems
     }));
     Ok((raise(info, &plane, intents, orders).await?, host))

@@ -7,6 +7,7 @@ mod embedded;
 mod handle;
 mod inherited;
 mod intents;
+mod keeper;
 mod lag;
 mod launch;
 mod living;

@@ -11,7 +11,7 @@ const ORDER: [&[&str]; 11] = [
     &["http", "testing"],
     &["runtime"],
     &["supervisor"],
-    &["telemetry", "worker"],
+    &["store", "telemetry", "worker"],
     &["codec"],
     &["config"],
     &["event"],

@@ -54,5 +54,6 @@ mod rig;
 mod rolling;
 mod simulator;
 mod stage;
+mod store_journal;
 mod templates;
 mod upkeep;
