@@ -106,6 +106,7 @@ fn child(index: usize) -> ChildSpec {
         start_timeout: Some(Duration::from_secs(30)),
         min_uptime: Duration::ZERO,
         verify: Duration::from_secs(10),
+        ladder: None,
         held: false,
         stopped: false,
         paused: None,

@@ -324,6 +324,7 @@ impl Trace {
             Err(Refused::AlreadyPresent) => "{error,already_present}".into(),
             Err(Refused::SimpleOneForOne) => "{error,simple_one_for_one}".into(),
             Err(Refused::BadSpec(fault)) => format!("{{error,{}}}", term::spec_error(fault)),
+            Err(Refused::CannotRecover(reason)) => format!("{{error,{reason}}}"),
             Err(Refused::ShuttingDown) => "{error,shutting_down}".into(),
         }
     }

@@ -144,6 +144,7 @@ fn plain_child(id: &str, restart: Restart) -> ChildSpec {
         start_timeout: None,
         min_uptime: Duration::ZERO,
         verify: Duration::ZERO,
+        ladder: None,
         held: false,
         stopped: false,
         paused: None,

@@ -178,6 +178,7 @@ impl World {
                 | Action::Added { .. }
                 | Action::Respec { .. }
                 | Action::Removed { .. }
+                | Action::Recovery { .. }
                 | Action::Booted => {}
                 Action::Reply { reply, .. } => self.replies.push(reply),
                 Action::Finished { ended } => self.finish(step, ended),

@@ -55,7 +55,7 @@ impl Sign {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Subject {
-    /// `[runtime]`, `[http]`, `[telemetry]`, `[store]`.
+    /// `[runtime]`, `[http]`, `[telemetry]`.
     Runtime,
     /// `[supervisor.NAME]`
     Supervisor(Name),
@@ -163,9 +163,7 @@ impl<'a> Places<'a> {
 }
 
 fn sections(old: &Settings, new: &Settings) -> Option<Change> {
-    let unnamed =
-        |all: &Settings| (all.runtime.clone(), all.http.clone(), all.telemetry.clone(), all.store.clone());
-    if unnamed(old) == unnamed(new) {
+    if (&old.runtime, &old.http, &old.telemetry) == (&new.runtime, &new.http, &new.telemetry) {
         return None;
     }
     let keys = compare(&words::sections(old), &words::sections(new), effects::SECTIONS);

@@ -47,7 +47,6 @@ pub(super) fn explain(
     page.section(&["ladder", "default"]);
     page.section(&["http"]);
     page.section(&["telemetry"]);
-    page.section(&["store"]);
     page.text
 }
 

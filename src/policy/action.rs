@@ -1,15 +1,18 @@
 //! What the shell must do, in this order. Actions are concrete: no choice is left in them.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::exit::Exit;
 use crate::id::Incarnation;
 
+use super::care::{CaseNumber, RecoveryAct};
 use super::check::SpecError;
 use super::fact::{ChildKey, RequestId, RetryToken};
 
-/// The actions of one fact. Four stand inline: a plain restart allocates nothing.
-pub type Actions = SmallVec<[Action; 4]>;
+/// The actions of one fact. Six stand inline: those of a plain restart.
+pub type Actions = SmallVec<[Action; 6]>;
 
 /// How to end an incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +90,8 @@ pub enum Refused {
     SimpleOneForOne,
     /// The start failed.
     StartFailed(Exit),
+    /// What was asked for cannot be done to this child, for this reason.
+    CannotRecover(Arc<str>),
     /// The supervisor is ending.
     ShuttingDown,
 }
@@ -151,6 +156,15 @@ pub enum Action {
     Removed {
         /// Which child.
         child: ChildKey,
+    },
+    /// Something about recovery: to be done, answered or told.
+    Recovery {
+        /// Which child.
+        child: ChildKey,
+        /// Which incident of it.
+        case: CaseNumber,
+        /// What.
+        act: Box<RecoveryAct>,
     },
     /// Answer a request.
     Reply {

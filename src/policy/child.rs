@@ -8,6 +8,7 @@ use crate::cause::Cause;
 use crate::exit::Exit;
 use crate::id::Incarnation;
 
+use super::care::{Care, CaseNumber};
 use super::fact::{ChildKey, RequestId};
 use super::intensity::Window;
 use super::spec::{ChildSpec, Pause, Restart, Shutdown, SupervisorSpec, Time};
@@ -44,6 +45,8 @@ pub(super) enum After {
     Down,
     /// It is started again.
     Start,
+    /// It is parked.
+    Park,
     /// Its start took too long: the end is a failed start.
     TimedOut(By),
     /// It was unwell after it had been ready for this long: the end counts as its own.
@@ -88,6 +91,8 @@ pub(super) struct Shown {
     incarnation: Incarnation,
     stopped: bool,
     paused: Option<Pause>,
+    /// The incident, what goes on in it, and until when.
+    care: Option<(CaseNumber, &'static str, Option<Time>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -114,6 +119,8 @@ pub(super) struct Child {
     /// Its own budget (`quarantine`).
     pub(super) window: Window,
     pub(super) asks: SmallVec<[Ask; 1]>,
+    /// Its recovery; `None`: it never needed one.
+    pub(super) care: Option<Box<Care>>,
     /// A new definition no longer names it: it is forgotten once it is down.
     pub(super) leaving: Option<RequestId>,
     /// What people were last told to look at; `None`: nothing yet.
@@ -126,7 +133,7 @@ impl Child {
     pub(super) fn new(spec: ChildSpec, owner: &SupervisorSpec, from: Incarnation, now: Time) -> Self {
         let incarnation = from.max(spec.incarnation);
         let (stopped, paused) = (spec.stopped, spec.paused);
-        let shown = Shown { phase: Phase::Stopped, next: None, incarnation, stopped, paused };
+        let shown = Shown { phase: Phase::Stopped, next: None, incarnation, stopped, paused, care: None };
         Self {
             state: State::Stopped,
             incarnation,
@@ -140,6 +147,7 @@ impl Child {
             trials: 0,
             window: Window::new(owner.intensity),
             asks: SmallVec::new(),
+            care: None,
             leaving: None,
             shown: Some(shown),
             touched: false,
@@ -182,7 +190,7 @@ impl Child {
             | State::Parked { at: None, .. }
             | State::Starting { .. }
             | State::Running
-            | State::Stopping { after: After::Down, .. } => None,
+            | State::Stopping { after: After::Down | After::Park, .. } => None,
         }
     }
 
@@ -193,6 +201,11 @@ impl Child {
             incarnation: self.incarnation,
             stopped: self.stopped,
             paused: self.paused,
+            care: self
+                .care
+                .as_ref()
+                .and_then(|care| care.view())
+                .map(|view| (view.case, view.stage, view.until)),
         }
     }
 

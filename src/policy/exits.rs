@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
+use crate::recovery::Outcome;
 
 use super::action::{Action, Done, Ended, Refused, ReportKind};
 use super::child::{After, By, Child, State};
@@ -45,6 +46,7 @@ impl Supervisor {
         }
         let trial = child.trial;
         self.rest(key, State::Running);
+        self.note_ready(key);
         self.answer_up(key, &Ok(Done::Up(key, incarnation)));
         if trial {
             self.on_trial(key);
@@ -169,12 +171,17 @@ impl Supervisor {
             self.rest(key, State::Stopped);
             return self.end(Ended::BootFailed { child: key, exit });
         }
+        if (verdict.fatal || verdict.wanted) && !verdict.shortage {
+            self.note_end(key, &exit);
+        }
         if verdict.loud {
             self.report(key, verdict.kind(), exit);
         }
         if verdict.fatal {
+            self.note_rest(key, Outcome::Failed, "parked: its exit code says that trying again is no use");
             self.park(key, true);
         } else if !verdict.wanted {
+            self.note_rest(key, Outcome::Interrupted, "it ended, and is not wanted again");
             self.finish_work(key, ran.is_some());
         } else {
             self.restart(key, &verdict, ran);
@@ -246,8 +253,8 @@ impl Supervisor {
                 return self.ended_by_itself(key, Exit::Unwell { cause }, Some(ran));
             }
             After::TimedOut(_) | After::Unwell { .. } => {}
-            After::Down | After::Start if child.ends_as_expected(&exit) => {}
-            After::Down | After::Start => self.report(key, ReportKind::ShutdownError, exit),
+            After::Down | After::Start | After::Park if child.ends_as_expected(&exit) => {}
+            After::Down | After::Start | After::Park => self.report(key, ReportKind::ShutdownError, exit),
         }
         self.settle_down(key, after);
     }

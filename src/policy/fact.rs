@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::exit::Exit;
 use crate::health::Verdict;
 use crate::id::Incarnation;
+use crate::recovery::Step;
 
+use super::care::{CaseNumber, TaskNumber};
 use super::reform::Reform;
 use super::spec::ChildSpec;
 
@@ -97,6 +99,33 @@ pub enum Fact {
         /// The verdict.
         verdict: Arc<Verdict>,
     },
+    /// The failure has a name: an `[[error_class]]` fits. Comes before the end, or the verdict, that it names.
+    Classed {
+        /// Which child.
+        child: ChildKey,
+        /// Which start of it.
+        incarnation: Incarnation,
+        /// The name.
+        class: Arc<str>,
+    },
+    /// The answer to [`super::RecoveryAct::Ask`].
+    Leave {
+        /// Which child.
+        child: ChildKey,
+        /// Which incident.
+        case: CaseNumber,
+        /// The place of the step to take and why it is that one, or why none may be taken now.
+        answer: Result<(usize, String), &'static str>,
+    },
+    /// The answer to [`super::RecoveryAct::Do`].
+    Performed {
+        /// Which child.
+        child: ChildKey,
+        /// What was to be done.
+        task: TaskNumber,
+        /// Whether it was, or why not.
+        result: Result<(), String>,
+    },
     /// A user's or program's wish.
     Request {
         /// Names the reply.
@@ -161,6 +190,18 @@ pub enum Request {
     },
     /// Operator `resume`: ends a pause.
     Resume {
+        /// Which child.
+        child: ChildKey,
+    },
+    /// Operator `recover`: this step, at once.
+    Recover {
+        /// Which child.
+        child: ChildKey,
+        /// What is done.
+        step: Box<Step>,
+    },
+    /// Operator `approve`: the step that waits for it may go on.
+    Approve {
         /// Which child.
         child: ChildKey,
     },

@@ -158,6 +158,10 @@ impl Supervisor {
         let Some(child) = self.roster.get_mut(key) else { return };
         let lived = matches!(child.state, State::Stopping { .. } | State::Ended { .. });
         child.trial &= !lived || after == After::Start && !in_stop;
+        if after == After::Park && !in_stop && self.ended.is_none() {
+            return self.park_for_good_reason(key);
+        }
+        let Some(child) = self.roster.get_mut(key) else { return };
         // A temporary child is gone for good once it was stopped (R17, R30), but not by an operator, who
         // may want it again.
         let mortal = (simple || child.spec.restart == Restart::Temporary) && !child.stopped;
@@ -253,6 +257,10 @@ impl Supervisor {
             }
             self.set(root, State::Waiting(Wait::Turn));
         }
+        let ready = matches!(self.roster.get(root).map(|c| &c.state), Some(State::Waiting(Wait::Turn)));
+        if ready && self.mends_first(root) {
+            return self.hold_back(root, from);
+        }
         match self.parked_sibling() {
             Some(parked) => self.hold_back(parked, from),
             None if self.spec.strategy == RestartStrategy::RestForOne => {
@@ -298,8 +306,12 @@ impl Supervisor {
                 self.is_group()
             }
             State::Waiting(Wait::Turn) => {
-                self.start(key, By::Rules);
-                return false;
+                // A backoff in place of the start is seen when the run comes to it again.
+                let mends = self.mends_first(key);
+                if !mends {
+                    self.start(key, By::Rules);
+                }
+                return mends;
             }
             State::Waiting(Wait::Held | Wait::Paused) | State::Parked { .. } => self.is_group(),
             State::Backoff { .. } => true,

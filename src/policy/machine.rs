@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use crate::id::Incarnation;
+use crate::recovery::BreakerState;
 
 use super::action::{Action, Actions, Ended};
 use super::backoff::Jitter;
@@ -29,6 +30,8 @@ pub(super) enum Later {
     Ended(ChildKey, Incarnation),
     /// A restart or a trial is due.
     Resume { child: ChildKey, life: u64 },
+    /// A step of recovery stops and starts it.
+    Lead { child: ChildKey, life: u64 },
     /// Somebody waits for a turn, and no procedure may have it.
     Run,
     /// One of OTP's calls; `life` is that of the slot it was asked about.
@@ -57,6 +60,10 @@ pub struct Supervisor {
     pub(super) timers: Timers,
     /// Ends of pauses: the one thing a child waits for beside what it waits for anyway.
     pub(super) pauses: Timers,
+    /// Deadlines of open incidents.
+    pub(super) cares: Timers,
+    /// How many things the shell was told to do for a step.
+    pub(super) tasks: u64,
     /// The common budget (`escalate`).
     pub(super) window: Window,
     pub(super) jitter: Jitter,
@@ -101,6 +108,8 @@ impl Supervisor {
             roster,
             timers: Timers::default(),
             pauses,
+            cares: Timers::default(),
+            tasks: 0,
             window: Window::new(spec.intensity),
             jitter: Jitter::new(spec.seed),
             procedure: Procedure::None,
@@ -142,7 +151,8 @@ impl Supervisor {
     /// The earliest deadline: the shell sends [`Fact::Tick`] then.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
-        let next = self.timers.earliest().into_iter().chain(self.pauses.earliest()).min();
+        let timers = [&self.timers, &self.pauses, &self.cares];
+        let next = timers.into_iter().filter_map(Timers::earliest).min();
         next.filter(|_| !self.finished)
     }
 
@@ -163,7 +173,16 @@ impl Supervisor {
             budget_left: window.left(self.spec.intensity, self.now),
             fatal: matches!(child.state, State::Parked { fatal: true, .. }),
             waits_for: child.waits_for(),
+            care: child.care.as_ref().and_then(|care| care.view()),
+            breaker: self.breaker_of(child),
         })
+    }
+
+    fn breaker_of(&self, child: &Child) -> BreakerState {
+        let (Some(ladder), Some(care)) = (&child.spec.ladder, &child.care) else {
+            return BreakerState::Closed;
+        };
+        care.breaker_state(ladder, self.now)
     }
 
     /// The child with this id. Under `simple_one_for_one` ids need not be unique: the newest one.
@@ -200,7 +219,8 @@ impl Supervisor {
     #[must_use]
     pub fn is_exactly_otp(&self) -> bool {
         let plain = |c: &ChildSpec| {
-            c.backoff.first.is_zero() && c.min_uptime.is_zero() && c.exit_codes.fatal.is_empty()
+            let plain_ends = c.min_uptime.is_zero() && c.exit_codes.fatal.is_empty();
+            c.backoff.first.is_zero() && plain_ends && c.ladder.is_none()
         };
         let children = self.roster.keys().filter_map(|key| self.roster.get(key)).map(|child| &child.spec);
         self.escalates() && children.chain(self.template.as_ref()).all(plain)
@@ -218,6 +238,9 @@ impl Supervisor {
             Fact::Held { child, held } => self.hold(child, held),
             Fact::Extend { child, incarnation, by } => self.extend(child, incarnation, by),
             Fact::Judged { child, incarnation, verdict } => self.judged(child, incarnation, &verdict),
+            Fact::Classed { child, incarnation, class } => self.classed(child, incarnation, class),
+            Fact::Leave { child, case, answer } => self.leave_answered(child, case, answer),
+            Fact::Performed { child, task, result } => self.performed(child, task, result),
             Fact::Request { id, request } => self.request(id, request),
             Fact::Shutdown => self.end(Ended::Shutdown),
             Fact::Kill => self.kill(),
@@ -235,7 +258,8 @@ impl Supervisor {
             match later {
                 Later::Ended(child, incarnation) => self.treat_late(child, incarnation),
                 Later::Resume { child, life } if self.roster.life(child) == life => self.resume(child),
-                Later::Resume { .. } => {}
+                Later::Lead { child, life } if self.roster.life(child) == life => self.lead_now(child),
+                Later::Resume { .. } | Later::Lead { .. } => {}
                 Later::Run => self.begin_run(),
                 Later::Request { id, request, life } => self.call(id, request, life),
             }

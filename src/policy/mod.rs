@@ -13,6 +13,8 @@
 //! request   OTP's calls and operators' verbs         check       impossible specifications
 //! reform    a new definition while children run
 //! pause     hands off
+//! recover   the ladder: which step, and who allows it   treat  one step under way
+//! mend      what recovery adds to an exit            care        what is kept of an incident
 //! child     one child's state, which carries its data        roster  who is there, in start order
 //! ```
 //!
@@ -35,11 +37,12 @@
 //! - R38–R41: pools of dynamic children: no order, stopped together under one deadline; `ignore` on a restart
 //!   removes the child; no automatic shutdown.
 //!
-//! Deliberately absent: steps of recovery other than restarts, health, and whatever crosses supervisors. They
-//! reach this room as requests and as [`Fact::Held`].
+//! Deliberately absent: how a step is carried out, and whatever crosses supervisors: the fleet's brake, dependencies.
+//! They reach this room as [`Fact::Performed`], [`Fact::Leave`] and [`Fact::Held`].
 
 mod action;
 mod backoff;
+mod care;
 mod check;
 mod child;
 mod exits;
@@ -47,8 +50,10 @@ mod fact;
 mod group;
 mod intensity;
 mod machine;
+mod mend;
 mod pause;
 mod quarantine;
+mod recover;
 mod reform;
 mod request;
 mod restart;
@@ -58,6 +63,7 @@ mod start;
 mod steps;
 mod stop;
 mod timers;
+mod treat;
 mod unwell;
 mod view;
 
@@ -65,6 +71,7 @@ mod view;
 mod tests;
 
 pub use action::{Action, Actions, Done, Ended, Refused, Reply, ReportKind, StopHow};
+pub use care::{CareView, CaseNumber, RecoveryAct, TaskNumber, Waits, Work};
 pub use check::{SpecError, check_child};
 pub use fact::{ChildKey, Fact, Request, RequestId, RetryToken};
 pub use machine::Supervisor;

@@ -42,6 +42,7 @@ impl Supervisor {
 
     /// Operator `pause`; one that is paused already gets the new end.
     pub(super) fn pause(&mut self, key: ChildKey, lasting: Option<Duration>) {
+        self.interrupt(key, "it was paused");
         let until = lasting.map(|lasting| self.after_now(lasting));
         self.pauses.set(key.0, until);
         let Some(child) = self.roster.get_mut(key) else { return };

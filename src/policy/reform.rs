@@ -168,6 +168,8 @@ impl Supervisor {
 
     /// As if it had never run before, but for what an operator wants of it.
     pub(super) fn renew(&mut self, key: ChildKey) {
+        self.interrupt(key, "it has a new definition");
+        self.begin_anew(key);
         let Some(child) = self.roster.get_mut(key) else { return };
         child.window.clear();
         (child.consecutive, child.trials, child.trial) = (0, 0, false);

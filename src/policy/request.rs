@@ -31,6 +31,15 @@ impl Supervisor {
             Request::Stop { child } => self.verb(id, child, Self::operator_stop),
             Request::Restart { child } => self.verb(id, child, Self::operator_restart),
             Request::ResetFailed { child } => self.verb(id, child, Self::reset_failed),
+            Request::Recover { child, step } => {
+                let reply = self.operator_recover(child, *step).map(|()| Done::Ok);
+                self.reply(id, reply);
+            }
+            Request::Approve { child } => {
+                let nothing = || Refused::CannotRecover("no step of it waits for approval".into());
+                let reply = if self.approve(child) { Ok(Done::Ok) } else { Err(nothing()) };
+                self.reply(id, reply);
+            }
             Request::Pause { child, lasting } => self.verb(id, child, |core, key| core.pause(key, lasting)),
             Request::Resume { child } => self.verb(id, child, Self::unpause),
             Request::Add { .. }
@@ -66,6 +75,8 @@ impl Supervisor {
             | Request::Restart { .. }
             | Request::Pause { .. }
             | Request::Resume { .. }
+            | Request::Recover { .. }
+            | Request::Approve { .. }
             | Request::ResetFailed { .. } => self.request(id, request),
         }
     }
@@ -203,6 +214,8 @@ fn asked_about(request: &Request) -> Option<ChildKey> {
         | Request::Restart { child }
         | Request::Pause { child, .. }
         | Request::Resume { child }
+        | Request::Recover { child, .. }
+        | Request::Approve { child }
         | Request::ResetFailed { child } => Some(*child),
     }
 }
@@ -245,6 +258,7 @@ impl Supervisor {
     }
 
     fn operator_restart(&mut self, key: ChildKey) {
+        self.interrupt(key, "somebody asked for a restart");
         let in_stop = self.is_being_stopped(key);
         match self.roster.get(key).map(|child| &child.state) {
             Some(State::Starting { .. } | State::Running) if !in_stop => {
@@ -256,6 +270,7 @@ impl Supervisor {
     }
 
     fn operator_stop(&mut self, key: ChildKey) {
+        self.interrupt(key, "somebody stopped it");
         self.intend(key, true);
         let in_stop = self.is_being_stopped(key);
         let Some(child) = self.roster.get_mut(key) else { return };
@@ -281,6 +296,8 @@ impl Supervisor {
         child.window.clear();
         child.consecutive = 0;
         child.trials = 0;
+        self.begin_anew(key);
+        let Some(child) = self.roster.get_mut(key) else { return };
         let waits = matches!(child.state, State::Backoff { .. } | State::Parked { .. });
         if self.escalates() {
             self.window.clear();
@@ -291,7 +308,7 @@ impl Supervisor {
     }
 
     /// A backoff or a quarantine is over because an operator says so; the restart is not counted.
-    fn end_wait(&mut self, key: ChildKey) {
+    pub(super) fn end_wait(&mut self, key: ChildKey) {
         if let Procedure::Stop { then: Then::Restart { root, delay, mailed }, .. } = &mut self.procedure
             && *root == key
         {

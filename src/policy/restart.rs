@@ -14,6 +14,7 @@ use super::group::Then;
 use super::machine::Supervisor;
 use super::view::Plan;
 use crate::id::Incarnation;
+use crate::recovery::Outcome;
 
 impl Supervisor {
     /// A restart event (R12, R13), or under `escalate` a failed start, which is counted when it is retried.
@@ -24,17 +25,22 @@ impl Supervisor {
             child.consecutive = 0;
         }
         child.consecutive = child.consecutive.saturating_add(1);
-        let (n, backoff) = (child.consecutive, child.spec.backoff);
+        let (n, backoff, trial) = (child.consecutive, child.spec.backoff, child.trial);
         if verdict.shortage {
             let delay = self.jitter.delay_of_shortage(&backoff, n);
             return self.begin_restart(key, delay, true, Plan::Retry);
         }
         if !escalates && (child.trial || !child.window.allows(limit, now)) {
+            if !trial && self.mend_beyond(key) {
+                return self.begin_restart(key, Duration::ZERO, true, Plan::SoftRestart);
+            }
+            self.note_rest(key, Outcome::Failed, "parked: its restarts are spent");
             return self.park(key, false);
         }
         if escalates && !verdict.failed && !self.window.allows(limit, now) {
             return self.give_up(key);
         }
+        self.note_restart(key);
         let delay = self.jitter.delay(&backoff, n);
         if verdict.failed {
             self.begin_restart(key, delay, !escalates, Plan::Retry);

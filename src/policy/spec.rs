@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::Incarnation;
+use crate::recovery::Ladder;
 
 /// Monotonic time since the runtime began. The pure core never reads a clock; the shell hands this in.
 pub type Time = Duration;
@@ -164,6 +165,8 @@ pub struct ChildSpec {
     pub min_uptime: Duration,
     /// How long a trial start must hold before its history is cleared.
     pub verify: Duration,
+    /// The steps of its recovery; `None`: plain restarts only.
+    pub ladder: Option<Arc<Ladder>>,
     /// True while a dependency named in `after` is not ready: a start is held back (`waiting`).
     pub held: bool,
     /// True if an operator stopped it in an earlier life of the runtime, or it is not `enabled`: not started at boot.

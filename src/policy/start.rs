@@ -44,7 +44,7 @@ impl Supervisor {
             self.rest(key, State::Waiting(Wait::Turn));
         } else if child.held {
             self.rest(key, State::Waiting(Wait::Held));
-        } else {
+        } else if !self.mends_first(key) {
             self.start(key, By::Rules);
         }
     }

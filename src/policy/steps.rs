@@ -98,6 +98,7 @@ impl Supervisor {
 
     /// The child and its slot are gone.
     pub(super) fn remove(&mut self, key: ChildKey) {
+        self.interrupt(key, "it is gone");
         self.release(key);
         self.procedure.leave(key, &self.roster);
         self.rest(key, State::Stopped);

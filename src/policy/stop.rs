@@ -21,10 +21,14 @@ impl Supervisor {
     /// Asks or kills, as its spec says.
     pub(super) fn stop(&mut self, key: ChildKey, after: After) {
         let Some(child) = self.roster.get(key) else { return };
+        let (kill, patience) = self.stops_with(key);
         let (how, wait) = match child.spec.shutdown {
+            _ if kill => (StopHow::Kill, Some(STUCK_AFTER)),
             Shutdown::BrutalKill => (StopHow::Kill, Some(STUCK_AFTER)),
             Shutdown::Timeout(_) | Shutdown::Infinity if self.killing => (StopHow::Kill, Some(STUCK_AFTER)),
-            Shutdown::Timeout(limit) => (StopHow::Graceful, Some(limit)),
+            Shutdown::Timeout(limit) => {
+                (StopHow::Graceful, Some(patience.map_or(limit, |most| most.min(limit))))
+            }
             Shutdown::Infinity => (StopHow::Graceful, None),
         };
         let incarnation = child.incarnation;
@@ -45,6 +49,9 @@ impl Supervisor {
     pub(super) fn tick(&mut self) {
         while let Some(slot) = self.timers.pop_due(self.now) {
             self.deadline(ChildKey(slot));
+        }
+        while let Some(slot) = self.cares.pop_due(self.now) {
+            self.care_due(ChildKey(slot));
         }
         while let Some(slot) = self.pauses.pop_due(self.now) {
             self.unpause(ChildKey(slot));
@@ -89,6 +96,7 @@ impl Supervisor {
         let keys: Vec<ChildKey> = self.roster.keys().collect();
         for key in &keys {
             self.answer_up(*key, &Err(Refused::ShuttingDown));
+            self.interrupt(*key, "its supervisor ends");
             self.forget_plans(*key);
         }
         self.procedure = Procedure::Stop { cursor: self.roster.last(), from: 0, then: Then::Finish };

@@ -1,4 +1,4 @@
-//! What a verdict of the probes leads to: a worker that runs and does not work is ended, and its end is treated as one
+//! What a verdict of the probes leads to without a ladder: a worker that runs and does not work is ended, and its end is treated as one
 //! of its own, so that everything that holds for a crash (budget, backoff, group, parking) holds for it too.
 //!
 //! Whoever may not be touched is not: one that is paused, one that is on its way down, and a temporary one, which nobody
@@ -21,6 +21,9 @@ impl Supervisor {
             self.stale += 1;
             return;
         };
+        if child.spec.ladder.is_some() {
+            return self.judged_on_ladder(key, incarnation, verdict);
+        }
         let Some(unwell) = &verdict.unwell else { return };
         let spared = child.paused.is_some() || child.spec.restart == Restart::Temporary;
         if child.state != State::Running || spared || self.ended.is_some() || self.is_being_stopped(key) {

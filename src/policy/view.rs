@@ -1,7 +1,9 @@
 //! What can be read of the core without asking it to decide anything.
 
 use crate::id::Incarnation;
+use crate::recovery::BreakerState;
 
+use super::care::CareView;
 use super::spec::{ChildSpec, Pause, Time};
 
 /// Where a child is in its life. The contract's phases; `paused` and `recovering` are statuses, not phases.
@@ -96,4 +98,8 @@ pub struct ChildView<'a> {
     pub fatal: bool,
     /// Whose parking or missing readiness holds it back, where that is a sibling.
     pub waits_for: Option<super::ChildKey>,
+    /// The incident that is open.
+    pub care: Option<CareView<'a>>,
+    /// The breaker of its ladder.
+    pub breaker: BreakerState,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::trouble::Trouble;
+use crate::cause::Cause;
 
 /// A fingerprint is at most this long: enough to tell messages apart, short enough for a table's column.
 const LONGEST: usize = 96;
@@ -37,7 +37,7 @@ impl PartialEq for ErrorClass {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// How it shows.
-    pub trouble: Option<Trouble>,
+    pub cause: Option<Cause>,
     /// The exit code, where it ended with one.
     pub exit_code: Option<i32>,
     /// The signal's name, where one ended it.
@@ -66,7 +66,7 @@ impl Evidence {
     /// What is the same in every occurrence of it, such as `crash 70 connection to # refused`.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let mut text = self.trouble.map_or("unknown", Trouble::word).to_owned();
+        let mut text = self.cause.map_or("unknown", Cause::word).to_owned();
         match (self.exit_code, &self.signal) {
             (Some(code), _) => {
                 let _ = write!(text, " {code}");
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn the_same_fault_has_the_same_key_and_another_one_does_not() {
         let evidence = |code, message: &str| Evidence {
-            trouble: Some(Trouble::Crash),
+            cause: Some(Cause::Crash),
             exit_code: Some(code),
             message: message.to_owned(),
             ..Evidence::default()

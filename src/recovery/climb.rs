@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::ladder::{Ladder, Step};
 use super::strategy::{Strategy, Way};
-use super::trouble::Why;
+use super::why::Why;
 
 /// What a choice depends on.
 #[derive(Debug, Clone, Copy)]
@@ -175,7 +175,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::recovery::{Strategy, Trouble};
+    use crate::cause::Cause;
+    use crate::recovery::Strategy;
 
     const NOW: Duration = Duration::from_secs(100);
 
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_default_ladder_asks_three_times_kills_twice_and_parks() {
-        let why = Why::new(Trouble::Hang, "lost");
+        let why = Why::new(Cause::Hang, "lost");
         assert_eq!(
             climb_all(&Ladder::default(), &Situation { why: &why, up: true, deaf: false }),
             [0, 0, 0, 1, 1, 2]
@@ -213,7 +214,7 @@ mod tests {
             },
             Step::new(Strategy::SoftRestart),
         ]);
-        let why = Why::new(Trouble::Hang, "lost");
+        let why = Why::new(Cause::Hang, "lost");
         let options = Climb::default().options(&ladder, &Situation { why: &why, up: true, deaf: false });
         assert_eq!(options.allowed.as_slice(), [2]);
         let reasons: Vec<String> = options.skipped.iter().map(|(_, skip)| skip.to_string()).collect();
@@ -228,7 +229,7 @@ mod tests {
             Step::new(Strategy::HardRestart),
             Step::new(Strategy::Quarantine),
         ]);
-        let why = Why::new(Trouble::Hang, "lost");
+        let why = Why::new(Cause::Hang, "lost");
         let now = Situation { why: &why, up: true, deaf: false };
         let mut climb = Climb::default();
         assert_eq!(climb.options(&ladder, &now).allowed.as_slice(), [0, 2]);
@@ -251,7 +252,7 @@ mod tests {
         let when: Arc<[Arc<str>]> = Arc::new(["broker_gone".into()]);
         let own = Step { when, ..Step::new(Strategy::parse("flush-cache").unwrap()) };
         let ladder = ladder([Step::new(Strategy::SoftRestart), own, Step::new(Strategy::Reset)]);
-        let why = Why { class: Some("broker_gone".into()), ..Why::new(Trouble::Crash, "70") };
+        let why = Why { class: Some("broker_gone".into()), ..Why::new(Cause::Crash, "70") };
         let now = Situation { why: &why, up: false, deaf: false };
         let climb = Climb::default();
         assert_eq!(climb.before_restart(&ladder, &now, &[]), Some(1));
@@ -267,7 +268,7 @@ mod tests {
             kinds in prop::collection::vec((0usize..9, 0u32..4), 0..8), up: bool, deaf: bool,
         ) {
             let ladder = ladder(kinds.iter().map(|(k, n)| Step::new(Strategy::KNOWN[*k].clone()).times(*n)));
-            let why = Why::new(Trouble::Hang, "lost");
+            let why = Why::new(Cause::Hang, "lost");
             let taken = climb_all(&ladder, &Situation { why: &why, up, deaf });
             prop_assert!(taken.is_sorted());
             for (place, step) in ladder.steps.iter().enumerate() {

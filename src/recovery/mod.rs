@@ -5,7 +5,7 @@
 //! supervisor's one decision (`policy`) asks it, and the shells tell it what happened.
 //!
 //! ```text
-//! trouble   what is wrong, in the contract's words      strategy  what can be done about it
+//! why       what is wrong, in the contract's words      strategy  what can be done about it
 //! ladder    the steps of a worker                       climb     which of them comes next, and why not the others
 //! breaker   a worker whose steps keep failing rests     brake     a fleet that falls ill together is not restarted together
 //! plan      one step, spelled out before it is taken    incident  the record of all that was tried
@@ -28,7 +28,7 @@ pub mod learning;
 mod plan;
 mod reach;
 mod strategy;
-mod trouble;
+mod why;
 
 pub use brake::{Brake, BrakeChange, BrakeLimits, Leave};
 pub use breaker::{Breaker, BreakerLimits, BreakerState};
@@ -39,4 +39,4 @@ pub use ladder::{Ladder, Learn, Step};
 pub use plan::{Plan, PlanLine};
 pub use reach::{Reach, Term};
 pub use strategy::{Strategy, Way};
-pub use trouble::{Trouble, Why};
+pub use why::{CAUSES, Why};

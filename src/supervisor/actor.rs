@@ -280,6 +280,7 @@ impl SupervisorState {
                 Action::Added { child } => self.grow(myself, child),
                 Action::Respec { child, renew } => self.respec(child, renew),
                 Action::Removed { child } => self.remove(child),
+                Action::Recovery { .. } => {}
                 Action::Reply { id, reply } => self.answer(id, reply),
                 Action::Booted => (self.upward)(Outcome::Booted),
                 Action::Finished { ended } => self.finish(myself, ended),
@@ -474,12 +475,14 @@ impl SupervisorState {
 pub(super) fn wanted_by(request: &Request) -> Option<Wanted> {
     match request {
         Request::Stop { .. } => Some(Wanted::Stopped),
-        Request::Start { .. } | Request::Restart { .. } | Request::ResetFailed { .. } => {
-            Some(Wanted::Running)
-        }
+        Request::Start { .. }
+        | Request::Restart { .. }
+        | Request::Recover { .. }
+        | Request::ResetFailed { .. } => Some(Wanted::Running),
         Request::Pause { .. } => Some(Wanted::Paused),
         Request::Resume { .. } => Some(Wanted::Running),
-        Request::Add { .. }
+        Request::Approve { .. }
+        | Request::Add { .. }
         | Request::Reform(_)
         | Request::Terminate { .. }
         | Request::Revive { .. }

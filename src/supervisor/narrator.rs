@@ -44,6 +44,9 @@ impl Ending {
             | Fact::Held { .. }
             | Fact::Extend { .. }
             | Fact::Judged { .. }
+            | Fact::Classed { .. }
+            | Fact::Leave { .. }
+            | Fact::Performed { .. }
             | Fact::Request { .. }
             | Fact::Shutdown
             | Fact::Kill => None,
@@ -68,6 +71,7 @@ impl Ending {
             | Action::Added { .. }
             | Action::Respec { .. }
             | Action::Removed { .. }
+            | Action::Recovery { .. }
             | Action::Reply { .. }
             | Action::Booted
             | Action::Finished { .. } => None,
@@ -166,8 +170,12 @@ impl SupervisorState {
         let outweighed = match request {
             Request::Stop { .. } => false,
             Request::Pause { .. } | Request::Resume { .. } => stopped,
-            Request::Start { .. } | Request::Restart { .. } | Request::ResetFailed { .. } => paused,
-            Request::Add { .. }
+            Request::Start { .. }
+            | Request::Restart { .. }
+            | Request::Recover { .. }
+            | Request::ResetFailed { .. } => paused,
+            Request::Approve { .. }
+            | Request::Add { .. }
             | Request::Reform(_)
             | Request::Terminate { .. }
             | Request::Revive { .. }

@@ -378,6 +378,7 @@ fn child(words: &[&str]) -> ChildSpec {
         start_timeout: None,
         min_uptime: Duration::ZERO,
         verify: Duration::ZERO,
+        ladder: None,
         held: false,
         stopped: false,
         paused: None,

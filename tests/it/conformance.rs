@@ -103,6 +103,7 @@ fn child(id: &str, restart: Restart) -> ChildSpec {
         start_timeout: None,
         min_uptime: zero,
         verify: zero,
+        ladder: None,
         held: false,
         stopped: false,
         paused: None,

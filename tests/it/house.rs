@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 const ORDER: [&[&str]; 11] = [
     &["main"],
     &["cli"],
-    &["http", "testing"],
+    &["http"],
     &["runtime"],
     &["supervisor"],
-    &["store", "telemetry", "worker"],
+    &["telemetry", "worker"],
     &["codec"],
     &["config"],
     &["event"],

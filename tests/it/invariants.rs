@@ -76,6 +76,7 @@ pub(crate) fn started(actions: &[Action]) -> Vec<(ChildKey, Incarnation)> {
         | Action::Added { .. }
         | Action::Respec { .. }
         | Action::Removed { .. }
+        | Action::Recovery { .. }
         | Action::Reply { .. }
         | Action::Booted
         | Action::Finished { .. } => None,
@@ -93,6 +94,7 @@ fn stopped(actions: &Actions) -> Vec<(ChildKey, Incarnation, StopHow)> {
         | Action::Added { .. }
         | Action::Respec { .. }
         | Action::Removed { .. }
+        | Action::Recovery { .. }
         | Action::Reply { .. }
         | Action::Booted
         | Action::Finished { .. } => None,
@@ -455,6 +457,7 @@ fn s10_a_late_retry_does_not_try_a_child_with_a_fatal_code() {
         | Action::Added { .. }
         | Action::Respec { .. }
         | Action::Removed { .. }
+        | Action::Recovery { .. }
         | Action::Reply { .. }
         | Action::Booted
         | Action::Finished { .. } => None,

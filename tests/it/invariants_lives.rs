@@ -104,6 +104,7 @@ impl Life {
                 }
                 Action::Finished { .. } => self.finished = true,
                 Action::Report { .. }
+                | Action::Recovery { .. }
                 | Action::Changed { .. }
                 | Action::Added { .. }
                 | Action::Respec { .. }

@@ -55,6 +55,7 @@ impl World {
                     | Action::Added { .. }
                     | Action::Respec { .. }
                     | Action::Removed { .. }
+                    | Action::Recovery { .. }
                     | Action::Booted
                     | Action::Finished { .. } => {}
                 }

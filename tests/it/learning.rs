@@ -8,8 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use regrow::Cause;
 use regrow::recovery::learning::{Candidate, Dice, Knowledge};
-use regrow::recovery::{Climb, Ladder, Situation, Step, Strategy, Trouble, Why};
+use regrow::recovery::{Climb, Ladder, Situation, Step, Strategy, Why};
 
 const CLASSES: usize = 5;
 const INCIDENTS: usize = 1500;
@@ -77,7 +78,7 @@ impl Game {
     fn incident(&mut self, player: Player, class: usize, world: &World, mistaken: f64) -> f64 {
         let seen = if self.dice.chance(mistaken) { self.dice.below(CLASSES) } else { class };
         let key: Arc<str> = format!("class {seen}").into();
-        let why = Why::new(Trouble::Hang, "lost");
+        let why = Why::new(Cause::Hang, "lost");
         let now = Situation { why: &why, up: true, deaf: false };
         let (mut climb, mut spent) = (Climb::default(), 0.0);
         loop {

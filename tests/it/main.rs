@@ -53,7 +53,5 @@ mod plain_actor;
 mod rig;
 mod rolling;
 mod simulator;
-mod stage;
-mod store_journal;
 mod templates;
 mod upkeep;

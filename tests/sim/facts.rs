@@ -80,10 +80,11 @@ impl Play {
                 }
             }
             // Not in any schedule: whom a verdict ends, the model would have to be told.
-            Fact::Judged { child, incarnation, .. } => {
+            Fact::Judged { child, incarnation, .. } | Fact::Classed { child, incarnation, .. } => {
                 step.subject = Some(*child);
                 step.stale = !self.world.lives(*child, *incarnation);
             }
+            Fact::Leave { child, .. } | Fact::Performed { child, .. } => step.subject = Some(*child),
             Fact::Request { id, request } => {
                 let (id, request) = (id.0, request.clone());
                 step.subject = self.wish(id, &request);
@@ -220,6 +221,8 @@ impl Play {
             | Request::Restart { child }
             | Request::Pause { child, .. }
             | Request::Resume { child }
+            | Request::Recover { child, .. }
+            | Request::Approve { child }
             | Request::ResetFailed { child } => Some(*child),
         };
         let call = matches!(request, Request::Revive { .. });
@@ -251,7 +254,9 @@ impl Play {
                 kid.wishes.start = false;
                 kid.wishes.stop = true;
             }
-            Request::Restart { .. } => {
+            // In no schedule of this model; what recovery does is judged in tests/it/recovery.rs.
+            Request::Approve { .. } => {}
+            Request::Restart { .. } | Request::Recover { .. } => {
                 kid.stopped = false;
                 kid.wishes.start = true;
                 kid.wishes.stop = true;

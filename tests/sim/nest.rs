@@ -157,6 +157,7 @@ impl Nest {
                 | Action::Added { .. }
                 | Action::Respec { .. }
                 | Action::Removed { .. }
+                | Action::Recovery { .. }
                 | Action::Reply { .. } => {}
             }
         }

@@ -258,6 +258,7 @@ impl Play {
                 }
                 Ok(())
             }
+            Action::Recovery { .. } => Ok(()),
             Action::Booted => {
                 if self.world.booted {
                     return broken("S6", || "booted twice".to_owned());

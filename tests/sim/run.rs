@@ -77,6 +77,9 @@ fn own_end(play: &Play, fact: &Fact) -> bool {
         | Fact::Held { .. }
         | Fact::Extend { .. }
         | Fact::Judged { .. }
+        | Fact::Classed { .. }
+        | Fact::Leave { .. }
+        | Fact::Performed { .. }
         | Fact::Request { .. }
         | Fact::Shutdown
         | Fact::Kill => false,
@@ -181,11 +184,16 @@ fn possible(play: &Play, fact: &Fact) -> bool {
         }
         Fact::Exited { child, incarnation, .. }
         | Fact::Extend { child, incarnation, .. }
+        | Fact::Classed { child, incarnation, .. }
         | Fact::Judged { child, incarnation, .. } => known(*child, *incarnation),
         Fact::Retry { child, token } => play.world.mailbox.contains(&(*child, *token)),
-        Fact::Tick | Fact::Held { .. } | Fact::Request { .. } | Fact::Shutdown | Fact::Kill => {
-            !play.world.finished
-        }
+        Fact::Tick
+        | Fact::Held { .. }
+        | Fact::Leave { .. }
+        | Fact::Performed { .. }
+        | Fact::Request { .. }
+        | Fact::Shutdown
+        | Fact::Kill => !play.world.finished,
     }
 }
 

@@ -10,6 +10,7 @@ mod operator;
 mod pause;
 mod quarantine;
 mod random;
+mod recover;
 mod reform;
 mod shutdown;
 mod significant;

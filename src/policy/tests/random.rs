@@ -71,7 +71,11 @@ impl World {
                     removed.insert(child);
                 }
                 Action::Finished { .. } => self.finished = true,
-                Action::Added { .. } | Action::Respec { .. } | Action::Report { .. } | Action::Booted => {}
+                Action::Added { .. }
+                | Action::Respec { .. }
+                | Action::Report { .. }
+                | Action::Recovery { .. }
+                | Action::Booted => {}
             }
         }
         self.ending |= core.is_ending();

@@ -43,6 +43,7 @@ pub(super) fn child(words: &str) -> ChildSpec {
         start_timeout: Some(secs(30)),
         min_uptime: Duration::ZERO,
         verify: secs(10),
+        ladder: None,
         held: false,
         stopped: false,
         paused: None,
@@ -77,11 +78,20 @@ pub(super) struct Sim {
     silent: HashSet<String>,
     names: HashMap<ChildKey, String>,
     requests: u64,
+    /// Whether what recovery asks for is answered and written down.
+    pub(super) heal: bool,
+    /// The answer to every question for leave.
+    pub(super) leave: Result<usize, &'static str>,
+    /// What comes of whatever is done for a step.
+    pub(super) performed: Result<(), String>,
 }
 
 impl Sim {
     pub(super) fn with(spec: SupervisorSpec, children: &[&str]) -> Self {
-        let children = children.iter().map(|words| child(words)).collect();
+        Self::of(spec, children.iter().map(|words| child(words)).collect())
+    }
+
+    pub(super) fn of(spec: SupervisorSpec, children: Vec<ChildSpec>) -> Self {
         Self {
             core: Supervisor::new(spec, children).expect("a valid specification"),
             now: secs(1000),
@@ -91,6 +101,9 @@ impl Sim {
             silent: HashSet::new(),
             names: HashMap::new(),
             requests: 0,
+            heal: false,
+            leave: Ok(0),
+            performed: Ok(()),
         }
     }
 
@@ -253,9 +266,44 @@ impl Sim {
             Action::Added { child } => self.say("added", child, None),
             Action::Respec { .. } => {}
             Action::Removed { child } => self.say("removed", child, None),
+            Action::Recovery { child, case, act } if self.heal => return self.recover(child, case, *act),
+            Action::Recovery { .. } => {}
             Action::Reply { reply, .. } => self.log.push(format!("reply {}", reply_word(&reply))),
             Action::Finished { ended } => self.log.push(format!("finished {}", ended_word(&ended))),
         }
+        None
+    }
+
+    fn recover(&mut self, child: ChildKey, case: CaseNumber, act: RecoveryAct) -> Option<Fact> {
+        let name = self.names.get(&child).cloned().unwrap_or_default();
+        let line = match act {
+            RecoveryAct::Ask { allowed } => {
+                let first = allowed.first().map_or(0, |(place, _)| *place);
+                let answer = self.leave.map(|place| (if place == 0 { first } else { place }, String::new()));
+                return Some(Fact::Leave { child, case, answer });
+            }
+            RecoveryAct::Do { task, incarnation, work, .. } => {
+                let (word, result) = match work {
+                    Work::Gather => ("gather".to_owned(), Ok(())),
+                    Work::Carry(strategy) => (format!("do {strategy}"), self.performed.clone()),
+                };
+                self.say(&word, child, Some(incarnation));
+                return Some(Fact::Performed { child, task, result });
+            }
+            RecoveryAct::Return { .. } => return None,
+            RecoveryAct::Opened { why, .. } => format!("opened {name}: {}", why.word()),
+            RecoveryAct::Skipped { strategy, reason } => format!("skipped {strategy} ({reason})"),
+            RecoveryAct::Waits { what: Waits::Brake(reason), .. } => format!("waits: {reason}"),
+            RecoveryAct::Waits { what, strategy, .. } => {
+                let of = strategy.map(|strategy| format!(" of {strategy}")).unwrap_or_default();
+                format!("waits: {}{of}", format!("{what:?}").to_lowercase())
+            }
+            RecoveryAct::Began { strategy, .. } => format!("began {strategy}"),
+            RecoveryAct::Ended { strategy, outcome, .. } => format!("ended {strategy}: {}", outcome.word()),
+            RecoveryAct::Closed { outcome, text } => format!("closed: {} ({text})", outcome.word()),
+            RecoveryAct::Breaker { state } => format!("breaker {}", state.word()),
+        };
+        self.log.push(line);
         None
     }
 

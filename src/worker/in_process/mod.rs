@@ -20,7 +20,6 @@
 mod context;
 mod directory;
 mod failure;
-mod fault;
 mod guard;
 mod host;
 mod inbox;
@@ -43,8 +42,6 @@ pub use context::Context;
 pub(crate) use directory::Outlook;
 pub use directory::{CallError, CastError, RefError, Reply, WorkerRef};
 pub use failure::WorkerError;
-pub use fault::Fault;
-pub(crate) use fault::Faults;
 pub(crate) use host::{InProcessHost, InProcessOptions};
 pub(crate) use inbox::Ask;
 pub(crate) use panic::install_hook;

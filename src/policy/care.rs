@@ -1,0 +1,288 @@
+//! What the core keeps of one child's recovery: how far up its ladder it is, and the incident that is open.
+//!
+//! A child that never fails has none of this; it is made at the first bad fact.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::id::Incarnation;
+use crate::recovery::{Breaker, BreakerState, Climb, Ladder, Outcome, Step, Strategy, Why};
+
+use super::spec::Time;
+
+/// Names one incident of one child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CaseNumber(pub u64);
+
+/// Names one thing that the shell does for a step; its answer carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TaskNumber(pub u64);
+
+/// What the shell does for a step, beside starting and stopping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Writes down what can be seen of the worker before something is done to it.
+    Gather,
+    /// Carries out a strategy.
+    Carry(Strategy),
+}
+
+/// What an incident waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// Somebody's approval.
+    Approval,
+    /// The step's own `delay`.
+    Delay,
+    /// The breaker is open.
+    Breaker,
+    /// The fleet's brake, in its words.
+    Brake(&'static str),
+}
+
+/// Something about recovery that the shell does or tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RecoveryAct {
+    /// An incident begins.
+    Opened {
+        /// Which start of the child it is about.
+        incarnation: Incarnation,
+        /// What is wrong.
+        why: Why,
+        /// How long that had lasted by now.
+        lasted: Duration,
+    },
+    /// May a step be taken, and which? The answer is [`super::Fact::Leave`].
+    Ask {
+        /// The steps that may be taken: their places, and what they are. The first is the one whose turn it is.
+        allowed: Vec<(usize, Strategy)>,
+    },
+    /// The leave that was given is not needed any more.
+    Return {
+        /// Whether the step held.
+        held: bool,
+    },
+    /// Do this; the answer is [`super::Fact::Performed`].
+    Do {
+        /// To be handed back.
+        task: TaskNumber,
+        /// Which start of the child.
+        incarnation: Incarnation,
+        /// What.
+        work: Work,
+        /// Given up after this long.
+        timeout: Duration,
+    },
+    /// A step was passed over.
+    Skipped {
+        /// Which.
+        strategy: Strategy,
+        /// Why.
+        reason: String,
+    },
+    /// A step waits.
+    Waits {
+        /// Which, where it is known.
+        strategy: Option<Strategy>,
+        /// For what.
+        what: Waits,
+        /// At most until then.
+        until: Option<Time>,
+    },
+    /// A step begins. `place`: `None` for a plain restart and for what an operator asked for.
+    Began {
+        /// Its place in the ladder.
+        place: Option<usize>,
+        /// What.
+        strategy: Strategy,
+        /// Why this one.
+        reason: String,
+    },
+    /// The step has ended.
+    Ended {
+        /// What.
+        strategy: Strategy,
+        /// How.
+        outcome: Outcome,
+        /// In words.
+        text: String,
+    },
+    /// The incident is over.
+    Closed {
+        /// How.
+        outcome: Outcome,
+        /// In words.
+        text: String,
+    },
+    /// The breaker has another state.
+    Breaker {
+        /// This one.
+        state: BreakerState,
+    },
+}
+
+/// An incident as people see it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CareView<'a> {
+    /// Its number.
+    pub case: CaseNumber,
+    /// What is wrong.
+    pub why: &'a Why,
+    /// The step that is under way or comes next.
+    pub strategy: Option<&'a Strategy>,
+    /// What goes on, in one word: `choosing asking approval delay held gathering doing restarting healing verifying`.
+    pub stage: &'static str,
+    /// Until when, where there is such a time.
+    pub until: Option<Time>,
+}
+
+/// What the newest verdict says of an incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    Well,
+    Unknown,
+    Unwell,
+}
+
+/// Where an incident comes from: it decides what follows a step that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Exit,
+    Verdict,
+    Operator,
+}
+
+/// What goes on in an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing: the next fact goes on from here.
+    Idle,
+    /// Leave was asked for; asked again then. `only`: the step for which everything else was waited for.
+    Asking { until: Time, only: Option<usize> },
+    /// Somebody must approve.
+    Approval { place: usize, until: Time },
+    /// The step's delay.
+    Delay { place: usize, until: Time },
+    /// The breaker is open.
+    Held { until: Time },
+    /// The shell looks at it.
+    Gathering { task: TaskNumber, until: Time },
+    /// The shell does something to it while it runs.
+    Doing { task: TaskNumber, until: Time },
+    /// It is being stopped and started.
+    Leading,
+    /// It is being stopped; something is done before it starts.
+    MendDue,
+    /// The shell does something while it is down.
+    Mending { task: TaskNumber, until: Time },
+    /// Something was done while it ran: its health must turn.
+    Healing { until: Time },
+    /// It must be well until then; `latest`: and known to be by then.
+    Verifying { until: Time, latest: Time },
+}
+
+impl Stage {
+    pub(super) fn until(self) -> Option<Time> {
+        match self {
+            Self::Idle | Self::Leading | Self::MendDue => None,
+            Self::Asking { until, .. }
+            | Self::Approval { until, .. }
+            | Self::Delay { until, .. }
+            | Self::Held { until }
+            | Self::Gathering { until, .. }
+            | Self::Doing { until, .. }
+            | Self::Mending { until, .. }
+            | Self::Healing { until }
+            | Self::Verifying { until, .. } => Some(until),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "choosing",
+            Self::Asking { .. } => "asking",
+            Self::Approval { .. } => "approval",
+            Self::Delay { .. } => "delay",
+            Self::Held { .. } => "held",
+            Self::Gathering { .. } => "gathering",
+            Self::Doing { .. } | Self::Mending { .. } => "doing",
+            Self::Leading | Self::MendDue => "restarting",
+            Self::Healing { .. } => "healing",
+            Self::Verifying { .. } => "verifying",
+        }
+    }
+}
+
+/// The step that is under way.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Taken {
+    /// Its place; `None`: a plain restart, or what an operator asked for.
+    pub(super) place: Option<usize>,
+    pub(super) step: Step,
+}
+
+/// An open incident.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Case {
+    pub(super) number: CaseNumber,
+    pub(super) why: Why,
+    pub(super) origin: Origin,
+    /// Asking it is in vain.
+    pub(super) deaf: bool,
+    /// It gives no sign of life: a stop has only so much time.
+    pub(super) patience: Option<Duration>,
+    pub(super) stage: Stage,
+    pub(super) taken: Option<Taken>,
+    /// Steps tried in this incident.
+    pub(super) tried: SmallVec<[usize; 4]>,
+    /// Steps that people know to be passed over.
+    pub(super) skipped: SmallVec<[usize; 4]>,
+    /// The incarnation that was looked at.
+    pub(super) seen: Incarnation,
+    /// A step of it is under way with the fleet's leave.
+    pub(super) leave: bool,
+    /// A step was taken because restarts are spent.
+    pub(super) spent: bool,
+    /// Why it waits, as people know it.
+    pub(super) told: Option<Waits>,
+}
+
+/// Everything kept of one child's recovery.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Care {
+    pub(super) climb: Climb,
+    pub(super) breaker: Breaker,
+    /// The breaker's state as people know it.
+    pub(super) shown: BreakerState,
+    pub(super) case: Option<Case>,
+    pub(super) condition: Option<(Incarnation, Condition)>,
+    /// The class of the coming end.
+    pub(super) class: Option<(Incarnation, Arc<str>)>,
+    /// No new incident before this: the ladder has come to its end.
+    pub(super) rests: Option<Time>,
+    pub(super) cases: u64,
+}
+
+impl Care {
+    /// What the newest verdict says of this incarnation; `None`: nothing was heard.
+    pub(super) fn condition_of(&self, incarnation: Incarnation) -> Option<Condition> {
+        self.condition.filter(|(of, _)| *of == incarnation).map(|(_, condition)| condition)
+    }
+
+    pub(super) fn view(&self) -> Option<CareView<'_>> {
+        let case = self.case.as_ref()?;
+        Some(CareView {
+            case: case.number,
+            why: &case.why,
+            strategy: case.taken.as_ref().map(|taken| &taken.step.run),
+            stage: case.stage.word(),
+            until: case.stage.until(),
+        })
+    }
+
+    pub(super) fn breaker_state(&self, ladder: &Ladder, now: Time) -> BreakerState {
+        self.breaker.state(&ladder.breaker, now)
+    }
+}

@@ -1,0 +1,248 @@
+//! One step of recovery under way: looked at, carried out, verified, and the end of it.
+
+use std::time::Duration;
+
+use crate::recovery::{Outcome, Step, Way};
+
+use super::care::{Condition, Origin, RecoveryAct, Stage, Taken, TaskNumber, Work};
+use super::child::{After, State};
+use super::fact::ChildKey;
+use super::group::Then;
+use super::machine::{Later, Supervisor};
+
+/// Looking at a worker may take this long; then the step goes on without.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// So much longer than a step's own timeout its answer is waited for.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A verification goes on for this long beyond its time while nothing is known of the worker's health.
+const UNSURE: Duration = Duration::from_secs(60);
+
+impl Supervisor {
+    /// A step is under way: it is looked at first, unless it was already.
+    pub(super) fn take_step(&mut self, key: ChildKey, place: Option<usize>, step: Step, reason: String) {
+        let strategy = step.run.clone();
+        let Some(child) = self.roster.get_mut(key) else { return };
+        let (incarnation, runs) = (child.incarnation, child.state == State::Running);
+        let Some(case) = child.care.as_mut().and_then(|care| care.case.as_mut()) else { return };
+        case.taken = Some(Taken { place, step });
+        case.told = None;
+        let look = runs && std::mem::replace(&mut case.seen, incarnation) != incarnation;
+        self.tell(key, RecoveryAct::Began { place, strategy, reason });
+        self.tell_breaker(key);
+        if !look {
+            return self.carry(key);
+        }
+        let task = self.next_task();
+        let until = self.after_now(LOOK);
+        self.enter(key, Stage::Gathering { task, until });
+        self.tell(key, RecoveryAct::Do { task, incarnation, work: Work::Gather, timeout: LOOK });
+    }
+
+    /// Carries the step out.
+    pub(super) fn carry(&mut self, key: ChildKey) {
+        let Some(child) = self.roster.get(key) else { return };
+        let incarnation = child.incarnation;
+        let Some(step) = self.taken(key).map(|taken| taken.step.clone()) else { return };
+        match step.run.way() {
+            Way::Restart { .. } => self.lead(key, Stage::Leading),
+            Way::WhileDown => self.lead(key, Stage::MendDue),
+            Way::WhileUp { .. } => {
+                let task = self.next_task();
+                let until = self.after_now(step.timeout.saturating_add(GRACE));
+                self.enter(key, Stage::Doing { task, until });
+                let (work, timeout) = (Work::Carry(step.run), step.timeout);
+                self.tell(key, RecoveryAct::Do { task, incarnation, work, timeout });
+            }
+            Way::Park => self.lead_to_parking(key),
+        }
+    }
+
+    /// Stops and starts it, with those whom a restart of it touches.
+    pub(super) fn lead(&mut self, key: ChildKey, stage: Stage) {
+        self.enter(key, stage);
+        if !self.procedure.is_none() {
+            return self.later.push_back(Later::Lead { child: key, life: self.roster.life(key) });
+        }
+        self.lead_now(key);
+    }
+
+    /// The same, once no procedure is under way.
+    pub(super) fn lead_now(&mut self, key: ChildKey) {
+        let leads = self.case(key).is_some_and(|case| matches!(case.stage, Stage::Leading | Stage::MendDue));
+        let group = self.is_group();
+        let Some(child) = self.roster.get(key).filter(|_| leads) else { return };
+        match child.state {
+            State::Starting { .. } | State::Running if group => {
+                self.begin_group(key, Then::Restart { root: key, delay: Duration::ZERO, mailed: false });
+            }
+            State::Starting { .. } | State::Running => self.stop(key, After::Start),
+            State::Stopping { .. } => self.stop_leads_to(key, After::Start),
+            State::Stopped | State::Done | State::Waiting(_) => self.launch(key),
+            State::Backoff { .. } | State::Parked { .. } => self.end_wait(key),
+            State::Ended { .. } => {}
+        }
+    }
+
+    fn lead_to_parking(&mut self, key: ChildKey) {
+        self.enter(key, Stage::Leading);
+        match self.roster.get(key).map(|child| &child.state) {
+            Some(State::Starting { .. } | State::Running) if !self.is_being_stopped(key) => {
+                self.stop(key, After::Park);
+            }
+            Some(State::Backoff { .. } | State::Stopped | State::Done | State::Waiting(_)) => {
+                self.park_for_good_reason(key);
+            }
+            _ => self.close(key, Outcome::Interrupted, "it was being stopped already"),
+        }
+    }
+
+    /// The last step: it is down now, and stays so for a while.
+    pub(super) fn park_for_good_reason(&mut self, key: ChildKey) {
+        self.close(key, Outcome::Failed, "parked: recovery did not help");
+        self.park(key, false);
+    }
+
+    /// How the step that is under way wants it stopped: killed at once, or with less patience.
+    pub(super) fn stops_with(&self, key: ChildKey) -> (bool, Option<Duration>) {
+        let case = self.roster.get(key).and_then(|child| child.care.as_ref()?.case.as_ref());
+        let Some(case) = case.filter(|case| matches!(case.stage, Stage::Leading | Stage::MendDue)) else {
+            return (false, None);
+        };
+        let kill =
+            case.taken.as_ref().is_some_and(|taken| taken.step.run.way() == Way::Restart { kill: true });
+        (kill, case.patience)
+    }
+
+    /// The shell has done what it was told.
+    pub(super) fn performed(&mut self, key: ChildKey, of: TaskNumber, result: Result<(), String>) {
+        let Some(case) = self.case(key) else { return };
+        match case.stage {
+            Stage::Gathering { task, .. } if task == of => self.carry(key),
+            Stage::Doing { task, .. } if task == of => match result {
+                Ok(()) => self.done_while_up(key),
+                Err(text) => self.step_failed(key, text),
+            },
+            Stage::Mending { task, .. } if task == of => self.mended(key, result),
+            Stage::Idle
+            | Stage::Asking { .. }
+            | Stage::Approval { .. }
+            | Stage::Delay { .. }
+            | Stage::Held { .. }
+            | Stage::Gathering { .. }
+            | Stage::Doing { .. }
+            | Stage::Leading
+            | Stage::MendDue
+            | Stage::Mending { .. }
+            | Stage::Healing { .. }
+            | Stage::Verifying { .. } => {}
+        }
+    }
+
+    fn done_while_up(&mut self, key: ChildKey) {
+        let Some(child) = self.roster.get(key) else { return };
+        let incarnation = child.incarnation;
+        let condition = child.care.as_ref().and_then(|care| care.condition_of(incarnation));
+        match condition {
+            Some(Condition::Unwell) => {
+                let until = self.after_now(self.verify_time(key));
+                self.enter(key, Stage::Healing { until });
+            }
+            Some(Condition::Well | Condition::Unknown) | None => self.verify(key),
+        }
+    }
+
+    /// It is ready, or its health has turned: it must hold now.
+    pub(super) fn verify(&mut self, key: ChildKey) {
+        let verify = self.verify_time(key);
+        if self.case(key).is_none() {
+            return;
+        }
+        if verify.is_zero() {
+            return self.held_up(key);
+        }
+        let until = self.after_now(verify);
+        self.enter(key, Stage::Verifying { until, latest: until.saturating_add(UNSURE) });
+    }
+
+    /// The step held.
+    pub(super) fn held_up(&mut self, key: ChildKey) {
+        let verify = crate::units::format_duration(self.verify_time(key));
+        let Some(child) = self.roster.get_mut(key) else { return };
+        let Some(care) = &mut child.care else { return };
+        let Some(case) = &mut care.case else { return };
+        let laddered = case.taken.as_ref().is_some_and(|taken| taken.place.is_some());
+        if case.spent {
+            child.window.clear();
+        }
+        if laddered {
+            care.breaker.held();
+        }
+        self.close(key, Outcome::Ok, format!("well for {verify}"));
+        self.tell_breaker(key);
+    }
+
+    /// The step did not help.
+    pub(super) fn step_failed(&mut self, key: ChildKey, text: impl Into<String>) {
+        self.end_step(key, Outcome::Failed, text);
+        let Some(child) = self.roster.get(key) else { return };
+        let incarnation = child.incarnation;
+        let Some(care) = &child.care else { return };
+        let Some(case) = &care.case else { return };
+        let unwell = care.condition_of(incarnation) == Some(Condition::Unwell);
+        let runs = child.state == State::Running;
+        if case.origin == Origin::Operator {
+            return self.close(key, Outcome::Failed, "what was asked for did not help");
+        }
+        if let Some(case) = self.case(key) {
+            // From here on it is led by its health, whatever brought it here.
+            case.origin = Origin::Verdict;
+        }
+        if runs && unwell {
+            self.choose(key);
+        } else if runs {
+            self.enter(key, Stage::Healing { until: self.after_now(self.verify_time(key)) });
+        } else {
+            self.enter(key, Stage::Idle);
+        }
+    }
+
+    /// The step that is under way has come to this.
+    pub(super) fn end_step(&mut self, key: ChildKey, outcome: Outcome, text: impl Into<String>) {
+        let now = self.now;
+        let Some((ladder, care, _)) = self.cared(key) else { return };
+        let Some(case) = &mut care.case else { return };
+        let Some(taken) = case.taken.take() else { return };
+        let leave = std::mem::take(&mut case.leave);
+        care.climb.touch(now);
+        match (taken.place, outcome) {
+            (Some(_), Outcome::Failed) => care.breaker.failed(&ladder.breaker, now),
+            (Some(_), Outcome::Interrupted | Outcome::Skipped) => care.breaker.interrupted(),
+            (Some(_), Outcome::Ok) | (None, _) => {}
+        }
+        self.tell(key, RecoveryAct::Ended { strategy: taken.step.run, outcome, text: text.into() });
+        if leave {
+            self.tell(key, RecoveryAct::Return { held: outcome == Outcome::Ok });
+        }
+        self.tell_breaker(key);
+    }
+
+    /// The incident is over.
+    pub(super) fn close(&mut self, key: ChildKey, outcome: Outcome, text: impl Into<String>) {
+        let text = text.into();
+        self.end_step(key, outcome, text.clone());
+        let Some(child) = self.roster.get_mut(key) else { return };
+        if child.care.as_mut().and_then(|care| care.case.take()).is_none() {
+            return;
+        }
+        self.cares.clear(key.0);
+        self.tell(key, RecoveryAct::Closed { outcome, text });
+        self.touch(key);
+    }
+
+    /// Something else comes first.
+    pub(super) fn interrupt(&mut self, key: ChildKey, text: &str) {
+        self.close(key, Outcome::Interrupted, text);
+    }
+}
