@@ -24,12 +24,14 @@
 //! |---|---|
 //! | [`cli`] | one file per verb; tables, JSON, exit codes |
 //! | [`http`] | the control socket and the TCP listener: routes, wire shapes |
+//! | [`testing`] | for users' tests: a runtime under paused time, faults on purpose |
 //! | [`runtime`] | the composition root: state directory, boot, orders, changes while everything runs, the end |
 //! | [`supervisor`] | the actors of the tree, the status board, who waits for whom |
 //! | [`worker`] | runs one worker. `process`: spawn, output, notify socket, rights and limits, whole-tree stop; `in_process`: Rust types on threads of their own; all `unsafe` and OS calls in one module |
+//! | [`store`] | what outlives the runtime: the journal on disk, totals, health of the last days |
 //! | [`telemetry`] | the journal of events, the metrics page |
 //! | [`config`] | TOML to settings that are known to be right; every problem at once, each with its place; what differs between two of them |
-//! | `codec` | what is kept of a worker's state on disk; the only place that knows its encoding |
+//! | `codec` | records on disk: version, checksum, fingerprint; the only place that knows its encoding |
 //! | [`event`] | the vocabulary of what happened |
 //! | [`policy`] | OTP's rules and what goes beyond them, as one pure decision per fact |
 //! | [`recovery`] | which remedy, and what came of it: ladders, breaker, brake, error classes, learning; pure |
@@ -65,8 +67,10 @@ pub mod id;
 pub mod policy;
 pub mod recovery;
 pub mod runtime;
+pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+pub mod testing;
 pub mod units;
 pub mod worker;
 

@@ -37,17 +37,45 @@ pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
     Timestamp::now().checked_sub(ago).map_err(|_| wrong(()))
 }
 
+/// Events that are asked for at once.
+const PAGE: usize = 5000;
+
 pub(crate) fn run(context: &mut Context, args: EventsArgs) -> Result<(), Failure> {
     let client = context.client()?;
-    let query = args.kind.as_deref().map_or_else(String::new, |kind| format!("?kind={}", encode_query(kind)));
+    let mut asked = Vec::new();
+    if let Some(since) = args.since {
+        asked.push(format!("since={}", encode_query(&since.to_string())));
+    }
+    if let Some(kind) = &args.kind {
+        asked.push(format!("kind={}", encode_query(kind)));
+    }
     block_on(async {
         if args.follow {
+            let query = if asked.is_empty() { String::new() } else { format!("?{}", asked.join("&")) };
             return follow(context, &client, &query, args.since).await;
         }
-        let mut body: EventsBody = client.get(&format!("/api/v1/events{query}")).await?;
-        body.items.retain(|event| args.since.is_none_or(|since| event.at >= since));
+        let body = pages(&client, &asked).await?;
         print_list(context, &body)
     })
+}
+
+/// Everything, page by page.
+async fn pages(client: &Client, asked: &[String]) -> Result<EventsBody, Failure> {
+    let page = async |cursor: Option<&str>| -> Result<EventsBody, Failure> {
+        let mut terms = asked.to_vec();
+        terms.push(format!("limit={PAGE}"));
+        terms.extend(cursor.map(|cursor| format!("cursor={cursor}")));
+        client.get(&format!("/api/v1/events?{}", terms.join("&"))).await
+    };
+    let mut body = page(None).await?;
+    let mut more = body.items.len() == PAGE;
+    while more {
+        let next = page(body.next_cursor.as_deref()).await?;
+        more = next.items.len() == PAGE;
+        body.next_cursor = next.next_cursor.or(body.next_cursor);
+        body.items.extend(next.items);
+    }
+    Ok(body)
 }
 
 fn print_list(context: &mut Context, body: &EventsBody) -> Result<(), Failure> {

@@ -78,7 +78,11 @@ impl Foreground {
         let log = LogFile::new();
         logging::install(&settings.telemetry, &log);
         let log_path = settings.runtime.state_dir.join("logs").join("regrow.log");
-        let runtime = Runtime::start_in(settings, sources, Hosting::whole(registry))?;
+        let runtime = {
+            // What is run for a while and from no file has no history.
+            let keep = sources.is_some();
+            Runtime::start_in(settings, sources, Hosting { keep, ..Hosting::whole(registry) })?
+        };
         let handle = runtime.handle().clone();
         if let Err(error) = log.open(&log_path) {
             handle

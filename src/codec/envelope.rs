@@ -31,19 +31,28 @@ const MAX_PAYLOAD: usize = 16 << 20;
 pub(crate) enum Kind {
     /// The state of an actor worker.
     ActorState,
+    /// An event of the journal.
+    Event,
+    /// What an instance has behind it.
+    Totals,
+    /// How many events of each kind there were.
+    EventCounts,
 }
 
 impl Kind {
     fn number(self) -> u8 {
         match self {
             Self::ActorState => 1,
+            Self::Event => 2,
+            Self::Totals => 3,
+            Self::EventCounts => 4,
         }
     }
 
     /// Raised when the envelope or the encoding changes, so that an older program refuses what it cannot know.
     fn version(self) -> u16 {
         match self {
-            Self::ActorState => 1,
+            Self::ActorState | Self::Event | Self::Totals | Self::EventCounts => 1,
         }
     }
 }

@@ -55,7 +55,7 @@ impl Sign {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Subject {
-    /// `[runtime]`, `[http]`, `[telemetry]`.
+    /// `[runtime]`, `[http]`, `[telemetry]`, `[store]`.
     Runtime,
     /// `[supervisor.NAME]`
     Supervisor(Name),
@@ -163,7 +163,9 @@ impl<'a> Places<'a> {
 }
 
 fn sections(old: &Settings, new: &Settings) -> Option<Change> {
-    if (&old.runtime, &old.http, &old.telemetry) == (&new.runtime, &new.http, &new.telemetry) {
+    let unnamed =
+        |all: &Settings| (all.runtime.clone(), all.http.clone(), all.telemetry.clone(), all.store.clone());
+    if unnamed(old) == unnamed(new) {
         return None;
     }
     let keys = compare(&words::sections(old), &words::sections(new), effects::SECTIONS);

@@ -128,6 +128,8 @@ pub(super) const SECTIONS: &[(&str, Effect)] = &[
     ("http.probe_listen", RuntimeRestart),
     ("telemetry.log", RuntimeRestart),
     ("telemetry.seed_names", InPlace),
+    ("store.retention", InPlace),
+    ("store.max_disk", InPlace),
 ];
 
 /// The entry of a key or of the table it is in. A key that is missing here would be a bug; a restart is the answer

@@ -47,6 +47,7 @@ pub(super) fn explain(
     page.section(&["ladder", "default"]);
     page.section(&["http"]);
     page.section(&["telemetry"]);
+    page.section(&["store"]);
     page.text
 }
 

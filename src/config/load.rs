@@ -14,7 +14,8 @@ use super::check::{Checker, Places};
 use super::diagnostic::{Diagnostics, Problem, quoted};
 use super::document::{Document, DocumentKind, Place};
 use super::elements::{
-    DEFAULT_MAX, FILE, RawHttp, RawLadders, RawRuntime, RawSupervisor, RawTelemetry, RawTemplate, RawWorker,
+    DEFAULT_MAX, FILE, RawHttp, RawLadders, RawRuntime, RawStore, RawSupervisor, RawTelemetry, RawTemplate,
+    RawWorker,
 };
 use super::layers::{self, Layer};
 use super::resolve::{self, Draft};
@@ -50,6 +51,11 @@ impl Loaded {
     #[must_use]
     pub fn explain(&self) -> String {
         explain::explain(&self.settings, &self.effective, &self.places, &self.documents)
+    }
+
+    /// Whether somebody said where the state directory is, or a file is there that it stands beside.
+    pub(crate) fn has_a_place(&self) -> bool {
+        !self.files.is_empty() || self.effective.state_directory || self.places.named("runtime.state_dir")
     }
 }
 
@@ -279,6 +285,7 @@ impl Run {
         let runtime: RawRuntime = layers::read(layers::sub(sections, "runtime"))?;
         let http: RawHttp = layers::read(layers::sub(sections, "http"))?;
         let telemetry: RawTelemetry = layers::read(layers::sub(sections, "telemetry"))?;
+        let store: RawStore = layers::read(layers::sub(sections, "store"))?;
         let explicit = self.places.value("http.listen").is_some_and(|place| place.document != 0);
         Ok(Settings {
             runtime: runtime.settle(&self.base, sources.state_directory()),
@@ -288,6 +295,7 @@ impl Run {
             added: Vec::new(),
             http: http.settle(explicit),
             telemetry: telemetry.into(),
+            store: store.into(),
             warnings: Vec::new(),
             base_dir: self.base.clone(),
         })

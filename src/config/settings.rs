@@ -30,6 +30,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// `[telemetry]`
     pub telemetry: TelemetrySettings,
+    /// `[store]`
+    pub store: StoreSettings,
     /// Hints that do not hinder a start.
     pub warnings: Vec<String>,
     /// The directory of the main file; relative paths start here.
@@ -338,4 +340,15 @@ pub struct TelemetrySettings {
     pub log_json: bool,
     /// The seeds' metric names too.
     pub seed_names: bool,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// How long events are kept.
+    pub events: Duration,
+    /// How long health samples are kept.
+    pub samples: Duration,
+    /// Bytes that everything that is kept may take together.
+    pub max_disk: u64,
 }

@@ -27,7 +27,7 @@ pub(crate) fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|part| upper.contains(part))
 }
 
-/// The tables without names: `runtime`, `http`, `telemetry`.
+/// The tables without names: `runtime`, `http`, `telemetry`, `store`.
 pub(crate) fn sections(settings: &Settings) -> Map<String, Value> {
     let runtime = &settings.runtime;
     let sections = json!({
@@ -51,6 +51,13 @@ pub(crate) fn sections(settings: &Settings) -> Map<String, Value> {
                 "format": if settings.telemetry.log_json { "json" } else { "text" },
             },
             "seed_names": settings.telemetry.seed_names,
+        },
+        "store": {
+            "retention": {
+                "events": format_duration(settings.store.events),
+                "samples": format_duration(settings.store.samples),
+            },
+            "max_disk": format_size(settings.store.max_disk),
         },
     });
     into_map(sections)

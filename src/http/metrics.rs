@@ -39,7 +39,8 @@ pub(crate) fn scrape(runtime: &RuntimeHandle, sampler: &Sampler) -> Scrape {
 fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -> WorkerSample {
     let age = state.started_at.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
     let used = state.pid.and_then(|pid| sampler.sample(pid, age));
-    let count = |cause| state.restarts_by_cause.get(&cause).copied().unwrap_or(0);
+    let totals = state.totals();
+    let count = |cause| totals.by_cause.get(&cause).copied().unwrap_or(0);
     WorkerSample {
         worker_id: state.instance.to_string(),
         supervisor: state.supervisor.to_string(),
@@ -49,9 +50,9 @@ fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -> WorkerSam
         score: state.score(),
         restarts: Cause::ALL.iter().map(|cause| (*cause, count(*cause))).collect(),
         recoveries: vec![
-            ("soft_restart", "ok", state.soft_restarts.ok),
-            ("soft_restart", "failed", state.soft_restarts.failed),
-            ("soft_restart", "interrupted", state.soft_restarts.interrupted),
+            ("soft_restart", "ok", totals.ok),
+            ("soft_restart", "failed", totals.failed),
+            ("soft_restart", "interrupted", totals.interrupted),
         ],
         started_at: state.started_at.filter(|_| state.pid.is_some()).map(unix),
         cpu_seconds: used.map(|(usage, _)| usage.cpu_seconds),

@@ -1,6 +1,7 @@
 //! A runtime from Rust: which actors there are, and what is to run.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
@@ -15,7 +16,8 @@ use super::launch::{Hosting, Runtime, StartError};
 /// Makes a runtime; from [`Runtime::builder`].
 ///
 /// With `main` it is the whole program: signals, log, sockets and panic hook are regrow's. With `start` it is a guest:
-/// it takes none of these, reaps no children but its own, and ends when its last handle is dropped.
+/// it takes none of these, reaps no children but its own, and ends when its last handle is dropped. A guest whose
+/// configuration comes from a text keeps no history unless it is told where, with `runtime.state_dir`.
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until `main` or `start`"]
 pub struct Builder {
@@ -153,25 +155,39 @@ impl Builder {
         self.registry
     }
 
+    /// The settings and the registered types, for a runtime that is started in another way.
+    pub(crate) fn into_parts(self) -> Result<(Settings, Registry), StartError> {
+        let Self { registry, sources, settings, .. } = self;
+        settle(&registry, &sources, settings).map(|(settings, ..)| (settings, registry))
+    }
+
     fn guest(self) -> (Hosting, Sources, Option<Settings>) {
         let Self { registry, sources, settings, hook, plane } = self;
-        (Hosting { registry, hook, plane, adopt_orphans: false }, sources, settings)
+        (Hosting { registry, hook, plane, adopt_orphans: false, keep: true }, sources, settings)
     }
 }
 
 fn begin(
-    hosting: Hosting,
+    mut hosting: Hosting,
     sources: &Sources,
     settings: Option<Settings>,
 ) -> Result<RuntimeHandle, StartError> {
-    let (settings, sources) = match settings {
-        Some(settings) => (settings, None),
-        None => {
-            let actors = std::sync::Arc::new(hosting.registry.clone());
-            let sources = Sources { actors: Some(actors), ..sources.clone() };
-            let loaded = load(&sources).map_err(|problems| StartError::Config(problems.render(false)))?;
-            (loaded.settings, Some(sources))
-        }
-    };
+    let (settings, sources, keep) = settle(&hosting.registry, sources, settings)?;
+    hosting.keep = keep;
     Runtime::start_in(settings, sources, hosting).map(Runtime::detach)
+}
+
+/// The settings, where they can be read again, and whether there is a place for a history.
+fn settle(
+    registry: &Registry,
+    sources: &Sources,
+    settings: Option<Settings>,
+) -> Result<(Settings, Option<Sources>, bool), StartError> {
+    if let Some(settings) = settings {
+        return Ok((settings, None, true));
+    }
+    let sources = Sources { actors: Some(Arc::new(registry.clone())), ..sources.clone() };
+    let loaded = load(&sources).map_err(|problems| StartError::Config(problems.render(false)))?;
+    let keep = loaded.has_a_place();
+    Ok((loaded.settings, Some(sources), keep))
 }

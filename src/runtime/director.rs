@@ -58,18 +58,20 @@ impl Director {
                 Stopping::Asked(at) | Stopping::Killed(at, _) => at,
             });
             tokio::select! {
+                // In this order, so that the same scenario is the same again; outcomes are few.
+                biased;
+                outcome = self.outcomes.recv() => match outcome {
+                    Some(Outcome::Booted) => crate::worker::unix::give_back(),
+                    Some(Outcome::Finished(ended, why)) => return self.finished(ended, why),
+                    // The root actor broke: without it nobody is supervised.
+                    None => return Finished::GaveUp("the root supervisor broke; this is a bug".to_owned()),
+                },
                 order = self.orders.recv(), if asked => match order {
                     Some(order) => self.order(order),
                     None => {
                         asked = false;
                         self.shutdown(&Asker("nobody: every handle is gone".to_owned()));
                     }
-                },
-                outcome = self.outcomes.recv() => match outcome {
-                    Some(Outcome::Booted) => crate::worker::unix::give_back(),
-                    Some(Outcome::Finished(ended, why)) => return self.finished(ended, why),
-                    // The root actor broke: without it nobody is supervised.
-                    None => return Finished::GaveUp("the root supervisor broke; this is a bug".to_owned()),
                 },
                 () = sleep_until(deadline) => if let Some(left) = self.out_of_time() {
                     return left;
@@ -445,6 +447,9 @@ fn save_elsewhere_and(
     info: &Arc<RuntimeInfo>,
     then: impl FnOnce() + Send + 'static,
 ) {
+    if !lock(intents).is_kept() {
+        return then();
+    }
     let job = {
         let (intents, info) = (Arc::clone(intents), Arc::clone(info));
         move || {

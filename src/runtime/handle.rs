@@ -13,6 +13,7 @@ use crate::supervisor::Board;
 use crate::telemetry::Journal;
 use crate::worker::in_process::InProcessHost;
 
+use super::keeper::Past;
 use super::lag::Lag;
 use super::launch::Finished;
 use super::living::Living;
@@ -269,13 +270,14 @@ pub struct RuntimeHandle {
     info: Arc<RuntimeInfo>,
     orders: mpsc::Sender<Order>,
     actors: Option<Arc<InProcessHost>>,
+    past: Option<Past>,
 }
 
 impl RuntimeHandle {
     /// Joins the parts. Called by the composition root and by tests of what lies above it.
     #[must_use]
     pub fn new(board: Board, journal: Journal, info: Arc<RuntimeInfo>, orders: mpsc::Sender<Order>) -> Self {
-        Self { board, journal, info, orders, actors: None }
+        Self { board, journal, info, orders, actors: None, past: None }
     }
 
     /// The same, with actor workers.
@@ -283,8 +285,18 @@ impl RuntimeHandle {
         Self { actors: Some(actors), ..self }
     }
 
+    /// The same, with what was kept of before.
+    pub(super) fn with_past(self, past: Option<Past>) -> Self {
+        Self { past, ..self }
+    }
+
+    /// What was kept of before; none without a state directory.
+    pub(super) fn past(&self) -> Option<&Past> {
+        self.past.as_ref()
+    }
+
     /// The actor workers.
-    pub(super) fn actors(&self) -> Option<&Arc<InProcessHost>> {
+    pub(crate) fn actors(&self) -> Option<&Arc<InProcessHost>> {
         self.actors.as_ref()
     }
 
@@ -360,9 +372,12 @@ impl RuntimeHandle {
         tokio::time::timeout(ALIVE_WITHIN, ask).await.is_ok_and(|answer| answer.is_some())
     }
 
-    /// Whether every enabled critical worker is ready.
+    /// Whether the store is open, where there is one, and every enabled critical worker is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
+        if self.past.as_ref().is_some_and(|past| !past.store().is_open()) {
+            return false;
+        }
         let states = self.board.instances();
         let settings = self.info.settings();
         let critical = settings.workers.iter().filter(|worker| worker.enabled && worker.critical);

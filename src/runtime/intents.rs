@@ -59,7 +59,8 @@ struct Paused {
 /// The intents in force, and where they are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Intents {
-    path: PathBuf,
+    /// `None`: in memory only.
+    path: Option<PathBuf>,
     kept: Kept,
 }
 
@@ -73,7 +74,17 @@ impl Intents {
         };
         let now = Timestamp::now();
         kept.paused.retain(|_, paused| paused.until.is_none_or(|until| until > now));
-        (Self { path, kept }, note)
+        (Self { path: Some(path), kept }, note)
+    }
+
+    /// None so far, and none is kept.
+    pub(crate) fn in_memory() -> Self {
+        Self { path: None, kept: Kept::default() }
+    }
+
+    /// Whether they are written down.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.path.is_some()
     }
 
     /// Everybody of whom something is wanted.
@@ -133,14 +144,15 @@ impl Intents {
 
     /// Replaces the file. Blocks on the disk.
     pub(crate) fn save(&self) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
         let on_disk = OnDisk { schema: SCHEMA.to_owned(), kept: self.kept.clone() };
         let text = serde_json::to_vec_pretty(&on_disk).map_err(io::Error::other)?;
-        let fresh = self.path.with_extension("json.new");
+        let fresh = path.with_extension("json.new");
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&fresh, &self.path)
+        fs::rename(&fresh, path)
     }
 }
 

@@ -7,16 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use ractor::Actor;
 use tokio::sync::mpsc;
 
 use crate::config::{Settings, Sources};
 use crate::event::{Event, EventKind};
-use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{Fact, Phase};
-use crate::supervisor::{
-    Board, Node, Plane, SupervisorActor, SupervisorMsg, Upward, Wanted, arguments, supervisor_states,
-};
+use crate::id::{Incarnation, InstanceId};
+use crate::policy::Phase;
+use crate::supervisor::{Board, Plane, RunnerFactory, Wanted};
 use crate::telemetry::Journal;
 use crate::worker::in_process::{InProcessHost, InProcessOptions, Outlook, Registry, install_hook};
 use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
@@ -26,16 +23,13 @@ use super::director::Director;
 use super::handle::{Order, RuntimeHandle, RuntimeInfo};
 use super::inherited::{heal_limits, keep_memory_private};
 use super::intents::Intents;
+use super::keeper::{self, Keeper, Past};
 use super::lag;
-use super::recycle;
-use super::reshape::{Editor, enter};
+use super::raise::{plane, raise};
 use super::state_dir::StateDir;
 
 /// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
-const ORDERS: usize = 1024;
-
-/// Changes of the settings that may wait for each other; more are told to try again.
-const EDITS: usize = 64;
+pub(super) const ORDERS: usize = 1024;
 
 /// How long the last output of the workers may take to reach a slow disk or reader before a runtime that was asked
 /// to end does so without it.
@@ -94,12 +88,14 @@ pub(crate) struct Hosting {
     pub(crate) plane: Option<tokio::runtime::Handle>,
     /// Whether all children of the process are ours.
     pub(crate) adopt_orphans: bool,
+    /// Whether a history is kept in the state directory.
+    pub(crate) keep: bool,
 }
 
 impl Hosting {
     /// The whole process is regrow's.
     pub(crate) fn whole(registry: Registry) -> Self {
-        Self { registry, hook: true, plane: None, adopt_orphans: true }
+        Self { registry, hook: true, plane: None, adopt_orphans: true, keep: true }
     }
 }
 
@@ -143,7 +139,7 @@ impl Runtime {
         sources: Option<Sources>,
         hosting: Hosting,
     ) -> Result<Self, StartError> {
-        let Hosting { registry, hook, plane, adopt_orphans } = hosting;
+        let Hosting { registry, hook, plane, adopt_orphans, keep } = hosting;
         if hook {
             install_hook();
         }
@@ -153,17 +149,20 @@ impl Runtime {
         let info = Arc::new(RuntimeInfo::begin(intents.scaled(settings), sources));
         healed.into_iter().chain(note).for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());
+        let keeper = if keep { Keeper::open(&info, &journal, &board)? } else { None };
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let actors = InProcessHost::new(registry, &info.state_dir, InProcessOptions { plane });
+        let actors =
+            InProcessHost::new(registry, &info.state_dir, InProcessOptions { plane, one_thread: false });
         let seen = board.clone();
         actors.directory().set_outlook(Box::new(move |id| outlook(&seen, id)));
         let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders)
-            .with_actors(Arc::clone(&actors));
+            .with_actors(Arc::clone(&actors))
+            .with_past(keeper.as_ref().map(|keeper| keeper.past().clone()));
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let control = std::thread::Builder::new()
             .name("regrow-control".to_owned())
             .spawn(move || {
-                let parts = Parts { info, board, journal, intents, actors, adopt_orphans };
+                let parts = Parts { info, board, journal, intents, actors, adopt_orphans, keeper };
                 control_thread(parts, inbox, &state_dir, &tell)
             })
             .map_err(|source| StartError::System { what: "cannot start the control thread", source })?;
@@ -215,12 +214,14 @@ struct Parts {
     intents: Intents,
     actors: Arc<InProcessHost>,
     adopt_orphans: bool,
+    keeper: Option<Arc<Keeper>>,
 }
 
 fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: &StateDir, tell: &Tell) -> Finished {
     // Held until the last worker is down.
     let _held = state_dir;
     let (info, actors) = (Arc::clone(&parts.info), Arc::clone(&parts.actors));
+    let keeper = parts.keeper.clone();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -247,6 +248,10 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: &StateD
         }
     });
     actors.close();
+    if let Some(keeper) = keeper {
+        // Whoever waits for the end may end the process with it.
+        keeper.close();
+    }
     info.finish(finished.clone());
     finished
 }
@@ -255,7 +260,7 @@ async fn boot(
     parts: Parts,
     orders: mpsc::Receiver<Order>,
 ) -> Result<(Director, Arc<ProcessHost>), StartError> {
-    let Parts { info, board, journal, intents, actors, adopt_orphans } = parts;
+    let Parts { info, board, journal, intents, actors, adopt_orphans, keeper } = parts;
     let info = &info;
     let options = HostOptions { adopt_orphans, shared: shared(&info.settings()), ..HostOptions::default() };
     let (host, mut notes) = ProcessHost::open(&info.state_dir, options)
@@ -265,12 +270,11 @@ async fn boot(
     if info.settings().workers.iter().any(|worker| !worker.isolation.secrets.is_empty()) {
         keep_memory_private(info);
     }
-    let plane = Arc::new(plane(info, (&host, &actors), board, journal, &intents));
-    let node = Node::of(&info.settings()).ok_or_else(|| StartError::System {
-        what: "the configuration has no root supervisor",
-        source: std::io::Error::other("this is a bug"),
-    })?;
-    plane.plant(&node);
+    let plane = plane(info, runners(&host, &actors), (board, journal), &intents, seed())?;
+    let past = keeper.map(|keeper| keeper.past().clone());
+    if let Some(past) = &past {
+        keeper::recall(past.store().beginning(), &plane.board);
+    }
     announce(info, &plane);
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
     take_in_survivors(info, &host, &plane);
@@ -278,74 +282,25 @@ async fn boot(
     info.watch_problems(Box::new(move || {
         let mut problems = output.problems();
         problems.extend(actors.problems());
+        problems.extend(past.iter().flat_map(Past::notes));
         problems
     }));
-    let (outcomes, inbox) = mpsc::unbounded_channel();
-    let upward: Upward = Box::new(move |outcome| {
-        // The director outlives the root.
-        let _ = outcomes.send(outcome);
-    });
-    let arguments = arguments(&node, &plane, upward);
-    let (root, _) = SupervisorActor::spawn(None, SupervisorActor, arguments).await.map_err(|error| {
-        StartError::System {
-            what: "cannot start the root supervisor",
-            source: std::io::Error::other(error.to_string()),
-        }
-    })?;
-    let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
-    let (info, intents) = (Arc::clone(info), Arc::new(std::sync::Mutex::new(intents)));
-    let (edits, waiting) = mpsc::channel(EDITS);
-    let editor = Editor { plane: Arc::clone(&plane), info: Arc::clone(&info), intents: Arc::clone(&intents) };
-    tokio::spawn(editor.run(waiting));
-    tokio::spawn(recycle::watch(Arc::clone(&plane), edits.clone()));
-    Ok((Director { plane, info, intents, root, orders, outcomes: inbox, stopping: None, edits }, host))
+    Ok((raise(info, &plane, intents, orders).await?, host))
 }
 
-fn plane(
-    info: &RuntimeInfo,
-    (host, actors): (&Arc<ProcessHost>, &Arc<InProcessHost>),
-    board: Board,
-    journal: Journal,
-    intents: &Intents,
-) -> Plane {
+/// Who runs what: actor workers in this process, all others in their own.
+fn runners(host: &Arc<ProcessHost>, actors: &Arc<InProcessHost>) -> RunnerFactory {
     let (host, actors) = (Arc::clone(host), Arc::clone(actors));
-    let runners: crate::supervisor::RunnerFactory = Arc::new(move |instance, worker, output, reporter| {
+    Arc::new(move |instance, worker, output, reporter| {
         if worker.actor.is_some() {
             return actors.runner(instance, worker, reporter);
         }
         host.runner(instance.clone(), Arc::clone(worker), Arc::clone(output), reporter)
-    });
-    let plane = Plane::new(board, journal, runners, seed());
-    for child in intents.children() {
-        plane.set_wish(child, intents.wish(child));
-    }
-    fill_board(info, &plane);
-    plane
-}
-
-fn fill_board(info: &RuntimeInfo, plane: &Plane) {
-    let settings = info.settings();
-    for state in supervisor_states(&settings) {
-        plane.board.put_supervisor(state);
-    }
-    for supervisor in &settings.supervisors {
-        for child in &supervisor.children {
-            plane.settle(child, &supervisor.name);
-        }
-    }
-    for worker in &settings.workers {
-        let home = plane.home(&worker.name).unwrap_or_else(Name::root);
-        for instance in worker.instance_ids() {
-            enter(plane, &instance, worker, &home);
-        }
-    }
-    for worker in &settings.workers {
-        let _ = plane.gate.learn(&worker.name, &worker.after);
-    }
+    })
 }
 
 /// Whether somebody who asks for an actor worker that is not there should ask again.
-fn outlook(board: &Board, id: &InstanceId) -> Outlook {
+pub(super) fn outlook(board: &Board, id: &InstanceId) -> Outlook {
     let Some(entry) = board.instance(id) else { return Outlook::Gone };
     match entry.phase {
         Phase::Waiting | Phase::Starting | Phase::Running | Phase::Backoff => Outlook::Coming,
@@ -358,7 +313,7 @@ fn outlook(board: &Board, id: &InstanceId) -> Outlook {
     }
 }
 
-fn announce(info: &RuntimeInfo, plane: &Plane) {
+pub(super) fn announce(info: &RuntimeInfo, plane: &Plane) {
     let settings = info.settings();
     let text = format!(
         "regrow {} runs {} with {} workers, pid {}",

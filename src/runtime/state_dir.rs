@@ -10,6 +10,8 @@
 //! | `spawned` | the spawn record: which processes exist, so that the next runtime finds survivors |
 //! | `intents.json` | what operators stopped; lasts over restarts of the runtime |
 //! | `added.json` | workers that were made of templates; they are there again after a restart |
+//! | `state.db` | what happened and what came of it: events, totals; `-wal` and `-shm` belong to it |
+//! | `state.db.corrupt-DATE` | one that was damaged; the newest three are kept |
 //! | `tokens` | access tokens for HTTP, where a route needs them |
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -1,5 +1,44 @@
 //! What came of the restarts that answered a failure: the first and plainest way to recover a worker, counted as one.
 
+use std::collections::BTreeMap;
+
+use crate::event::Cause;
+
+use super::board::InstanceState;
+
+/// What an instance has behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Starts after the first.
+    pub restarts: u64,
+    /// The same, by cause.
+    pub by_cause: BTreeMap<Cause, u64>,
+    /// Restarts after a failure whose replacement became ready.
+    pub ok: u64,
+    /// Those whose replacement did not.
+    pub failed: u64,
+    /// Those that something else cut short.
+    pub interrupted: u64,
+}
+
+impl InstanceState {
+    /// What it has behind it, with what it had at earlier runtimes.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut by_cause = self.earlier.by_cause.clone();
+        for (cause, count) in &self.restarts_by_cause {
+            *by_cause.entry(*cause).or_default() += count;
+        }
+        Totals {
+            restarts: self.earlier.restarts + self.restarts,
+            by_cause,
+            ok: self.earlier.ok + self.soft_restarts.ok,
+            failed: self.earlier.failed + self.soft_restarts.failed,
+            interrupted: self.earlier.interrupted + self.soft_restarts.interrupted,
+        }
+    }
+}
+
 /// Restarts that answered a failure, by what came of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Attempts {

@@ -18,7 +18,7 @@ use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{Phase, Plan};
 use crate::worker::OutputCounters;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Totals};
 
 /// What an operator wants of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +107,8 @@ pub struct InstanceState {
     pub restarts_by_cause: BTreeMap<Cause, u64>,
     /// What came of the restarts that answered a failure.
     pub soft_restarts: Attempts,
+    /// What it had behind it when this runtime began.
+    pub earlier: Totals,
     /// When this incarnation was started.
     pub started_at: Option<Timestamp>,
     /// When this phase began.
@@ -151,6 +153,7 @@ impl InstanceState {
             restarts: 0,
             restarts_by_cause: BTreeMap::new(),
             soft_restarts: Attempts::default(),
+            earlier: Totals::default(),
             started_at: None,
             since: Timestamp::now(),
             last_exit: None,

@@ -18,7 +18,7 @@ mod tree;
 
 pub use crate::worker::OutputCounters;
 pub(crate) use actor::{Asked, Outcome, SupervisorActor, SupervisorMsg, Upward};
-pub use attempts::Attempts;
+pub use attempts::{Attempts, Totals};
 pub use board::{
     Board, Health, InstanceState, LastExit, NextAction, Operator, RollState, StuckSurvivor, SupervisorState,
     Wanted,

@@ -6,7 +6,8 @@
 //!
 //! What happens to children comes as plain values ([`Brief`]) and is put into words by whoever reads it, on the
 //! reader's thread: hardly any of it is ever read.
-//! Deliberately absent: a file, and with it any history over restarts.
+//!
+//! Deliberately absent: a file. Whoever keeps events follows the stream like any other reader.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -144,6 +145,21 @@ impl Journal {
     /// Waits until something happens.
     pub(crate) async fn stirred(&self) {
         self.shared.rung.notified().await;
+    }
+
+    /// Goes on behind this number, and with these counts beside its own. Numbers never go back: what is in memory under
+    /// lower ones is forgotten.
+    pub fn resume(&self, last_seq: u64, counts: &[(EventKind, u64)]) {
+        let mut ring = self.shared.lock();
+        if last_seq > ring.last_seq {
+            ring.kept.clear();
+            ring.last_seq = last_seq;
+        }
+        for (kind, count) in counts {
+            if let Some(at) = EventKind::ALL.iter().position(|known| known == kind) {
+                ring.counts[at] += count;
+            }
+        }
     }
 
     /// The kept events with a number above `after`, oldest first.

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 const ORDER: [&[&str]; 11] = [
     &["main"],
     &["cli"],
-    &["http"],
+    &["http", "testing"],
     &["runtime"],
     &["supervisor"],
-    &["telemetry", "worker"],
+    &["store", "telemetry", "worker"],
     &["codec"],
     &["config"],
     &["event"],

@@ -53,5 +53,7 @@ mod plain_actor;
 mod rig;
 mod rolling;
 mod simulator;
+mod stage;
+mod store_journal;
 mod templates;
 mod upkeep;

@@ -8,6 +8,7 @@ mod http;
 mod isolation;
 mod ladder;
 mod runtime;
+mod store;
 mod supervisor;
 mod telemetry;
 mod template;
@@ -16,6 +17,7 @@ mod worker;
 pub(super) use http::RawHttp;
 pub(super) use ladder::RawLadders;
 pub(super) use runtime::RawRuntime;
+pub(super) use store::RawStore;
 pub(super) use supervisor::RawSupervisor;
 pub(super) use telemetry::RawTelemetry;
 pub(super) use template::{DEFAULT_MAX, RawTemplate};
@@ -35,6 +37,7 @@ pub(super) const FILE: &[Key] = &[
     table("ladder", ladder::KEYS),
     table("http", http::KEYS),
     table("telemetry", telemetry::KEYS),
+    table("store", store::KEYS),
 ];
 
 /// The keys of a `[worker.*]`.

@@ -1,26 +1,38 @@
-//! `/events`: the journal as a stream, or what is kept of it as a list.
+//! `/events`: the journal as a stream, or as a list. Both reach back over restarts of the runtime.
 
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, Response, header};
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::event::EventKind;
+use crate::runtime::RuntimeHandle;
+use crate::store::{EventQuery, StoreError};
 use crate::telemetry::{Recorded, Subscription};
 
 use super::super::dto::{EventView, EventsBody};
 use super::super::problem::Problem;
 use super::{Api, KEEP_ALIVE, event_stream, json};
 
+/// Events in one answer, and what a list goes back if nobody says how far.
+const MOST: usize = 10_000;
+const BACK: u64 = 4096;
+
+/// Events that are read for a stream at once.
+const PAGE: usize = 1000;
+
 #[derive(Deserialize)]
 pub(super) struct Ask {
     since_seq: Option<u64>,
     cursor: Option<u64>,
+    since: Option<Timestamp>,
     kind: Option<String>,
+    worker: Option<String>,
     limit: Option<usize>,
 }
 
@@ -36,9 +48,28 @@ pub(super) async fn events(
     let wanted = Wanted::parse(ask.kind.as_deref())?;
     let accept = header(header::ACCEPT.as_str()).unwrap_or_default();
     if accept.contains("application/json") && !accept.contains("text/event-stream") {
-        return list(&api, after.unwrap_or(0), &wanted, ask.limit);
+        let back = api.runtime.journal().last_seq().saturating_sub(BACK);
+        let after = after.unwrap_or(if ask.since.is_some() { 0 } else { back });
+        let limit = ask.limit.unwrap_or(MOST).min(MOST);
+        let kinds = wanted.patterns();
+        return list(&api, EventQuery { after, since: ask.since, kinds, worker: ask.worker, limit }).await;
     }
-    Ok(stream(&api, after.unwrap_or(0), wanted))
+    let from = match (after, ask.since) {
+        (Some(after), _) => From::Behind(after),
+        (None, Some(since)) => From::Time(since),
+        (None, None) => From::Memory,
+    };
+    Ok(stream(&api, from, wanted))
+}
+
+/// Where a stream begins.
+enum From {
+    /// With what is in memory.
+    Memory,
+    /// Behind this number.
+    Behind(u64),
+    /// With what happened since.
+    Time(Timestamp),
 }
 
 /// Kinds that are asked for; a prefix such as `worker.` means all of them.
@@ -63,6 +94,12 @@ impl Wanted {
         }
     }
 
+    /// The same as patterns: a word, or a beginning and `*`.
+    fn patterns(&self) -> Vec<String> {
+        let all = self.0.iter().flatten();
+        all.map(|kind| if kind.ends_with('.') { format!("{kind}*") } else { kind.clone() }).collect()
+    }
+
     fn wants(&self, event: &Recorded) -> bool {
         let Some(kinds) = &self.0 else { return true };
         kinds.iter().any(|kind| covers(kind, event.event.kind.word()))
@@ -77,23 +114,25 @@ fn covers(kind: &str, word: &str) -> bool {
     }
 }
 
-fn list(api: &Api, after: u64, wanted: &Wanted, limit: Option<usize>) -> Result<Response<Body>, Problem> {
-    let kept = api.runtime.journal().since(after);
-    let limit = limit.unwrap_or(kept.len());
-    let shown: Vec<_> = kept.iter().filter(|event| wanted.wants(event)).take(limit).collect();
+async fn list(api: &Api, query: EventQuery) -> Result<Response<Body>, Problem> {
+    let shown = api.runtime.recorded(query).await.map_err(|error| unreadable(&error))?;
     let next_cursor = shown.last().map(|event| event.seq.to_string());
-    let items = shown.into_iter().map(|event| EventView::from(&**event)).collect();
+    let items = shown.iter().map(|event| EventView::from(&**event)).collect();
     Ok(json(&EventsBody { schema: "regrow.events/1".to_owned(), items, next_cursor }))
 }
 
-fn stream(api: &Api, after: u64, wanted: Wanted) -> Response<Body> {
-    let (old, live) = api.runtime.journal().follow(after);
+fn unreadable(error: &StoreError) -> Problem {
+    let text = format!("what happened before cannot be read from state.db: {error}");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", text)
+}
+
+fn stream(api: &Api, from: From, wanted: Wanted) -> Response<Body> {
     let (feed, response) = event_stream();
-    let mut stopped = api.stopped();
+    let (runtime, mut stopped) = (api.runtime.clone(), api.stopped());
     tokio::spawn(async move {
-        let mut feeder = Feeder { feed, wanted, last: None };
+        let mut feeder = Feeder { runtime, feed, wanted, last: None };
         tokio::select! {
-            _ = feeder.run(after, old, live) => {}
+            _ = feeder.run(from) => {}
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
     });
@@ -101,6 +140,7 @@ fn stream(api: &Api, after: u64, wanted: Wanted) -> Response<Body> {
 }
 
 struct Feeder {
+    runtime: RuntimeHandle,
     feed: mpsc::Sender<Bytes>,
     wanted: Wanted,
     last: Option<u64>,
@@ -110,13 +150,55 @@ struct Feeder {
 struct Gone;
 
 impl Feeder {
-    async fn run(&mut self, after: u64, old: Vec<Arc<Recorded>>, mut live: Subscription) -> Result<(), Gone> {
-        self.last = (after > 0).then_some(after);
+    async fn run(&mut self, from: From) -> Result<(), Gone> {
         // Sent at once, so that the client knows that it is heard.
         self.send(": regrow events\n\n".to_owned()).await?;
+        let after = match from {
+            From::Memory => 0,
+            From::Behind(after) => {
+                self.last = (after > 0).then_some(after);
+                self.catch_up(after).await?
+            }
+            From::Time(since) => {
+                let first = EventQuery { since: Some(since), limit: 1, ..EventQuery::default() };
+                let first = self.read(first).await?.first().map(|first| first.seq - 1);
+                self.catch_up(first.unwrap_or(self.runtime.journal().last_seq())).await?
+            }
+        };
+        let (old, live) = self.runtime.journal().follow(after);
         for event in old {
             self.event(&event).await?;
         }
+        self.go_on(live).await
+    }
+
+    /// Sends what was kept and is no longer in memory; gives the number of the last one.
+    async fn catch_up(&mut self, mut after: u64) -> Result<u64, Gone> {
+        while self.runtime.journal().since(after).first().is_none_or(|first| first.seq > after + 1) {
+            let page = EventQuery { after, limit: PAGE, ..EventQuery::default() };
+            let page = self.read(page).await?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            for event in page {
+                self.event(&event).await?;
+            }
+        }
+        Ok(after)
+    }
+
+    /// A disk that cannot be read is told and ends the stream: the client would take what is missing for nothing.
+    async fn read(&self, query: EventQuery) -> Result<Vec<Arc<Recorded>>, Gone> {
+        match self.runtime.recorded(query).await {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                let text = serde_json::json!({ "unreadable": error.to_string() });
+                self.send(format!("event: lost\ndata: {text}\n\n")).await?;
+                Err(Gone)
+            }
+        }
+    }
+
+    async fn go_on(&mut self, mut live: Subscription) -> Result<(), Gone> {
         loop {
             match tokio::time::timeout(KEEP_ALIVE, live.next()).await {
                 Ok(Some(event)) => self.event(&event).await?,
@@ -135,6 +217,7 @@ impl Feeder {
         if !self.wanted.wants(event) {
             return Ok(());
         }
+        self.runtime.settled(event.seq).await;
         let Ok(data) = serde_json::to_string(&EventView::from(event)) else { return Ok(()) };
         self.send(format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.event.kind.word())).await
     }

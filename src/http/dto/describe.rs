@@ -64,14 +64,17 @@ impl Detail {
     /// Joins what `status` shows with the rest of the state.
     #[must_use]
     pub fn new(worker: WorkerView, state: &InstanceState, now: Timestamp) -> Self {
-        let by_cause = state.restarts_by_cause.iter();
+        let by_cause = state.totals().by_cause;
         Self {
             worker,
             since_at: to_millis(state.since),
             since_seconds: seconds_between(state.since, now),
             wanted_by: state.wanted_by.as_ref().map(OperatorView::from),
             budget_left: state.budget_left,
-            restarts_by_cause: by_cause.map(|(cause, count)| (cause.word().to_owned(), *count)).collect(),
+            restarts_by_cause: by_cause
+                .iter()
+                .map(|(cause, count)| (cause.word().to_owned(), *count))
+                .collect(),
             last_exit_incarnation: state.last_exit.as_ref().map(|last| last.incarnation.0),
             backtrace: state.last_exit.as_ref().and_then(|last| last.backtrace.as_deref()).map(str::to_owned),
             waits_for: state.waits_for.clone(),

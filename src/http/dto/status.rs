@@ -168,7 +168,7 @@ impl WorkerView {
             adopted: state.adopted,
             pid: state.pid,
             incarnation: state.incarnation.0,
-            restarts: state.restarts,
+            restarts: state.totals().restarts,
             started_at: state.started_at.map(to_millis),
             uptime_seconds: state.started_at.filter(|_| up).map(|at| seconds_between(at, now)),
             cpu_percent: None,

@@ -26,6 +26,16 @@ impl Pulse {
         self.feel() % 2 == 1
     }
 
+    /// As if user code had been entered and did not come back. Only for a pulse that nobody else writes.
+    pub(super) fn stick(&self) {
+        self.0.store(1, Ordering::Relaxed);
+    }
+
+    /// As if it had come back after all.
+    pub(super) fn let_go(&self) {
+        self.0.store(2, Ordering::Relaxed);
+    }
+
     pub(super) fn around<T>(&self, code: impl FnOnce() -> T) -> T {
         // Only the one task that is polled writes it.
         let before = self.feel();

@@ -36,6 +36,8 @@ const MAX_TRACE: usize = 8 << 10;
 pub(crate) struct InProcessOptions {
     /// Where workers run; `None`: on a plane of its own.
     pub(crate) plane: Option<Handle>,
+    /// Nobody gets a thread of its own, not even code that blocks: for a test in which everything is one thread.
+    pub(crate) one_thread: bool,
 }
 
 /// The shared context.
@@ -43,6 +45,7 @@ pub(crate) struct InProcessHost {
     registry: Registry,
     directory: Arc<Directory>,
     plane: WorkerPlane,
+    pub(super) one_thread: bool,
     workers_dir: PathBuf,
     sites: Mutex<Sites>,
     abandoned: Mutex<BTreeMap<InstanceId, usize>>,
@@ -70,6 +73,7 @@ impl InProcessHost {
             registry,
             directory: Arc::default(),
             plane: WorkerPlane::new(options.plane),
+            one_thread: options.one_thread,
             workers_dir: state_dir.join("w"),
             sites: Mutex::default(),
             abandoned: Mutex::default(),
@@ -110,6 +114,13 @@ impl InProcessHost {
             Order::Ask(ask) => Err(ask),
             Order::Stop | Order::End(_) => Ok(()),
         })
+    }
+
+    /// Loses the next message that is sent to this worker, on purpose.
+    pub(crate) fn lose_one(&self, id: &InstanceId) {
+        if let Some(site) = self.sites().into_iter().find(|site| site.instance == *id) {
+            site.inbox.lose_one();
+        }
     }
 
     /// What people should know of right now.

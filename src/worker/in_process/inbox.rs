@@ -90,6 +90,8 @@ pub(crate) trait Ordered: Send + Sync {
     fn look(&self) -> Depth;
     /// Opens it for this incarnation.
     fn open(&self, incarnation: Incarnation);
+    /// Loses the next message that is sent to it, on purpose.
+    fn lose_one(&self);
     /// Closes it, if it is still this incarnation's, and drops what waits; user code may run in their `Drop`.
     fn close(&self, incarnation: Incarnation) -> usize;
 }
@@ -106,6 +108,9 @@ struct Inner<M> {
     waker: Option<Waker>,
     most: usize,
     refused: u64,
+    /// So many of the next messages get lost, and what was lost: whoever waits for an answer to it waits in vain.
+    to_lose: usize,
+    lost: Vec<M>,
 }
 
 impl<M> Inbox<M> {
@@ -117,6 +122,8 @@ impl<M> Inbox<M> {
             waker: None,
             most: 0,
             refused: 0,
+            to_lose: 0,
+            lost: Vec::new(),
         };
         Self { inner: Mutex::new(inner), capacity: capacity.max(1) }
     }
@@ -130,6 +137,11 @@ impl<M> Inbox<M> {
         if inner.messages.len() >= self.capacity {
             inner.refused += 1;
             return Err((Refused::Full, message));
+        }
+        if inner.to_lose > 0 {
+            inner.to_lose -= 1;
+            inner.lost.push(message);
+            return Ok(());
         }
         inner.messages.push_back(message);
         inner.most = inner.most.max(inner.messages.len());
@@ -215,6 +227,10 @@ impl<M: Send> Ordered for Inbox<M> {
         inner.wake();
     }
 
+    fn lose_one(&self) {
+        self.lock().to_lose += 1;
+    }
+
     fn close(&self, incarnation: Incarnation) -> usize {
         let mut inner = self.lock();
         if inner.open != Some(incarnation) {
@@ -223,10 +239,11 @@ impl<M: Send> Ordered for Inbox<M> {
         inner.open = None;
         inner.waker = None;
         let (orders, messages) = (std::mem::take(&mut inner.orders), std::mem::take(&mut inner.messages));
+        let lost = std::mem::take(&mut inner.lost);
         drop(inner);
         let count = messages.len();
         // Outside of the lock: their `Drop` is user code.
-        drop((orders, messages));
+        drop((orders, messages, lost));
         count
     }
 }
@@ -262,6 +279,16 @@ mod tests {
         assert_eq!(inbox.push(3), Err((Refused::Full, 3)));
         assert_eq!(inbox.look(), Depth { now: 2, most: 2, capacity: 2, refused: 1 });
         assert_eq!(inbox.look().refused, 0);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_gets_lost_was_taken_and_is_never_there() {
+        let inbox = open(8);
+        inbox.lose_one();
+        inbox.push(1).unwrap();
+        inbox.push(2).unwrap();
+        assert!(matches!(inbox.next(FIRST).await, Next::Message(2)));
+        assert_eq!(inbox.close(FIRST), 0);
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@
 mod context;
 mod directory;
 mod failure;
+mod fault;
 mod guard;
 mod host;
 mod inbox;
@@ -42,6 +43,8 @@ pub use context::Context;
 pub(crate) use directory::Outlook;
 pub use directory::{CallError, CastError, RefError, Reply, WorkerRef};
 pub use failure::WorkerError;
+pub use fault::Fault;
+pub(crate) use fault::Faults;
 pub(crate) use host::{InProcessHost, InProcessOptions};
 pub(crate) use inbox::Ask;
 pub(crate) use panic::install_hook;

@@ -13,6 +13,7 @@ use crate::id::InstanceId;
 
 use super::directory::Directory;
 use super::failure::WorkerError;
+use super::fault::{Faults, Faulty};
 use super::guard::UserFuture;
 use super::inbox::{Inbox, Ordered};
 use super::life::{End, Life};
@@ -70,6 +71,14 @@ impl Registry {
     /// Plain actors run on this tokio runtime; without one, on the worker plane.
     pub(crate) fn settle(&self, ground: tokio::runtime::Handle) {
         self.ground.settle(ground);
+    }
+
+    /// The same types, each of which can be struck by these faults.
+    pub(crate) fn with_faults(mut self, faults: &Faults) -> Self {
+        for inner in self.actors.values_mut() {
+            *inner = Arc::new(Faulty { inner: Arc::clone(inner), faults: faults.clone() });
+        }
+        self
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&Arc<dyn Factory>> {

@@ -132,7 +132,7 @@ impl InProcessRunner {
         let plane = site.host.plane().handle().map_err(short)?;
         let life = Life::new(Arc::clone(site), incarnation);
         site.inbox.open(incarnation);
-        let apart = site.is_apart();
+        let apart = site.is_apart() && !site.host.one_thread;
         let control = self.control.clone();
         let main = Main::new(self.body.begin(&life), Arc::clone(&life), control, !apart);
         *lock(&site.current) = Some(Arc::clone(&life));

@@ -1,0 +1,377 @@
+//! Carries the journal to the store, and reads it back over restarts.
+//!
+//! A thread of its own follows the journal and puts in what has come since the last commit, with the totals of those
+//! whom it is about. Supervision only emits: between it and the disk lies the journal's own bounded buffer. A disk that
+//! is full or slow costs events that were not kept, which are counted and told; it is tried again every second.
+//!
+//! What clients are shown is kept already, as long as the disk keeps anything: otherwise a number that somebody saw
+//! could mean another event after a kill. [`Past::settled`] is that wait, with a bound.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use crate::event::{Cause, EventKind};
+use crate::id::InstanceId;
+use crate::store::{
+    Beginning, EventCounts, EventQuery, InstanceTotals, KeptEvent, Options, Store, StoreError,
+};
+use crate::supervisor::{Board, Totals};
+use crate::telemetry::{Journal, Recorded, Subscription};
+
+use super::handle::{RuntimeHandle, RuntimeInfo};
+use super::launch::StartError;
+
+/// Events in one commit at most.
+const TOGETHER: usize = 1024;
+
+/// How long after a failure the disk is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest that an answer waits for its events to be kept. A disk that needs longer is in trouble, and answers
+/// must not be.
+const SETTLES: Duration = Duration::from_secs(2);
+
+/// What a commit at the end may take before the end does without it.
+const LAST: Duration = Duration::from_secs(3);
+
+/// Everything is shown at once: nothing is kept right now, or ever.
+const NOTHING_TO_WAIT_FOR: u64 = u64::MAX;
+
+/// What is known of before: the store, and how far it is.
+#[derive(Clone)]
+pub(crate) struct Past {
+    store: Store,
+    kept: watch::Receiver<u64>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Past {
+    /// Waits until this event is kept, or it is clear that it will not be soon.
+    async fn settled(&self, seq: u64) {
+        let mut kept = self.kept.clone();
+        let wait = kept.wait_for(|kept| *kept >= seq);
+        // Late, or the keeper is gone: shown without.
+        let _ = tokio::time::timeout(SETTLES, wait).await;
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = self.store.notes();
+        match self.lost.load(Ordering::Relaxed) {
+            0 => {}
+            lost => notes.push(format!(
+                "state.db: {lost} events are missing in it: the disk was full or too slow for them"
+            )),
+        }
+        notes
+    }
+
+    /// The store itself.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+/// The thread.
+pub(super) struct Keeper {
+    past: Past,
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Keeper {
+    /// Opens the store and lets the journal go on where an earlier runtime was. A disk that does not play along is
+    /// told, and supervision does without.
+    pub(super) fn open(
+        info: &RuntimeInfo,
+        journal: &Journal,
+        board: &Board,
+    ) -> Result<Option<Arc<Self>>, StartError> {
+        let settings = info.settings();
+        let options = Options {
+            events: settings.store.events,
+            samples: settings.store.samples,
+            max_disk: settings.store.max_disk,
+            ..Options::new(&info.state_dir)
+        };
+        let store = match Store::open(&options) {
+            Ok(store) => store,
+            Err(error) => {
+                info.note(format!("no history is kept: {error}"));
+                return Ok(None);
+            }
+        };
+        resume(store.beginning(), journal);
+        let keeper = Self::start(store, journal, board).map_err(|source| StartError::System {
+            what: "cannot start the thread that keeps events",
+            source,
+        })?;
+        Ok(Some(Arc::new(keeper)))
+    }
+
+    /// Keeps what comes.
+    fn start(store: Store, journal: &Journal, board: &Board) -> std::io::Result<Self> {
+        let begin = store.beginning().last_seq;
+        let (settled, kept) = watch::channel(begin);
+        let (stop, stopped) = oneshot::channel();
+        let lost = Arc::new(AtomicU64::new(0));
+        let past = Past { store: store.clone(), kept, lost: Arc::clone(&lost) };
+        // Followed from here on, so that the first event is not missed.
+        let (old, live) = journal.follow(begin);
+        let work = Work {
+            certain: store.is_open(),
+            store,
+            journal: journal.clone(),
+            board: board.clone(),
+            live,
+            batch: old,
+            settled,
+            lost,
+            last: begin,
+            generation: 0,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let thread = std::thread::Builder::new()
+            .name("regrow-keeper".to_owned())
+            .spawn(move || runtime.block_on(work.run(stopped)))?;
+        Ok(Self { past, stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) fn past(&self) -> &Past {
+        &self.past
+    }
+
+    /// Keeps what has come until now and closes the store. Blocks, for a few seconds at most.
+    pub(super) fn close(&self) {
+        // A receiver that is gone has ended already.
+        let _ = lock(&self.stop).take().map(|stop| stop.send(()));
+        let until = Instant::now() + LAST;
+        if let Some(thread) = lock(&self.thread).take() {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                // A panic in it was told where it happened.
+                let _ = thread.join();
+            }
+        }
+        self.past.store.close(LAST);
+    }
+}
+
+struct Work {
+    store: Store,
+    journal: Journal,
+    board: Board,
+    live: Subscription,
+    batch: Vec<Arc<Recorded>>,
+    settled: watch::Sender<u64>,
+    lost: Arc<AtomicU64>,
+    /// The number of the last event that was kept, or given up.
+    last: u64,
+    /// Which file the totals of everybody are in; one that was fresh at the start needs none.
+    generation: u64,
+    /// Whether it is certain that our numbers are behind those in the file.
+    certain: bool,
+}
+
+impl Work {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+        let mut stopping = false;
+        loop {
+            if self.batch.is_empty() && !stopping {
+                tokio::select! {
+                    Some(event) = self.live.next() => self.batch.push(event),
+                    _ = &mut stopped => stopping = true,
+                }
+            }
+            while self.batch.len() < TOGETHER
+                && let Some(event) = self.live.next_now()
+            {
+                self.batch.push(event);
+            }
+            if self.batch.is_empty() {
+                break;
+            }
+            let kept = self.keep().await;
+            if let Err(error) = kept {
+                self.settled.send_replace(NOTHING_TO_WAIT_FOR);
+                if stopping {
+                    tracing::warn!(%error, "the last events are not kept");
+                    break;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    _ = &mut stopped => stopping = true,
+                }
+            }
+        }
+        self.settled.send_replace(NOTHING_TO_WAIT_FOR);
+    }
+
+    /// Puts the batch in; it stays if that fails.
+    async fn keep(&mut self) -> Result<(), StoreError> {
+        self.make_certain().await?;
+        let (Some(first), Some(last)) = (self.batch.first(), self.batch.last()) else { return Ok(()) };
+        let (first, last) = (first.seq, last.seq);
+        let events: Vec<KeptEvent> = self.batch.iter().map(|recorded| kept(recorded)).collect();
+        self.store.put_events(events, self.totals(), &self.counts(last)).await?;
+        let missing = (first - 1).saturating_sub(self.last)
+            + (last - first + 1).saturating_sub(self.batch.len() as u64);
+        self.lost.fetch_add(missing, Ordering::Relaxed);
+        self.last = last;
+        self.settled.send_replace(last);
+        self.batch.clear();
+        let generation = self.store.generation();
+        if generation != self.generation {
+            // A fresh file knows only those of the last batch.
+            let everybody = self.board.instances();
+            let totals = everybody
+                .iter()
+                .map(|entry| (entry.instance.to_string(), Some(written(&entry.instance, &entry.totals()))));
+            self.store.put_events(Vec::new(), totals.collect(), &self.counts(last)).await?;
+            self.generation = generation;
+        }
+        Ok(())
+    }
+
+    fn counts(&self, last: u64) -> EventCounts {
+        let counts = self.journal.counts().into_iter().filter(|(_, count)| *count > 0);
+        EventCounts { last, by_kind: counts.map(|(kind, count)| (kind.word().to_owned(), count)).collect() }
+    }
+
+    /// A file that could not be opened at the start may hold numbers that were given out again since. Those events
+    /// keep what they are in the file; ours of the same numbers are lost, and the next ones go on behind.
+    async fn make_certain(&mut self) -> Result<(), StoreError> {
+        if self.certain {
+            return Ok(());
+        }
+        let last = self.store.last_seq().await?;
+        self.journal.resume(last, &[]);
+        let before = self.batch.len();
+        self.batch.retain(|event| event.seq > last);
+        self.lost.fetch_add((before - self.batch.len()) as u64, Ordering::Relaxed);
+        self.last = self.last.max(last);
+        self.certain = true;
+        Ok(())
+    }
+
+    /// What those have behind them whom the batch is about; none: they are gone for good.
+    fn totals(&self) -> Vec<(String, Option<InstanceTotals>)> {
+        let mut about: Vec<&InstanceId> =
+            self.batch.iter().filter_map(|recorded| recorded.event.instance.as_ref()).collect();
+        about.sort();
+        about.dedup();
+        about
+            .into_iter()
+            .map(|id| {
+                let totals = self.board.instance(id).map(|entry| written(id, &entry.totals()));
+                (id.to_string(), totals)
+            })
+            .collect()
+    }
+}
+
+fn kept(recorded: &Recorded) -> KeptEvent {
+    KeptEvent { seq: recorded.seq, at: recorded.at, event: recorded.event.clone() }
+}
+
+fn written(id: &InstanceId, totals: &Totals) -> InstanceTotals {
+    InstanceTotals {
+        instance: id.to_string(),
+        restarts: totals.restarts,
+        by_cause: totals.by_cause.iter().map(|(cause, count)| (cause.word().to_owned(), *count)).collect(),
+        recovered: totals.ok,
+        failed: totals.failed,
+        interrupted: totals.interrupted,
+    }
+}
+
+/// Lets counts and numbers go on where they were.
+fn resume(beginning: &Beginning, journal: &Journal) {
+    let kind = |word: &str| EventKind::ALL.into_iter().find(|kind| kind.word() == word);
+    let counts: Vec<(EventKind, u64)> =
+        beginning.counts.iter().filter_map(|(word, count)| Some((kind(word)?, *count))).collect();
+    journal.resume(beginning.last_seq, &counts);
+}
+
+/// Gives the instances on the board what they have behind them.
+pub(super) fn recall(beginning: &Beginning, board: &Board) {
+    let cause = |word: &str| Cause::ALL.into_iter().find(|cause| cause.word() == word);
+    for totals in &beginning.totals {
+        // An instance of that name is no longer there.
+        let Ok(id) = totals.instance.parse::<InstanceId>() else { continue };
+        board.update(&id, |entry| {
+            entry.earlier = Totals {
+                restarts: totals.restarts,
+                by_cause: totals
+                    .by_cause
+                    .iter()
+                    .filter_map(|(word, count)| Some((cause(word)?, *count)))
+                    .collect(),
+                ok: totals.recovered,
+                failed: totals.failed,
+                interrupted: totals.interrupted,
+            };
+        });
+    }
+}
+
+impl RuntimeHandle {
+    /// Events, oldest first: those that were kept, over restarts of the runtime, and those of this moment.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some that were asked for are on a disk that cannot be read.
+    pub async fn recorded(&self, query: EventQuery) -> Result<Vec<Arc<Recorded>>, StoreError> {
+        self.settled(self.journal().last_seq()).await;
+        let remembered = self.journal().since(query.after);
+        let whole = remembered.first().is_none_or(|first| first.seq <= query.after + 1);
+        let mut found: Vec<Arc<Recorded>> = match self.past() {
+            // All that is asked for is in memory.
+            Some(_) if whole && !remembered.is_empty() => Vec::new(),
+            Some(past) => past.store.events(query.clone()).await?.into_iter().map(again).collect(),
+            None => Vec::new(),
+        };
+        let last = found.last().map_or(query.after, |recorded| recorded.seq);
+        let room = query.limit.saturating_sub(found.len());
+        found.extend(
+            remembered
+                .into_iter()
+                .filter(|recorded| recorded.seq > last && fits(recorded, &query))
+                .take(room),
+        );
+        Ok(found)
+    }
+
+    /// Waits until an event is kept, so that its number is good for ever. It does not wait long, and not at all
+    /// without a store or while the disk takes nothing.
+    pub async fn settled(&self, seq: u64) {
+        if let Some(past) = self.past() {
+            past.settled(seq).await;
+        }
+    }
+}
+
+fn again(kept: KeptEvent) -> Arc<Recorded> {
+    Arc::new(Recorded { schema: "regrow.event/1", seq: kept.seq, at: kept.at, event: kept.event })
+}
+
+fn fits(recorded: &Recorded, query: &EventQuery) -> bool {
+    let word = recorded.event.kind.word();
+    let kind = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => word.starts_with(prefix),
+        None => word == pattern,
+    };
+    let about = |worker: &String| recorded.event.worker.as_ref().is_some_and(|own| own.as_str() == worker);
+    query.since.is_none_or(|since| recorded.at >= since)
+        && (query.kinds.is_empty() || query.kinds.iter().any(kind))
+        && query.worker.as_ref().is_none_or(about)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

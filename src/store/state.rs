@@ -1,0 +1,327 @@
+//! The store as everybody else sees it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::db::Db;
+use super::error::StoreError;
+use super::events::{self, EventQuery, KeptEvent};
+use super::lane::{Command, Job, Lane, TOGETHER, Which};
+use super::open::{Options, Place};
+use super::totals::{self, EventCounts, InstanceTotals};
+use super::{quarantine, record, schema};
+
+/// How a file is.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// Whether there is a connection to it.
+    pub(super) open: AtomicBool,
+    /// Rises when the file is replaced by a fresh one.
+    pub(super) generation: AtomicU64,
+    /// Records that were moved aside.
+    quarantined: AtomicU64,
+    trouble: Mutex<Option<StoreError>>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Health {
+    /// Notes how the last attempt went.
+    pub(super) fn tell(&self, trouble: Option<StoreError>) {
+        *lock(&self.trouble) = trouble;
+    }
+
+    /// Notes something for good.
+    pub(super) fn note(&self, note: String) {
+        lock(&self.notes).push(note);
+    }
+
+    fn words(&self, name: &str, lost: &str) -> Vec<String> {
+        let mut words = lock(&self.notes).clone();
+        if let Some(trouble) = &*lock(&self.trouble) {
+            words.push(format!("{name}: {lost} right now: {trouble}. Supervision goes on"));
+        }
+        match self.quarantined.load(Ordering::Relaxed) {
+            0 => {}
+            count => words.push(format!(
+                "{name}: {count} damaged records were moved aside, into its table `quarantined`; check the disk"
+            )),
+        }
+        words
+    }
+}
+
+/// What earlier runtimes left.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Beginning {
+    /// The number of the last event.
+    pub last_seq: u64,
+    /// How many events of each kind there were, by the contract's words.
+    pub counts: Vec<(String, u64)>,
+    /// What the instances have behind them.
+    pub totals: Vec<InstanceTotals>,
+}
+
+impl Beginning {
+    /// Reads it; what cannot be read is noted, and begins anew.
+    fn read(conn: &Connection, health: &Health) -> Result<Self, StoreError> {
+        let last_seq = events::last(conn)?;
+        let (totals, lost) = totals::all(conn)?;
+        if !lost.is_empty() {
+            health.note(format!("the totals of {} were damaged and begin anew", lost.join(", ")));
+        }
+        let counts = totals::counts(conn)?.unwrap_or_else(|| {
+            health.note("the counts of events were damaged and begin anew".to_owned());
+            EventCounts::default()
+        });
+        health.quarantined.store(quarantine::count(conn)?, Ordering::Relaxed);
+        // Old events go; the number of the last one stays.
+        Ok(Self { last_seq: last_seq.max(counts.last), counts: counts.by_kind, totals })
+    }
+}
+
+/// The store; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    writer: Lane,
+    reader: Lane,
+    health: Arc<Health>,
+    beginning: Beginning,
+}
+
+impl Store {
+    /// Opens what is there, or makes it. A file that cannot be opened is no error: its trouble is in
+    /// [`notes`](Self::notes), and it is tried again with every write.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn open(options: &Options) -> Result<Self, StoreError> {
+        let health = Arc::new(Health::default());
+        let place = |name: &str, steps, synced| Place {
+            path: options.dir.join(name),
+            steps,
+            synced,
+            vfs: options.vfs.clone(),
+        };
+        let state = Db::open(place("state.db", schema::STATE, true), Arc::clone(&health));
+        let beginning = begin(&state, &health);
+        let reading = Readers { state: Reader::new(state.place().clone(), Arc::clone(&health)) };
+        let writer = Lane::start("regrow-store", move |jobs| write(state, jobs))?;
+        let reader = Lane::start("regrow-read", move |jobs| reading.run(jobs))?;
+        Ok(Self { shared: Arc::new(Shared { writer, reader, health, beginning }) })
+    }
+
+    /// What earlier runtimes left.
+    #[must_use]
+    pub fn beginning(&self) -> &Beginning {
+        &self.shared.beginning
+    }
+
+    /// Whether what is to be kept has a file to be kept in.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.shared.health.open.load(Ordering::Acquire)
+    }
+
+    /// Rises when a damaged file is replaced by a fresh one, which knows no totals yet.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.health.generation.load(Ordering::Acquire)
+    }
+
+    /// What is wrong, in words: a full disk, damage that was found.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.shared.health.words("state.db", "events and totals are not kept")
+    }
+
+    /// Keeps events, the totals of those whom they are about (none: forgotten), and the counts of all events; all of it
+    /// or nothing. It answers once they would survive a power cut.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was kept, or, after an error of the disk, it is not known. Putting the same events
+    /// again is right in both cases.
+    pub async fn put_events(
+        &self,
+        events: Vec<KeptEvent>,
+        totals: Vec<(String, Option<InstanceTotals>)>,
+        counts: &EventCounts,
+    ) -> Result<(), StoreError> {
+        let rows = events.iter().map(events::Row::of).collect::<Result<Vec<_>, _>>()?;
+        let counts = record::encode_counts(counts)?;
+        let totals = totals
+            .iter()
+            .map(|(instance, totals)| {
+                Ok((instance.clone(), totals.as_ref().map(record::encode_totals).transpose()?))
+            })
+            .collect::<Result<Vec<totals::Row>, StoreError>>()?;
+        let keep = move |conn: &Connection| {
+            events::put(conn, &rows)?;
+            totals::put(conn, &totals, &counts)
+        };
+        self.shared.writer.put(Which::State, keep).await
+    }
+
+    /// Events that were kept, oldest first. Damaged ones are left out and moved aside.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the file cannot be read.
+    pub async fn events(&self, query: EventQuery) -> Result<Vec<KeptEvent>, StoreError> {
+        let find = move |conn: &Connection| events::find(conn, &query);
+        let (found, damaged) = self.read(Which::State, find).await?;
+        if !damaged.is_empty() {
+            let count =
+                self.shared.writer.put(Which::State, move |conn| quarantine::events(conn, &damaged)).await;
+            // A disk that does not take it now is met with the same records again.
+            if let Ok(count) = count {
+                self.shared.health.quarantined.store(count, Ordering::Relaxed);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads; if the file turns out to be damaged, from what comes in its place.
+    async fn read<T: Send + 'static>(
+        &self,
+        which: Which,
+        find: impl Fn(&Connection) -> rusqlite::Result<T> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self.shared.reader.put(which, find.clone()).await {
+            Err(error) if error.is_damage() => {
+                self.shared.writer.suspect(which).await?;
+                self.shared.reader.put(which, find).await
+            }
+            other => other,
+        }
+    }
+
+    /// The number of the last event that was kept.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the file cannot be opened.
+    pub async fn last_seq(&self) -> Result<u64, StoreError> {
+        let last = |conn: &Connection| {
+            let counted = totals::last(conn)?;
+            Ok(events::last(conn)?.max(counted))
+        };
+        self.shared.writer.put(Which::State, last).await
+    }
+
+    /// Finishes what is queued and closes the files. Blocks, at most this long: a disk that hangs is left behind.
+    pub fn close(&self, at_most: Duration) {
+        let until = Instant::now() + at_most;
+        // The reader first: the last one to close a file puts its WAL away.
+        self.shared.reader.close(until);
+        self.shared.writer.close(until);
+        self.shared.health.open.store(false, Ordering::Release);
+    }
+}
+
+/// Reads what is there. On a disk that is too full to open a file for two, it is read alone.
+fn begin(state: &Db, health: &Health) -> Beginning {
+    let read = match state.conn() {
+        Some(conn) => Beginning::read(conn, health),
+        None => state.place().peek().and_then(|conn| Beginning::read(&conn, health)),
+    };
+    match read {
+        Ok(beginning) => beginning,
+        Err(_) if state.conn().is_none() => {
+            // The trouble itself is told already.
+            Beginning::default()
+        }
+        Err(error) => {
+            health.note(format!("state.db: what it holds cannot be read ({error}); numbers begin anew"));
+            Beginning::default()
+        }
+    }
+}
+
+/// The writing thread: commits what is queued, never waits for more.
+fn write(mut state: Db, jobs: &Receiver<Command>) {
+    let mut closing = false;
+    while let Some(first) = next(jobs, closing) {
+        let mut batch: Vec<Box<dyn Job>> = Vec::new();
+        let mut suspected = Vec::new();
+        let mut take = |command| match command {
+            Command::Do(Which::State, job) => batch.push(job),
+            Command::Suspect(Which::State, reply) => suspected.push(reply),
+            Command::Close => closing = true,
+        };
+        take(first);
+        jobs.try_iter().take(TOGETHER - 1).for_each(take);
+        if !suspected.is_empty() {
+            state.suspect();
+        }
+        // Who asked may have gone meanwhile.
+        for reply in suspected {
+            let _ = reply.send(());
+        }
+        if !batch.is_empty() {
+            state.commit(batch);
+        }
+    }
+}
+
+/// The next command; after the word to close only what is there already.
+fn next(jobs: &Receiver<Command>, closing: bool) -> Option<Command> {
+    if closing { jobs.try_recv().ok() } else { jobs.recv().ok() }
+}
+
+/// The reading thread's connections.
+struct Readers {
+    state: Reader,
+}
+
+impl Readers {
+    fn run(mut self, jobs: &Receiver<Command>) {
+        let mut closing = false;
+        while let Some(command) = next(jobs, closing) {
+            match command {
+                Command::Do(Which::State, job) => self.state.read(job),
+                // Only the writer looks files over.
+                Command::Suspect(Which::State, reply) => drop(reply),
+                Command::Close => closing = true,
+            }
+        }
+    }
+}
+
+struct Reader {
+    place: Place,
+    health: Arc<Health>,
+    conn: Option<(u64, Connection)>,
+}
+
+impl Reader {
+    fn new(place: Place, health: Arc<Health>) -> Self {
+        Self { place, health, conn: None }
+    }
+
+    fn read(&mut self, mut job: Box<dyn Job>) {
+        let result = self.attempt(job.as_mut());
+        if result.is_err() {
+            self.conn = None;
+        }
+        job.answer(result);
+    }
+
+    fn attempt(&mut self, job: &mut dyn Job) -> Result<(), StoreError> {
+        let generation = self.health.generation.load(Ordering::Acquire);
+        if self.conn.as_ref().is_none_or(|(opened, _)| *opened != generation) {
+            self.conn = Some((generation, self.place.open_to_read()?));
+        }
+        let Some((_, conn)) = &self.conn else { return Err(StoreError::Closed) };
+        Ok(job.run(conn)?)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

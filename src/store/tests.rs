@@ -1,0 +1,211 @@
+//! What is kept is there again; what is damaged is told and never served.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::*;
+use crate::event::{Event, EventKind};
+
+fn kept(seq: u64, kind: EventKind, message: &str) -> KeptEvent {
+    let at = Timestamp::from_microsecond(1_700_000_000_000_000 + seq as i64).unwrap();
+    let mut event = Event::new(kind, message);
+    event.worker = Some(crate::id::Name::try_new("web").unwrap());
+    KeptEvent { seq, at, event }
+}
+
+fn totals(restarts: u64) -> (String, Option<InstanceTotals>) {
+    let by_cause = vec![("crash".to_owned(), restarts)];
+    let totals =
+        InstanceTotals { instance: "web".to_owned(), restarts, by_cause, ..InstanceTotals::default() };
+    ("web".to_owned(), Some(totals))
+}
+
+fn open(dir: &std::path::Path) -> Store {
+    Store::open(&Options::new(dir)).unwrap()
+}
+
+async fn fill(store: &Store, numbers: std::ops::RangeInclusive<u64>) {
+    let count = *numbers.end();
+    let events = numbers.map(|seq| kept(seq, EventKind::WorkerReady, "ready")).collect();
+    let counts = EventCounts { last: count, by_kind: vec![("worker.ready".to_owned(), count)] };
+    store.put_events(events, vec![totals(count)], &counts).await.unwrap();
+}
+
+fn all() -> EventQuery {
+    EventQuery { limit: 1000, ..EventQuery::default() }
+}
+
+fn close(store: Store) {
+    store.close(Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn what_was_kept_is_there_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    assert!(store.is_open() && store.notes().is_empty(), "{:?}", store.notes());
+    assert_eq!(*store.beginning(), Beginning::default());
+    fill(&store, 1..=3).await;
+    fill(&store, 4..=4).await;
+    close(store);
+    let again = open(dir.path());
+    let beginning = again.beginning();
+    assert_eq!((beginning.last_seq, beginning.totals.as_slice()), (4, &[totals(4).1.unwrap()][..]));
+    assert_eq!(beginning.counts, [("worker.ready".to_owned(), 4)]);
+    let events = again.events(all()).await.unwrap();
+    let expected: Vec<_> = (1..=4).map(|seq| kept(seq, EventKind::WorkerReady, "ready")).collect();
+    assert_eq!(events, expected);
+}
+
+#[tokio::test]
+async fn events_are_found_by_number_time_kind_and_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let events = vec![
+        kept(1, EventKind::WorkerStarting, "a"),
+        kept(2, EventKind::WorkerReady, "b"),
+        kept(3, EventKind::ConfigApplied, "c"),
+        kept(4, EventKind::WorkerReady, "d"),
+    ];
+    let third = events[2].at;
+    store.put_events(events, Vec::new(), &EventCounts::default()).await.unwrap();
+    let find = async |query: EventQuery| -> Vec<u64> {
+        store.events(query).await.unwrap().iter().map(|event| event.seq).collect()
+    };
+    assert_eq!(find(EventQuery { after: 2, ..all() }).await, [3, 4]);
+    assert_eq!(find(EventQuery { since: Some(third), ..all() }).await, [3, 4]);
+    assert_eq!(find(EventQuery { since: Some(Timestamp::MAX), ..all() }).await, [0; 0]);
+    assert_eq!(find(EventQuery { kinds: vec!["worker.*".to_owned()], ..all() }).await, [1, 2, 4]);
+    let kinds = vec!["config.applied".to_owned(), "worker.starting".to_owned()];
+    assert_eq!(find(EventQuery { kinds, limit: 1, ..all() }).await, [1]);
+    assert_eq!(find(EventQuery { worker: Some("other".to_owned()), ..all() }).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn c10_a_flipped_bit_in_a_record_is_moved_aside_told_and_never_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=3).await;
+    close(store);
+    let raw = Connection::open(dir.path().join("state.db")).unwrap();
+    let mut record: Vec<u8> =
+        raw.query_row("SELECT record FROM event WHERE seq = 2", [], |row| row.get(0)).unwrap();
+    *record.last_mut().unwrap() ^= 1;
+    raw.execute("UPDATE event SET record = ?1 WHERE seq = 2", [&record]).unwrap();
+    drop(raw);
+    let store = open(dir.path());
+    for _ in 0..2 {
+        let found: Vec<u64> = store.events(all()).await.unwrap().iter().map(|event| event.seq).collect();
+        assert_eq!(found, [1, 3]);
+        let notes = store.notes();
+        assert!(notes.len() == 1 && notes[0].contains("1 damaged records were moved aside"), "{notes:?}");
+    }
+    close(store);
+    let raw = Connection::open(dir.path().join("state.db")).unwrap();
+    let aside: Vec<u8> = raw.query_row("SELECT record FROM quarantined", [], |row| row.get(0)).unwrap();
+    assert_eq!(aside, record, "it is kept as it is");
+    drop(raw);
+    assert!(open(dir.path()).notes()[0].contains("1 damaged"), "and told again by the next runtime");
+}
+
+#[tokio::test]
+async fn damaged_totals_begin_anew_and_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=3).await;
+    close(store);
+    let raw = Connection::open(dir.path().join("state.db")).unwrap();
+    raw.execute("UPDATE total SET record = x'00'", []).unwrap();
+    raw.execute("UPDATE figure SET record = x'7267'", []).unwrap();
+    drop(raw);
+    let store = open(dir.path());
+    assert_eq!((store.beginning().last_seq, store.beginning().totals.len()), (3, 0));
+    assert_eq!(store.notes().len(), 2, "{:?}", store.notes());
+}
+
+#[tokio::test]
+async fn c10_a_file_that_is_no_database_is_kept_with_its_date_and_a_fresh_one_takes_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..5 {
+        std::fs::write(dir.path().join("state.db"), vec![b'x'; 8192 + round]).unwrap();
+        let store = open(dir.path());
+        assert!(store.is_open());
+        assert!(store.notes()[0].contains("a fresh one took its place"), "{:?}", store.notes());
+        fill(&store, 1..=1).await;
+        assert_eq!(store.events(all()).await.unwrap().len(), 1);
+        close(store);
+    }
+    let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let aside = names.filter(|name| name.to_string_lossy().starts_with("state.db.corrupt-")).count();
+    assert_eq!(aside, 3, "the newest three are kept");
+}
+
+#[tokio::test]
+async fn damage_that_is_met_while_it_runs_costs_the_past_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let store = open(dir.path());
+    fill(&store, 1..=600).await;
+    close(store);
+    // The pages of the tables, and not the first one, which is in the writer's memory once it is open.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let store = open(dir.path());
+    bytes[4096..].fill(0xaa);
+    std::fs::write(&path, bytes).unwrap();
+    fill(&store, 601..=601).await;
+    assert_eq!(store.generation(), 0, "the writer has what it needs in memory");
+    assert_eq!(store.events(all()).await, Ok(Vec::new()), "nothing of a damaged file is served");
+    assert_eq!(store.generation(), 1);
+    fill(&store, 602..=602).await;
+    let found: Vec<u64> = store.events(all()).await.unwrap().iter().map(|event| event.seq).collect();
+    assert_eq!(found, [602]);
+    assert!(store.notes().iter().any(|note| note.contains("a fresh one")), "{:?}", store.notes());
+}
+
+#[tokio::test]
+async fn c25_a_file_of_a_newer_regrow_is_left_alone_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    close(open(dir.path()));
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch("PRAGMA user_version = 99").unwrap();
+    drop(raw);
+    let store = open(dir.path());
+    assert!(!store.is_open());
+    assert!(store.notes()[0].contains("run the newer regrow"), "{:?}", store.notes());
+    let refused = store
+        .put_events(vec![kept(1, EventKind::WorkerReady, "x")], Vec::new(), &EventCounts::default())
+        .await;
+    assert!(matches!(refused, Err(StoreError::Newer { found: 99, .. })), "{refused:?}");
+    close(store);
+    let raw = Connection::open(&path).unwrap();
+    let version: i64 = raw.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 99);
+}
+
+#[tokio::test]
+async fn others_cannot_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=1).await;
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let other = store.clone();
+    close(store);
+    assert_eq!(other.events(all()).await, Err(StoreError::Closed));
+    assert_eq!(
+        other.put_events(Vec::new(), Vec::new(), &EventCounts::default()).await,
+        Err(StoreError::Closed)
+    );
+}
