@@ -10,7 +10,7 @@
 //! and acts; nobody else starts or stops it.
 //!
 //! ```text
-//!  dead:  runner ── Exit ──► child actor ──────────┐
+//!  dead:  runner ── Exit ──► the supervisor's line ┐
 //!  asked: CLI / HTTP ──► RuntimeHandle ── Request ─┼──► supervisor actor ──► policy: on_fact(now, fact) -> Actions
 //!  time:  one timer per supervisor ── Tick ────────┘          │               (pure; the only decider for its children)
 //!                                                             └─ executes: start · stop · set a timer · give up

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ractor::ActorRef;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -13,7 +12,7 @@ use crate::config::Settings;
 use crate::event::{Event, EventKind};
 use crate::id::{InstanceId, Name};
 use crate::policy::{ChildKey, Ended, Fact, Phase, Request};
-use crate::supervisor::{Asked, InstanceState, Operator, Outcome, Plane, SupervisorMsg};
+use crate::supervisor::{Address, Asked, InstanceState, Operator, Outcome, Plane, SupervisorMsg};
 
 use super::handle::{Act, ActError, Asker, Order, RuntimeInfo};
 use super::intents::Intents;
@@ -33,7 +32,7 @@ pub(super) struct Director {
     pub(super) plane: Arc<Plane>,
     pub(super) info: Arc<RuntimeInfo>,
     pub(super) intents: Arc<Mutex<Intents>>,
-    pub(super) root: ActorRef<SupervisorMsg>,
+    pub(super) root: Address,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) outcomes: mpsc::UnboundedReceiver<Outcome>,
     pub(super) stopping: Option<Stopping>,
@@ -277,12 +276,7 @@ impl Director {
         }
     }
 
-    fn signal(
-        &self,
-        child: &InstanceId,
-        act: Act,
-        address: &ActorRef<SupervisorMsg>,
-    ) -> Result<(), ActError> {
+    fn signal(&self, child: &InstanceId, act: Act, address: &Address) -> Result<(), ActError> {
         let Act::Signal(signal) = act else { return Ok(()) };
         let pid = self.plane.board.instance(child).and_then(|entry| entry.pid);
         if pid.is_none() {

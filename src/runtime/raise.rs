@@ -3,13 +3,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use ractor::Actor;
 use tokio::sync::mpsc;
 
 use crate::id::Name;
 use crate::policy::Fact;
 use crate::supervisor::{
-    Board, Node, Plane, RunnerFactory, SupervisorActor, SupervisorMsg, Upward, arguments, supervisor_states,
+    Address, Board, Node, Plane, RunnerFactory, SupervisorMsg, Upward, arguments, supervisor_states,
 };
 use crate::telemetry::Journal;
 
@@ -82,11 +81,9 @@ pub(super) async fn raise(
         let _ = outcomes.send(outcome);
     });
     let arguments = arguments(&node, plane, upward);
-    let (root, _) = SupervisorActor::spawn(None, SupervisorActor, arguments).await.map_err(|error| {
-        StartError::System {
-            what: "cannot start the root supervisor",
-            source: std::io::Error::other(error.to_string()),
-        }
+    let root = Address::spawn(arguments).await.map_err(|error| StartError::System {
+        what: "cannot start the root supervisor",
+        source: std::io::Error::other(error.to_string()),
     })?;
     let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
     let (info, intents, plane) = (Arc::clone(info), Arc::new(Mutex::new(intents)), Arc::clone(plane));

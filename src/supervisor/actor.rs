@@ -1,17 +1,15 @@
 //! The supervisor actor: reads the clock, asks the policy, carries out what it answered.
 //!
-//! Nothing is decided here and nothing is waited for: a start or a stop is a message to a child actor and
-//! comes back as a fact. What is left is bookkeeping for people: the board and the events.
+//! Nothing is decided here and nothing is waited for: what comes of a start or a stop is told by the child's runner
+//! and comes back as a fact. What is left is bookkeeping for people: the board and the events.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use crate::event::{Cause, Subject};
-use crate::exit::Exit;
-use crate::id::{Incarnation, Name};
+use crate::id::Name;
 use crate::policy::{
     Action, Actions, ChildKey, ChildSpec, Ended, Fact, Reply, Request, RequestId, RetryToken, Supervisor,
     SupervisorSpec, Time,
@@ -19,9 +17,10 @@ use crate::policy::{
 use crate::worker::{Reporter, Runner};
 
 use super::board::{Operator, Wanted};
-use super::child::{ChildActor, ChildArguments, ChildMsg};
+use super::child::{Running, Slot};
 use super::gate::Turn;
 use super::judged::Judged;
+use super::line::{Address, Ear, Rung, Word};
 use super::narrator;
 use super::plane::Plane;
 use super::reform::Reforming;
@@ -31,15 +30,6 @@ use super::tree::Who;
 pub(crate) enum SupervisorMsg {
     /// Something happened to a child, or the parent asks.
     Fact(Fact),
-    /// What a person can do about a failed start; comes before the fact.
-    Hint {
-        /// Which child.
-        child: ChildKey,
-        /// Which start of it.
-        incarnation: Incarnation,
-        /// In words.
-        hint: Option<String>,
-    },
     /// What the probes say of an instance.
     Judged(Judged),
     /// A deadline of the policy has come.
@@ -128,7 +118,12 @@ pub(crate) struct SupervisorState {
     pub(super) core: Supervisor,
     pub(super) name: Name,
     pub(super) plane: Arc<Plane>,
-    slots: Vec<Option<Slot>>,
+    ear: Ear,
+    pub(super) slots: Vec<Option<Slot>>,
+    /// Children that there have been.
+    seats: u64,
+    /// The board has changed, and who waits for that is not told yet.
+    pub(super) unseen: bool,
     /// From what those grow whom a new definition names, until the policy has taken it over.
     pub(super) seeds: HashMap<Arc<str>, Seed>,
     /// New definitions that are not answered yet.
@@ -140,33 +135,18 @@ pub(crate) struct SupervisorState {
     pub(super) finished: bool,
 }
 
-/// One child: its actor, and what people are told about it.
-pub(super) struct Slot {
-    pub(super) who: Who,
-    /// The same, for events.
-    pub(super) subject: Arc<Subject>,
-    pub(super) make: MakeRunner,
-    actor: ActorRef<ChildMsg>,
-    /// Why the next start happens.
-    pub(super) cause: Option<Cause>,
-    /// What a person can do about the last failed start.
-    pub(super) hint: Option<String>,
-    /// The phase that people were told last.
-    pub(super) told: crate::policy::Phase,
-}
-
 /// The actor; everything it keeps is in [`SupervisorState`].
 pub(crate) struct SupervisorActor;
 
 impl Actor for SupervisorActor {
-    type Msg = SupervisorMsg;
+    type Msg = Rung;
     type State = SupervisorState;
-    type Arguments = SupervisorArguments;
+    type Arguments = (SupervisorArguments, Address);
 
     async fn pre_start(
         &self,
-        myself: ActorRef<SupervisorMsg>,
-        arguments: SupervisorArguments,
+        myself: ActorRef<Rung>,
+        (arguments, address): (SupervisorArguments, Address),
     ) -> Result<SupervisorState, ActorProcessingErr> {
         let SupervisorArguments { name, spec, children, plane, upward } = arguments;
         let core = Supervisor::new(spec, children.iter().map(|seed| seed.spec.clone()).collect())?;
@@ -174,7 +154,10 @@ impl Actor for SupervisorActor {
             core,
             name,
             plane,
+            ear: address.clone().listen(myself),
             slots: Vec::new(),
+            seats: 0,
+            unseen: false,
             seeds: HashMap::new(),
             reforms: Vec::new(),
             waiting: Vec::new(),
@@ -183,56 +166,38 @@ impl Actor for SupervisorActor {
             next_request: 0,
             finished: false,
         };
-        for seed in children {
-            let Some(key) = state.core.key(&seed.spec.id) else { continue };
-            state.spawn_child(&myself, key, seed.who, seed.make).await?;
+        for Seed { spec, who, make } in children {
+            let Some(key) = state.core.key(&spec.id) else { continue };
+            state.seat(key, who, make);
             state.tell_change(key);
         }
-        state.plane.enter(&state.name, myself);
+        state.show();
+        state.plane.enter(&state.name, address);
         Ok(state)
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<SupervisorMsg>,
-        message: SupervisorMsg,
+        _myself: ActorRef<Rung>,
+        Rung: Rung,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            SupervisorMsg::Fact(fact) => state.fact(&myself, fact),
-            SupervisorMsg::Hint { child, incarnation, hint } => state.hint(child, incarnation, hint),
-            SupervisorMsg::Judged(judged) => state.judged(&myself, judged),
-            SupervisorMsg::Due => {
-                state.alarm = None;
-                state.fact(&myself, Fact::Tick);
+        let mut heard = 0;
+        while let Some(word) = state.ear.next(heard) {
+            heard += 1;
+            match word {
+                Word::Message(message) => state.told(message),
+                Word::Report(reported) => state.reported(reported),
             }
-            SupervisorMsg::Asked(asked) => state.asked(&myself, *asked),
-            SupervisorMsg::Signal { child, signal } => state.signal(&child, signal),
-            SupervisorMsg::Turn(turn) => state.turn(&myself, &turn),
-            SupervisorMsg::Reform(reforming) => state.reform(&myself, *reforming),
-            #[cfg(test)]
-            SupervisorMsg::Add(added) => state.add(&myself, *added).await?,
         }
-        Ok(())
-    }
-
-    /// Ends of child actors are no facts about workers: those come as messages. A child actor that fails is a
-    /// fault of ours; it is replaced, and what it owned is taken for lost.
-    async fn handle_supervisor_evt(
-        &self,
-        myself: ActorRef<SupervisorMsg>,
-        event: SupervisionEvent,
-        state: &mut SupervisorState,
-    ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorFailed(cell, error) = event {
-            state.child_actor_failed(&myself, cell.get_id(), &error.to_string()).await?;
-        }
+        state.set_alarm();
+        state.show();
         Ok(())
     }
 
     async fn post_stop(
         &self,
-        _myself: ActorRef<SupervisorMsg>,
+        _myself: ActorRef<Rung>,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         if let Some((_, alarm)) = state.alarm.take() {
@@ -243,8 +208,25 @@ impl Actor for SupervisorActor {
 }
 
 impl SupervisorState {
+    fn told(&mut self, message: SupervisorMsg) {
+        match message {
+            SupervisorMsg::Fact(fact) => self.fact(fact),
+            SupervisorMsg::Judged(judged) => self.judged(judged),
+            SupervisorMsg::Due => {
+                self.alarm = None;
+                self.fact(Fact::Tick);
+            }
+            SupervisorMsg::Asked(asked) => self.asked(*asked),
+            SupervisorMsg::Signal { child, signal } => self.signal(&child, signal),
+            SupervisorMsg::Turn(turn) => self.turn(&turn),
+            SupervisorMsg::Reform(reforming) => self.reform(*reforming),
+            #[cfg(test)]
+            SupervisorMsg::Add(added) => self.add(*added),
+        }
+    }
+
     /// The one way in: a fact, the decision, and what follows from it.
-    pub(super) fn fact(&mut self, myself: &ActorRef<SupervisorMsg>, fact: Fact) {
+    pub(super) fn fact(&mut self, fact: Fact) {
         if self.finished {
             return;
         }
@@ -257,50 +239,50 @@ impl SupervisorState {
         } else if let Some(ended) = ended {
             self.tell_ending(&ended.judged(&actions));
         }
-        self.carry_out(myself, actions);
-        self.set_alarm(myself);
+        self.carry_out(actions);
     }
 
-    fn carry_out(&mut self, myself: &ActorRef<SupervisorMsg>, actions: Actions) {
+    fn carry_out(&mut self, actions: Actions) {
         for action in actions {
             match action {
                 Action::Start { child, incarnation } => {
                     self.tell_start(child, incarnation);
-                    self.order(child, ChildMsg::Start(incarnation));
+                    self.start(child, incarnation);
                 }
                 Action::Stop { child, incarnation, how } => {
                     self.tell_stop(child, incarnation, how);
-                    self.order(child, ChildMsg::Stop(incarnation, how));
+                    self.stop(child, incarnation, how);
                 }
-                Action::Retry { child, token } => self.retry(myself, child, token),
+                Action::Retry { child, token } => self.retry(child, token),
                 Action::Report { kind, child, incarnation, exit } => {
                     self.tell_report(kind, child, incarnation, exit)
                 }
                 Action::Changed { child } => self.tell_change(child),
-                Action::Added { child } => self.grow(myself, child),
+                Action::Added { child } => self.grow(child),
                 Action::Respec { child, renew } => self.respec(child, renew),
                 Action::Removed { child } => self.remove(child),
                 Action::Recovery { .. } => {}
                 Action::Reply { id, reply } => self.answer(id, reply),
                 Action::Booted => (self.upward)(Outcome::Booted),
-                Action::Finished { ended } => self.finish(myself, ended),
+                Action::Finished { ended } => self.finish(ended),
             }
         }
     }
 
-    /// A retry without delay goes to the end of the own mailbox: exits, calls and stops queued before it go first.
-    fn retry(&self, myself: &ActorRef<SupervisorMsg>, child: ChildKey, token: RetryToken) {
+    /// A retry without delay goes to the end of the own queue: exits, calls and stops that came before it go first.
+    fn retry(&self, child: ChildKey, token: RetryToken) {
+        let own = self.ear.address();
         match &self.plane.retries {
-            Some(sink) => sink(myself.clone(), child, token),
+            Some(sink) => sink(own, child, token),
             None => {
-                let _ = myself.send_message(SupervisorMsg::Fact(Fact::Retry { child, token }));
+                let _ = own.send_message(SupervisorMsg::Fact(Fact::Retry { child, token }));
             }
         }
     }
 
     /// One timer for all deadlines. It is only ever moved forward: a timer that comes too early finds nothing
     /// due and is set anew, which is cheaper than moving it at every restart.
-    fn set_alarm(&mut self, myself: &ActorRef<SupervisorMsg>) {
+    fn set_alarm(&mut self) {
         let Some(due) = self.core.next_due() else { return };
         if self.alarm.as_ref().is_some_and(|(at, _)| *at <= due) {
             return;
@@ -308,49 +290,45 @@ impl SupervisorState {
         if let Some((_, alarm)) = self.alarm.take() {
             alarm.abort();
         }
-        let (at, myself) = (self.plane.instant(due), myself.clone());
+        let (at, own) = (self.plane.instant(due), self.ear.address());
         let alarm = tokio::spawn(async move {
             tokio::time::sleep_until(at).await;
-            let _ = myself.send_message(SupervisorMsg::Due);
+            let _ = own.send_message(SupervisorMsg::Due);
         });
         self.alarm = Some((due, alarm));
     }
 
-    async fn spawn_child(
-        &mut self,
-        myself: &ActorRef<SupervisorMsg>,
-        key: ChildKey,
-        who: Who,
-        make: MakeRunner,
-    ) -> Result<(), ActorProcessingErr> {
-        let arguments = ChildArguments {
-            key,
-            who: who.clone(),
-            make: Arc::clone(&make),
-            up: myself.clone(),
-            plane: Arc::clone(&self.plane),
-        };
-        let (actor, _) = ChildActor::spawn_linked(None, ChildActor, arguments, myself.get_cell()).await?;
-        self.seat(key, who, make, actor);
-        Ok(())
+    /// Lets those know who wait for a change on the board.
+    fn show(&mut self) {
+        if std::mem::take(&mut self.unseen) {
+            self.plane.board.bump();
+        }
     }
 
-    pub(super) fn seat(&mut self, key: ChildKey, who: Who, make: MakeRunner, actor: ActorRef<ChildMsg>) {
+    pub(super) fn seat(&mut self, key: ChildKey, who: Who, make: MakeRunner) {
         let at = key.0 as usize;
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, || None);
         }
-        let told = self.core.child(key).map_or(crate::policy::Phase::Stopped, |view| view.phase);
-        let subject = narrator::subject(&self.name, &who);
-        self.slots[at] = Some(Slot { who, subject, make, actor, cause: None, hint: None, told });
+        self.seats += 1;
+        let running = Running::new(&make, self.ear.address().reporter(key, self.seats));
+        let view = self.core.child(key);
+        self.slots[at] = Some(Slot {
+            subject: narrator::subject(&self.name, &who),
+            place: who.place(),
+            counted: self.plane.counter(&who.id()),
+            who,
+            make,
+            seat: self.seats,
+            cause: None,
+            hint: None,
+            told: view.map_or(crate::policy::Phase::Stopped, |view| view.phase),
+            running,
+        });
     }
 
     #[cfg(test)]
-    async fn add(
-        &mut self,
-        myself: &ActorRef<SupervisorMsg>,
-        added: Added,
-    ) -> Result<(), ActorProcessingErr> {
+    fn add(&mut self, added: Added) {
         let Added { seed: Seed { spec, who, make }, reply } = added;
         let id = Arc::clone(&spec.id);
         let request = self.expect(reply);
@@ -359,34 +337,12 @@ impl SupervisorState {
         let fact = Fact::Request { id: request, request: Request::Add { spec: Box::new(spec) } };
         let actions = self.core.on_fact(now, fact);
         if let Some(key) = self.core.key(&id).filter(|key| known != Some(*key)) {
-            self.spawn_child(myself, key, who, make).await?;
+            self.seat(key, who, make);
         }
-        self.carry_out(myself, actions);
-        self.set_alarm(myself);
-        Ok(())
+        self.carry_out(actions);
     }
 
-    async fn child_actor_failed(
-        &mut self,
-        myself: &ActorRef<SupervisorMsg>,
-        actor: ActorId,
-        error: &str,
-    ) -> Result<(), ActorProcessingErr> {
-        let found =
-            self.slots.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.actor.get_id() == actor));
-        let Some(at) = found else { return Ok(()) };
-        let key = ChildKey(u32::try_from(at).unwrap_or(u32::MAX));
-        let Some(slot) = self.slot(key) else { return Ok(()) };
-        let (who, make) = (slot.who.clone(), Arc::clone(&slot.make));
-        self.spawn_child(myself, key, who, make).await?;
-        if let Some(incarnation) = self.core.child(key).map(|view| view.incarnation) {
-            let exit = Exit::Error { message: format!("its child actor failed: {error}") };
-            self.fact(myself, Fact::Exited { child: key, incarnation, exit });
-        }
-        Ok(())
-    }
-
-    fn asked(&mut self, myself: &ActorRef<SupervisorMsg>, asked: Asked) {
+    fn asked(&mut self, asked: Asked) {
         let Some(key) = self.core.key(&asked.child) else {
             let _ = asked.reply.send(Err(crate::policy::Refused::NotFound));
             return;
@@ -394,15 +350,9 @@ impl SupervisorState {
         let request = (asked.request)(key);
         self.tell_wish(key, &request, asked.by);
         let id = self.expect(asked.reply);
-        self.fact(myself, Fact::Request { id, request });
+        self.fact(Fact::Request { id, request });
         if self.finished {
             self.answer(id, Err(crate::policy::Refused::ShuttingDown));
-        }
-    }
-
-    fn signal(&self, child: &str, signal: i32) {
-        if let Some(key) = self.core.key(child) {
-            self.order(key, ChildMsg::Signal(signal));
         }
     }
 
@@ -423,35 +373,21 @@ impl SupervisorState {
         }
     }
 
-    fn turn(&mut self, myself: &ActorRef<SupervisorMsg>, turn: &Turn) {
+    fn turn(&mut self, turn: &Turn) {
         for instance in self.plane.gate.instances(&turn.worker) {
             if let Some(child) = self.core.key(&instance.to_string()) {
-                self.fact(myself, Fact::Held { child, held: turn.held });
+                self.fact(Fact::Held { child, held: turn.held });
                 self.tell_change(child);
             }
         }
     }
 
-    pub(super) fn hint(&mut self, child: ChildKey, incarnation: Incarnation, hint: Option<String>) {
-        let current = self.core.child(child).is_some_and(|view| view.incarnation == incarnation);
-        if let Some(slot) = self.slot_mut(child).filter(|_| current) {
-            slot.hint = hint;
-        }
-    }
-
-    pub(super) fn order(&self, child: ChildKey, message: ChildMsg) {
-        if let Some(slot) = self.slot(child) {
-            let _ = slot.actor.send_message(message);
-        }
-    }
-
     fn remove(&mut self, child: ChildKey) {
         let Some(slot) = self.slots.get_mut(child.0 as usize).and_then(Option::take) else { return };
-        slot.actor.stop(None);
         self.tell_removed(&slot);
     }
 
-    fn finish(&mut self, myself: &ActorRef<SupervisorMsg>, ended: Ended) {
+    fn finish(&mut self, ended: Ended) {
         self.finished = true;
         let why = self.why_finished(&ended);
         self.plane.leave(&self.name);
@@ -459,7 +395,7 @@ impl SupervisorState {
             let _ = waiting.send(Err(crate::policy::Refused::ShuttingDown));
         }
         (self.upward)(Outcome::Finished(ended, why));
-        myself.stop(None);
+        self.ear.close();
     }
 
     pub(super) fn slot(&self, child: ChildKey) -> Option<&Slot> {

@@ -3,6 +3,9 @@
 //! Reading it asks no actor, so `status` answers whatever the tree is doing, and a thousand workers cost one
 //! lock each. Writers never wait: an entry's lock is held only to copy.
 
+mod place;
+mod supervisors;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -19,6 +22,8 @@ use crate::policy::{Phase, Plan};
 use crate::worker::OutputCounters;
 
 use super::attempts::{Attempts, Totals};
+
+pub(super) use place::Place;
 
 /// What an operator wants of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,6 +301,8 @@ struct Shared {
     slots: RwLock<Slots>,
     version: watch::Sender<u64>,
     stale: AtomicU64,
+    /// Rises whenever somebody comes or goes.
+    places: AtomicU64,
 }
 
 impl Default for Board {
@@ -315,7 +322,8 @@ impl Board {
             rolls: BTreeMap::new(),
         };
         let (version, _) = watch::channel(0);
-        Self { shared: Arc::new(Shared { slots: RwLock::new(slots), version, stale: AtomicU64::new(0) }) }
+        let (slots, stale, places) = (RwLock::new(slots), AtomicU64::new(0), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { slots, version, stale, places }) }
     }
 
     /// Adds an instance at the end, or replaces its state if it is there.
@@ -328,6 +336,7 @@ impl Board {
                 let at = slots.instances.len();
                 slots.instances.push(Arc::new(Mutex::new(state)));
                 slots.by_id.insert(id, at);
+                self.shared.places.fetch_add(1, Ordering::Release);
             }
         }
         drop(slots);
@@ -339,6 +348,7 @@ impl Board {
         let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = slots.by_id.remove(id) {
             slots.instances.remove(at);
+            self.shared.places.fetch_add(1, Ordering::Release);
             for place in slots.by_id.values_mut().filter(|place| **place > at) {
                 *place -= 1;
             }
@@ -385,17 +395,6 @@ impl Board {
         self.shared.slots.read().unwrap_or_else(PoisonError::into_inner).rolls.get(worker).cloned()
     }
 
-    /// Adds or replaces a supervisor's state.
-    pub fn put_supervisor(&self, state: SupervisorState) {
-        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
-        match slots.supervisors.iter_mut().find(|known| known.name == state.name) {
-            Some(known) => *known = state,
-            None => slots.supervisors.push(state),
-        }
-        drop(slots);
-        self.bump();
-    }
-
     /// Puts the instances into this order; who is not named keeps its place behind them.
     pub fn arrange(&self, order: &[InstanceId]) {
         let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
@@ -408,30 +407,6 @@ impl Board {
         *by_id = all.into_iter().zip(0..).map(|((id, _), at)| (id, at)).collect();
         drop(slots);
         self.bump();
-    }
-
-    /// Takes a supervisor off the board.
-    pub fn remove_supervisor(&self, name: &Name) {
-        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.supervisors.retain(|known| known.name != *name);
-        drop(slots);
-        self.bump();
-    }
-
-    /// Changes one supervisor's state.
-    pub fn update_supervisor(&self, name: &Name, change: impl FnOnce(&mut SupervisorState)) {
-        let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = slots.supervisors.iter_mut().find(|known| known.name == *name) {
-            change(known);
-        }
-        drop(slots);
-        self.bump();
-    }
-
-    /// Every supervisor, the root first.
-    #[must_use]
-    pub fn supervisors(&self) -> Vec<SupervisorState> {
-        self.shared.slots.read().unwrap_or_else(PoisonError::into_inner).supervisors.clone()
     }
 
     /// A number that rises with every change; wait for one with `changed()`.
@@ -456,7 +431,7 @@ impl Board {
         self.shared.stale.load(Ordering::Relaxed)
     }
 
-    fn bump(&self) {
+    pub(super) fn bump(&self) {
         self.shared.version.send_modify(|version| *version += 1);
     }
 }

@@ -1,237 +1,238 @@
-//! The child actor: one per child, alive through all its incarnations.
+//! One child of a supervisor: its runner, and what its words mean.
 //!
-//! It owns the runner, drops what is stale, writes what is only for people (pid, status line) on the board,
-//! and passes facts up. It decides nothing and never waits, so a worker that floods it delays nobody.
+//! A child is a part of its supervisor and no actor of its own: between two actors of one thread every order and every
+//! word cost a message, which was most of what a restart cost. It owns the runner, drops what is stale, writes what is
+//! only for people (pid, status line) on the board, and hands on facts. It decides nothing and never waits, so a worker
+//! that floods it delays nobody.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::event::{Brief, Event, EventKind, Subject, What};
-use crate::id::{Incarnation, Name};
-use crate::policy::{ChildKey, Fact, StopHow};
+use crate::event::{Brief, Cause, Event, EventKind, Subject, What};
+use crate::exit::Exit;
+use crate::id::Incarnation;
+use crate::policy::{ChildKey, Fact, Phase, StopHow};
 use crate::worker::{Reporter, Runner, WorkerReport};
 
-use super::actor::{MakeRunner, SupervisorMsg};
-use super::plane::Plane;
+use super::actor::{MakeRunner, SupervisorState};
+use super::board::{InstanceState, Place};
+use super::line::Reported;
 use super::tree::Who;
 
 /// One word of a worker moves its deadlines at most this far: a longer start or stop says so again.
 const LONGEST_EXTENSION: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// What a child actor is told.
-pub(crate) enum ChildMsg {
-    /// Start this incarnation.
-    Start(Incarnation),
-    /// End this incarnation.
-    Stop(Incarnation, StopHow),
-    /// The next start, and all after it, are of a runner made anew.
-    Remake(MakeRunner),
-    /// Send this signal to what runs.
-    Signal(i32),
-    /// The runner tells something.
-    Reported(Incarnation, WorkerReport),
+/// One child: what runs it, and what people are told about it.
+pub(super) struct Slot {
+    pub(super) who: Who,
+    /// The same, for events.
+    pub(super) subject: Arc<Subject>,
+    /// Where it stands on the board.
+    pub(super) place: Option<Place>,
+    /// Its last start, which outlives its supervisor.
+    pub(super) counted: Arc<AtomicU64>,
+    pub(super) make: MakeRunner,
+    /// Tells it from others that had the same key.
+    pub(super) seat: u64,
+    /// Why the next start happens.
+    pub(super) cause: Option<Cause>,
+    /// What a person can do about the last failed start.
+    pub(super) hint: Option<String>,
+    /// The phase that people were told last.
+    pub(super) told: Phase,
+    pub(super) running: Running,
 }
 
-/// What a child actor begins with.
-pub(crate) struct ChildArguments {
-    /// Its slot.
-    pub(crate) key: ChildKey,
-    /// Who it is.
-    pub(crate) who: Who,
-    /// Makes the runner, given where to report.
-    pub(crate) make: MakeRunner,
-    /// Where facts go.
-    pub(crate) up: ActorRef<SupervisorMsg>,
-    /// What is shared.
-    pub(crate) plane: Arc<Plane>,
-}
-
-/// What a child actor keeps.
-pub(crate) struct ChildState {
-    key: ChildKey,
-    who: Who,
-    runner: Box<dyn Runner>,
+/// What runs a child.
+pub(super) struct Running {
+    /// `None` once it has failed: the next start makes another.
+    runner: Option<Box<dyn Runner>>,
     reporter: Reporter,
-    /// Makes the runner of the next start, where its settings have changed.
-    remake: Option<MakeRunner>,
+    /// The next start is of a runner made anew.
+    remake: bool,
     current: Incarnation,
     live: bool,
-    up: ActorRef<SupervisorMsg>,
-    plane: Arc<Plane>,
 }
 
-/// The actor; everything it keeps is in [`ChildState`].
-pub(crate) struct ChildActor;
-
-impl Actor for ChildActor {
-    type Msg = ChildMsg;
-    type State = ChildState;
-    type Arguments = ChildArguments;
-
-    async fn pre_start(
-        &self,
-        myself: ActorRef<ChildMsg>,
-        arguments: ChildArguments,
-    ) -> Result<ChildState, ActorProcessingErr> {
-        let ChildArguments { key, who, make, up, plane } = arguments;
-        let reporter: Reporter = Arc::new(move |incarnation, report| {
-            // A child actor that is gone has nobody left to tell.
-            let _ = myself.send_message(ChildMsg::Reported(incarnation, report));
-        });
-        let runner = make(Arc::clone(&reporter));
-        Ok(ChildState {
-            key,
-            who,
-            runner,
-            reporter,
-            remake: None,
-            current: Incarnation::NONE,
-            live: false,
-            up,
-            plane,
-        })
+impl Running {
+    pub(super) fn new(make: &MakeRunner, reporter: Reporter) -> Self {
+        let runner = Some(make(Arc::clone(&reporter)));
+        Self { runner, reporter, remake: false, current: Incarnation::NONE, live: false }
     }
 
-    async fn handle(
-        &self,
-        _myself: ActorRef<ChildMsg>,
-        message: ChildMsg,
-        state: &mut ChildState,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            ChildMsg::Start(incarnation) => state.start(incarnation),
-            ChildMsg::Stop(incarnation, how) => state.stop(incarnation, how),
-            ChildMsg::Remake(make) => state.remake = Some(make),
-            ChildMsg::Signal(signal) => state.signal(signal),
-            ChildMsg::Reported(incarnation, report) => state.reported(incarnation, report),
+    /// The next start, and all after it, are of a runner made anew.
+    pub(super) fn remake(&mut self) {
+        self.remake = true;
+    }
+
+    /// Asks something of the runner. One that panics is a fault of ours: it is dropped, which ends what it runs, and
+    /// what ran is taken for lost.
+    fn ask(&mut self, deed: impl FnOnce(&mut dyn Runner)) {
+        let Some(runner) = self.runner.as_deref_mut() else { return };
+        if catch_unwind(AssertUnwindSafe(|| deed(runner))).is_err() {
+            self.fail();
         }
-        Ok(())
     }
-}
 
-impl ChildState {
-    fn start(&mut self, incarnation: Incarnation) {
+    fn fail(&mut self) {
+        if let Some(runner) = self.runner.take() {
+            // The runner itself is broken; that its end breaks too changes nothing.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(runner)));
+        }
+        let exit = Exit::Error { message: "what runs it failed; this is a bug".to_owned() };
+        (self.reporter)(self.current, WorkerReport::Exited { exit });
+    }
+
+    fn start(&mut self, make: &MakeRunner, incarnation: Incarnation) {
         self.current = incarnation;
         self.live = true;
-        if let Some(make) = self.remake.take() {
-            self.runner = make(Arc::clone(&self.reporter));
+        if std::mem::take(&mut self.remake) || self.runner.is_none() {
+            // The one before ends before the next begins.
+            self.runner = None;
+            match catch_unwind(AssertUnwindSafe(|| make(Arc::clone(&self.reporter)))) {
+                Ok(runner) => self.runner = Some(runner),
+                Err(_) => return self.fail(),
+            }
         }
-        self.runner.start(incarnation);
+        self.ask(|runner| runner.start(incarnation));
     }
 
     fn stop(&mut self, incarnation: Incarnation, how: StopHow) {
         if incarnation != self.current || !self.live {
-            // It has ended already; the fact of that is on its way up.
+            // It has ended already; the fact of that is on its way.
             return;
         }
         match how {
-            StopHow::Graceful => self.runner.stop(),
-            StopHow::Kill => self.runner.kill(),
+            StopHow::Graceful => self.ask(|runner| runner.stop()),
+            StopHow::Kill => self.ask(|runner| runner.kill()),
         }
     }
 
     fn signal(&mut self, signal: i32) {
         if self.live {
-            self.runner.signal(signal);
+            self.ask(|runner| runner.signal(signal));
+        }
+    }
+}
+
+impl SupervisorState {
+    pub(super) fn start(&mut self, child: ChildKey, incarnation: Incarnation) {
+        if let Some(slot) = self.slot_mut(child) {
+            slot.running.start(&slot.make, incarnation);
         }
     }
 
-    fn reported(&mut self, incarnation: Incarnation, report: WorkerReport) {
+    pub(super) fn stop(&mut self, child: ChildKey, incarnation: Incarnation, how: StopHow) {
+        if let Some(slot) = self.slot_mut(child) {
+            slot.running.stop(incarnation, how);
+        }
+    }
+
+    pub(super) fn signal(&mut self, child: &str, signal: i32) {
+        if let Some(slot) = self.core.key(child).and_then(|key| self.slot_mut(key)) {
+            slot.running.signal(signal);
+        }
+    }
+
+    /// The runner of a child says something.
+    pub(super) fn reported(&mut self, reported: Reported) {
+        let Reported { child, seat, incarnation, report } = reported;
+        // Whoever sat there before is forgotten, and so is what it still says.
+        let Some(slot) = self.slot_mut(child).filter(|slot| slot.seat == seat) else { return };
+        let running = &mut slot.running;
         let after_its_end = matches!(report, WorkerReport::LastWords { .. } | WorkerReport::Backtrace { .. });
-        if !after_its_end && (incarnation != self.current || !self.live) {
+        if !after_its_end && (incarnation != running.current || !running.live) {
             self.plane.board.count_stale();
             return;
         }
         match report {
-            WorkerReport::Started { pid } => self.started(pid),
-            WorkerReport::Adopted { pid } => self.adopted(pid),
-            WorkerReport::Notes { texts } => self.on_board(|entry| entry.notes = texts),
+            WorkerReport::Started { pid } => self.started(child, incarnation, pid),
+            WorkerReport::Adopted { pid } => self.adopted(child, incarnation, pid),
+            WorkerReport::Notes { texts } => self.note(child, |entry| entry.notes = texts),
             WorkerReport::Skipped => {
-                self.live = false;
-                self.pass(Fact::Ignored { child: self.key, incarnation });
+                running.live = false;
+                self.fact(Fact::Ignored { child, incarnation });
             }
-            WorkerReport::Ready => self.pass(Fact::Ready { child: self.key, incarnation }),
+            WorkerReport::Ready => self.fact(Fact::Ready { child, incarnation }),
             WorkerReport::StartFailed { exit, hint } => {
-                self.live = false;
-                self.send(SupervisorMsg::Hint { child: self.key, incarnation, hint });
-                self.pass(Fact::StartFailed { child: self.key, incarnation, exit });
+                running.live = false;
+                self.hint(child, incarnation, hint);
+                self.fact(Fact::StartFailed { child, incarnation, exit });
             }
             WorkerReport::Exited { exit } => {
-                self.live = false;
-                self.pass(Fact::Exited { child: self.key, incarnation, exit });
+                running.live = false;
+                self.fact(Fact::Exited { child, incarnation, exit });
             }
             WorkerReport::Extend { by } => {
                 let by = by.min(LONGEST_EXTENSION);
-                self.pass(Fact::Extend { child: self.key, incarnation, by });
+                self.fact(Fact::Extend { child, incarnation, by });
             }
-            WorkerReport::Hint { text } => {
-                self.send(SupervisorMsg::Hint { child: self.key, incarnation, hint: Some(text) });
-            }
-            WorkerReport::LastWords { lines } => self.last_words(incarnation, &lines),
-            WorkerReport::Backtrace { text } => self.backtrace(incarnation, text),
+            WorkerReport::Hint { text } => self.hint(child, incarnation, Some(text)),
+            WorkerReport::LastWords { lines } => self.last_words(child, incarnation, &lines),
+            WorkerReport::Backtrace { text } => self.backtrace(child, incarnation, text),
             WorkerReport::Unread { count } => self.plane.board.count_all_stale(count as u64),
-            WorkerReport::Issue { text } => self.issue(&text),
+            WorkerReport::Issue { text } => self.issue(child, &text),
             WorkerReport::IssueOver { text } => {
-                self.on_board(|entry| entry.issues.retain(|known| *known != text))
+                self.note(child, |entry| entry.issues.retain(|known| *known != text));
             }
-            WorkerReport::MainPid { pid } => self.on_board(|entry| entry.pid = Some(pid)),
-            WorkerReport::Status { text } => self.on_board(|entry| entry.status_text = Some(text)),
-            WorkerReport::Beat => self.on_board(|entry| entry.last_heartbeat_at = Some(Timestamp::now())),
-            WorkerReport::Distress => self.issue("it says that it does not work (WATCHDOG=trigger)"),
-            WorkerReport::Stopping => self.on_board(|entry| entry.status_text = Some("stopping".to_owned())),
+            WorkerReport::MainPid { pid } => self.note(child, |entry| entry.pid = Some(pid)),
+            WorkerReport::Status { text } => self.note(child, |entry| entry.status_text = Some(text)),
+            WorkerReport::Beat => self.note(child, |entry| entry.last_heartbeat_at = Some(Timestamp::now())),
+            WorkerReport::Distress => self.issue(child, "it says that it does not work (WATCHDOG=trigger)"),
+            WorkerReport::Stopping => {
+                self.note(child, |entry| entry.status_text = Some("stopping".to_owned()))
+            }
             WorkerReport::Reloading => {
-                self.on_board(|entry| entry.status_text = Some("reloading".to_owned()))
+                self.note(child, |entry| entry.status_text = Some("reloading".to_owned()));
             }
-            WorkerReport::Leftovers { count } => self.leftovers(count),
+            WorkerReport::Leftovers { count } => self.leftovers(child, count),
         }
     }
 
-    fn started(&self, pid: Option<u32>) {
-        self.on_board(|entry| {
-            entry.pid = pid;
-            entry.adopted = false;
-            entry.started_at = Some(Timestamp::now());
-            entry.status_text = None;
-            entry.issues.clear();
-        });
-        let subject = match &self.who {
-            Who::Worker(instance) => {
-                let supervisor = self.plane.home(instance.worker()).unwrap_or_else(Name::root);
-                Subject { supervisor, instance: Some(instance.clone()), nested: None }
-            }
-            Who::Supervisor(name) => Subject { supervisor: name.clone(), instance: None, nested: None },
-        };
-        let (subject, what) = (Arc::new(subject), What::Started(pid));
-        self.plane.journal.tell(Timestamp::now(), Brief { subject, incarnation: self.current, what });
+    pub(super) fn hint(&mut self, child: ChildKey, incarnation: Incarnation, hint: Option<String>) {
+        let current = self.core.child(child).is_some_and(|view| view.incarnation == incarnation);
+        if let Some(slot) = self.slot_mut(child).filter(|_| current) {
+            slot.hint = hint;
+        }
     }
 
-    fn adopted(&self, pid: u32) {
-        self.on_board(|entry| {
-            entry.pid = Some(pid);
-            entry.adopted = true;
-            entry.started_at = Some(Timestamp::now());
-            entry.status_text = None;
-            entry.issues.clear();
-        });
-        let mut event = self.event(
-            EventKind::RuntimeAdopted,
-            format!(
-                "taken over while it runs, pid {pid}: its pid_file names it, and it is the worker's program"
-            ),
+    fn started(&mut self, child: ChildKey, incarnation: Incarnation, pid: Option<u32>) {
+        let at = Timestamp::now();
+        self.on_board(child, |entry| begin(entry, at, pid, false));
+        let Some(slot) = self.slot(child) else { return };
+        let subject = match &slot.who {
+            Who::Worker(_) => Arc::clone(&slot.subject),
+            // It tells of itself.
+            Who::Supervisor(name) => {
+                Arc::new(Subject { supervisor: name.clone(), instance: None, nested: None })
+            }
+        };
+        self.plane.journal.tell(at, Brief { subject, incarnation, what: What::Started(pid) });
+    }
+
+    fn adopted(&mut self, child: ChildKey, incarnation: Incarnation, pid: u32) {
+        let at = Timestamp::now();
+        self.on_board(child, |entry| begin(entry, at, Some(pid), true));
+        let Some(slot) = self.slot(child) else { return };
+        let text = format!(
+            "taken over while it runs, pid {pid}: its pid_file names it, and it is the worker's program"
         );
-        event.data.insert("pid".to_owned(), pid.into());
+        let what = What::Said(EventKind::RuntimeAdopted, text);
+        let mut event: Event = Brief { subject: Arc::clone(&slot.subject), incarnation, what }.event();
+        event.data.insert("pid", pid.into());
         self.plane.emit(event);
     }
 
-    fn leftovers(&self, count: Option<u32>) {
+    fn leftovers(&mut self, child: ChildKey, count: Option<u32>) {
         let who = count.map_or_else(|| "processes".to_owned(), |count| format!("{count} processes"));
-        self.issue(&format!("its main process ended and left {who} behind, which are being killed"));
+        self.issue(child, &format!("its main process ended and left {who} behind, which are being killed"));
     }
 
-    fn issue(&self, text: &str) {
-        self.on_board(|entry| {
+    fn issue(&mut self, child: ChildKey, text: &str) {
+        self.note(child, |entry| {
             if !entry.issues.iter().any(|known| known == text) {
                 entry.issues.push(text.to_owned());
             }
@@ -239,49 +240,33 @@ impl ChildState {
     }
 
     /// The last line explains most ends better than any exit code.
-    fn last_words(&self, incarnation: Incarnation, lines: &[String]) {
+    fn last_words(&mut self, child: ChildKey, incarnation: Incarnation, lines: &[String]) {
         let Some(line) = lines.iter().rev().find(|line| !line.trim().is_empty()) else { return };
-        self.on_board(|entry| {
+        self.note(child, |entry| {
             if let Some(last) = entry.last_exit.as_mut().filter(|last| last.incarnation == incarnation) {
                 last.message = format!("{}; last output: {}", last.message, line.trim());
             }
         });
     }
 
-    fn backtrace(&self, incarnation: Incarnation, text: String) {
-        self.on_board(|entry| {
+    fn backtrace(&mut self, child: ChildKey, incarnation: Incarnation, text: String) {
+        self.note(child, |entry| {
             if let Some(last) = entry.last_exit.as_mut().filter(|last| last.incarnation == incarnation) {
                 last.backtrace = Some(Arc::from(text));
             }
         });
     }
 
-    fn on_board(&self, change: impl FnOnce(&mut super::board::InstanceState)) {
-        if let Who::Worker(instance) = &self.who {
-            self.plane.board.update(instance, change);
-        }
+    fn note(&mut self, child: ChildKey, change: impl FnOnce(&mut InstanceState)) {
+        let _ = self.on_board(child, change);
     }
+}
 
-    fn event(&self, kind: EventKind, message: String) -> Event {
-        let mut event = Event::new(kind, message);
-        event.incarnation = Some(self.current);
-        match &self.who {
-            Who::Worker(instance) => {
-                event.worker = Some(instance.worker().clone());
-                event.instance = Some(instance.clone());
-                event.supervisor = self.plane.home(instance.worker());
-            }
-            Who::Supervisor(name) => event.supervisor = Some(name.clone()),
-        }
-        event
-    }
-
-    fn pass(&self, fact: Fact) {
-        self.send(SupervisorMsg::Fact(fact));
-    }
-
-    fn send(&self, message: SupervisorMsg) {
-        // A supervisor that is gone has taken this actor with it.
-        let _ = self.up.send_message(message);
-    }
+/// What is known of an incarnation that just came to be.
+fn begin(entry: &mut InstanceState, at: Timestamp, pid: Option<u32>, adopted: bool) {
+    entry.pid = pid;
+    entry.adopted = adopted;
+    entry.started_at = Some(at);
+    entry.status_text = None;
+    entry.issues.clear();
 }

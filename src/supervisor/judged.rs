@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use ractor::ActorRef;
-
 use crate::health::Verdict;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::{Fact, Phase};
 
-use super::actor::{SupervisorMsg, SupervisorState};
+use super::actor::SupervisorState;
 
 /// A verdict and whom it is about.
 pub(crate) struct Judged {
@@ -22,13 +20,13 @@ pub(crate) struct Judged {
 
 impl SupervisorState {
     /// A verdict. Why it is ended is what people read first, if it is.
-    pub(super) fn judged(&mut self, myself: &ActorRef<SupervisorMsg>, judged: Judged) {
+    pub(super) fn judged(&mut self, judged: Judged) {
         let Judged { instance, incarnation, verdict } = judged;
         let Some(child) = self.core.key(&instance.to_string()) else { return };
         let runs = self.core.child(child).is_some_and(|view| view.phase == Phase::Running);
         if let Some(unwell) = verdict.unwell.as_ref().filter(|_| runs) {
             self.hint(child, incarnation, Some(unwell.message.clone()));
         }
-        self.fact(myself, Fact::Judged { child, incarnation, verdict });
+        self.fact(Fact::Judged { child, incarnation, verdict });
     }
 }

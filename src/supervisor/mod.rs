@@ -6,6 +6,7 @@ mod board;
 mod child;
 mod gate;
 mod judged;
+mod line;
 mod narrator;
 mod nested;
 mod plane;
@@ -17,12 +18,13 @@ mod trace;
 mod tree;
 
 pub use crate::worker::OutputCounters;
-pub(crate) use actor::{Asked, Outcome, SupervisorActor, SupervisorMsg, Upward};
+pub(crate) use actor::{Asked, Outcome, SupervisorMsg, Upward};
 pub use attempts::{Attempts, Totals};
 pub use board::{
     Board, Health, InstanceState, LastExit, NextAction, Operator, RollState, StuckSurvivor, SupervisorState,
     Wanted,
 };
+pub(crate) use line::Address;
 pub(crate) use plane::{Plane, RunnerFactory, Wish};
 pub(crate) use reform::Reforming;
 pub(crate) use tree::{Branch, Node, arguments, supervisor_states};

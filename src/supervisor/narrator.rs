@@ -4,6 +4,7 @@
 //! at night.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,8 +17,9 @@ use crate::policy::{
 };
 use crate::units::format_duration;
 
-use super::actor::{Slot, SupervisorState, wanted_by};
+use super::actor::{SupervisorState, wanted_by};
 use super::board::{InstanceState, LastExit, NextAction, Operator, Wanted};
+use super::child::Slot;
 use super::tree::Who;
 
 /// A fact that ended an incarnation, kept aside while the policy takes the fact itself.
@@ -129,11 +131,8 @@ impl SupervisorState {
         let Some(slot) = self.slot_mut(child) else { return };
         let cause = slot.cause.take();
         // A slot goes on counting with a child that took it over; that child's first start is no restart.
-        let mut again = incarnation > Incarnation(1);
-        if let Some(id) = self.core.child(child).map(|view| view.spec.id.clone()) {
-            again &= self.plane.last_incarnation(&id) != Incarnation::NONE;
-            self.plane.count_start(&id, incarnation);
-        }
+        let before = slot.counted.swap(incarnation.0, Ordering::Relaxed);
+        let again = incarnation > Incarnation(1) && before != 0;
         if again {
             self.on_board(child, |entry| {
                 entry.restarts += 1;
@@ -303,13 +302,16 @@ impl SupervisorState {
     }
 
     /// Writes the policy's view of a child on the board.
-    fn write(&self, child: ChildKey) {
+    fn write(&mut self, child: ChildKey) {
         let (Some(view), Some(slot)) = (self.core.child(child), self.slot(child)) else { return };
         match &slot.who {
             Who::Worker(instance) => {
                 let waits_for = self.waits_for(&view, instance.worker());
                 let next = self.next_action(&view);
-                self.plane.board.update(instance, |entry| write_view(entry, &view, next, waits_for));
+                let Some(Some(slot)) = self.slots.get_mut(child.0 as usize) else { return };
+                let Some(place) = &mut slot.place else { return };
+                self.plane.board.at(place, |entry| write_view(entry, &view, next, waits_for));
+                self.unseen = true;
             }
             Who::Supervisor(name) => {
                 self.plane.board.update_supervisor(name, |entry| entry.phase = view.phase)
@@ -357,16 +359,19 @@ impl SupervisorState {
     }
 
     fn tell(&self, child: ChildKey, incarnation: Incarnation, what: What) {
-        let Some(slot) = self.slot(child) else { return };
-        let brief = Brief { subject: Arc::clone(&slot.subject), incarnation, what };
-        self.plane.journal.tell(Timestamp::now(), brief);
+        let own = || Subject { supervisor: self.name.clone(), instance: None, nested: None };
+        let subject = self.slot(child).map_or_else(|| Arc::new(own()), |slot| Arc::clone(&slot.subject));
+        self.plane.journal.tell(Timestamp::now(), Brief { subject, incarnation, what });
     }
 
-    fn on_board<T>(&self, child: ChildKey, change: impl FnOnce(&mut InstanceState) -> T) -> Option<T> {
-        let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) else { return None };
-        let mut answer = None;
-        self.plane.board.update(instance, |entry| answer = Some(change(entry)));
-        answer
+    pub(super) fn on_board<T>(
+        &mut self,
+        child: ChildKey,
+        change: impl FnOnce(&mut InstanceState) -> T,
+    ) -> Option<T> {
+        let place = self.slots.get_mut(child.0 as usize)?.as_mut()?.place.as_mut()?;
+        self.unseen = true;
+        self.plane.board.at(place, change)
     }
 
     fn on_nested(&self, child: ChildKey, change: impl FnOnce(&mut super::board::SupervisorState)) {

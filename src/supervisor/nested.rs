@@ -7,7 +7,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ractor::{Actor, ActorRef};
 use tokio::sync::oneshot;
 
 use crate::exit::{Exit, StartFailure};
@@ -15,7 +14,8 @@ use crate::id::Incarnation;
 use crate::policy::{Change, Ended, Fact};
 use crate::worker::{Reporter, Runner, WorkerReport};
 
-use super::actor::{Outcome, SupervisorActor, SupervisorMsg, Upward};
+use super::actor::{Outcome, SupervisorMsg, Upward};
+use super::line::Address;
 use super::plane::Plane;
 use super::reform::Reforming;
 use super::tree::{Branch, Node, arguments};
@@ -33,12 +33,12 @@ pub(crate) struct SupervisorRunner {
 /// is told to it first of all, since nobody will ask again.
 #[derive(Default)]
 struct Line {
-    address: Option<ActorRef<SupervisorMsg>>,
+    address: Option<Address>,
     kept: Vec<Fact>,
 }
 
 impl Line {
-    fn open(&mut self, address: ActorRef<SupervisorMsg>) {
+    fn open(&mut self, address: Address) {
         for fact in std::iter::once(Fact::Boot).chain(self.kept.drain(..)) {
             let _ = address.send_message(SupervisorMsg::Fact(fact));
         }
@@ -83,8 +83,8 @@ impl Runner for SupervisorRunner {
             let duty = Arc::new(Duty { reporter, incarnation, told: AtomicBool::new(false) });
             let told = Arc::clone(&duty);
             let upward: Upward = Box::new(move |outcome| told.tell(outcome));
-            match SupervisorActor::spawn(None, SupervisorActor, arguments(&node, &plane, upward)).await {
-                Ok((address, _)) => {
+            match Address::spawn(arguments(&node, &plane, upward)).await {
+                Ok(address) => {
                     (duty.reporter)(incarnation, WorkerReport::Started { pid: None });
                     lock(&line).open(address.clone());
                     catch_up(&node, &address, &plane);
@@ -107,7 +107,7 @@ impl Runner for SupervisorRunner {
 }
 
 /// A definition that came while the actor came into being has missed it.
-fn catch_up(node: &Arc<Node>, address: &ActorRef<SupervisorMsg>, plane: &Arc<Plane>) {
+fn catch_up(node: &Arc<Node>, address: &Address, plane: &Arc<Plane>) {
     let newest = plane.node(&node.settings.name).filter(|newest| !Arc::ptr_eq(newest, node));
     let Some(newest) = newest else { return };
     let change = |branch: &Branch| match branch {

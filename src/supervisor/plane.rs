@@ -2,10 +2,10 @@
 //! which a test puts in scripted workers.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use ractor::ActorRef;
 
 use crate::config::WorkerSettings;
 use crate::event::{Event, EventKind};
@@ -18,6 +18,7 @@ use super::actor::SupervisorMsg;
 use super::board::{Board, Operator};
 use super::gate::{Gate, Turn};
 use super::judged::Judged;
+use super::line::Address;
 use super::tree::Node;
 
 /// Makes the runner of one worker instance. Production hands in processes, tests scripted workers.
@@ -37,7 +38,7 @@ pub(crate) struct Wish {
 }
 
 /// Takes a retry without delay instead of the own mailbox; only tests, which hold it until their script says so.
-pub(crate) type RetrySink = Arc<dyn Fn(ActorRef<SupervisorMsg>, ChildKey, RetryToken) + Send + Sync>;
+pub(crate) type RetrySink = Arc<dyn Fn(Address, ChildKey, RetryToken) + Send + Sync>;
 
 /// The shared parts.
 pub(crate) struct Plane {
@@ -54,9 +55,9 @@ pub(crate) struct Plane {
     /// Seed of all jitter.
     pub(crate) seed: u64,
     origin: tokio::time::Instant,
-    directory: Mutex<HashMap<Name, ActorRef<SupervisorMsg>>>,
+    directory: Mutex<HashMap<Name, Address>>,
     homes: Mutex<HashMap<Name, Name>>,
-    counted: Mutex<HashMap<String, Incarnation>>,
+    counted: Mutex<HashMap<String, Arc<AtomicU64>>>,
     nodes: Mutex<HashMap<Name, Arc<Node>>>,
     wishes: Mutex<HashMap<String, Wish>>,
 }
@@ -122,7 +123,7 @@ impl Plane {
     }
 
     /// Notes where a supervisor can be reached. A later one of the same name takes its place.
-    pub(crate) fn enter(&self, name: &Name, address: ActorRef<SupervisorMsg>) {
+    pub(crate) fn enter(&self, name: &Name, address: Address) {
         lock(&self.directory).insert(name.clone(), address);
     }
 
@@ -132,7 +133,7 @@ impl Plane {
     }
 
     /// The address of a supervisor that is up.
-    pub(crate) fn supervisor(&self, name: &Name) -> Option<ActorRef<SupervisorMsg>> {
+    pub(crate) fn supervisor(&self, name: &Name) -> Option<Address> {
         lock(&self.directory).get(name).cloned()
     }
 
@@ -153,18 +154,18 @@ impl Plane {
 
     /// The last incarnation of a child, which outlives the supervisor that counted it.
     pub(crate) fn last_incarnation(&self, child: &str) -> Incarnation {
-        lock(&self.counted).get(child).copied().unwrap_or(Incarnation::NONE)
+        let counted = lock(&self.counted);
+        counted.get(child).map_or(Incarnation::NONE, |last| Incarnation(last.load(Ordering::Relaxed)))
     }
 
-    /// Notes a start.
+    /// Where the last incarnation of a child is noted.
+    pub(crate) fn counter(&self, child: &str) -> Arc<AtomicU64> {
+        Arc::clone(lock(&self.counted).entry(child.to_owned()).or_default())
+    }
+
+    /// Notes how far a child had come in another place.
     pub(crate) fn count_start(&self, child: &str, incarnation: Incarnation) {
-        let mut counted = lock(&self.counted);
-        match counted.get_mut(child) {
-            Some(last) => *last = incarnation,
-            None => {
-                counted.insert(child.to_owned(), incarnation);
-            }
-        }
+        self.counter(child).store(incarnation.0, Ordering::Relaxed);
     }
 
     /// Notes an instance's readiness and passes on whose turn that changes.

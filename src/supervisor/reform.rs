@@ -1,4 +1,4 @@
-//! A supervisor's new definition, carried out: child actors come into being and learn how to make their next runner.
+//! A supervisor's new definition, carried out: children come into being and learn how to make their next runner.
 //!
 //! What becomes of whom is the policy's decision (`policy::Reform`). A definition may have to wait there for a group
 //! restart to end, so what newcomers grow from is kept here until the policy says that they are in.
@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ractor::{ActorRef, ActorRuntime};
 use tokio::sync::oneshot;
 
 use crate::event::Cause;
@@ -14,8 +13,7 @@ use crate::policy::{
     Change, ChildKey, Fact, Reform, ReformChild, Refused, Reply, Request, RequestId, SupervisorSpec,
 };
 
-use super::actor::{Seed, SupervisorMsg, SupervisorState};
-use super::child::{ChildActor, ChildArguments, ChildMsg};
+use super::actor::{Seed, SupervisorState};
 
 /// A supervisor's new definition.
 pub(crate) struct Reforming {
@@ -29,7 +27,7 @@ pub(crate) struct Reforming {
 
 impl SupervisorState {
     /// A new definition comes; it is taken over once no procedure is under way.
-    pub(super) fn reform(&mut self, myself: &ActorRef<SupervisorMsg>, reforming: Reforming) {
+    pub(super) fn reform(&mut self, reforming: Reforming) {
         let Reforming { spec, children, reply } = reforming;
         let id = self.expect(reply);
         self.reforms.push(id);
@@ -42,7 +40,7 @@ impl SupervisorState {
             })
             .collect();
         let reform = Box::new(Reform { spec, children: specs });
-        self.fact(myself, Fact::Request { id, request: Request::Reform(reform) });
+        self.fact(Fact::Request { id, request: Request::Reform(reform) });
         if self.finished {
             self.answer(id, Err(Refused::ShuttingDown));
         }
@@ -58,33 +56,21 @@ impl SupervisorState {
     }
 
     /// A child that a new definition named comes into being.
-    pub(super) fn grow(&mut self, myself: &ActorRef<SupervisorMsg>, key: ChildKey) {
+    pub(super) fn grow(&mut self, key: ChildKey) {
         let seed = self.core.child(key).and_then(|view| self.seeds.get(&view.spec.id)).cloned();
         let Some(Seed { who, make, .. }) = seed else { return };
-        let arguments = ChildArguments {
-            key,
-            who: who.clone(),
-            make: Arc::clone(&make),
-            up: myself.clone(),
-            plane: Arc::clone(&self.plane),
-        };
-        match ActorRuntime::spawn_linked_instant(None, ChildActor, arguments, myself.get_cell()) {
-            Ok((actor, _)) => {
-                self.seat(key, who, make, actor);
-                self.tell_added(key);
-            }
-            Err(error) => tracing::error!(supervisor = %self.name, %error, "a child actor cannot be made"),
-        }
+        self.seat(key, who, make);
+        self.tell_added(key);
     }
 
     /// The next incarnation is made from the new definition.
     pub(super) fn respec(&mut self, key: ChildKey, renew: bool) {
         let seed = self.core.child(key).and_then(|view| self.seeds.get(&view.spec.id)).cloned();
         let (Some(seed), Some(slot)) = (seed, self.slot_mut(key)) else { return };
-        slot.make = Arc::clone(&seed.make);
+        slot.make = seed.make;
+        slot.running.remake();
         if renew {
             slot.cause = Some(Cause::Operator);
         }
-        self.order(key, ChildMsg::Remake(seed.make));
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Sources, load};
@@ -15,8 +14,9 @@ use crate::policy::{ChildKey, Fact, Phase, Request};
 use crate::telemetry::Journal;
 use crate::worker::{Reporter, Runner, WorkerReport};
 
-use super::actor::{Asked, Outcome, SupervisorActor, SupervisorMsg, Upward};
+use super::actor::{Asked, Outcome, SupervisorMsg, Upward};
 use super::board::{Board, InstanceState, Operator};
+use super::line::Address;
 use super::plane::Plane;
 use super::tree::{Node, arguments, supervisor_states};
 
@@ -25,6 +25,8 @@ use super::tree::{Node, arguments, supervisor_states};
 struct Stage {
     log: Vec<String>,
     live: HashMap<String, (Reporter, Incarnation)>,
+    /// Whose next start breaks its runner.
+    breaks: Option<String>,
 }
 
 struct Scripted {
@@ -38,6 +40,10 @@ impl Runner for Scripted {
     fn start(&mut self, incarnation: Incarnation) {
         self.current = incarnation;
         let mut stage = self.stage.lock().unwrap();
+        if stage.breaks.take_if(|id| *id == self.id).is_some() {
+            drop(stage);
+            panic!("a fault in what runs it");
+        }
         stage.log.push(format!("start {}", self.id));
         stage.live.insert(self.id.clone(), (Arc::clone(&self.reporter), incarnation));
         drop(stage);
@@ -61,7 +67,7 @@ impl Runner for Scripted {
 struct Tree {
     stage: Arc<Mutex<Stage>>,
     plane: Arc<Plane>,
-    root: ActorRef<SupervisorMsg>,
+    root: Address,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
 }
 
@@ -107,8 +113,7 @@ impl Tree {
             let _ = tell.send(outcome);
         });
         let node = Node::of(&settings).unwrap();
-        let (root, _) =
-            SupervisorActor::spawn(None, SupervisorActor, arguments(&node, &plane, upward)).await.unwrap();
+        let root = Address::spawn(arguments(&node, &plane, upward)).await.unwrap();
         let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
         Self { stage, plane, root, outcomes }
     }
@@ -233,6 +238,19 @@ async fn a_nested_supervisor_whose_actor_breaks_is_started_again() {
     assert_eq!(tree.log(), ["start a", "start b"]);
     let told = tree.plane.journal.since(0);
     assert!(told.iter().any(|event| event.event.message.contains("its supervisor actor failed")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runner_that_breaks_costs_its_child_one_start_and_no_sibling_anything() {
+    let tree = Tree::boot(NESTED).await;
+    tree.stage.lock().unwrap().breaks = Some("first".to_owned());
+    tree.crash("first").await;
+    let told = tree.plane.journal.since(0);
+    assert!(told.iter().any(|event| event.event.message.contains("what runs it failed; this is a bug")));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    tree.settle().await;
+    assert_eq!((tree.entry("first").phase, tree.entry("first").restarts), (Phase::Running, 2));
+    assert_eq!((tree.entry("last").phase, tree.entry("last").restarts), (Phase::Running, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ractor::{Actor, ActorRef};
 use tokio::sync::oneshot;
 
 use crate::exit::{Exit, StartFailure};
@@ -23,10 +22,9 @@ use crate::policy::{
 use crate::telemetry::Journal;
 use crate::worker::{Reporter, Runner, WorkerReport};
 
-use super::actor::{
-    Added, Asked, Outcome, Seed, SupervisorActor, SupervisorArguments, SupervisorMsg, Upward,
-};
+use super::actor::{Added, Asked, Outcome, Seed, SupervisorArguments, SupervisorMsg, Upward};
 use super::board::{Board, Operator};
+use super::line::Address;
 use super::plane::Plane;
 use super::tree::Who;
 
@@ -38,7 +36,7 @@ struct Stage {
     script: HashMap<String, VecDeque<String>>,
     on_stop: HashMap<String, String>,
     live: HashMap<String, (Reporter, Incarnation)>,
-    parked: VecDeque<(ActorRef<SupervisorMsg>, ChildKey, RetryToken)>,
+    parked: VecDeque<(Address, ChildKey, RetryToken)>,
     finished: bool,
 }
 
@@ -190,7 +188,7 @@ struct Player {
     origin: tokio::time::Instant,
     spec: Option<SupervisorSpec>,
     children: Vec<Seed>,
-    root: Option<ActorRef<SupervisorMsg>>,
+    root: Option<Address>,
 }
 
 impl Player {
@@ -217,7 +215,7 @@ impl Player {
             }
         }
         if let Some(root) = self.root.take() {
-            root.stop(None);
+            root.stop();
         }
         let stage = self.stage.lock().unwrap();
         stage.log.clone()
@@ -280,7 +278,7 @@ impl Player {
             upward,
         };
         // A spec that Erlang rejects too starts nothing.
-        if let Ok((root, _)) = SupervisorActor::spawn(None, SupervisorActor, arguments).await {
+        if let Ok(root) = Address::spawn(arguments).await {
             let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
             self.root = Some(root);
         }

@@ -11,7 +11,7 @@ use crate::policy::{
 };
 
 use super::actor::{MakeRunner, Seed, SupervisorArguments, Upward};
-use super::board::SupervisorState;
+use super::board::{Place, SupervisorState};
 use super::nested::SupervisorRunner;
 use super::plane::Plane;
 
@@ -40,6 +40,24 @@ pub(crate) enum Who {
     Worker(InstanceId),
     /// A node.
     Supervisor(Name),
+}
+
+impl Who {
+    /// What its supervisor calls it.
+    pub(super) fn id(&self) -> String {
+        match self {
+            Self::Worker(instance) => instance.to_string(),
+            Self::Supervisor(name) => name.to_string(),
+        }
+    }
+
+    /// Where it stands on the board, if it is an instance.
+    pub(super) fn place(&self) -> Option<Place> {
+        match self {
+            Self::Worker(instance) => Some(Place::of(instance.clone())),
+            Self::Supervisor(_) => None,
+        }
+    }
 }
 
 impl Node {

@@ -1,4 +1,4 @@
-//! The seam between a child actor and what it keeps alive.
+//! The seam between a child of a supervisor and what runs it.
 
 use std::sync::Arc;
 use std::time::Duration;
