@@ -60,7 +60,7 @@ pub(crate) fn add(context: &mut Context, args: AddArgs) -> Result<(), Failure> {
 pub(crate) fn remove(context: &mut Context, args: RemoveArgs) -> Result<(), Failure> {
     // A name that is none must not become another path.
     let id: crate::id::Name = crate::id::Name::try_new(&args.worker)
-        .map_err(|error| Failure::Usage(format!("`{}` is no worker's name: {error}", args.worker)))?;
+        .map_err(|error| Failure::NoTarget(format!("`{}` is no worker's name: {error}", args.worker)))?;
     let path = format!("/api/v1/workers/{}", encode(id.as_str()));
     ask(context, "remove", Method::DELETE, &path, None, args.wait.wait)
 }

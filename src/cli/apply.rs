@@ -80,7 +80,8 @@ pub(crate) fn run(context: &mut Context, args: ApplyArgs) -> Result<(), Failure>
     })
 }
 
-fn compare(context: &Context) -> Result<DiffBody, Failure> {
+/// What the file would change.
+pub(crate) fn compare(context: &Context) -> Result<DiffBody, Failure> {
     let client: Client = context.client()?;
     let path = "/api/v1/config/check";
     block_on(async { client.ask_for(Method::POST, path, None, PATIENCE).await })

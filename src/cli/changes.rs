@@ -23,7 +23,7 @@ pub(crate) fn text(view: &ChangesView, tense: Tense) -> String {
     if view.changes.is_empty() {
         return "nothing differs: what the file says is in force\n".to_owned();
     }
-    let mut out: String = view.changes.iter().map(change).collect();
+    let mut out: String = view.changes.iter().map(one).collect();
     out.push_str(&format!("{}\n", summary(view, tense)));
     out
 }
@@ -33,7 +33,8 @@ pub(crate) fn names(view: &ChangesView) -> String {
     view.changes.iter().map(|change| format!("{}\n", safe(&change.name))).collect()
 }
 
-fn change(change: &ChangeView) -> String {
+/// One difference.
+pub(crate) fn one(change: &ChangeView) -> String {
     let sign = match change.change.as_str() {
         "added" => '+',
         "removed" => '-',

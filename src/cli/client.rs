@@ -145,10 +145,10 @@ impl Client {
             return Err(Failure::Failed(format!("the runtime answered {status}")));
         };
         Err(match problem.code.as_str() {
-            "not_found" => Failure::NoTarget(problem.detail),
+            "not_found" | "invalid_name" => Failure::NoTarget(problem.detail),
             "config_invalid" => Failure::Config(problem.detail),
             "not_permitted" | "unauthorized" => Failure::NotPermitted(problem.detail),
-            "invalid_name" | "invalid_request" => Failure::Usage(problem.detail),
+            "wrong_target" | "invalid_request" => Failure::Usage(problem.detail),
             _ => Failure::Failed(problem.detail),
         })
     }

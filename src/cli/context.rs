@@ -124,5 +124,6 @@ pub(crate) fn parse_targets(targets: &Targets) -> Result<Vec<Target>, Failure> {
 
 /// One TARGET.
 pub(crate) fn parse_target(text: &str) -> Result<Target, Failure> {
-    text.parse().map_err(|error: crate::runtime::TargetError| Failure::Usage(error.to_string()))
+    // What cannot be a name is the name of nothing.
+    text.parse().map_err(|error: crate::runtime::TargetError| Failure::NoTarget(error.to_string()))
 }

@@ -4,10 +4,12 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::http::dto::{DescribeBody, Detail};
+use crate::http::dto::{DescribeBody, Detail, DiffBody};
 use crate::runtime::Target;
 
+use super::apply;
 use super::args::Format;
+use super::changes;
 use super::client::{Client, encode};
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
@@ -20,12 +22,18 @@ pub(crate) struct DescribeArgs {
     /// Worker or instance
     #[arg(value_name = "WORKER")]
     target: String,
+    /// What the file says otherwise, and what `apply` would do to this worker
+    #[arg(long)]
+    diff: bool,
 }
 
 pub(crate) fn run(context: &mut Context, args: DescribeArgs) -> Result<(), Failure> {
     let target = parse_target(&args.target)?;
     let client = context.client()?;
     let body = block_on(fetch(&client, &target))?;
+    if args.diff {
+        return differs(context, &target);
+    }
     match context.format() {
         Format::Json | Format::Jsonl => context.print_json(&body, &body.items),
         Format::Name => {
@@ -37,6 +45,36 @@ pub(crate) fn run(context: &mut Context, args: DescribeArgs) -> Result<(), Failu
             let zone = TimeZone::system();
             let pages: Vec<_> = body.items.iter().map(|item| render(item, now, &zone)).collect();
             context.print(&pages.join("\n"))
+        }
+    }
+}
+
+/// What of the worker's definition in force the file says otherwise.
+fn differs(context: &mut Context, target: &Target) -> Result<(), Failure> {
+    let DiffBody { ok, changes, message, .. } = apply::compare(context)?;
+    if !ok {
+        return Err(Failure::Config(message));
+    }
+    let name = match target {
+        Target::Worker(name) => name.as_str(),
+        Target::Instance(id) => id.worker().as_str(),
+        Target::Supervisor(_) | Target::All => "",
+    };
+    let own: Vec<_> =
+        changes.changes.into_iter().filter(|change| change.kind == "worker" && change.name == name).collect();
+    match context.format() {
+        Format::Json | Format::Jsonl => {
+            let whole = serde_json::json!({ "schema": "regrow.describe-diff/1", "items": own });
+            context.print_json(&whole, &own)
+        }
+        Format::Name => {
+            context.print(&own.iter().map(|change| format!("{}\n", change.name)).collect::<String>())
+        }
+        Format::Table | Format::Wide | Format::Csv if own.is_empty() => {
+            context.print(&format!("{name} runs as the file says\n"))
+        }
+        Format::Table | Format::Wide | Format::Csv => {
+            context.print(&own.iter().map(changes::one).collect::<String>())
         }
     }
 }

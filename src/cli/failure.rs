@@ -7,7 +7,7 @@ use crate::runtime::StartError;
 pub(crate) enum Failure {
     /// 1: it was tried and failed.
     Failed(String),
-    /// 2: what was typed makes no sense.
+    /// 2: what was typed makes no sense, or the verb does not fit the kind of target.
     Usage(String),
     /// 3: not running or not healthy. Said by the verb itself; the text may be empty.
     NotHealthy(String),

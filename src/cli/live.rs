@@ -36,7 +36,8 @@ impl LiveLog {
         let who = who.unwrap_or("regrow");
         let message = safe(&event.message);
         // The column says who already.
-        let said = message.strip_prefix(who).map(|rest| rest.trim_start_matches([':', ' ']));
+        let own = |rest: &&str| rest.starts_with([':', ' ']);
+        let said = message.strip_prefix(who).filter(own).map(|rest| rest.trim_start_matches([':', ' ']));
         let time = paint(&clock_millis(event.at, &self.zone), dim());
         let who = format!("{who:<width$}", width = self.column);
         format!("{time}  {who}  {}", paint(said.unwrap_or(&message), style(&event.kind)))
@@ -76,6 +77,14 @@ mod tests {
         event.instance = Some("parser".parse().unwrap());
         let line = anstream::adapter::strip_str(&LiveLog::in_utc(8).line(&view(event))).to_string();
         assert_eq!(line, "03:04:05.678  parser    exited with code 1\\x1b[2J; restart 1 in 0 s");
+    }
+
+    #[test]
+    fn a_word_that_only_begins_like_the_name_stays_whole() {
+        let mut event = Event::new(EventKind::WorkerParked, "parked: 10 restarts in 5m");
+        event.instance = Some("par".parse().unwrap());
+        let line = anstream::adapter::strip_str(&LiveLog::in_utc(7).line(&view(event))).to_string();
+        assert_eq!(line, "03:04:05.678  par      parked: 10 restarts in 5m");
     }
 
     #[test]

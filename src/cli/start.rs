@@ -85,7 +85,7 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
                 Happened::Booted(_) => Ok(()),
                 Happened::Events(events) => reader.events(context, events),
                 Happened::Signal(came) => {
-                    reload_on(handle, came);
+                    reload_on(handle, came, daemonized);
                     Ok(())
                 }
             })
@@ -107,8 +107,8 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
 }
 
 /// SIGHUP takes the file over, beside everything else: a signal to end must not wait for it. What comes of it is an
-/// event; a wrong file is shown in full where the runtime's own errors go.
-fn reload_on(handle: &RuntimeHandle, came: Came) {
+/// event; of a wrong file every problem is a line of the runtime's log, and a person at a terminal sees them in full.
+fn reload_on(handle: &RuntimeHandle, came: Came, daemonized: bool) {
     match came {
         Came::End(_) | Came::User(_) => {}
         Came::Hangup => {
@@ -116,7 +116,12 @@ fn reload_on(handle: &RuntimeHandle, came: Came) {
             tokio::spawn(async move {
                 if let Err(ApplyError::Invalid(diagnostics)) = handle.apply(Asker("SIGHUP".to_owned())).await
                 {
-                    anstream::eprintln!("{diagnostics}");
+                    for problem in diagnostics.problems() {
+                        tracing::error!("{}", problem.line());
+                    }
+                    if !daemonized {
+                        anstream::eprintln!("{diagnostics}");
+                    }
                 }
             });
         }

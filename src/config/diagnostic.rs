@@ -55,6 +55,16 @@ pub struct ProblemView {
     pub help: Vec<String>,
 }
 
+impl ProblemView {
+    /// `FILE:LINE:COLUMN: what is wrong`, in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let number = |number: Option<usize>| number.map(|number| format!(":{number}")).unwrap_or_default();
+        let place = |file: &String| format!("{file}{}{}: ", number(self.line), number(self.column));
+        format!("{}{}", self.file.as_ref().map(place).unwrap_or_default(), self.message)
+    }
+}
+
 impl Problem {
     pub(super) fn new(place: Option<Place>, title: impl Into<String>) -> Self {
         Self {
@@ -162,12 +172,10 @@ impl Diagnostics {
     /// All of it in one line: how many, and the first.
     #[must_use]
     pub fn summary(&self) -> String {
-        let Some(first) = self.problems.first().map(|problem| self.view(problem)) else {
-            return self.count_line();
-        };
-        let number = |number: Option<usize>| number.map(|number| format!(":{number}")).unwrap_or_default();
-        let place = first.file.map(|file| format!("{file}{}{}: ", number(first.line), number(first.column)));
-        format!("{}; the first: {}{}", self.count_line(), place.unwrap_or_default(), first.message)
+        match self.problems.first().map(|problem| self.view(problem)) {
+            Some(first) => format!("{}; the first: {}", self.count_line(), first.line()),
+            None => self.count_line(),
+        }
     }
 
     fn count_line(&self) -> String {

@@ -58,6 +58,7 @@ impl From<ActError> for Problem {
         match error {
             ActError::NotFound(_) => Self::not_found(detail),
             ActError::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+            ActError::Unsuited(_) => Self::new(StatusCode::BAD_REQUEST, "wrong_target", detail),
             ActError::ShuttingDown => Self {
                 retry_after: Some(5),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", detail)

@@ -10,13 +10,17 @@ fn code(output: &std::process::Output) -> i32 {
 #[test]
 fn every_code_has_its_case() {
     let fake = Fake::start();
-    let cases: [(&[&str], i32); 22] = [
+    let cases: [(&[&str], i32); 26] = [
         (&["status"], 0),
         (&["status", "broker", "--exit-code"], 0),
         (&["status", "--exit-code"], 3),
         (&["status", "ghost"], 4),
         (&["status", "sup:ghost"], 4),
-        (&["status", "Not_A_Name"], 2),
+        (&["status", "Not_A_Name"], 4),
+        (&["stop", "sup:Not_A_Name"], 4),
+        (&["is-active", "parser/first"], 4),
+        (&["pause", "broker", "sup:a b"], 4),
+        (&["remove", "Not_A_Name"], 4),
         (&["describe", "ghost"], 4),
         (&["describe", "sup:root"], 2),
         (&["logs", "ghost"], 4),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Extension, Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::config::Added;
@@ -17,7 +17,7 @@ use super::super::actions::{Before, Goal, Verb};
 use super::super::peer::{Peer, Role};
 use super::super::problem::Problem;
 use super::Api;
-use super::act::{Asked, Passed, keyed};
+use super::act::{Asked, Passed, keyed, through};
 
 /// `POST /api/v1/workers`
 #[derive(Deserialize)]
@@ -39,7 +39,12 @@ pub(super) async fn add(
     let body = body.map_err(|error| Problem::invalid(error.body_text()))?;
     let added = parse(&body)?;
     let request = format!("add {} {} {:?}", added.template, added.id, added.params);
-    keyed(&api, &peer, &headers, &request, || grow(&api, &peer, added)).await
+    through(async move { keyed(&api, &peer, &headers, &request, || grow(&api, &peer, added)).await }).await
+}
+
+/// What cannot be a name is the name of nothing.
+fn unnamed(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_name", detail)
 }
 
 fn parse(body: &[u8]) -> Result<Added, Problem> {
@@ -49,7 +54,9 @@ fn parse(body: &[u8]) -> Result<Added, Problem> {
     let name = |what: &str, text: &str| {
         Name::try_new(text).map_err(|error| Problem::invalid(format!("`{what}` is no name: {error}")))
     };
-    Ok(Added { id: name("id", &id)?, template: name("template", &template)?, params })
+    let template =
+        Name::try_new(&template).map_err(|error| unnamed(format!("this is no template's name: {error}")))?;
+    Ok(Added { id: name("id", &id)?, template, params })
 }
 
 async fn grow(api: &Api, peer: &Peer, added: Added) -> Result<Passed, Problem> {
@@ -69,9 +76,11 @@ pub(super) async fn remove(
 ) -> Asked {
     peer.require(Role::Operator)?;
     let Path(id) = id.map_err(|error| Problem::invalid(error.body_text()))?;
-    let id =
-        Name::try_new(&id).map_err(|error| Problem::invalid(format!("this is no worker's name: {error}")))?;
-    keyed(&api, &peer, &headers, &format!("remove {id}"), || shrink(&api, &peer, id)).await
+    let id = Name::try_new(&id).map_err(|error| unnamed(format!("this is no worker's name: {error}")))?;
+    through(async move {
+        keyed(&api, &peer, &headers, &format!("remove {id}"), || shrink(&api, &peer, id.clone())).await
+    })
+    .await
 }
 
 async fn shrink(api: &Api, peer: &Peer, id: Name) -> Result<Passed, Problem> {

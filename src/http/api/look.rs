@@ -94,7 +94,8 @@ pub(super) fn worker_target(id: Result<Path<String>, PathRejection>) -> Result<T
     let Path(text) = id.map_err(|error| Problem::invalid(error.body_text()))?;
     match text.parse::<Target>()? {
         Target::Supervisor(_) | Target::All => {
-            Err(Problem::invalid("this route wants a worker or an instance"))
+            let detail = "this route wants a worker or an instance";
+            Err(Problem::new(axum::http::StatusCode::BAD_REQUEST, "wrong_target", detail))
         }
         target @ (Target::Worker(_) | Target::Instance(_)) => Ok(target),
     }
@@ -102,7 +103,10 @@ pub(super) fn worker_target(id: Result<Path<String>, PathRejection>) -> Result<T
 
 pub(super) fn supervisor_name(name: Result<Path<String>, PathRejection>) -> Result<Name, Problem> {
     let Path(text) = name.map_err(|error| Problem::invalid(error.body_text()))?;
-    let wrap = |error| Problem::invalid(format!("this is no supervisor's name: {error}"));
+    let wrap = |error| {
+        let detail = format!("this is no supervisor's name: {error}");
+        Problem::new(axum::http::StatusCode::BAD_REQUEST, "invalid_name", detail)
+    };
     Name::try_new(&text).map_err(wrap)
 }
 
