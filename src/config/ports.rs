@@ -27,7 +27,7 @@ impl Settings {
         let (first, _) = range(worker, 1)?;
         let others = self.workers.iter().filter(|other| other.name != worker.name);
         let clash = |other: &&std::sync::Arc<WorkerSettings>| {
-            range(other, other.instances).is_some_and(|(low, high)| low <= last && first <= high)
+            range(other, other.copies()).is_some_and(|(low, high)| low <= last && first <= high)
         };
         others.into_iter().find(clash).map(|other| other.name.clone())
     }

@@ -121,6 +121,8 @@ pub struct WorkerSettings {
     pub instances: u32,
     /// How many the file says; another number was asked for by hand.
     pub declared: u32,
+    /// Copies beside those, while a rolling restart goes on.
+    pub spare: u32,
     /// Whether the first copy has a number too: `parser/0`; false: it goes by the worker's plain name.
     pub numbered: bool,
     /// When an instance is replaced although nothing is wrong with it.
@@ -151,18 +153,16 @@ pub struct WorkerSettings {
 
 impl Settings {
     /// These settings with the numbers of instances that were asked for by hand in `running`: such a number lasts until
-    /// the file says another one than it did then.
+    /// the file says another one than it did then. The spare copy of a rolling restart stays until that is over.
     #[must_use]
     pub fn scaled_as(mut self, running: &Self) -> Self {
         for worker in &mut self.workers {
-            let before = running.workers.iter().find(|one| one.name == worker.name);
-            let same = |one: &&Arc<WorkerSettings>| {
-                one.declared == worker.declared
-                    && one.numbered == worker.numbered
-                    && one.instances != one.declared
-            };
-            if let Some(instances) = before.filter(same).map(|one| one.instances) {
-                *worker = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(worker) });
+            let Some(before) = running.workers.iter().find(|one| one.name == worker.name) else { continue };
+            let by_hand = before.declared == worker.declared && before.numbered == worker.numbered;
+            let instances = if by_hand { before.instances } else { worker.instances };
+            let spare = before.spare;
+            if (worker.instances, worker.spare) != (instances, spare) {
+                *worker = Arc::new(WorkerSettings { instances, spare, ..WorkerSettings::clone(worker) });
             }
         }
         self
@@ -172,10 +172,23 @@ impl Settings {
 impl WorkerSettings {
     /// The ids of its instances, lowest index first.
     pub fn instance_ids(&self) -> impl Iterator<Item = InstanceId> + '_ {
-        (0..self.instances).map(|index| match index {
+        (0..self.copies()).map(|index| match index {
             0 if !self.numbered => InstanceId::single(self.name.clone()),
             index => InstanceId::of_pool(self.name.clone(), index),
         })
+    }
+
+    /// How many copies there are, the spare one of a rolling restart included.
+    #[must_use]
+    pub fn copies(&self) -> u32 {
+        self.instances.saturating_add(self.spare)
+    }
+
+    /// Whether nothing but the number of copies differs: nobody who stays has to hear of it.
+    #[must_use]
+    pub fn differs_in_number_only(&self, other: &Self) -> bool {
+        let Self { instances, declared, spare, .. } = *other;
+        self.numbered == other.numbered && Self { instances, declared, spare, ..self.clone() } == *other
     }
 
     /// The port of one of its instances, where it has ports.

@@ -15,7 +15,7 @@ impl Settings {
     /// Whose directory a worker would share with this many instances.
     #[must_use]
     pub fn slug_clash(&self, worker: &WorkerSettings, instances: u32) -> Option<Name> {
-        let grown = WorkerSettings { instances, ..worker.clone() };
+        let grown = WorkerSettings { instances, spare: 0, ..worker.clone() };
         let own: Vec<String> = grown.instance_ids().map(|id| id.slug()).collect();
         let others = self.workers.iter().filter(|other| other.name != worker.name);
         let clash = |other: &&std::sync::Arc<WorkerSettings>| {

@@ -80,6 +80,11 @@ impl Before {
 }
 
 impl Before {
+    /// Which instance it is.
+    pub(crate) fn id(&self) -> &InstanceId {
+        &self.instance
+    }
+
     /// Whose instance it is.
     pub(crate) fn worker(&self) -> &Name {
         self.instance.worker()
@@ -162,10 +167,11 @@ impl Action {
         let state = match self.verb {
             Verb::Shutdown => ActionState::Running,
             Verb::Act(_) | Verb::Apply | Verb::Add | Verb::Remove => {
-                if any(ActionState::Failed) {
-                    ActionState::Failed
-                } else if any(ActionState::Running) {
+                // One that failed is no reason to hear nothing of the others.
+                if any(ActionState::Running) {
                     ActionState::Running
+                } else if any(ActionState::Failed) {
+                    ActionState::Failed
                 } else {
                     ActionState::Ok
                 }
@@ -272,6 +278,13 @@ fn rolled(roll: &RollState, before: &Before, now: Option<&InstanceState>) -> (Ac
     match (roll, progress(act, before, now)) {
         (RollState::UnderWay, (ActionState::Ok, message)) => (ActionState::Running, message),
         (RollState::Failed(why), (ActionState::Running, _)) => (ActionState::Failed, why.clone()),
+        (RollState::Done, (ActionState::Running, _)) => match now.map(|now| (now.wanted, now.phase)) {
+            Some((Wanted::Stopped, _)) => (ActionState::Ok, "it is stopped, and was left so".to_owned()),
+            Some((Wanted::Paused, _)) => (ActionState::Ok, "it is paused, and was left alone".to_owned()),
+            Some((Wanted::Running, Phase::Done)) => (ActionState::Ok, "its work is done".to_owned()),
+            Some((Wanted::Running, phase)) => (ActionState::Running, doing(phase).to_owned()),
+            None => (ActionState::Ok, "it was removed".to_owned()),
+        },
         (RollState::UnderWay | RollState::Done | RollState::Failed(_), progress) => progress,
     }
 }
@@ -282,7 +295,7 @@ fn intended(act: Act, now: &InstanceState) -> (ActionState, String) {
     match (act, now.wanted) {
         (_, Wanted::Stopped) => (ActionState::Ok, "it is stopped".to_owned()),
         (Act::Pause { .. }, _) if paused => (ActionState::Ok, "nothing is done by itself".to_owned()),
-        (Act::Resume, _) if !paused => (ActionState::Ok, doing(now.phase).to_owned()),
+        (Act::Resume, _) if !paused => (ActionState::Ok, format!("the pause is over; {}", goes_on(now))),
         (_, Wanted::Running | Wanted::Paused) => (ActionState::Running, doing(now.phase).to_owned()),
     }
 }
@@ -344,6 +357,11 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Stopped => "it is down",
         Phase::Done => "its work is done",
     }
+}
+
+/// What it does now, where that is all that was asked for.
+fn goes_on(now: &InstanceState) -> String {
+    if now.phase == Phase::Running && now.ready { up(now) } else { doing(now.phase).to_owned() }
 }
 
 fn up(now: &InstanceState) -> String {

@@ -200,7 +200,7 @@ impl Director {
     }
 
     /// The children that a target means, each an id under its supervisor.
-    fn children(&self, target: &Target) -> Result<Vec<InstanceId>, ActError> {
+    pub(super) fn children(&self, target: &Target) -> Result<Vec<InstanceId>, ActError> {
         let missing = || ActError::NotFound(target.to_string());
         match target {
             Target::Worker(name) => {
@@ -211,7 +211,7 @@ impl Director {
                 let known = self.plane.board.instance(instance).is_some();
                 if known { Ok(vec![instance.clone()]) } else { Err(missing()) }
             }
-            Target::Supervisor(name) if *name == Name::root() => Err(ActError::Conflict(
+            Target::Supervisor(name) if *name == Name::root() => Err(ActError::Unsuited(
                 "the root supervisor is the runtime itself: use `--all` for its workers, or `regrow shutdown`".to_owned(),
             )),
             Target::Supervisor(name) => {
@@ -256,7 +256,7 @@ impl Director {
                 | Act::Roll { .. }
                 | Act::Scale { .. },
                 Target::Supervisor(name),
-            ) => Err(ActError::Conflict(format!(
+            ) => Err(ActError::Unsuited(format!(
                 "{} takes workers, and sup:{name} is a supervisor; name those of its workers that are meant",
                 act.word()
             ))),

@@ -75,18 +75,17 @@ impl Act {
         }
     }
 
-    /// What is really done to this worker: a reload is a signal or a rolling restart, and a worker that is alone and
-    /// has no port to share its work on is restarted without a copy beside it.
+    /// What is really done to this worker: a reload is a signal or a rolling restart.
     #[must_use]
     pub fn meant_for(self, settings: &Settings, worker: &Name) -> Self {
-        let own = settings.workers.iter().find(|one| one.name == *worker);
-        let alone = own.is_none_or(|own| own.instances == 1 && own.port.is_none());
         match self {
-            Self::Reload => match own.and_then(|own| own.reload) {
-                Some(signal) => Self::Signal(signal),
-                None => Self::Roll { max_unavailable: 1 }.meant_for(settings, worker),
-            },
-            Self::Roll { .. } if alone => Self::Restart,
+            Self::Reload => {
+                let own = settings.workers.iter().find(|one| one.name == *worker);
+                match own.and_then(|own| own.reload) {
+                    Some(signal) => Self::Signal(signal),
+                    None => Self::Roll { max_unavailable: 1 },
+                }
+            }
             Self::Start
             | Self::Stop
             | Self::Restart
@@ -98,6 +97,12 @@ impl Act {
             | Self::Signal(_) => self,
         }
     }
+}
+
+/// Whether a worker has nobody beside it while it is replaced: it is alone and has no port to share its work on.
+pub(crate) fn is_alone(settings: &Settings, worker: &Name) -> bool {
+    let own = settings.workers.iter().find(|one| one.name == *worker);
+    own.is_none_or(|own| own.instances == 1 && own.port.is_none())
 }
 
 /// Who asks; written into events and shown by `describe`.
@@ -114,6 +119,9 @@ pub enum ActError {
     /// It clashes with what is going on.
     #[error("{0}")]
     Conflict(String),
+    /// There is such a target, and it is of a kind for which this cannot be done.
+    #[error("{0}")]
+    Unsuited(String),
     /// The runtime is ending.
     #[error("the runtime is shutting down")]
     ShuttingDown,

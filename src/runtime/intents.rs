@@ -142,6 +142,25 @@ impl Intents {
         settings
     }
 
+    /// Numbers that were asked for by hand and that the file has changed since are forgotten. True if there were some.
+    pub(crate) fn forget_old_numbers(&mut self, settings: &Settings) -> bool {
+        let before = self.kept.scaled.len();
+        self.kept.scaled.retain(|name, scaled| {
+            settings.workers.iter().any(|one| one.name.as_str() == name && one.declared == scaled.file)
+        });
+        self.kept.scaled.len() != before
+    }
+
+    /// What is wanted of one child is wanted of the other instead. True if something was.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> bool {
+        let stopped = self.kept.stopped.remove(from);
+        let paused = self.kept.paused.remove(from);
+        let any = stopped.is_some() || paused.is_some();
+        self.kept.stopped.extend(stopped.map(|by| (to.to_owned(), by)));
+        self.kept.paused.extend(paused.map(|by| (to.to_owned(), by)));
+        any
+    }
+
     /// Replaces the file. Blocks on the disk.
     pub(crate) fn save(&self) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };

@@ -23,6 +23,7 @@ mod target;
 
 pub use builder::Builder;
 pub use embedded::{NotReady, Status};
+pub(crate) use handle::is_alone;
 pub use handle::{Act, ActError, Asker, Order, RuntimeHandle, RuntimeInfo};
 pub(crate) use launch::Hosting;
 pub use launch::{Finished, Runtime, StartError};

@@ -30,15 +30,29 @@ impl Director {
         Ok(())
     }
 
+    /// The worker whose number of instances is meant.
+    fn whole_worker(&self, target: &Target, instances: u32) -> Result<Name, ActError> {
+        if self.stopping.is_some() {
+            return Err(ActError::ShuttingDown);
+        }
+        self.children(target)?;
+        match target {
+            Target::Worker(name) => Ok(name.clone()),
+            Target::Instance(one) => Err(ActError::Unsuited(format!(
+                "{one} is one instance, and a number is that of a whole worker: `regrow scale {} {instances}` sets it",
+                one.worker()
+            ))),
+            Target::Supervisor(_) | Target::All => {
+                Err(ActError::Unsuited(format!("scale takes a worker, and {target} is none")))
+            }
+        }
+    }
+
     /// Has as many instances. What was asked by hand lasts until the file says another number.
     pub(super) fn scale(&self, target: &Target, instances: u32, by: Asker, reply: oneshot::Sender<Reached>) {
-        let name = match target {
-            Target::Worker(name) if self.stopping.is_none() => name.clone(),
-            Target::Worker(_) => return drop(reply.send(Err(ActError::ShuttingDown))),
-            Target::Instance(_) | Target::Supervisor(_) | Target::All => {
-                let why = format!("scale takes a worker, and {target} is none");
-                return drop(reply.send(Err(ActError::Conflict(why))));
-            }
+        let name = match self.whole_worker(target, instances) {
+            Ok(name) => name,
+            Err(error) => return drop(reply.send(Err(error))),
         };
         if self.plane.board.roll(&name) == Some(RollState::UnderWay) {
             let why = format!("a rolling restart of {name} is under way; scale it once that is over");

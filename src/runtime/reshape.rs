@@ -55,7 +55,11 @@ impl Editor {
 
     async fn reshape(&self, old: Arc<Settings>, new: Arc<Settings>) -> Result<Arc<Settings>, ActError> {
         self.info.put_settings(Arc::clone(&new));
-        self.forget_wishes(&old, &new);
+        let renamed = self.rename_wishes(&old, &new);
+        let forgotten = self.forget_wishes(&old, &new);
+        if renamed || forgotten || lock(&self.intents).forget_old_numbers(&new) {
+            save_elsewhere(&self.intents, &self.info);
+        }
         let plane = Arc::clone(&self.plane);
         let spent = HashSet::new();
         let reshape = Reshape { plane, old, new: Arc::clone(&new), change_of, spent };
@@ -63,8 +67,29 @@ impl Editor {
         reshape.run().await.map(|()| new).map_err(conflict)
     }
 
+    /// A worker that comes to be numbered goes on as its first copy, and the other way round: what somebody wants of
+    /// the one is wanted of the other.
+    fn rename_wishes(&self, old: &Settings, new: &Settings) -> bool {
+        let mut changed = false;
+        for now in &new.workers {
+            let before = old.workers.iter().find(|old| old.name == now.name);
+            let Some(before) = before.filter(|before| before.numbered != now.numbered) else { continue };
+            let (Some(from), Some(to)) = (before.instance_ids().next(), now.instance_ids().next()) else {
+                continue;
+            };
+            let (from, to) = (from.to_string(), to.to_string());
+            let mut intents = lock(&self.intents);
+            if intents.rename(&from, &to) {
+                self.plane.set_wish(&from, Wish::default());
+                self.plane.set_wish(&to, intents.wish(&to));
+                changed = true;
+            }
+        }
+        changed
+    }
+
     /// Who comes back under the name of one that was removed is another: nobody has stopped it.
-    fn forget_wishes(&self, old: &Settings, new: &Settings) {
+    fn forget_wishes(&self, old: &Settings, new: &Settings) -> bool {
         let ids = |settings: &Settings| -> HashSet<String> {
             let instances = settings.workers.iter().flat_map(|worker| worker.instance_ids());
             let supervisors = settings.supervisors.iter().map(|own| own.name.to_string());
@@ -77,9 +102,7 @@ impl Editor {
             let (stopped, paused) = (intents.want(gone), intents.resume(gone));
             changed |= stopped || paused;
         }
-        if changed {
-            save_elsewhere(&self.intents, &self.info);
-        }
+        changed
     }
 }
 
@@ -280,7 +303,7 @@ impl Reshape {
         let change = |branch: &Branch| match branch {
             Branch::Supervisor(_) => Change::Keep,
             Branch::Worker(_, new) => match before.get(&new.name) {
-                Some(old) if **old == *new => Change::Keep,
+                Some(old) if old.differs_in_number_only(new) => Change::Keep,
                 Some(old) => (self.change_of)(old, new),
                 None => Change::Renew,
             },

@@ -6,17 +6,21 @@
 //! copy goes. If a new one does not become ready, the roll ends there: those that were not reached yet stay as they are.
 //!
 //! What to do next is a pure decision on what the board shows; the task around it only waits for the board to change.
-//! An operator's stop of an instance outweighs the roll, and the end of the runtime ends it.
+//! An operator's stop or pause of an instance outweighs the roll, that of its supervisor ends it, and so does the end
+//! of the runtime. One that neither starts nor stops and does not get on for two minutes ends it, too.
 //!
 //! A worker with one instance gets no copy unless it has ports: who declared one instance may rely on it to be the
-//! only one. Its roll is a plain restart, and the answer says so.
+//! only one. It is down while it is restarted, and the answer says so; the new one must hold like any other.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::id::{Incarnation, InstanceId};
+use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::Phase;
 use crate::supervisor::{InstanceState, Wanted};
+
+/// How long an instance may wait for something that is not its own start or stop.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the board shows of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,21 +29,44 @@ pub(super) struct Seen {
     pub(super) phase: Phase,
     /// Since when this incarnation is ready.
     pub(super) ready_for: Option<Duration>,
-    pub(super) wanted_down: bool,
+    pub(super) wanted: Wanted,
+    /// The supervisor above it that is down: nothing below it starts.
+    pub(super) orphan_of: Option<Name>,
     /// How the incarnation before ended, in words.
     pub(super) last: String,
 }
 
-impl From<&InstanceState> for Seen {
-    fn from(state: &InstanceState) -> Self {
+impl Seen {
+    pub(super) fn new(state: &InstanceState, orphan_of: Option<Name>) -> Self {
         let ready_for = jiff::Timestamp::now().duration_since(state.since);
         let ready_for = Duration::try_from(ready_for).unwrap_or_default();
         Self {
             incarnation: state.incarnation,
             phase: state.phase,
             ready_for: (state.ready && state.phase == Phase::Running).then_some(ready_for),
-            wanted_down: state.wanted == Wanted::Stopped,
+            wanted: state.wanted,
+            orphan_of,
             last: state.last_exit.as_ref().map(|last| last.message.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Who is meant to be down or left alone, or has done its work, needs no replacement.
+    fn needs_none(&self) -> bool {
+        self.wanted != Wanted::Running || self.phase == Phase::Done
+    }
+
+    /// It is on its way by itself, within limits of its own.
+    fn moves(&self) -> bool {
+        match self.phase {
+            Phase::Starting => self.wanted == Wanted::Running,
+            Phase::Stopping => true,
+            Phase::Waiting
+            | Phase::Running
+            | Phase::Backoff
+            | Phase::Quarantined
+            | Phase::Stuck
+            | Phase::Stopped
+            | Phase::Done => false,
         }
     }
 }
@@ -73,8 +100,8 @@ pub(super) enum Outcome {
 pub(super) struct Roll {
     /// Those whose turn has not come.
     queue: VecDeque<InstanceId>,
-    /// Those that were asked, and which incarnation they were then.
-    under_way: Vec<(InstanceId, Incarnation)>,
+    /// Those that were asked.
+    under_way: Vec<Asked>,
     /// The copy more: wanted, asked for, up.
     copy: Copy,
     /// How many may be down at once.
@@ -83,11 +110,55 @@ pub(super) struct Roll {
     hold: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One that was asked.
+#[derive(Debug, Clone)]
+struct Asked {
+    instance: InstanceId,
+    /// Which incarnation it was then; `None`: it is the copy, whose index may have been used before.
+    before: Option<Incarnation>,
+    /// Where it was seen last, and since when it has been there.
+    at: Option<(Incarnation, Phase)>,
+    since: Duration,
+}
+
+impl Asked {
+    fn new(instance: InstanceId, before: Option<Incarnation>, now: Duration) -> Self {
+        Self { instance, before, at: None, since: now }
+    }
+
+    /// How far it is. Whoever only waits does so for a while and not for ever.
+    fn look(&mut self, now: Duration, seen: Option<Seen>, hold: Duration) -> Progress {
+        let at = seen.as_ref().map(|seen| (seen.incarnation, seen.phase));
+        if self.at != at || seen.as_ref().is_some_and(Seen::moves) {
+            (self.at, self.since) = (at, now);
+        }
+        let phase = seen.as_ref().map(|seen| seen.phase.word());
+        let progress = match self.before {
+            None => arrival(&self.instance, seen, hold),
+            Some(before) => progress(&self.instance, before, seen, hold),
+        };
+        match (progress, phase) {
+            (Progress::Wait(None), Some(phase)) => {
+                let left = PATIENCE.saturating_sub(now.saturating_sub(self.since));
+                if left.is_zero() {
+                    let waited = crate::units::format_duration(PATIENCE);
+                    return Progress::Failed(format!(
+                        "{} did not get on: {phase} for {waited}",
+                        self.instance
+                    ));
+                }
+                Progress::Wait(Some(left))
+            }
+            (progress, _) => progress,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
 enum Copy {
     None,
     Wanted(InstanceId),
-    Asked(InstanceId),
+    Asked(Asked),
     Up,
 }
 
@@ -108,14 +179,14 @@ impl Roll {
         }
     }
 
-    /// The next step.
-    pub(super) fn next(&mut self, seen: impl Fn(&InstanceId) -> Option<Seen>) -> Step {
-        match &self.copy {
+    /// The next step, at this time since the roll began.
+    pub(super) fn next(&mut self, now: Duration, seen: impl Fn(&InstanceId) -> Option<Seen>) -> Step {
+        match &mut self.copy {
             Copy::Wanted(copy) => {
-                self.copy = Copy::Asked(copy.clone());
+                self.copy = Copy::Asked(Asked::new(copy.clone(), None, now));
                 return Step::Grow;
             }
-            Copy::Asked(copy) => match arrival(copy, seen(copy), self.hold) {
+            Copy::Asked(copy) => match copy.look(now, seen(&copy.instance), self.hold) {
                 Progress::Up => self.copy = Copy::Up,
                 Progress::Wait(wait) => return Step::Wait(wait),
                 Progress::Failed(why) => return self.over(Outcome::Failed(why)),
@@ -124,12 +195,12 @@ impl Roll {
         }
         let mut wait: Option<Duration> = None;
         let mut still = Vec::new();
-        for (instance, before) in std::mem::take(&mut self.under_way) {
-            match progress(&instance, before, seen(&instance), self.hold) {
+        for mut asked in std::mem::take(&mut self.under_way) {
+            match asked.look(now, seen(&asked.instance), self.hold) {
                 Progress::Up => {}
                 Progress::Wait(more) => {
                     wait = [wait, more].into_iter().flatten().min();
-                    still.push((instance, before));
+                    still.push(asked);
                 }
                 Progress::Failed(why) => return self.over(Outcome::Failed(why)),
             }
@@ -137,12 +208,8 @@ impl Roll {
         self.under_way = still;
         while self.under_way.len() < self.most {
             let Some(next) = self.queue.pop_front() else { break };
-            // Who has gone, or is meant to be down, needs no replacement.
-            let Some(state) = seen(&next).filter(|state| !state.wanted_down && state.phase != Phase::Done)
-            else {
-                continue;
-            };
-            self.under_way.push((next.clone(), state.incarnation));
+            let Some(state) = seen(&next).filter(|state| !state.needs_none()) else { continue };
+            self.under_way.push(Asked::new(next.clone(), Some(state.incarnation), now));
             return Step::Restart(next);
         }
         if self.under_way.is_empty() { self.over(Outcome::Done) } else { Step::Wait(wait) }
@@ -166,7 +233,10 @@ enum Progress {
 /// may still be on its way out.
 fn arrival(copy: &InstanceId, seen: Option<Seen>, hold: Duration) -> Progress {
     let Some(seen) = seen else { return Progress::Failed(format!("{copy} was removed meanwhile")) };
-    if seen.wanted_down && seen.phase != Phase::Stopping {
+    if let Some(above) = &seen.orphan_of {
+        return Progress::Failed(format!("supervisor {above} is down"));
+    }
+    if seen.wanted == Wanted::Stopped && seen.phase != Phase::Stopping {
         return Progress::Failed(format!("{copy} was stopped meanwhile"));
     }
     match seen.phase {
@@ -186,9 +256,12 @@ fn arrival(copy: &InstanceId, seen: Option<Seen>, hold: Duration) -> Progress {
 
 /// How far an instance is on its way from the incarnation `before` to the next one.
 fn progress(instance: &InstanceId, before: Incarnation, seen: Option<Seen>, hold: Duration) -> Progress {
-    // A copy is on the board before it is asked to start; who is not there was taken out by somebody.
-    let Some(seen) = seen else { return Progress::Failed(format!("{instance} was removed meanwhile")) };
-    if seen.wanted_down {
+    // Who was taken out by somebody needs no replacement.
+    let Some(seen) = seen else { return Progress::Up };
+    if let Some(above) = &seen.orphan_of {
+        return Progress::Failed(format!("supervisor {above} is down"));
+    }
+    if seen.wanted == Wanted::Stopped {
         return Progress::Failed(format!("{instance} was stopped meanwhile"));
     }
     if seen.incarnation > before.next() {
@@ -243,7 +316,8 @@ mod tests {
         fn set(&mut self, index: u32, incarnation: u64, phase: Phase, ready_for: Option<Duration>) {
             let last = "exit code 1".to_owned();
             let incarnation = Incarnation(incarnation);
-            self.0.insert(id(index), Seen { incarnation, phase, ready_for, wanted_down: false, last });
+            let (wanted, orphan_of) = (Wanted::Running, None);
+            self.0.insert(id(index), Seen { incarnation, phase, ready_for, wanted, orphan_of, last });
         }
 
         fn up(&mut self, index: u32, incarnation: u64) {
@@ -251,7 +325,15 @@ mod tests {
         }
 
         fn next(&self, roll: &mut Roll) -> Step {
-            roll.next(|id| self.0.get(id).cloned())
+            self.next_at(roll, 0)
+        }
+
+        fn next_at(&self, roll: &mut Roll, seconds: u64) -> Step {
+            roll.next(Duration::from_secs(seconds), |id| self.0.get(id).cloned())
+        }
+
+        fn want(&mut self, index: u32, wanted: Wanted) {
+            self.0.get_mut(&id(index)).unwrap().wanted = wanted;
         }
     }
 
@@ -264,9 +346,9 @@ mod tests {
         let (mut world, mut roll) = (World::of(2), roll(2, 1));
         assert_eq!(world.next(&mut roll), Step::Grow);
         world.set(2, 0, Phase::Waiting, None);
-        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
         world.set(2, 1, Phase::Starting, None);
-        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
         world.set(2, 1, Phase::Running, Some(HOLD / 4));
         assert_eq!(world.next(&mut roll), Step::Wait(Some(HOLD * 3 / 4)));
         world.up(2, 1);
@@ -280,11 +362,11 @@ mod tests {
         world.up(2, 1);
         for index in 0..2 {
             assert_eq!(world.next(&mut roll), Step::Restart(id(index)));
-            assert_eq!(world.next(&mut roll), Step::Wait(None), "it has not even been asked");
+            assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)), "it has not even been asked");
             world.set(index, 1, Phase::Stopping, None);
-            assert_eq!(world.next(&mut roll), Step::Wait(None));
+            assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
             world.set(index, 2, Phase::Starting, None);
-            assert_eq!(world.next(&mut roll), Step::Wait(None));
+            assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
             world.up(index, 2);
         }
         assert_eq!(world.next(&mut roll), Step::Shrink(Outcome::Done));
@@ -295,9 +377,9 @@ mod tests {
         let (mut world, mut roll) = (World::of(2), roll(2, 1));
         world.set(2, 4, Phase::Stopping, None);
         assert_eq!(world.next(&mut roll), Step::Grow);
-        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
         world.set(2, 5, Phase::Starting, None);
-        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
         world.up(2, 5);
         assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
     }
@@ -309,7 +391,7 @@ mod tests {
         world.up(4, 1);
         assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
         assert_eq!(world.next(&mut roll), Step::Restart(id(1)));
-        assert_eq!(world.next(&mut roll), Step::Wait(None));
+        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
         world.up(1, 2);
         assert_eq!(world.next(&mut roll), Step::Restart(id(2)));
     }
@@ -333,13 +415,51 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_by_an_operator_outweighs_it() {
+    fn a_stop_or_a_pause_by_an_operator_outweighs_it() {
+        for wanted in [Wanted::Stopped, Wanted::Paused] {
+            let (mut world, mut roll) = (World::of(2), Roll::new((0..2).map(id), None, 1, HOLD));
+            assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
+            world.up(0, 2);
+            world.want(1, wanted);
+            assert_eq!(
+                world.next(&mut roll),
+                Step::Over(Outcome::Done),
+                "who is {wanted:?} is left as it is"
+            );
+        }
+    }
+
+    #[test]
+    fn one_that_was_taken_out_meanwhile_needs_no_replacement() {
         let (mut world, mut roll) = (World::of(2), Roll::new((0..2).map(id), None, 1, HOLD));
         assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
-        world.up(0, 2);
-        if let Some(seen) = world.0.get_mut(&id(1)) {
-            seen.wanted_down = true;
-        }
-        assert_eq!(world.next(&mut roll), Step::Over(Outcome::Done), "who is meant to be down stays down");
+        world.0.remove(&id(0));
+        assert_eq!(world.next(&mut roll), Step::Restart(id(1)));
+    }
+
+    #[test]
+    fn it_ends_when_its_supervisor_is_down() {
+        let (mut world, mut roll) = (World::of(2), roll(2, 1));
+        assert_eq!(world.next(&mut roll), Step::Grow);
+        world.up(2, 1);
+        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
+        world.set(0, 1, Phase::Stopped, None);
+        world.0.get_mut(&id(0)).unwrap().orphan_of = Some(Name::try_new("lab").unwrap());
+        let why = "supervisor lab is down".to_owned();
+        assert_eq!(world.next(&mut roll), Step::Shrink(Outcome::Failed(why)));
+    }
+
+    #[test]
+    fn one_that_only_waits_ends_it_and_one_that_starts_slowly_does_not() {
+        let (mut world, mut roll) = (World::of(1), Roll::new([id(0)], None, 1, HOLD));
+        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
+        world.set(0, 2, Phase::Starting, None);
+        assert!(matches!(world.next_at(&mut roll, 1_000), Step::Wait(Some(_))));
+        assert!(matches!(world.next_at(&mut roll, 2_000), Step::Wait(Some(_))));
+        world.set(0, 1, Phase::Waiting, None);
+        assert!(matches!(world.next_at(&mut roll, 2_001), Step::Wait(Some(_))));
+        assert_eq!(world.next_at(&mut roll, 2_061), Step::Wait(Some(Duration::from_secs(60))));
+        let why = "w/0 did not get on: waiting for 2m".to_owned();
+        assert_eq!(world.next_at(&mut roll, 2_121), Step::Over(Outcome::Failed(why)));
     }
 }

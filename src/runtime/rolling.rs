@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{Settings, WorkerSettings};
 use crate::event::{Cause, Event, EventKind};
 use crate::id::{InstanceId, Name};
-use crate::policy::Request;
-use crate::supervisor::{Asked, Operator, Plane, RollState, SupervisorMsg};
+use crate::policy::{Phase, Request};
+use crate::supervisor::{Asked, Operator, Plane, RollState, SupervisorMsg, SupervisorState};
 
 use super::handle::{ActError, Asker};
 use super::reshape::{Edit, Editing};
@@ -34,7 +34,7 @@ impl Hands {
     /// Has as many copies of a worker.
     pub(super) async fn scale(&self, worker: &Name, instances: u32) -> Result<Arc<Settings>, ActError> {
         let worker = worker.clone();
-        self.edit(Box::new(move |settings| with_instances(settings, &worker, |_| Ok(instances)))).await
+        self.edit(Box::new(move |settings| with_copies(settings, &worker, |_| (instances, 0)))).await
     }
 
     /// Replaces every instance of a worker, at most `most` at once; what became of it is on the board.
@@ -101,15 +101,15 @@ impl Hands {
         instances: Vec<InstanceId>,
         most: u32,
     ) -> Outcome {
-        let copies = worker.instances;
         let copy = spare(settings, worker);
         let mut roll = Roll::new(instances, copy, most, worker.verify);
         let mut changes = self.plane.board.watch();
+        let began = tokio::time::Instant::now();
         loop {
             changes.borrow_and_update();
-            match roll.next(|id| self.plane.board.instance(id).as_ref().map(Seen::from)) {
+            match roll.next(began.elapsed(), |id| self.see(id)) {
                 Step::Grow => {
-                    if let Err(error) = self.resize(&worker.name, copies, copies + 1).await {
+                    if let Err(error) = self.spare_copies(&worker.name, 1).await {
                         return Outcome::Failed(error.to_string());
                     }
                 }
@@ -124,28 +124,30 @@ impl Hands {
                     }
                 }
                 Step::Shrink(outcome) => {
-                    // Somebody else has decided how many there are: then that holds.
-                    return match self.resize(&worker.name, copies + 1, copies).await {
-                        Ok(()) | Err(ActError::Conflict(_)) => outcome,
+                    return match self.spare_copies(&worker.name, 0).await {
+                        Ok(()) => outcome,
                         Err(error) => Outcome::Failed(error.to_string()),
                     };
+                }
+                Step::Over(_) if self.plane.home(&worker.name).is_none() => {
+                    return Outcome::Failed(format!("{} was removed meanwhile", worker.name));
                 }
                 Step::Over(outcome) => return outcome,
             }
         }
     }
 
-    /// From so many copies to so many; refused if there are not so many any more.
-    async fn resize(&self, worker: &Name, from: u32, to: u32) -> Result<(), ActError> {
+    /// What the board shows of an instance and of those above it.
+    fn see(&self, id: &InstanceId) -> Option<Seen> {
+        let state = self.plane.board.instance(id)?;
+        let above = down_above(&self.plane.board.supervisors(), &state.supervisor);
+        Some(Seen::new(&state, above))
+    }
+
+    /// Has so many copies beside those that somebody wants.
+    async fn spare_copies(&self, worker: &Name, spare: u32) -> Result<(), ActError> {
         let name = worker.clone();
-        let edit: Edit = Box::new(move |settings| {
-            with_instances(settings, &name, |now| {
-                if now == from {
-                    return Ok(to);
-                }
-                Err(ActError::Conflict(format!("{name} was scaled to {now} meanwhile")))
-            })
-        });
+        let edit: Edit = Box::new(move |settings| with_copies(settings, &name, |now| (now.instances, spare)));
         self.edit(edit).await.map(drop)
     }
 
@@ -161,6 +163,16 @@ impl Hands {
     }
 }
 
+/// The lowest supervisor from here up that was stopped or given up: nothing below it starts by itself.
+fn down_above(supervisors: &[SupervisorState], name: &Name) -> Option<Name> {
+    let own = supervisors.iter().find(|state| state.name == *name)?;
+    match own.phase {
+        Phase::Quarantined | Phase::Stuck | Phase::Stopped | Phase::Done => return Some(name.clone()),
+        Phase::Waiting | Phase::Starting | Phase::Running | Phase::Stopping | Phase::Backoff => {}
+    }
+    down_above(supervisors, own.parent.as_ref()?)
+}
+
 /// The copy more of a roll; none for a worker that may rely on being alone, and none on a port of somebody else.
 fn spare(settings: &Settings, worker: &WorkerSettings) -> Option<InstanceId> {
     let alone = worker.instances == 1 && worker.port.is_none();
@@ -172,33 +184,34 @@ fn spare(settings: &Settings, worker: &WorkerSettings) -> Option<InstanceId> {
     (!alone && free).then(|| InstanceId::of_pool(worker.name.clone(), worker.instances))
 }
 
-/// The same settings with another number of copies of one worker.
-fn with_instances(
+/// The same settings with another number of copies of one worker: those that somebody wants, and spare ones.
+fn with_copies(
     settings: &Settings,
     worker: &Name,
-    number: impl FnOnce(u32) -> Result<u32, ActError>,
+    number: impl FnOnce(&WorkerSettings) -> (u32, u32),
 ) -> Result<Settings, ActError> {
     let mut settings = settings.clone();
     let Some(at) = settings.workers.iter().position(|one| one.name == *worker) else {
         return Err(ActError::NotFound(worker.to_string()));
     };
     let now = &settings.workers[at];
-    let instances = number(now.instances)?;
-    if let Some(base) = now.port.filter(|base| u32::from(*base) + instances > 65_536) {
+    let (instances, spare) = number(now);
+    let copies = instances.saturating_add(spare);
+    if let Some(base) = now.port.filter(|base| u32::from(*base).saturating_add(copies) > 65_536) {
         return Err(ActError::Conflict(format!(
-            "the ports from {base} on do not reach for {instances} instances"
+            "the ports from {base} on do not reach for {copies} instances"
         )));
     }
-    if let Some(other) = settings.port_clash(now, instances) {
+    if let Some(other) = settings.port_clash(now, copies) {
         return Err(ActError::Conflict(format!(
-            "with {instances} instances {worker} would take ports of {other}; move one of the two"
+            "with {copies} instances {worker} would take ports of {other}; move one of the two"
         )));
     }
-    if let Some(other) = settings.slug_clash(now, instances) {
+    if let Some(other) = settings.slug_clash(now, copies) {
         return Err(ActError::Conflict(format!(
-            "with {instances} instances {worker} would share a directory with {other}; rename one of the two"
+            "with {copies} instances {worker} would share a directory with {other}; rename one of the two"
         )));
     }
-    settings.workers[at] = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(now) });
+    settings.workers[at] = Arc::new(WorkerSettings { instances, spare, ..WorkerSettings::clone(now) });
     Ok(settings)
 }

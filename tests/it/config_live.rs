@@ -62,6 +62,9 @@ fn apply_replaces_the_worker_that_changed_and_no_other() {
         "~ worker b: restarts\n    command: [\"sh\",\"-c\",\"exec sleep 999\",\"one\"] -> [\"sh\",\"-c\",\"exec sleep \
          999\",\"two\"]\n1 worker to restart, 2 workers untouched; `regrow apply` does it\n"
     );
+    assert_eq!(rig.ok(&["describe", "a", "--diff"]), "a runs as the file says\n");
+    assert!(text.starts_with(&rig.ok(&["describe", "b", "--diff"])), "the part of it that is about `b`");
+    assert_eq!(rig.code(&["describe", "ghost", "--diff"]), 4);
     assert_eq!(rig.ok(&["apply", "--dry-run"]), text, "a dry run is the same, and no failure");
     assert_eq!(pid(&rig, "b"), before[1], "neither has touched anything");
     rig.ok(&["apply", "--wait"]);
@@ -158,10 +161,15 @@ fn sighup_takes_the_file_over_and_refuses_a_wrong_one() {
     let rig = Rig::start(&(stays("a", "") + &stays("b", "")));
     up(&rig, &["a", "b"]);
     let before = (pid(&rig, "a"), pid(&rig, "b"));
-    rig.configure("[worker.a]\ncommand = 5\n");
+    rig.configure("[worker.a]\ncommand = 5\nnice = \"often\"\nunheard_of = 1\n");
     rig.signal(Signal::HUP);
     rig.wait("it is refused", || events(&rig, "config.rejected").len() == 1);
     rig.wait("with all it is about", || rig.output().contains("must be a list of texts"));
+    rig.wait("every problem is a line of the log", || {
+        let log = rig.text(".regrow/logs/regrow.log");
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
+        ["command", "nice", "unheard_of"].iter().all(|key| lines.iter().any(|line| line.contains(key)))
+    });
     assert_eq!((pid(&rig, "a"), pid(&rig, "b")), before);
     rig.configure(&(other("a", "") + &stays("b", "")));
     rig.signal(Signal::HUP);
@@ -482,6 +490,26 @@ impl InBackground for std::process::Command {
     fn output_in_background(mut self) -> std::thread::JoinHandle<std::process::Output> {
         std::thread::spawn(move || self.output().unwrap())
     }
+}
+
+#[test]
+fn whoever_hangs_up_meanwhile_has_asked_for_the_whole_of_it() {
+    use std::io::Write;
+    // Who moves has to leave first, and takes its time: the answer comes late.
+    let slow = "[worker.a]\ncommand = [\"sh\", \"-c\", \"trap 'while ! test -e {dir}/leave; do sleep 0.05; done; exit 0' TERM; while :; do sleep 0.05; done\"]\nstop.timeout = \"5m\"\n";
+    let rig = Rig::start(&format!("[supervisor.x]\nchildren = [\"a\"]\n[supervisor.y]\n{slow}"));
+    up(&rig, &["a"]);
+    rig.configure(&format!("[supervisor.x]\n[supervisor.y]\nchildren = [\"a\"]\n{slow}"));
+    let mut stream = UnixStream::connect(rig.path(".regrow/regrow.sock")).unwrap();
+    stream.write_all(request("POST", "/api/v1/config/apply", "", "").as_bytes()).unwrap();
+    rig.wait_phase("a", "stopping");
+    drop(stream);
+    // The server has noticed by the time it answers somebody else.
+    assert_eq!(rig.status()["runtime"]["config_generation"], 1);
+    std::fs::write(rig.path("leave"), "").unwrap();
+    rig.wait("it is done and told", || events(&rig, "config.applied").len() == 1);
+    rig.wait("and counted", || rig.status()["runtime"]["config_generation"] == 2);
+    rig.wait("`a` is at its new place", || rig.worker("a")["supervisor"] == "y");
 }
 
 #[test]

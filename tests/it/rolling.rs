@@ -266,7 +266,7 @@ fn a_roll_whose_new_instance_does_not_come_up_leaves_the_old_ones_and_says_why()
 }
 
 #[test]
-fn a_rolling_restart_of_a_single_worker_is_a_plain_one_and_says_so() {
+fn a_rolling_restart_of_a_single_worker_has_no_copy_and_says_so() {
     let rig = Rig::start("[worker.w]\ncommand = [\"sleep\", \"1000\"]\n");
     rig.wait_status("w", "healthy");
     let said = rig.ok(&["restart", "w", "--rolling"]);
@@ -311,6 +311,11 @@ fn scale_touches_only_the_difference_and_lasts_until_the_file_says_another_numbe
     rig.launch();
     all_ready(&rig, 5);
     assert_eq!(rig.code(&["scale", "w", "0"]), 2);
+    let one = rig.regrow(&["scale", "w/0", "3"]);
+    assert_eq!(one.status.code(), Some(2), "{one:?}");
+    assert!(String::from_utf8_lossy(&one.stderr).contains("`regrow scale w 3` sets it"), "{one:?}");
+    assert_eq!(rig.code(&["scale", "sup:root", "3"]), 2);
+    assert_eq!(rig.code(&["pause", "sup:root"]), 2);
     assert_eq!(rig.code(&["scale", "nobody", "2"]), 4);
 }
 

@@ -271,6 +271,7 @@ impl RawWorker {
             backoff: self.backoff,
             instances: self.instances,
             declared: self.instances,
+            spare: 0,
             numbered: self.instances > 1,
             recycle: self.recycle.map(RecycleSettings::from),
             port: self.port.and_then(|port| port.base),

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 
 use crate::id::InstanceId;
-use crate::runtime::{Act, Asker, Target};
+use crate::runtime::{Act, Asker, Target, is_alone};
 use crate::supervisor::InstanceState;
 
 use super::super::actions::{Action, Before, Goal, Known, Verb};
@@ -174,6 +174,14 @@ fn remembered(before: &[InstanceState], instances: &[InstanceId]) -> Vec<Before>
     before.iter().filter(|state| instances.contains(&state.instance)).map(Before::from).collect()
 }
 
+/// Sees a change through also if whoever asked for it hangs up meanwhile: half of one is worse than none.
+pub(super) async fn through(work: impl Future<Output = Asked> + Send + 'static) -> Asked {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        let detail = format!("the request broke off inside: {error}; this is a bug");
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail))
+    })
+}
+
 /// Runs `action` once for each `Idempotency-Key`.
 pub(super) async fn keyed<F>(
     api: &Arc<Api>,
@@ -210,7 +218,8 @@ where
 fn plain_after_all(api: &Api, verb: Verb, instances: &[Before]) -> Option<&'static str> {
     let Verb::Act(act @ (Act::Roll { .. } | Act::Reload)) = verb else { return None };
     let settings = api.runtime.info().settings();
-    let plain = instances.iter().any(|one| act.meant_for(&settings, one.worker()) == Act::Restart);
+    let rolls = |one: &Before| matches!(act.meant_for(&settings, one.worker()), Act::Roll { .. });
+    let plain = instances.iter().any(|one| rolls(one) && is_alone(&settings, one.worker()));
     plain.then_some(
         "one instance and no port to share its work on: it is restarted plainly and is down meanwhile",
     )

@@ -1,5 +1,6 @@
 //! Routes of the living configuration: read again and compared, read again and taken over.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -7,6 +8,7 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, Response};
 
 use crate::config::{Change, Effect, Sign, Subject};
+use crate::id::InstanceId;
 use crate::runtime::{ApplyError, Asker, Comparison};
 use crate::supervisor::InstanceState;
 
@@ -14,7 +16,7 @@ use super::super::actions::{Before, Goal, Verb};
 use super::super::dto::{ChangesView, DiffBody};
 use super::super::peer::{Peer, Role};
 use super::super::problem::Problem;
-use super::act::{Asked, Passed, keyed};
+use super::act::{Asked, Passed, keyed, through};
 use super::{Api, json};
 
 /// `POST /api/v1/config/check`: also an answer if the file is wrong.
@@ -50,14 +52,18 @@ pub(super) async fn apply(
     headers: HeaderMap,
 ) -> Asked {
     peer.require(Role::Operator)?;
-    keyed(&api, &peer, &headers, "apply", || take_over(&api, &peer)).await
+    through(async move { keyed(&api, &peer, &headers, "apply", || take_over(&api, &peer)).await }).await
 }
 
 async fn take_over(api: &Api, peer: &Peer) -> Result<Passed, Problem> {
     let before = api.runtime.board().instances();
     let comparison = api.runtime.apply(Asker(peer.name.clone())).await?;
     let after = api.runtime.board().instances();
-    let goals = |change| goals(change, &before, &after);
+    let named: HashSet<InstanceId> = {
+        let settings = api.runtime.info().settings();
+        settings.workers.iter().flat_map(|worker| worker.instance_ids()).collect()
+    };
+    let goals = |change| goals(change, &before, &after, &named);
     let more = match serde_json::to_value(ChangesView::from(&comparison)) {
         Ok(serde_json::Value::Object(more)) => more,
         Ok(_) | Err(_) => serde_json::Map::new(),
@@ -71,7 +77,12 @@ async fn take_over(api: &Api, peer: &Peer) -> Result<Passed, Problem> {
 }
 
 /// Where each instance of a changed worker is to come.
-fn goals(change: &Change, before: &[InstanceState], after: &[InstanceState]) -> Vec<Before> {
+fn goals(
+    change: &Change,
+    before: &[InstanceState],
+    after: &[InstanceState],
+    named: &HashSet<InstanceId>,
+) -> Vec<Before> {
     let Subject::Worker(name) = &change.subject else { return Vec::new() };
     let goal = match (change.effect, change.sign) {
         (Effect::Starts | Effect::Restarts, _) => Goal::Up,
@@ -89,7 +100,11 @@ fn goals(change: &Change, before: &[InstanceState], after: &[InstanceState]) -> 
         .copied()
         .map(Before::from)
         .chain(new.map(|state| Before::from(state).anew()))
-        .map(|before| before.to(goal))
+        .map(|before| {
+            // One that goes by another number from now on does not come up again.
+            let leaves = goal == Goal::Up && !named.contains(before.id());
+            before.to(if leaves { Goal::Gone } else { goal })
+        })
         .collect()
 }
 

@@ -140,6 +140,7 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
     WorkerSettings {
         instances: 1,
         declared: 1,
+        spare: 0,
         numbered: false,
         actor: None,
         config: serde_json::Value::Null,
