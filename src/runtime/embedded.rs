@@ -31,6 +31,16 @@ pub struct NotReady {
     pub workers: Vec<String>,
 }
 
+/// An instance is not as somebody waited for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{instance} is not as it was waited for; it is {status}")]
+pub struct NotSo {
+    /// The instance.
+    pub instance: String,
+    /// Its status, or `not there`.
+    pub status: &'static str,
+}
+
 /// Who asks, where the program itself does.
 fn program() -> Asker {
     Asker("the program".to_owned())
@@ -65,6 +75,34 @@ impl RuntimeHandle {
             workers if workers.is_empty() => Ok(()),
             workers => Err(NotReady { workers }),
         }
+    }
+
+    /// Waits until an instance is like this, at most this long, and tells how it is then.
+    ///
+    /// # Errors
+    /// [`NotSo`]: it is not.
+    pub async fn until(
+        &self,
+        instance: &str,
+        at_most: Duration,
+        like: impl Fn(&InstanceState) -> bool,
+    ) -> Result<InstanceState, NotSo> {
+        let id: Option<InstanceId> = instance.parse().ok();
+        let now = || id.as_ref().and_then(|id| self.board().instance(id));
+        let mut changes = self.board().watch();
+        let found = async {
+            loop {
+                if let Some(state) = now().filter(|state| like(state)) {
+                    return Some(state);
+                }
+                changes.changed().await.ok()?;
+            }
+        };
+        let found = tokio::time::timeout(at_most, found).await.ok().flatten();
+        found.ok_or_else(|| NotSo {
+            instance: instance.to_owned(),
+            status: now().map_or("not there", |state| state.status()),
+        })
     }
 
     fn unready(&self) -> Vec<String> {
@@ -102,6 +140,38 @@ impl RuntimeHandle {
     /// [`ActError`].
     pub async fn start(&self, target: &str) -> Result<Vec<InstanceId>, ActError> {
         self.ask(target, Act::Start).await
+    }
+
+    /// Has as many instances of a worker; it lasts until the configuration says another number.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn scale(&self, worker: &str, instances: u32) -> Result<Vec<InstanceId>, ActError> {
+        self.ask(worker, Act::Scale { instances }).await
+    }
+
+    /// From now on nothing is started, stopped or tried by itself; `None`: until [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn pause(&self, target: &str, lasting: Option<Duration>) -> Result<Vec<InstanceId>, ActError> {
+        self.ask(target, Act::Pause { lasting }).await
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn resume(&self, target: &str) -> Result<Vec<InstanceId>, ActError> {
+        self.ask(target, Act::Resume).await
+    }
+
+    /// Forgets the failures; who is parked is tried at once.
+    ///
+    /// # Errors
+    /// [`ActError`].
+    pub async fn reset_failed(&self, target: &str) -> Result<Vec<InstanceId>, ActError> {
+        self.ask(target, Act::ResetFailed).await
     }
 
     async fn ask(&self, target: &str, act: Act) -> Result<Vec<InstanceId>, ActError> {

@@ -163,7 +163,7 @@ impl Runtime {
             .name("regrow-control".to_owned())
             .spawn(move || {
                 let parts = Parts { info, board, journal, intents, actors, adopt_orphans, keeper };
-                control_thread(parts, inbox, &state_dir, &tell)
+                control_thread(parts, inbox, state_dir, &tell)
             })
             .map_err(|source| StartError::System { what: "cannot start the control thread", source })?;
         match told.recv() {
@@ -217,9 +217,7 @@ struct Parts {
     keeper: Option<Arc<Keeper>>,
 }
 
-fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: &StateDir, tell: &Tell) -> Finished {
-    // Held until the last worker is down.
-    let _held = state_dir;
+fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDir, tell: &Tell) -> Finished {
     let (info, actors) = (Arc::clone(&parts.info), Arc::clone(&parts.actors));
     let keeper = parts.keeper.clone();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -252,6 +250,8 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: &StateD
         // Whoever waits for the end may end the process with it.
         keeper.close();
     }
+    // Held until the last worker is down, and free for whoever waits for this end.
+    drop(state_dir);
     info.finish(finished.clone());
     finished
 }

@@ -22,7 +22,7 @@ mod state_dir;
 mod target;
 
 pub use builder::Builder;
-pub use embedded::{NotReady, Status};
+pub use embedded::{NotReady, NotSo, Status};
 pub(crate) use handle::is_alone;
 pub use handle::{Act, ActError, Asker, Order, RuntimeHandle, RuntimeInfo};
 pub(crate) use launch::Hosting;
