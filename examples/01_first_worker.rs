@@ -33,6 +33,9 @@ impl Worker for Printer {
     }
 }
 
+/// Longer than anything takes, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let state = std::env::temp_dir().join(format!("regrow-lesson-{}", std::process::id()));
@@ -43,16 +46,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .set("runtime.state_dir", state.display().to_string())
         .start()
         .await?;
-    handle.wait_ready(Duration::from_secs(10)).await?;
+    handle.wait_ready(PATIENCE).await?;
     let printer = handle.address::<Page>("printer")?;
     printer.call(|printed| ("hello", printed)).await?;
-    println!("an empty page: {:?}", printer.call(|printed| ("", printed)).await);
+    let answer = printer.call(|printed| ("", printed)).await;
 
     // An address is good for all incarnations.
-    let mut changes = handle.board().watch();
-    while !handle.status().instances.iter().all(|worker| worker.ready && worker.restarts == 1) {
-        changes.changed().await?;
-    }
+    handle.until("printer", PATIENCE, |worker| worker.ready && worker.restarts == 1).await?;
+    println!("an empty page: {answer:?}");
     printer.call(|printed| ("hello again", printed)).await?;
     for worker in handle.status().instances {
         println!(

@@ -82,7 +82,8 @@ pub use event::{Cause, Event, EventKind};
 pub use exit::{Exit, StartFailure};
 pub use id::{Incarnation, InstanceId, Name};
 pub use runtime::{
-    Act, ActError, Asker, Builder, Finished, NotReady, Runtime, RuntimeHandle, StartError, Status, Target,
+    Act, ActError, Asker, Builder, Finished, NotReady, NotSo, Runtime, RuntimeHandle, StartError, Status,
+    Target,
 };
 pub use supervisor::{Board, Health, InstanceState};
 pub use telemetry::Journal;
