@@ -4,7 +4,7 @@ mod brief;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use brief::{Brief, Ended, Next, Subject, What, end_text};
+pub(crate) use brief::{Brief, Ended, Next, Subject, What};
 
 use crate::id::{Incarnation, InstanceId, Name};
 

@@ -45,18 +45,18 @@ pub(crate) enum What {
     /// It is ready.
     Ready,
     /// It ended.
-    Ended(Ended),
+    Ended(Arc<Ended>),
     /// Anything else, in words.
-    Said(EventKind, String),
+    Said(EventKind, Box<str>),
 }
 
 /// How something ended, and what comes next.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ended {
     /// How.
-    pub(crate) exit: Arc<Exit>,
+    pub(crate) exit: Exit,
     /// What a person can do about it.
-    pub(crate) hint: Option<Arc<str>>,
+    pub(crate) hint: Option<String>,
     /// Whether it was asked to.
     pub(crate) asked: bool,
     /// How long it lived.
@@ -87,8 +87,8 @@ impl Brief {
             What::Starting(_) => EventKind::WorkerStarting,
             What::Started(_) => EventKind::WorkerStarted,
             What::Ready => EventKind::WorkerReady,
-            What::Ended(Ended { asked: true, .. }) => EventKind::WorkerStopped,
-            What::Ended(Ended { asked: false, .. }) => EventKind::WorkerExited,
+            What::Ended(ended) if ended.asked => EventKind::WorkerStopped,
+            What::Ended(_) => EventKind::WorkerExited,
             What::Said(kind, _) => *kind,
         }
     }
@@ -102,7 +102,7 @@ impl Brief {
             }
             What::Ready => "ready".to_owned(),
             What::Ended(ended) => ended.text(),
-            What::Said(_, text) => text.clone(),
+            What::Said(_, text) => text.to_string(),
         };
         let mut event = Event::new(self.kind(), message);
         event.supervisor = Some(self.subject.supervisor.clone());
@@ -131,7 +131,15 @@ impl Ended {
     fn text(&self) -> String {
         let lived = self.lived.map(|lived| format!(" after {}", seconds(lived))).unwrap_or_default();
         let next = self.next.as_ref().map_or_else(|| "; forgotten".to_owned(), Next::text);
-        format!("{}{lived}{next}", end_text(&self.exit, self.hint.as_deref()))
+        format!("{}{lived}{next}", self.how())
+    }
+
+    /// How it ended, with what a person can do about it.
+    pub(crate) fn how(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.exit),
+            None => self.exit.to_string(),
+        }
     }
 
     /// An end as the contract shows it everywhere: kind, code, signal by name, words.
@@ -140,7 +148,7 @@ impl Ended {
             "kind": self.exit.kind(),
             "code": self.exit.code(),
             "signal": self.exit.signal().map(signal_name),
-            "message": end_text(&self.exit, self.hint.as_deref()),
+            "message": self.how(),
         })
     }
 }
@@ -180,11 +188,6 @@ impl Next {
         let Intensity { max_restarts, within } = self.limit;
         format!("{max_restarts} restarts in {} are spent", format_duration(within))
     }
-}
-
-/// An end in words, with what a person can do about it.
-pub(crate) fn end_text(exit: &Exit, hint: Option<&str>) -> String {
-    hint.map_or_else(|| exit.to_string(), |hint| format!("{exit} ({hint})"))
 }
 
 fn start_text(incarnation: Incarnation) -> String {
@@ -229,13 +232,13 @@ mod tests {
         let limit = Intensity { max_restarts: 10, within: Duration::from_secs(300) };
         let next = Next { phase: Phase::Running, wait: None, left: 9, limit, fatal: false };
         let ended = Ended {
-            exit: Arc::new(Exit::Exited { code: 1 }),
-            hint: Some(Arc::from("look there")),
+            exit: Exit::Exited { code: 1 },
+            hint: Some("look there".to_owned()),
             asked: false,
             lived: Some(Duration::from_millis(3200)),
             next: Some(next),
         };
-        let event = brief(What::Ended(ended)).event();
+        let event = brief(What::Ended(Arc::new(ended))).event();
         assert_eq!(event.kind, EventKind::WorkerExited);
         assert_eq!(event.cause, Some(Cause::Crash));
         assert_eq!(

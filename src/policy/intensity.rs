@@ -8,19 +8,21 @@ use std::collections::VecDeque;
 
 use super::spec::{Intensity, Time};
 
-/// Room made at once: a usual budget never allocates while a child is being restarted.
+/// Room made by the first event: a usual budget never allocates again while a child is being restarted, and a child
+/// that never fails has none.
 const ROOM: usize = 32;
 
 /// The events of one sliding window, oldest first.
 #[derive(Debug, Clone)]
 pub(super) struct Window {
     events: VecDeque<Time>,
+    room: usize,
 }
 
 impl Window {
     pub(super) fn new(limit: Intensity) -> Self {
         let room = usize::try_from(limit.max_restarts).unwrap_or(ROOM).saturating_add(1).min(ROOM);
-        Self { events: VecDeque::with_capacity(room) }
+        Self { events: VecDeque::new(), room }
     }
 
     /// Counts an event now; false: the budget is spent. An event exactly as old as the window still counts.
@@ -29,6 +31,9 @@ impl Window {
         self.events.drain(..self.events.len() - kept);
         if kept as u64 > u64::from(limit.max_restarts) {
             self.events.pop_front();
+        }
+        if self.events.capacity() == 0 {
+            self.events.reserve_exact(self.room);
         }
         self.events.push_back(now);
         self.events.len() as u64 <= u64::from(limit.max_restarts)

@@ -380,9 +380,9 @@ impl Supervisor {
     /// A child's ladder and what is kept of it; `true`: it runs.
     pub(super) fn cared(&mut self, key: ChildKey) -> Option<(Arc<Ladder>, &mut Care, bool)> {
         let child = self.roster.get_mut(key)?;
-        let ladder = child.spec.ladder.clone().unwrap_or_default();
         let running = child.state == State::Running;
-        Some((ladder, child.care.as_deref_mut()?, running))
+        let care = child.care.as_deref_mut()?;
+        Some((child.spec.ladder.clone().unwrap_or_default(), care, running))
     }
 
     pub(super) fn verify_time(&self, key: ChildKey) -> Duration {

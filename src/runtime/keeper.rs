@@ -38,6 +38,10 @@ const SETTLES: Duration = Duration::from_secs(2);
 /// What a commit at the end may take before the end does without it.
 const LAST: Duration = Duration::from_secs(3);
 
+/// How far it stands back where processors are short: in a storm of crashes the workers come first, and the store keeps
+/// what it can.
+const STANDS_BACK: i32 = 10;
+
 /// Everything is shown at once: nothing is kept right now, or ever.
 const NOTHING_TO_WAIT_FOR: u64 = u64::MAX;
 
@@ -135,9 +139,11 @@ impl Keeper {
             generation: 0,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let thread = std::thread::Builder::new()
-            .name("regrow-keeper".to_owned())
-            .spawn(move || runtime.block_on(work.run(stopped)))?;
+        let thread = std::thread::Builder::new().name("regrow-keeper".to_owned()).spawn(move || {
+            // Of this thread alone. A system that refuses it has its reasons, and nothing rests on it.
+            let _ = rustix::process::nice(STANDS_BACK);
+            runtime.block_on(work.run(stopped));
+        })?;
         Ok(Self { past, stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)) })
     }
 

@@ -3,9 +3,11 @@
 //! Nothing is decided here and nothing is waited for: what comes of a start or a stop is told by the child's runner
 //! and comes back as a fact. What is left is bookkeeping for people: the board and the events.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
@@ -120,10 +122,16 @@ pub(crate) struct SupervisorState {
     pub(super) plane: Arc<Plane>,
     ear: Ear,
     pub(super) slots: Vec<Option<Slot>>,
+    /// When this turn began: the clock is read once in it.
+    pub(super) now: Time,
+    /// The same by the clock on the wall.
+    pub(super) at: Timestamp,
     /// Children that there have been.
     seats: u64,
     /// The board has changed, and who waits for that is not told yet.
     pub(super) unseen: bool,
+    /// So for the journal.
+    pub(super) unread: Cell<bool>,
     /// From what those grow whom a new definition names, until the policy has taken it over.
     pub(super) seeds: HashMap<Arc<str>, Seed>,
     /// New definitions that are not answered yet.
@@ -153,11 +161,14 @@ impl Actor for SupervisorActor {
         let mut state = SupervisorState {
             core,
             name,
-            plane,
             ear: address.clone().listen(myself),
             slots: Vec::new(),
+            now: plane.now(),
+            at: Timestamp::now(),
+            plane,
             seats: 0,
             unseen: false,
+            unread: Cell::new(false),
             seeds: HashMap::new(),
             reforms: Vec::new(),
             waiting: Vec::new(),
@@ -182,6 +193,7 @@ impl Actor for SupervisorActor {
         Rung: Rung,
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
+        (state.now, state.at) = (state.plane.now(), Timestamp::now());
         let mut heard = 0;
         while let Some(word) = state.ear.next(heard) {
             heard += 1;
@@ -230,14 +242,13 @@ impl SupervisorState {
         if self.finished {
             return;
         }
-        let now = self.plane.now();
         let ended = narrator::Ending::of(&fact);
         let stale = self.core.stale();
-        let actions = self.core.on_fact(now, fact);
+        let actions = self.core.on_fact(self.now, fact);
         if self.core.stale() > stale {
             self.plane.board.count_stale();
         } else if let Some(ended) = ended {
-            self.tell_ending(&ended.judged(&actions));
+            self.tell_ending(ended.judged(&actions));
         }
         self.carry_out(actions);
     }
@@ -298,10 +309,13 @@ impl SupervisorState {
         self.alarm = Some((due, alarm));
     }
 
-    /// Lets those know who wait for a change on the board.
+    /// Lets those know who wait for a change on the board, or for events: once for all of a turn, and after its deeds.
     fn show(&mut self) {
         if std::mem::take(&mut self.unseen) {
             self.plane.board.bump();
+        }
+        if self.unread.take() {
+            self.plane.journal.ring();
         }
     }
 
@@ -316,6 +330,7 @@ impl SupervisorState {
         self.slots[at] = Some(Slot {
             subject: narrator::subject(&self.name, &who),
             place: who.place(),
+            latch: None,
             counted: self.plane.counter(&who.id()),
             who,
             make,
@@ -332,10 +347,9 @@ impl SupervisorState {
         let Added { seed: Seed { spec, who, make }, reply } = added;
         let id = Arc::clone(&spec.id);
         let request = self.expect(reply);
-        let now = self.plane.now();
         let known = self.core.key(&id);
         let fact = Fact::Request { id: request, request: Request::Add { spec: Box::new(spec) } };
-        let actions = self.core.on_fact(now, fact);
+        let actions = self.core.on_fact(self.now, fact);
         if let Some(key) = self.core.key(&id).filter(|key| known != Some(*key)) {
             self.seat(key, who, make);
         }

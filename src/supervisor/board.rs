@@ -23,7 +23,7 @@ use crate::worker::OutputCounters;
 
 use super::attempts::{Attempts, Totals};
 
-pub(super) use place::Place;
+pub(super) use place::{End, Entry, Place};
 
 /// What an operator wants of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,12 +174,12 @@ impl InstanceState {
     }
 
     /// The phase that the policy sees. What is stuck stays so until it is gone, whatever is decided meanwhile.
-    pub(crate) fn enter(&mut self, phase: Phase) {
+    pub(crate) fn enter(&mut self, phase: Phase, at: Timestamp) {
         match &mut self.survivor {
             Some(survivor) => survivor.then = phase,
             None if self.phase != phase => {
                 self.phase = phase;
-                self.since = Timestamp::now();
+                self.since = at;
             }
             None => {}
         }
@@ -284,7 +284,7 @@ pub enum RollState {
 }
 
 struct Slots {
-    instances: Vec<Arc<Mutex<InstanceState>>>,
+    instances: Vec<Arc<Mutex<Entry>>>,
     by_id: BTreeMap<InstanceId, usize>,
     supervisors: Vec<SupervisorState>,
     /// The last rolling restart of each worker.
@@ -331,10 +331,10 @@ impl Board {
         let mut slots = self.shared.slots.write().unwrap_or_else(PoisonError::into_inner);
         let id = state.instance.clone();
         match slots.by_id.get(&id).copied() {
-            Some(at) => *lock(&slots.instances[at]) = state,
+            Some(at) => *lock(&slots.instances[at]) = Entry::from(state),
             None => {
                 let at = slots.instances.len();
-                slots.instances.push(Arc::new(Mutex::new(state)));
+                slots.instances.push(Arc::new(Mutex::new(Entry::from(state))));
                 slots.by_id.insert(id, at);
                 self.shared.places.fetch_add(1, Ordering::Release);
             }
@@ -361,7 +361,7 @@ impl Board {
     pub fn update(&self, id: &InstanceId, change: impl FnOnce(&mut InstanceState)) {
         let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
         let Some(at) = slots.by_id.get(id).copied() else { return };
-        change(&mut lock(&slots.instances[at]));
+        change(lock(&slots.instances[at]).whole());
         drop(slots);
         self.bump();
     }
@@ -371,14 +371,14 @@ impl Board {
     pub fn instance(&self, id: &InstanceId) -> Option<InstanceState> {
         let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
         let at = slots.by_id.get(id).copied()?;
-        Some(lock(&slots.instances[at]).clone())
+        Some(lock(&slots.instances[at]).whole().clone())
     }
 
     /// Every instance, in the order of the file.
     #[must_use]
     pub fn instances(&self) -> Vec<InstanceState> {
         let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.instances.iter().map(|entry| lock(entry).clone()).collect()
+        slots.instances.iter().map(|entry| lock(entry).whole().clone()).collect()
     }
 
     /// Notes how far a rolling restart is.
@@ -436,6 +436,6 @@ impl Board {
     }
 }
 
-fn lock(entry: &Mutex<InstanceState>) -> std::sync::MutexGuard<'_, InstanceState> {
+fn lock(entry: &Mutex<Entry>) -> std::sync::MutexGuard<'_, Entry> {
     entry.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,6 +19,7 @@ use crate::worker::{Reporter, Runner, WorkerReport};
 
 use super::actor::{MakeRunner, SupervisorState};
 use super::board::{InstanceState, Place};
+use super::gate::Latch;
 use super::line::Reported;
 use super::tree::Who;
 
@@ -32,6 +33,8 @@ pub(super) struct Slot {
     pub(super) subject: Arc<Subject>,
     /// Where it stands on the board.
     pub(super) place: Option<Place>,
+    /// Where its readiness is noted, once that was looked for.
+    pub(super) latch: Option<Latch>,
     /// Its last start, which outlives its supervisor.
     pub(super) counted: Arc<AtomicU64>,
     pub(super) make: MakeRunner,
@@ -140,6 +143,7 @@ impl SupervisorState {
     /// The runner of a child says something.
     pub(super) fn reported(&mut self, reported: Reported) {
         let Reported { child, seat, incarnation, report } = reported;
+        let at = self.at;
         // Whoever sat there before is forgotten, and so is what it still says.
         let Some(slot) = self.slot_mut(child).filter(|slot| slot.seat == seat) else { return };
         let running = &mut slot.running;
@@ -180,7 +184,7 @@ impl SupervisorState {
             }
             WorkerReport::MainPid { pid } => self.note(child, |entry| entry.pid = Some(pid)),
             WorkerReport::Status { text } => self.note(child, |entry| entry.status_text = Some(text)),
-            WorkerReport::Beat => self.note(child, |entry| entry.last_heartbeat_at = Some(Timestamp::now())),
+            WorkerReport::Beat => self.note(child, |entry| entry.last_heartbeat_at = Some(at)),
             WorkerReport::Distress => self.issue(child, "it says that it does not work (WATCHDOG=trigger)"),
             WorkerReport::Stopping => {
                 self.note(child, |entry| entry.status_text = Some("stopping".to_owned()))
@@ -200,7 +204,7 @@ impl SupervisorState {
     }
 
     fn started(&mut self, child: ChildKey, incarnation: Incarnation, pid: Option<u32>) {
-        let at = Timestamp::now();
+        let at = self.at;
         self.on_board(child, |entry| begin(entry, at, pid, false));
         let Some(slot) = self.slot(child) else { return };
         let subject = match &slot.who {
@@ -211,16 +215,17 @@ impl SupervisorState {
             }
         };
         self.plane.journal.tell(at, Brief { subject, incarnation, what: What::Started(pid) });
+        self.unread.set(true);
     }
 
     fn adopted(&mut self, child: ChildKey, incarnation: Incarnation, pid: u32) {
-        let at = Timestamp::now();
+        let at = self.at;
         self.on_board(child, |entry| begin(entry, at, Some(pid), true));
         let Some(slot) = self.slot(child) else { return };
         let text = format!(
             "taken over while it runs, pid {pid}: its pid_file names it, and it is the worker's program"
         );
-        let what = What::Said(EventKind::RuntimeAdopted, text);
+        let what = What::Said(EventKind::RuntimeAdopted, text.into());
         let mut event: Event = Brief { subject: Arc::clone(&slot.subject), incarnation, what }.event();
         event.data.insert("pid", pid.into());
         self.plane.emit(event);
@@ -242,16 +247,20 @@ impl SupervisorState {
     /// The last line explains most ends better than any exit code.
     fn last_words(&mut self, child: ChildKey, incarnation: Incarnation, lines: &[String]) {
         let Some(line) = lines.iter().rev().find(|line| !line.trim().is_empty()) else { return };
-        self.note(child, |entry| {
-            if let Some(last) = entry.last_exit.as_mut().filter(|last| last.incarnation == incarnation) {
+        self.on_entry(child, |entry| {
+            if let Some(last) =
+                entry.whole().last_exit.as_mut().filter(|last| last.incarnation == incarnation)
+            {
                 last.message = format!("{}; last output: {}", last.message, line.trim());
             }
         });
     }
 
     fn backtrace(&mut self, child: ChildKey, incarnation: Incarnation, text: String) {
-        self.note(child, |entry| {
-            if let Some(last) = entry.last_exit.as_mut().filter(|last| last.incarnation == incarnation) {
+        self.on_entry(child, |entry| {
+            if let Some(last) =
+                entry.whole().last_exit.as_mut().filter(|last| last.incarnation == incarnation)
+            {
                 last.backtrace = Some(Arc::from(text));
             }
         });

@@ -4,8 +4,9 @@
 //! its dependants running. It is written by the supervision actors and the boot, all on the control plane;
 //! the lock is there for the type system and is never contended.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::id::{InstanceId, Name};
 
@@ -23,14 +24,41 @@ struct State {
     after: HashMap<Name, Vec<Name>>,
     dependants: HashMap<Name, Vec<Name>>,
     /// Every instance, and whether it is ready: a worker is ready when all of its instances are.
-    instances: HashMap<Name, BTreeMap<InstanceId, bool>>,
+    instances: HashMap<Name, Copies>,
     blocked: BTreeSet<Name>,
+}
+
+/// Whether one instance is ready.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Latch(Arc<AtomicBool>);
+
+impl Latch {
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Relaxed);
+    }
+}
+
+/// The instances of one worker in their order; mostly there is one.
+#[derive(Debug, Default)]
+struct Copies(Vec<(InstanceId, Latch)>);
+
+impl Copies {
+    /// Its place, or where that would be.
+    fn find(&self, instance: &InstanceId) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.cmp(instance))
+    }
 }
 
 /// The gate of one runtime.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: Mutex<State>,
+    /// How many are waited for: readiness is nobody else's business while that is zero.
+    waited_for: AtomicUsize,
 }
 
 impl Gate {
@@ -49,35 +77,55 @@ impl Gate {
             state.after.insert(worker.clone(), after.to_vec());
         }
         state.dependants.retain(|_, dependants| !dependants.is_empty());
+        self.waited_for.store(state.dependants.len(), Ordering::Relaxed);
         Turn { held: state.held(worker), worker: worker.clone() }
     }
 
     /// Learns that an instance is there; it is not ready.
     pub(crate) fn expect(&self, instance: &InstanceId) -> Vec<Turn> {
         self.change(instance, |instances| {
-            instances.entry(instance.clone()).or_default();
+            if let Err(at) = instances.find(instance) {
+                instances.0.insert(at, (instance.clone(), Latch::default()));
+            }
         })
     }
 
     /// Forgets an instance that is gone for good.
     pub(crate) fn forget(&self, instance: &InstanceId) -> Vec<Turn> {
         self.change(instance, |instances| {
-            instances.remove(instance);
-        })
-    }
-
-    /// Notes that an instance became ready or is no longer, and says whose turn that changes.
-    pub(crate) fn set_ready(&self, instance: &InstanceId, ready: bool) -> Vec<Turn> {
-        self.change(instance, |instances| {
-            if let Some(known) = instances.get_mut(instance) {
-                *known = ready;
+            if let Ok(at) = instances.find(instance) {
+                instances.0.remove(at);
             }
         })
     }
 
+    /// Notes that an instance became ready or is no longer, and says whose turn that changes.
+    #[cfg(test)]
+    pub(crate) fn set_ready(&self, instance: &InstanceId, ready: bool) -> Vec<Turn> {
+        self.latch(instance).map(|latch| self.turn(instance, &latch, ready)).unwrap_or_default()
+    }
+
+    /// Where the readiness of an instance is noted, if it is expected.
+    pub(crate) fn latch(&self, instance: &InstanceId) -> Option<Latch> {
+        let state = self.lock();
+        let instances = state.instances.get(instance.worker())?;
+        instances.find(instance).ok().map(|at| instances.0[at].1.clone())
+    }
+
+    /// Notes that an instance became ready or is no longer, and says whose turn that changes.
+    pub(crate) fn turn(&self, instance: &InstanceId, latch: &Latch, ready: bool) -> Vec<Turn> {
+        if self.waited_for.load(Ordering::Relaxed) == 0 {
+            latch.set(ready);
+            return Vec::new();
+        }
+        self.change(instance, |_| latch.set(ready))
+    }
+
     /// Every instance of a worker.
     pub(crate) fn instances(&self, worker: &Name) -> Vec<InstanceId> {
-        self.lock().instances.get(worker).map(|all| all.keys().cloned().collect()).unwrap_or_default()
+        let state = self.lock();
+        let all = state.instances.get(worker).map(|all| all.0.iter().map(|(id, _)| id.clone()).collect());
+        all.unwrap_or_default()
     }
 
     /// Whether a start of this worker is held back now.
@@ -104,17 +152,13 @@ impl Gate {
         Turn { held: state.held(worker), worker: worker.clone() }
     }
 
-    fn change(
-        &self,
-        instance: &InstanceId,
-        change: impl FnOnce(&mut BTreeMap<InstanceId, bool>),
-    ) -> Vec<Turn> {
+    fn change(&self, instance: &InstanceId, change: impl FnOnce(&mut Copies)) -> Vec<Turn> {
         let mut state = self.lock();
         let worker = instance.worker();
         let before = state.ready(worker);
         let instances = state.instances.entry(worker.clone()).or_default();
         change(instances);
-        if instances.is_empty() {
+        if instances.0.is_empty() {
             state.instances.remove(worker);
         }
         if state.ready(worker) == before {
@@ -131,7 +175,7 @@ impl Gate {
 
 impl State {
     fn ready(&self, worker: &Name) -> bool {
-        self.instances.get(worker).is_some_and(|all| all.values().all(|ready| *ready))
+        self.instances.get(worker).is_some_and(|all| all.0.iter().all(|(_, latch)| latch.get()))
     }
 
     fn held(&self, worker: &Name) -> bool {

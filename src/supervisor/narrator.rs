@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::event::{Brief, Cause, Ended as EndedWith, Event, EventKind, Next, Subject, What, end_text};
+use crate::event::{Brief, Cause, Ended as EndedWith, Event, EventKind, Next, Subject, What};
 use crate::exit::Exit;
 use crate::id::{Incarnation, Name};
 use crate::policy::{
@@ -18,7 +18,7 @@ use crate::policy::{
 use crate::units::format_duration;
 
 use super::actor::{SupervisorState, wanted_by};
-use super::board::{InstanceState, LastExit, NextAction, Operator, Wanted};
+use super::board::{End, Entry, InstanceState, NextAction, Operator, Wanted};
 use super::child::Slot;
 use super::tree::Who;
 
@@ -64,7 +64,7 @@ impl Ending {
                 child,
                 incarnation,
                 exit: Some(exit),
-            } if *child == self.child && *incarnation == self.incarnation => Some(exit.clone()),
+            } if *child == self.child && *incarnation == self.incarnation => Some(exit),
             Action::Report { .. }
             | Action::Start { .. }
             | Action::Stop { .. }
@@ -79,7 +79,8 @@ impl Ending {
             | Action::Finished { .. } => None,
         });
         match judged {
-            Some(exit) => Self { exit, failure: true, ..self },
+            Some(exit) if *exit == self.exit => Self { failure: true, ..self },
+            Some(exit) => Self { exit: exit.clone(), failure: true, ..self },
             None => self,
         }
     }
@@ -87,43 +88,33 @@ impl Ending {
 
 impl SupervisorState {
     /// An incarnation ended: the board gets its last exit, the journal one event with what comes next.
-    pub(super) fn tell_ending(&mut self, ended: &Ending) {
-        let Some(slot) = self.slot(ended.child) else { return };
-        let asked = slot.told == Phase::Stopping && !ended.failure;
-        let hint = slot.hint.clone();
-        let exit = Arc::new(if asked { as_asked(&ended.exit) } else { ended.exit.clone() });
-        let at = Timestamp::now();
-        let last = LastExit {
-            exit: Exit::clone(&exit),
-            incarnation: ended.incarnation,
-            message: end_text(&exit, hint.as_deref()),
-            at,
-            backtrace: None,
-        };
-        let since = self.on_board(ended.child, |entry| {
-            entry.ready = false;
-            entry.pid = None;
-            entry.last_exit = Some(last);
-            entry.soft_restarts.ended(asked);
-            entry.started_at.take()
-        });
-        let cause = Cause::of(&exit);
-        let lived = |since| Duration::try_from(at.duration_since(since)).unwrap_or_default();
-        let what = What::Ended(EndedWith {
-            exit,
-            hint: hint.map(Arc::from),
-            asked,
-            lived: since.flatten().map(lived),
-            next: self.core.child(ended.child).map(|view| self.next(&view)),
-        });
-        self.tell(ended.child, ended.incarnation, what);
-        self.not_ready(ended.child);
-        if let Some(slot) = self.slot_mut(ended.child) {
-            if !asked {
-                slot.cause = Some(cause);
-            }
-            slot.hint = None;
+    pub(super) fn tell_ending(&mut self, ended: Ending) {
+        let Ending { child, incarnation, exit, failure } = ended;
+        let Some(slot) = self.slot_mut(child) else { return };
+        let asked = slot.told == Phase::Stopping && !failure;
+        let exit = if asked { as_asked(exit) } else { exit };
+        let hint = slot.hint.take();
+        if !asked {
+            slot.cause = Some(Cause::of(&exit));
         }
+        let at = self.at;
+        let since = self.on_board(child, |entry| entry.started_at.take()).flatten();
+        let ended = Arc::new(EndedWith {
+            exit,
+            hint,
+            asked,
+            lived: since.map(|since| Duration::try_from(at.duration_since(since)).unwrap_or_default()),
+            next: self.core.child(child).map(|view| self.next(&view)),
+        });
+        let end = End { incarnation, at, ended: Arc::clone(&ended) };
+        self.on_entry(child, |entry| {
+            entry.state.ready = false;
+            entry.state.pid = None;
+            entry.state.soft_restarts.ended(asked);
+            entry.end = Some(end);
+        });
+        self.tell(child, incarnation, What::Ended(ended));
+        self.set_ready(child, false);
     }
 
     /// A start begins.
@@ -213,17 +204,11 @@ impl SupervisorState {
 
     /// Something that people see has changed.
     pub(super) fn tell_change(&mut self, child: ChildKey) {
-        let Some(view) = self.core.child(child) else { return };
-        let (phase, incarnation) = (view.phase, view.incarnation);
-        let before = self.slot(child).map(|slot| slot.told);
-        self.write(child);
-        if before == Some(phase) {
-            return;
+        let Some((phase, incarnation)) = self.write(child) else { return };
+        let Some(slot) = self.slot_mut(child) else { return };
+        if std::mem::replace(&mut slot.told, phase) != phase {
+            self.tell_phase(child, incarnation, phase);
         }
-        if let Some(slot) = self.slot_mut(child) {
-            slot.told = phase;
-        }
-        self.tell_phase(child, incarnation, phase);
     }
 
     /// A child came into being while everything runs.
@@ -272,9 +257,9 @@ impl SupervisorState {
                     entry.soft_restarts.ready();
                 });
                 self.tell(child, incarnation, What::Ready);
-                self.ready(child);
+                self.set_ready(child, true);
             }
-            Phase::Done => self.ready(child),
+            Phase::Done => self.set_ready(child, true),
             Phase::Quarantined => {
                 let next = self.core.child(child).map(|view| self.next(&view).text()).unwrap_or_default();
                 let text = next.trim_start_matches("; ").to_owned();
@@ -289,34 +274,34 @@ impl SupervisorState {
     }
 
     /// A dependency is met when it is ready, and also when it was a job that is done.
-    fn ready(&self, child: ChildKey) {
-        if let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) {
-            self.plane.set_ready(instance, true);
+    fn set_ready(&mut self, child: ChildKey, ready: bool) {
+        let Some(Some(slot)) = self.slots.get_mut(child.0 as usize) else { return };
+        let Who::Worker(instance) = &slot.who else { return };
+        if slot.latch.is_none() {
+            slot.latch = self.plane.gate.latch(instance);
+        }
+        if let Some(latch) = &slot.latch {
+            self.plane.set_ready(instance, latch, ready);
         }
     }
 
-    fn not_ready(&self, child: ChildKey) {
-        if let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) {
-            self.plane.set_ready(instance, false);
-        }
-    }
-
-    /// Writes the policy's view of a child on the board.
-    fn write(&mut self, child: ChildKey) {
-        let (Some(view), Some(slot)) = (self.core.child(child), self.slot(child)) else { return };
-        match &slot.who {
+    /// Writes the policy's view of a child on the board, and says where it is.
+    fn write(&mut self, child: ChildKey) -> Option<(Phase, Incarnation)> {
+        let view = self.core.child(child)?;
+        let seen = (view.phase, view.incarnation);
+        match &self.slot(child)?.who {
             Who::Worker(instance) => {
-                let waits_for = self.waits_for(&view, instance.worker());
+                let (waits_for, at) = (self.waits_for(&view, instance.worker()), self.at);
                 let next = self.next_action(&view);
-                let Some(Some(slot)) = self.slots.get_mut(child.0 as usize) else { return };
-                let Some(place) = &mut slot.place else { return };
-                self.plane.board.at(place, |entry| write_view(entry, &view, next, waits_for));
+                let place = self.slots.get_mut(child.0 as usize)?.as_mut()?.place.as_mut()?;
+                self.plane.board.at(place, |entry| write_view(&mut entry.state, &view, next, waits_for, at));
                 self.unseen = true;
             }
             Who::Supervisor(name) => {
                 self.plane.board.update_supervisor(name, |entry| entry.phase = view.phase)
             }
         }
+        Some(seen)
     }
 
     fn waits_for(&self, view: &ChildView<'_>, worker: &Name) -> Vec<String> {
@@ -336,7 +321,7 @@ impl SupervisorState {
 
     /// What comes next for a child, for an event.
     fn next(&self, view: &ChildView<'_>) -> Next {
-        let wait = view.next.and_then(|next| next.at).map(|at| at.saturating_sub(self.plane.now()));
+        let wait = view.next.and_then(|next| next.at).map(|at| at.saturating_sub(self.now));
         let limit = self.core.spec().intensity;
         Next { phase: view.phase, wait, left: view.budget_left, limit, fatal: view.fatal }
     }
@@ -355,13 +340,14 @@ impl SupervisorState {
     }
 
     fn say(&self, kind: EventKind, child: ChildKey, incarnation: Incarnation, text: String) {
-        self.tell(child, incarnation, What::Said(kind, text));
+        self.tell(child, incarnation, What::Said(kind, text.into()));
     }
 
     fn tell(&self, child: ChildKey, incarnation: Incarnation, what: What) {
         let own = || Subject { supervisor: self.name.clone(), instance: None, nested: None };
         let subject = self.slot(child).map_or_else(|| Arc::new(own()), |slot| Arc::clone(&slot.subject));
-        self.plane.journal.tell(Timestamp::now(), Brief { subject, incarnation, what });
+        self.plane.journal.tell(self.at, Brief { subject, incarnation, what });
+        self.unread.set(true);
     }
 
     pub(super) fn on_board<T>(
@@ -369,6 +355,10 @@ impl SupervisorState {
         child: ChildKey,
         change: impl FnOnce(&mut InstanceState) -> T,
     ) -> Option<T> {
+        self.on_entry(child, |entry| change(&mut entry.state))
+    }
+
+    pub(super) fn on_entry<T>(&mut self, child: ChildKey, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let place = self.slots.get_mut(child.0 as usize)?.as_mut()?.place.as_mut()?;
         self.unseen = true;
         self.plane.board.at(place, change)
@@ -382,7 +372,7 @@ impl SupervisorState {
 }
 
 /// An end that regrow asked for: the signal it sent is no news, but a KILL that was needed is.
-fn as_asked(exit: &Exit) -> Exit {
+fn as_asked(exit: Exit) -> Exit {
     match exit {
         Exit::Signaled { signal: 9 } => Exit::Killed,
         Exit::Signaled { .. } | Exit::Exited { code: 0 } => Exit::Stopped,
@@ -397,7 +387,7 @@ fn as_asked(exit: &Exit) -> Exit {
         | Exit::Error { .. }
         | Exit::Unwell { .. }
         | Exit::Abandoned
-        | Exit::Unknown => exit.clone(),
+        | Exit::Unknown => exit,
     }
 }
 
@@ -406,8 +396,9 @@ fn write_view(
     view: &ChildView<'_>,
     next: Option<NextAction>,
     waits_for: Vec<String>,
+    at: Timestamp,
 ) {
-    entry.enter(view.phase);
+    entry.enter(view.phase, at);
     entry.ready = view.phase == Phase::Running;
     entry.incarnation = view.incarnation;
     entry.budget_left = view.budget_left;

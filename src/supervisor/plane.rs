@@ -16,7 +16,7 @@ use crate::worker::{OutputCounters, Reporter, Runner};
 
 use super::actor::SupervisorMsg;
 use super::board::{Board, Operator};
-use super::gate::{Gate, Turn};
+use super::gate::{Gate, Latch, Turn};
 use super::judged::Judged;
 use super::line::Address;
 use super::tree::Node;
@@ -169,8 +169,8 @@ impl Plane {
     }
 
     /// Notes an instance's readiness and passes on whose turn that changes.
-    pub(crate) fn set_ready(&self, instance: &InstanceId, ready: bool) {
-        for turn in self.gate.set_ready(instance, ready) {
+    pub(super) fn set_ready(&self, instance: &InstanceId, latch: &Latch, ready: bool) {
+        for turn in self.gate.turn(instance, latch, ready) {
             self.pass(turn);
         }
     }

@@ -117,9 +117,11 @@ impl Journal {
     /// Appends an event. Never waits for a reader.
     pub fn emit(&self, event: Event) {
         self.append(Timestamp::now(), event.kind, Told::Whole(Arc::new(event)));
+        self.ring();
     }
 
-    /// Appends what happened to a child. Nobody puts it into words before it is read.
+    /// Appends what happened to a child. Nobody puts it into words before it is read, and nobody is woken before
+    /// [`ring`](Self::ring): waking a reader costs more than a restart, and several things happen at once.
     pub(crate) fn tell(&self, at: Timestamp, brief: Brief) {
         self.append(at, brief.kind(), Told::Brief(brief));
     }
@@ -134,6 +136,10 @@ impl Journal {
         ring.kept.push_back(Kept { at, told });
         drop(ring);
         drop(oldest);
+    }
+
+    /// Wakes who waits for events.
+    pub(crate) fn ring(&self) {
         self.shared.rung.notify_waiters();
     }
 

@@ -33,6 +33,7 @@ mod faults_actor;
 mod faults_identity;
 mod faults_process;
 mod faults_runtime;
+mod growth;
 mod guest;
 mod hardship;
 mod house;

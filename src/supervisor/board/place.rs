@@ -1,17 +1,52 @@
-//! One instance's place on the board, found once instead of at every change.
+//! One instance's place on the board, found once instead of at every change, and its entry, in which the last end is
+//! put into words only when somebody looks.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::id::InstanceId;
+use jiff::Timestamp;
 
-use super::{Board, InstanceState, lock};
+use crate::event::Ended;
+use crate::id::{Incarnation, InstanceId};
+
+use super::{Board, InstanceState, LastExit, lock};
+
+/// What stands on the board about one instance.
+pub(in super::super) struct Entry {
+    pub(in super::super) state: InstanceState,
+    /// The last end, until somebody looks.
+    pub(in super::super) end: Option<End>,
+}
+
+/// An end as it was told.
+pub(in super::super) struct End {
+    pub(in super::super) incarnation: Incarnation,
+    pub(in super::super) at: Timestamp,
+    pub(in super::super) ended: Arc<Ended>,
+}
+
+impl From<InstanceState> for Entry {
+    fn from(state: InstanceState) -> Self {
+        Self { state, end: None }
+    }
+}
+
+impl Entry {
+    /// Everything, the last end too.
+    pub(in super::super) fn whole(&mut self) -> &mut InstanceState {
+        if let Some(End { incarnation, at, ended }) = self.end.take() {
+            let (message, exit) = (ended.how(), ended.exit.clone());
+            self.state.last_exit = Some(LastExit { exit, incarnation, message, at, backtrace: None });
+        }
+        &mut self.state
+    }
+}
 
 /// Where an instance stands. It is looked for again only after places have changed.
 pub(in super::super) struct Place {
     id: InstanceId,
     /// The entry, and the arrangement in which it was found.
-    found: Option<(u64, Arc<Mutex<InstanceState>>)>,
+    found: Option<(u64, Arc<Mutex<Entry>>)>,
 }
 
 impl Place {
@@ -26,7 +61,7 @@ impl Board {
     pub(in super::super) fn at<T>(
         &self,
         place: &mut Place,
-        change: impl FnOnce(&mut InstanceState) -> T,
+        change: impl FnOnce(&mut Entry) -> T,
     ) -> Option<T> {
         let places = self.shared.places.load(Ordering::Acquire);
         if place.found.as_ref().is_none_or(|(known, _)| *known != places) {
@@ -45,6 +80,25 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn an_end_is_in_words_once_somebody_looks() {
+        let board = Board::new();
+        let id = put(&board, "a");
+        let ended = Ended {
+            exit: crate::exit::Exit::Exited { code: 3 },
+            hint: Some("look there".to_owned()),
+            asked: false,
+            lived: None,
+            next: None,
+        };
+        let end = End { incarnation: Incarnation(7), at: Timestamp::UNIX_EPOCH, ended: Arc::new(ended) };
+        board.at(&mut Place::of(id.clone()), |entry| entry.end = Some(end));
+        let last = board.instance(&id).unwrap().last_exit.unwrap();
+        assert_eq!((last.incarnation, last.at), (Incarnation(7), Timestamp::UNIX_EPOCH));
+        assert_eq!(last.message, "exited with code 3 (look there)");
+        assert_eq!(board.instances()[0].last_exit, Some(last));
+    }
+
     fn put(board: &Board, name: &str) -> InstanceId {
         let id = InstanceId::single(Name::try_new(name).unwrap());
         board.put(InstanceState::new(id.clone(), Name::root(), "actor", false));
@@ -55,17 +109,17 @@ mod tests {
     fn a_place_follows_its_instance_over_every_change_of_the_board() {
         let board = Board::new();
         let mut place = Place::of(InstanceId::single(Name::try_new("b").unwrap()));
-        assert_eq!(board.at(&mut place, |entry| entry.restarts += 1), None, "it is not there yet");
+        assert_eq!(board.at(&mut place, |entry| entry.state.restarts += 1), None, "it is not there yet");
         let (a, b) = (put(&board, "a"), put(&board, "b"));
-        assert!(board.at(&mut place, |entry| entry.restarts += 1).is_some());
+        assert!(board.at(&mut place, |entry| entry.state.restarts += 1).is_some());
         board.arrange(&[b.clone(), a.clone()]);
         board.remove(&a);
-        assert!(board.at(&mut place, |entry| entry.restarts += 1).is_some());
+        assert!(board.at(&mut place, |entry| entry.state.restarts += 1).is_some());
         assert_eq!(board.instance(&b).unwrap().restarts, 2);
         board.remove(&b);
-        assert_eq!(board.at(&mut place, |entry| entry.restarts += 1), None, "it is gone");
+        assert_eq!(board.at(&mut place, |entry| entry.state.restarts += 1), None, "it is gone");
         put(&board, "b");
-        assert!(board.at(&mut place, |entry| entry.restarts += 5).is_some());
+        assert!(board.at(&mut place, |entry| entry.state.restarts += 5).is_some());
         assert_eq!(board.instance(&b).unwrap().restarts, 5);
     }
 }

@@ -65,10 +65,6 @@ impl<T, P: Pulsing> Guarded<T, P> {
         Self { future: Some(future), owner }
     }
 
-    pub(super) fn owner(&self) -> &P {
-        &self.owner
-    }
-
     /// Drops the future where a panic in a `Drop` is contained.
     pub(super) fn clear(&mut self) -> Result<(), Box<Panicked>> {
         let Some(future) = self.future.take() else { return Ok(()) };

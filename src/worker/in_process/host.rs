@@ -28,6 +28,9 @@ pub(super) const MAX_ABANDONED: usize = 16;
 /// Walked stacks that wait to be turned into text.
 const TRACES: usize = 16;
 
+/// How far the thread that does it stands back.
+const STANDS_BACK: i32 = 10;
+
 /// The longest text of a stack.
 const MAX_TRACE: usize = 8 << 10;
 
@@ -200,6 +203,8 @@ impl InProcessHost {
 fn start_tracer() -> Option<SyncSender<Trace>> {
     let (jobs, inbox) = sync_channel::<Trace>(TRACES);
     let work = move || {
+        // Of this thread alone: where processors are short, workers come first. Nothing rests on it.
+        let _ = rustix::process::nice(STANDS_BACK);
         while let Ok(Trace { site, incarnation, trace }) = inbox.recv() {
             let text = own_frames(&trace.to_string());
             tracing::warn!(instance = %site.instance, %incarnation, "stack of a panic:\n{text}");

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Once};
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 const PER_WORKER: Duration = Duration::from_secs(1);
 const OVERALL: Duration = Duration::from_millis(60);
 
+/// Room for a message and its place.
+const USUAL: usize = 120;
+
 thread_local! {
     /// Whose code runs on this thread; 0: nobody's.
     static RUNS: Cell<u64> = const { Cell::new(0) };
@@ -26,8 +30,10 @@ thread_local! {
 
 /// What the hook has seen of a panic that is about to be caught.
 struct Noted {
-    message: String,
-    location: String,
+    /// The message, if it is one that can be read here, and the place behind it.
+    text: String,
+    /// How much of it is the message.
+    said: usize,
     trace: Option<Backtrace>,
 }
 
@@ -63,24 +69,29 @@ pub(crate) fn install_hook() {
 }
 
 fn note(who: u64, info: &PanicHookInfo<'_>) {
-    let noted = Noted {
-        // Nothing of the user's runs in here: a panic within a hook ends the process.
-        message: info
-            .payload_as_str()
-            .map_or_else(|| number(info.payload()).unwrap_or_default(), str::to_owned),
-        location: info.location().map(ToString::to_string).unwrap_or_default(),
-        trace: is_its_turn(who).then(Backtrace::force_capture),
-    };
+    // Nothing of the user's runs in here: a panic within a hook ends the process.
+    let mut text = String::with_capacity(USUAL);
+    match info.payload_as_str() {
+        Some(message) => text.push_str(message),
+        None => text.extend(number(info.payload())),
+    }
+    let said = text.len();
+    text.push_str(" at ");
+    if let Some(place) = info.location() {
+        // Into a String, which takes everything.
+        let _ = write!(text, "{place}");
+    }
+    let noted = Noted { text, said, trace: is_its_turn(who).then(Backtrace::force_capture) };
     LAST.with(|last| *last.borrow_mut() = Some(noted));
 }
 
 fn describe(payload: Box<dyn Any + Send>) -> Box<Panicked> {
     let noted = LAST.with(|last| last.borrow_mut().take());
     let described = match noted {
-        Some(Noted { message, location, trace }) => {
-            let message = if message.is_empty() { unknown(&*payload) } else { message };
-            Panicked { message: format!("{message} at {location}"), trace }
+        Some(Noted { text, said: 0, trace }) => {
+            Panicked { message: format!("{}{text}", unknown(&*payload)), trace }
         }
+        Some(Noted { text, trace, .. }) => Panicked { message: text, trace },
         // Without the hook, or after `resume_unwind`, which goes past it.
         None => {
             let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {

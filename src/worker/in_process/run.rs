@@ -13,11 +13,11 @@ use super::saved::Saved;
 use super::worker::{Restored, Worker};
 
 /// Where the user's state lies. The running code borrows it; when that code unwinds, only the borrow is dropped.
-pub(super) struct Home<W>(Arc<Mutex<Option<W>>>);
+pub(super) struct Home<W>(Mutex<Option<W>>);
 
 impl<W> Default for Home<W> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(None)))
+        Self(Mutex::new(None))
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn run<W: Worker>(
         Ok(made) => made,
         Err(error) => return failed(&error),
     };
-    let mut place = Arc::clone(&home.0).lock_owned().await;
+    let mut place = home.0.lock().await;
     let worker = place.insert(made);
     life.ready();
     loop {

@@ -120,8 +120,8 @@ impl InProcessRunner {
 
     fn launch(&mut self, incarnation: Incarnation) -> Result<(), StartFailure> {
         let site = &self.site;
-        let left = site.host.left_behind();
-        if left >= MAX_ABANDONED && site.apart.load(Ordering::Acquire) {
+        let left = if site.apart.load(Ordering::Acquire) { site.host.left_behind() } else { 0 };
+        if left >= MAX_ABANDONED {
             return Err(StartFailure::Resources {
                 detail: format!(
                     "{left} incarnations that could not be ended hold a thread each; one must come back first"
@@ -134,7 +134,7 @@ impl InProcessRunner {
         site.inbox.open(incarnation);
         let apart = site.is_apart() && !site.host.one_thread;
         let control = self.control.clone();
-        let main = Main::new(self.body.begin(&life), Arc::clone(&life), control, !apart);
+        let main = Main::new(Arc::clone(&self.body), Arc::clone(&life), control, !apart);
         *lock(&site.current) = Some(Arc::clone(&life));
         site.report(incarnation, WorkerReport::Started { pid: None });
         if apart {
@@ -230,29 +230,39 @@ fn thread(site: &Site, plane: Handle, main: Main, life: Arc<Life>) -> std::io::R
 
 /// The task of one incarnation: its code, its state, and the end of both.
 struct Main {
-    guarded: Guarded<End, Arc<Life>>,
-    home: Arc<dyn Owned>,
+    body: Arc<dyn Body>,
+    life: Arc<Life>,
+    /// Made where it runs, at its first turn: the control plane has better things to do.
+    code: Option<Code>,
     control: Handle,
     on_plane: bool,
     over: bool,
 }
 
+/// The code of an incarnation, and the place of its state.
+struct Code {
+    guarded: Guarded<End, Arc<Life>>,
+    home: Arc<dyn Owned>,
+}
+
+impl Code {
+    fn new(body: &dyn Body, life: &Arc<Life>) -> Self {
+        let (future, home) = body.begin(life);
+        Self { guarded: Guarded::new(future, Arc::clone(life)), home }
+    }
+}
+
 impl Main {
-    fn new(
-        (future, home): (super::guard::UserFuture<End>, Arc<dyn Owned>),
-        life: Arc<Life>,
-        control: Handle,
-        on_plane: bool,
-    ) -> Self {
-        Self { guarded: Guarded::new(future, life), home, control, on_plane, over: false }
+    fn new(body: Arc<dyn Body>, life: Arc<Life>, control: Handle, on_plane: bool) -> Self {
+        Self { body, life, code: None, control, on_plane, over: false }
     }
 
     /// The code is gone. Now its state, and what it will not read any more.
     fn finish(&mut self, end: End) {
         self.over = true;
-        let life = Arc::clone(self.guarded.owner());
+        let life = Arc::clone(&self.life);
         let who = life.site.number;
-        let dropped = contain(who, || self.home.clear());
+        let dropped = self.code.as_ref().map_or(Ok(()), |code| contain(who, || code.home.clear()));
         let closed = contain(who, || life.site.inbox.close(life.incarnation));
         if let Ok(count) = closed
             && count > 0
@@ -286,7 +296,8 @@ impl Future for Main {
 
     fn poll(self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
         let me = self.get_mut();
-        let done = std::task::ready!(std::pin::Pin::new(&mut me.guarded).poll(context));
+        let code = me.code.get_or_insert_with(|| Code::new(&*me.body, &me.life));
+        let done = std::task::ready!(std::pin::Pin::new(&mut code.guarded).poll(context));
         me.finish(done.unwrap_or_else(End::Panicked));
         std::task::Poll::Ready(())
     }
@@ -295,9 +306,9 @@ impl Future for Main {
 impl Drop for Main {
     fn drop(&mut self) {
         if !self.over {
-            let end = match self.guarded.clear() {
-                Ok(()) => End::Killed,
-                Err(panicked) => End::Panicked(panicked),
+            let end = match self.code.as_mut().map(|code| code.guarded.clear()) {
+                None | Some(Ok(())) => End::Killed,
+                Some(Err(panicked)) => End::Panicked(panicked),
             };
             self.finish(end);
         }
