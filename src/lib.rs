@@ -77,10 +77,11 @@ pub mod worker;
 /// The actor framework of [`Builder::ractor`], in the version that regrow takes.
 pub use ractor;
 
-pub use config::Settings;
+pub use config::{Run, Settings, SpecError, WorkerSpec};
 pub use event::{Cause, Event, EventKind};
 pub use exit::{Exit, StartFailure};
 pub use id::{Incarnation, InstanceId, Name};
+pub use policy::Restart;
 pub use runtime::{
     Act, ActError, Asker, Builder, Finished, NotReady, NotSo, Runtime, RuntimeHandle, StartError, Status,
     Target,

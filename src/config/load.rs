@@ -293,6 +293,7 @@ impl Run {
             workers: Vec::new(),
             templates: Vec::new(),
             added: Vec::new(),
+            given: Vec::new(),
             http: http.settle(explicit),
             telemetry: telemetry.into(),
             store: store.into(),

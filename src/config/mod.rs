@@ -36,6 +36,7 @@ mod schema;
 mod settings;
 mod slugs;
 mod source;
+mod spec;
 mod suggest;
 mod syntax;
 mod template;
@@ -57,5 +58,6 @@ pub use settings::{
     TelemetrySettings, WorkerSettings,
 };
 pub use source::{SEARCHED, Sources};
+pub use spec::{Given, Run, SpecError, WorkerSpec};
 pub(crate) use suggest::nearest;
 pub use template::{Added, Template, TemplateError};

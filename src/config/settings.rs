@@ -11,6 +11,7 @@ use crate::policy::{
 };
 
 use super::isolation::{DaemonSettings, Isolation};
+use super::spec::Given;
 use super::template::{Added, Template};
 
 /// The whole effective configuration.
@@ -26,6 +27,8 @@ pub struct Settings {
     pub templates: Vec<Arc<Template>>,
     /// Which of the workers were made of templates, in the order in which they came.
     pub added: Vec<Arc<Added>>,
+    /// Which of them the program around the runtime has added, in the order in which they came.
+    pub given: Vec<Arc<Given>>,
     /// `[http]`
     pub http: HttpSettings,
     /// `[telemetry]`

@@ -87,6 +87,7 @@ impl From<GrowError> for Problem {
         match error {
             GrowError::Act(error) => error.into(),
             GrowError::OfFile(_) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+            GrowError::Spec(_) => Self::new(StatusCode::CONFLICT, "conflict", detail),
             GrowError::NotKept(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "not_kept", detail),
             GrowError::Template(TemplateError::NoTemplate { .. }) => Self::not_found(detail),
             GrowError::Template(

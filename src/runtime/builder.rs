@@ -11,12 +11,13 @@ use crate::config::{Settings, Sources, load};
 use crate::worker::in_process::{PlainActor, Registry, Worker, WorkerError};
 
 use super::handle::RuntimeHandle;
-use super::launch::{Hosting, Runtime, StartError};
+use super::launch::{Claims, Hosting, Runtime, StartError};
 
 /// Makes a runtime; from [`Runtime::builder`].
 ///
 /// With `main` it is the whole program: signals, log, sockets and panic hook are regrow's. With `start` it is a guest:
-/// it takes none of these, reaps no children but its own, and ends when its last handle is dropped. A guest whose
+/// it takes none of these, changes nothing of the process that it was not told to, reaps no children but its own, and
+/// ends when its last handle is dropped. A guest whose
 /// configuration comes from a text keeps no history unless it is told where, with `runtime.state_dir`.
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until `main` or `start`"]
@@ -26,6 +27,7 @@ pub struct Builder {
     settings: Option<Settings>,
     hook: bool,
     plane: Option<Handle>,
+    claims: Claims,
 }
 
 impl Builder {
@@ -122,6 +124,27 @@ impl Builder {
         self
     }
 
+    /// For `start`: raises the soft limit of open files to the hard one, and limits of zero. Workers get the original
+    /// back. Without it the limits of this process stay as they are, and many workers may run out of descriptors.
+    pub fn raise_limits(mut self) -> Self {
+        self.claims.limits = true;
+        self
+    }
+
+    /// For `start`: where a worker has secrets, no core file of this process and no debugger of the same user. Without
+    /// it a note says that its memory can be dumped.
+    pub fn private_memory(mut self) -> Self {
+        self.claims.memory = true;
+        self
+    }
+
+    /// For `start`: where workers have limits and the cgroup of this process holds nobody else, it moves into one of its
+    /// own below, so that the limits can be had. Without it such limits are polled.
+    pub fn step_aside(mut self) -> Self {
+        self.claims.cgroup = true;
+        self
+    }
+
     /// Starts it beside whatever else this process does. Returns once the boot has begun;
     /// [`RuntimeHandle::wait_ready`] waits for its end.
     ///
@@ -162,8 +185,8 @@ impl Builder {
     }
 
     fn guest(self) -> (Hosting, Sources, Option<Settings>) {
-        let Self { registry, sources, settings, hook, plane } = self;
-        (Hosting { registry, hook, plane, adopt_orphans: false, keep: true }, sources, settings)
+        let Self { registry, sources, settings, hook, plane, claims } = self;
+        (Hosting { registry, hook, plane, claims, keep: true }, sources, settings)
     }
 }
 

@@ -42,7 +42,7 @@ pub struct NotSo {
 }
 
 /// Who asks, where the program itself does.
-fn program() -> Asker {
+pub(super) fn program() -> Asker {
     Asker("the program".to_owned())
 }
 

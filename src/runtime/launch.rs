@@ -86,8 +86,8 @@ pub(crate) struct Hosting {
     pub(crate) hook: bool,
     /// Where actor workers run; `None`: on a plane of their own.
     pub(crate) plane: Option<tokio::runtime::Handle>,
-    /// Whether all children of the process are ours.
-    pub(crate) adopt_orphans: bool,
+    /// What it takes of the process.
+    pub(crate) claims: Claims,
     /// Whether a history is kept in the state directory.
     pub(crate) keep: bool,
 }
@@ -95,8 +95,25 @@ pub(crate) struct Hosting {
 impl Hosting {
     /// The whole process is regrow's.
     pub(crate) fn whole(registry: Registry) -> Self {
-        Self { registry, hook: true, plane: None, adopt_orphans: true, keep: true }
+        Self { registry, hook: true, plane: None, claims: Claims::ALL, keep: true }
     }
+}
+
+/// What a runtime takes of the process that it lives in; a guest only what it is told to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Claims {
+    /// All children of the process are ours.
+    pub(crate) orphans: bool,
+    /// The soft limits, raised where they are too low for a runtime.
+    pub(crate) limits: bool,
+    /// The memory, kept from core files and debuggers once there are secrets.
+    pub(crate) memory: bool,
+    /// The cgroup, where workers have limits and no other process is in it.
+    pub(crate) cgroup: bool,
+}
+
+impl Claims {
+    const ALL: Self = Self { orphans: true, limits: true, memory: true, cgroup: true };
 }
 
 /// How a runtime ended.
@@ -139,11 +156,11 @@ impl Runtime {
         sources: Option<Sources>,
         hosting: Hosting,
     ) -> Result<Self, StartError> {
-        let Hosting { registry, hook, plane, adopt_orphans, keep } = hosting;
+        let Hosting { registry, hook, plane, claims, keep } = hosting;
         if hook {
             install_hook();
         }
-        let healed = heal_limits();
+        let healed = if claims.limits { heal_limits() } else { Vec::new() };
         let state_dir = StateDir::take(&settings.runtime.state_dir, shared(&settings))?;
         let (mut intents, note) = Intents::load(&settings.runtime.state_dir);
         let info = Arc::new(RuntimeInfo::begin(intents.scaled(settings), sources));
@@ -162,7 +179,7 @@ impl Runtime {
         let control = std::thread::Builder::new()
             .name("regrow-control".to_owned())
             .spawn(move || {
-                let parts = Parts { info, board, journal, intents, actors, adopt_orphans, keeper };
+                let parts = Parts { info, board, journal, intents, actors, claims, keeper };
                 control_thread(parts, inbox, state_dir, &tell)
             })
             .map_err(|source| StartError::System { what: "cannot start the control thread", source })?;
@@ -213,7 +230,7 @@ struct Parts {
     journal: Journal,
     intents: Intents,
     actors: Arc<InProcessHost>,
-    adopt_orphans: bool,
+    claims: Claims,
     keeper: Option<Arc<Keeper>>,
 }
 
@@ -260,15 +277,25 @@ async fn boot(
     parts: Parts,
     orders: mpsc::Receiver<Order>,
 ) -> Result<(Director, Arc<ProcessHost>), StartError> {
-    let Parts { info, board, journal, intents, actors, adopt_orphans, keeper } = parts;
+    let Parts { info, board, journal, intents, actors, claims, keeper } = parts;
     let info = &info;
-    let options = HostOptions { adopt_orphans, shared: shared(&info.settings()), ..HostOptions::default() };
+    let options = HostOptions {
+        cgroups: true,
+        adopt_orphans: claims.orphans,
+        shared: shared(&info.settings()),
+        raise_limits: claims.limits,
+        step_aside: claims.cgroup,
+    };
     let (host, mut notes) = ProcessHost::open(&info.state_dir, options)
         .map_err(|source| StartError::System { what: "cannot prepare to run processes", source })?;
     notes.extend(host.shortcomings(&info.settings().workers));
     notes.into_iter().for_each(|note| info.note(note));
     if info.settings().workers.iter().any(|worker| !worker.isolation.secrets.is_empty()) {
-        keep_memory_private(info);
+        if claims.memory {
+            keep_memory_private(info);
+        } else {
+            info.note("secrets of workers pass through the memory of this program, which can be dumped; `Builder::private_memory` forbids that");
+        }
     }
     let plane = plane(info, runners(&host, &actors), (board, journal), &intents, seed())?;
     let past = keeper.map(|keeper| keeper.past().clone());

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::config::{
-    Added, Change, Diagnostics, Effect, Loaded, Settings, Sign, Sources, Subject, TemplateError,
-    WorkerSettings, diff, load,
+    Added, Change, Diagnostics, Effect, Given, Loaded, Settings, Sign, Sources, SpecError, Subject,
+    TemplateError, WorkerSettings, diff, load,
 };
 use crate::event::{Cause, Event, EventKind};
 use crate::id::{InstanceId, Name};
@@ -81,6 +81,9 @@ pub enum GrowError {
     /// The template makes no such worker.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// What the program spelled out is no worker that can be added.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// It could not be written down, so it would be gone after a restart.
     #[error("the worker could not be written down in the state directory, so it was not added: {0}")]
     NotKept(String),
@@ -107,6 +110,11 @@ impl Living {
             successful: AtomicBool::new(true),
         };
         (living, settings, notes)
+    }
+
+    /// One order at a time.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// How often a configuration was taken over, the first included.
@@ -213,7 +221,7 @@ impl RuntimeHandle {
         Ok(grown.workers.last().map(|worker| worker.instance_ids().collect()).unwrap_or_default())
     }
 
-    /// Takes a worker away that was made of a template: it is stopped and forgotten.
+    /// Takes a worker away that was added: it is stopped and forgotten.
     ///
     /// # Errors
     /// [`GrowError`]: there is no such worker, or it is one of the file's.
@@ -221,6 +229,9 @@ impl RuntimeHandle {
         let living = &self.info().living;
         let _turn = living.turn.lock().await;
         let settings = self.info().settings();
+        if settings.given.iter().any(|given| given.worker.name == id) {
+            return self.take_back(id, &by).await;
+        }
         let was_left_out = lock(&living.left_out).iter().any(|added| added.id == id);
         if !was_left_out && settings.without_added(&id).is_none() {
             let of_file = settings.workers.iter().any(|worker| worker.name == id);
@@ -246,7 +257,7 @@ impl RuntimeHandle {
     async fn read_again(&self) -> Result<Reading, ApplyError> {
         let living = &self.info().living;
         let sources = living.sources.clone().ok_or(ApplyError::NoFile)?;
-        let running = self.info().settings().added.clone();
+        let running = self.info().settings();
         let waiting = lock(&living.left_out).clone();
         aside(move || read(&sources, &running, &waiting)).await.ok_or(ActError::ShuttingDown)?
     }
@@ -295,7 +306,7 @@ impl RuntimeHandle {
         }
     }
 
-    fn announce(&self, message: &str, action: &str, id: &Name, by: &Asker) {
+    pub(super) fn announce(&self, message: &str, action: &str, id: &Name, by: &Asker) {
         let mut event = Event::new(EventKind::ActionRequested, message);
         event.worker = Some(id.clone());
         event.cause = Some(Cause::Operator);
@@ -316,12 +327,19 @@ fn touches(change: &Change) -> bool {
 }
 
 /// Reads, checks, and puts in those who were added; one who runs must fit.
-fn read(sources: &Sources, running: &[Arc<Added>], waiting: &[Arc<Added>]) -> Result<Reading, ApplyError> {
+fn read(sources: &Sources, running: &Settings, waiting: &[Arc<Added>]) -> Result<Reading, ApplyError> {
     let Loaded { settings, files, .. } =
         load(sources).map_err(|error| ApplyError::Invalid(Box::new(error)))?;
-    let (settings, misfits) = join(settings, running);
+    let (mut settings, misfits) = join(settings, &running.added);
+    let mut misfits: Vec<String> = misfits.into_iter().map(|(_, why)| why).collect();
+    for given in &running.given {
+        match settings.with_given(Given::clone(given)) {
+            Ok(grown) => settings = grown,
+            Err(error) => misfits.push(format!("a worker that the program added does not fit: {error}")),
+        }
+    }
     if !misfits.is_empty() {
-        return Err(ApplyError::Misfit(misfits.into_iter().map(|(_, why)| why).collect()));
+        return Err(ApplyError::Misfit(misfits));
     }
     let (settings, misfits) = join(settings, waiting);
     Ok(Reading { settings, left_out: misfits.into_iter().map(|(added, _)| added).collect(), files })

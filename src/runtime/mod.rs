@@ -4,6 +4,7 @@ mod added;
 mod builder;
 mod director;
 mod embedded;
+mod given;
 mod handle;
 mod inherited;
 mod intents;

@@ -230,7 +230,7 @@ async fn a_nested_supervisor_that_gives_up_is_restarted_with_its_children() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nested_supervisor_whose_actor_breaks_is_started_again() {
+async fn b12_a_nested_supervisor_whose_actor_breaks_is_started_again() {
     let tree = Tree::boot(NESTED).await;
     let _ = tree.log();
     tree.plane.supervisor(&Name::try_new("inner").unwrap()).unwrap().kill();
@@ -241,7 +241,7 @@ async fn a_nested_supervisor_whose_actor_breaks_is_started_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runner_that_breaks_costs_its_child_one_start_and_no_sibling_anything() {
+async fn b12_a_runner_that_breaks_costs_its_child_one_start_and_no_sibling_anything() {
     let tree = Tree::boot(NESTED).await;
     tree.stage.lock().unwrap().breaks = Some("first".to_owned());
     tree.crash("first").await;

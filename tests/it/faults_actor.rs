@@ -182,6 +182,27 @@ async fn b4_a_panic_in_drop_harms_neither_its_supervisor_nor_its_siblings() {
     assert_eq!(guest.end().await, Finished::Stopped);
 }
 
+/// An abort cannot be survived, so a build that aborts at every panic is refused before it is one. The compiler judges
+/// the very file that refuses it.
+#[test]
+fn b5_a_build_that_aborts_at_a_panic_is_refused_with_what_to_do() {
+    let compiled = |strategy: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        std::process::Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+            .args(["--edition", "2024", "--crate-type", "lib", "--emit", "metadata", "--out-dir"])
+            .arg(dir.path())
+            .args(["-C", &format!("panic={strategy}")])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/worker/in_process/unwind.rs"))
+            .output()
+            .unwrap()
+    };
+    let refused = compiled("abort");
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(text.contains("take `panic = \"abort\"` out of the profile in Cargo.toml"), "{text}");
+    assert!(compiled("unwind").status.success());
+}
+
 #[tokio::test]
 async fn b6_two_that_spin_delay_no_decision_and_siblings_go_on() {
     let text = "[defaults.worker]\nactor = \"Puppet\"\nbackoff.first = \"0s\"\n[worker.one]\nblocking = true\n[worker.two]\n[worker.other]\n";

@@ -28,6 +28,7 @@ mod config_overrides;
 mod config_properties;
 mod config_schema;
 mod conformance;
+mod embedded;
 mod fake;
 mod faults_actor;
 mod faults_identity;

@@ -104,6 +104,11 @@ impl InProcessHost {
         Box::new(InProcessRunner::new(site, body))
     }
 
+    /// The types that this program knows.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Addresses.
     pub(crate) fn directory(&self) -> &Arc<Directory> {
         &self.directory

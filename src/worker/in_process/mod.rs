@@ -36,6 +36,7 @@ mod shell;
 mod task;
 #[cfg(test)]
 mod tests;
+mod unwind;
 mod watchdog;
 mod worker;
 

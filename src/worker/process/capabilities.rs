@@ -29,7 +29,7 @@ impl Capabilities {
         Self {
             pidfs: own.as_ref().is_ok_and(|own| pidfs_inode(own).is_some()),
             pidfd: own.map(drop).map_err(|error| error.to_string()),
-            cgroup: CgroupRoot::find(&trial).map(above),
+            cgroup: CgroupRoot::find(&trial, false).map(above),
             sees_others: tree::can_see(),
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct CgroupRoot {
     dir: Arc<RootDir>,
     /// Whether children can be born in them; else they go there by themselves.
     born: bool,
+    /// Whether this process may be moved into a cgroup of its own.
+    steps_aside: bool,
 }
 
 /// A directory of cgroups; removed once nobody needs it, unless a cgroup with processes is left in it.
@@ -62,7 +64,7 @@ pub(super) struct Cgroup {
 impl CgroupRoot {
     /// Looks for a place, under our own cgroup first, then at the root of the hierarchy. `Err` says why there
     /// is none.
-    pub(super) fn find(name: &str) -> Result<Self, String> {
+    pub(super) fn find(name: &str, steps_aside: bool) -> Result<Self, String> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo")
             .map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
         let mount = mounts.lines().find_map(v2_mount).ok_or("no cgroup v2 is mounted")?;
@@ -71,7 +73,7 @@ impl CgroupRoot {
         let mut why = String::new();
         for parent in [mount.join(own), mount] {
             match Self::try_at(&parent.join(name)) {
-                Ok(root) => return Ok(root),
+                Ok(root) => return Ok(Self { steps_aside, ..root }),
                 Err(error) => why = format!("{}: {error}", parent.display()),
             }
         }
@@ -80,7 +82,7 @@ impl CgroupRoot {
 
     fn try_at(dir: &Path) -> io::Result<Self> {
         make_dir(dir)?;
-        let mut root = Self { dir: Arc::new(RootDir(dir.to_owned())), born: true };
+        let mut root = Self { dir: Arc::new(RootDir(dir.to_owned())), born: true, steps_aside: false };
         let trial = root.make("trial")?;
         let mut stack = Stack::new()?;
         root.born = can_clone_into(&mut stack, trial.dir.as_fd());
@@ -144,7 +146,7 @@ impl CgroupRoot {
         }
         if !offered(dir) {
             hand_down(parent, controller).or_else(|error| {
-                if error.raw_os_error() != Some(libc::EBUSY) {
+                if error.raw_os_error() != Some(libc::EBUSY) || !self.steps_aside {
                     return Err(error);
                 }
                 // A cgroup with processes hands nothing down; in one that is ours alone, that is only us.

@@ -39,11 +39,15 @@ pub(crate) struct HostOptions {
     pub(crate) adopt_orphans: bool,
     /// Some workers run as other users, who must get to their directories.
     pub(crate) shared: bool,
+    /// Raise the soft limit of open files for what a runtime needs. Workers get the original back.
+    pub(crate) raise_limits: bool,
+    /// Move this process into a cgroup of its own where the limits of workers need that.
+    pub(crate) step_aside: bool,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { cgroups: true, adopt_orphans: true, shared: false }
+        Self { cgroups: true, adopt_orphans: true, shared: false, raise_limits: true, step_aside: true }
     }
 }
 
@@ -105,7 +109,7 @@ impl ProcessHost {
             reserve: Reserve::new(&null)?,
             output: OutputHub::start(state_dir.join("logs"))?,
             oom: OomWatch::new(),
-            nofile: raise_nofile(&mut notes),
+            nofile: if options.raise_limits { raise_nofile(&mut notes) } else { None },
             pidfs: has_pidfs(&mut notes),
             ignored: options.adopt_orphans.then(ignored_signals).flatten(),
             adopts: adopt_orphans(options, &mut notes),
@@ -221,7 +225,7 @@ fn find_cgroups(key: &str, options: HostOptions, notes: &mut Vec<String>) -> Opt
     if !options.cgroups {
         return None;
     }
-    match CgroupRoot::find(key) {
+    match CgroupRoot::find(key, options.step_aside) {
         Ok(root) => Some(root),
         Err(why) => {
             notes.push(format!(

@@ -20,8 +20,13 @@ const ESCAPEE: &str = "(setsid sh -c 'echo $$ > escaped.new; mv escaped.new esca
 async fn owner() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let dir = Path::new(&dir);
-    let options =
-        HostOptions { cgroups: std::env::var_os(CGROUPS).is_some(), adopt_orphans: true, shared: false };
+    let options = HostOptions {
+        cgroups: std::env::var_os(CGROUPS).is_some(),
+        adopt_orphans: true,
+        shared: false,
+        raise_limits: true,
+        step_aside: true,
+    };
     let (host, _) = super::rig::host_at(dir, options);
     let mut workers = Vec::new();
     for name in ["plain", "deaf", "leaver"] {
