@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    act, add, apply, check, completion, describe, doctor, events, init, is, logs, run, schema, shutdown,
+    act, add, apply, check, completion, describe, doctor, events, import, init, is, logs, run, schema, shutdown,
     start, status, wait,
 };
 
@@ -124,6 +124,13 @@ pub(crate) enum Verb {
     Version,
     /// Write a configuration to begin with, from what is here or from your answers
     Init(init::InitArgs),
+    /// Make a configuration of the files of another supervisor
+    ///
+    /// Reads configurations of supervisord, services of systemd (with drop-ins, if they are named), ecosystem files of
+    /// PM2 (JSON, YAML, or JavaScript that exports a literal), Procfiles, and the settings of worker monitors. Each
+    /// setting stands beside what it was made of; what has no equal becomes a comment with its reason. Nothing is run,
+    /// and what is written passes `regrow check`.
+    Import(import::ImportArgs),
     /// What of this machine or configuration would get in the way; --self-test tries it
     Doctor(doctor::DoctorArgs),
     /// JSON Schema of the configuration file, for editors

@@ -22,6 +22,7 @@ mod doctor;
 mod events;
 mod failure;
 mod foreground;
+mod import;
 mod init;
 mod is;
 mod live;
@@ -112,6 +113,7 @@ fn run(cli: Cli, registry: Registry) -> Result<(), Failure> {
         Verb::Demo => demo::run(&mut context),
         Verb::Version => version::run(&mut context),
         Verb::Init(args) => init::run(&mut context, args),
+        Verb::Import(args) => import::run(&mut context, args),
         Verb::Doctor(args) => doctor::run(&mut context, args),
         Verb::Schema(args) => schema::run(&mut context, args),
         Verb::Completion(args) => completion::run(&mut context, args),

@@ -41,6 +41,7 @@ mod house;
 mod http_api;
 mod http_metrics;
 mod http_public;
+mod import;
 mod invariants;
 mod invariants_lives;
 mod invariants_reform;

@@ -8,7 +8,7 @@ const SHELL: &str = "|&;<>()$`\\\"'*?[]#~=%!{}";
 
 /// A command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Line {
+pub(in crate::cli) enum Line {
     /// Words.
     Words(Vec<String>),
     /// For a shell.
@@ -17,7 +17,7 @@ pub(super) enum Line {
 
 impl Line {
     /// A line as it was written.
-    pub(super) fn of(text: &str) -> Self {
+    pub(in crate::cli) fn of(text: &str) -> Self {
         let text = text.trim();
         if text.contains(|c: char| SHELL.contains(c)) {
             return Self::Shell(text.to_owned());
@@ -26,12 +26,12 @@ impl Line {
     }
 
     /// These words.
-    pub(super) fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(in crate::cli) fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
         Self::Words(words.into_iter().map(str::to_owned).collect())
     }
 
     /// The words that are run.
-    pub(super) fn argv(&self) -> Vec<String> {
+    pub(in crate::cli) fn argv(&self) -> Vec<String> {
         match self {
             Self::Words(words) => words.clone(),
             Self::Shell(text) => vec!["/bin/sh".to_owned(), "-c".to_owned(), text.clone()],
@@ -39,7 +39,7 @@ impl Line {
     }
 
     /// As it was written.
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::cli) fn shown(&self) -> String {
         match self {
             Self::Words(words) => words.join(" "),
             Self::Shell(text) => text.clone(),
@@ -47,7 +47,7 @@ impl Line {
     }
 
     /// Whether it asks which port to listen on, as the commands of a Procfile do.
-    pub(super) fn wants_port(&self) -> bool {
+    pub(in crate::cli) fn wants_port(&self) -> bool {
         match self {
             Self::Words(_) => false,
             Self::Shell(text) => text.contains("$PORT") || text.contains("${PORT"),
@@ -55,7 +55,7 @@ impl Line {
     }
 
     /// A name for a worker that runs this: the script of an interpreter, else the program.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::cli) fn name(&self) -> String {
         let words = match self {
             Self::Words(words) => words.clone(),
             Self::Shell(text) => text.split_whitespace().map(str::to_owned).collect(),

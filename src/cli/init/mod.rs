@@ -6,11 +6,11 @@
 //!
 //! Deliberately absent: guesses. Only what names its command itself is detected.
 
-mod argv;
+pub(super) mod argv;
 mod ask;
 mod detect;
-mod procfile;
-mod render;
+pub(super) mod procfile;
+pub(super) mod render;
 
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
@@ -152,7 +152,7 @@ fn right(file: &Path, text: &str) -> Result<(), Failure> {
     }
 }
 
-fn write(file: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot write {}: {error}", file.display()));
     let mut options = OpenOptions::new();
     // Only its owner may change what is run.

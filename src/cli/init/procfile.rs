@@ -65,7 +65,7 @@ pub(super) fn parse(text: &str, file: &str) -> Vec<Planned> {
 }
 
 /// `web: ./web`
-fn entry(line: &str) -> Option<(&str, &str)> {
+pub(in crate::cli) fn entry(line: &str) -> Option<(&str, &str)> {
     let (name, command) = line.split_once(':')?;
     let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     let command = command.trim();

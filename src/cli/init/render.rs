@@ -10,8 +10,8 @@ const DEMO: &str = "while :; do echo \"$REGROW_INSTANCE is alive\"; sleep 5; don
 
 /// The first port that the processes of a Procfile are given, and the step to the next, as every runner of Procfiles
 /// has it.
-const FIRST_PORT: usize = 5000;
-const NEXT_PORT: usize = 100;
+pub(in crate::cli) const FIRST_PORT: usize = 5000;
+pub(in crate::cli) const NEXT_PORT: usize = 100;
 
 /// What the file is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,7 +150,8 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn toml_text(text: &str) -> String {
+/// A text in quotes.
+pub(in crate::cli) fn toml_text(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -165,7 +166,7 @@ fn toml_text(text: &str) -> String {
 }
 
 /// A name as the file wants it: small letters, digits, `-` and single `_`, beginning with a letter.
-fn plain(name: &str) -> String {
+pub(in crate::cli) fn plain(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
         let c = c.to_ascii_lowercase();
@@ -185,7 +186,7 @@ fn plain(name: &str) -> String {
 }
 
 /// The name, with a number behind it if it is taken.
-fn free(name: &str, taken: &mut BTreeSet<String>) -> String {
+pub(in crate::cli) fn free(name: &str, taken: &mut BTreeSet<String>) -> String {
     let mut found = name.to_owned();
     let mut number = 2;
     while !taken.insert(found.clone()) {
