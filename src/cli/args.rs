@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    act, add, apply, check, completion, describe, doctor, events, import, init, is, logs, run, schema, shutdown,
-    start, status, wait,
+    act, add, apply, check, completion, describe, doctor, events, import, init, is, logs, run, schema,
+    shutdown, start, status, wait,
 };
 
 const AFTER_HELP: &str = "\

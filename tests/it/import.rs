@@ -125,14 +125,23 @@ fn many_files_become_one_and_name_each_other() {
     let chain = stdout(&import(&[&file("systemd/chain-a.service"), &file("systemd/chain-b.service")]));
     assert!(chain.contains("\nafter = [\"chain-b\"]  # After=chain-b.service\n"), "{chain}");
     // A circle is cut, and told.
-    assert!(chain.contains("# left: after = [\"chain-a\"]") && chain.contains("wait for each other"), "{chain}");
+    assert!(
+        chain.contains("# left: after = [\"chain-a\"]") && chain.contains("wait for each other"),
+        "{chain}"
+    );
     let mixed = stdout(&import(&[
         &file("procfile/node.Procfile"),
         &file("systemd/node.service"),
         &file("monitor/worker_recovery.yaml"),
     ]));
     assert!(load(&Sources::text(mixed.as_str())).is_ok(), "{mixed}");
-    for line in ["[worker.web]", "[worker.node]", "inherit_env = [\"*\"]", "backoff.first = \"10s\"", "stop.to = \"group\""] {
+    for line in [
+        "[worker.web]",
+        "[worker.node]",
+        "inherit_env = [\"*\"]",
+        "backoff.first = \"10s\"",
+        "stop.to = \"group\"",
+    ] {
         assert_eq!(mixed.matches(&format!("\n{line}")).count(), 1, "{line} in\n{mixed}");
     }
 }
@@ -198,5 +207,8 @@ fn json_has_the_workers_what_was_left_and_the_file() {
     assert_eq!(body["workers"], serde_json::json!(["api", "worker"]));
     assert!(body["toml"].as_str().unwrap().contains("[worker.api]"));
     let left = body["left"].as_array().unwrap();
-    assert!(left.iter().any(|left| left["text"] == "merge_logs: true" && left["reason"].is_string()), "{body}");
+    assert!(
+        left.iter().any(|left| left["text"] == "merge_logs: true" && left["reason"].is_string()),
+        "{body}"
+    );
 }

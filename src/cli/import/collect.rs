@@ -72,7 +72,8 @@ pub(super) fn format(name: &str, text: &str) -> Option<Format> {
     }
     if ends(&[".json", ".yaml", ".yml"]) {
         let document = document(name, text).ok();
-        let is_monitor = document.is_some_and(|document| !pm2::fits(&document.root) && monitor::fits(&document.root));
+        let is_monitor =
+            document.is_some_and(|document| !pm2::fits(&document.root) && monitor::fits(&document.root));
         return Some(if is_monitor { Format::Monitor } else { Format::Pm2 });
     }
     let comment = |line: &&str| line.is_empty() || line.starts_with(['#', ';']) || line.starts_with("//");
@@ -138,9 +139,12 @@ pub(super) fn collect(sources: &[Source], forced: Option<Format>) -> Result<Form
         .iter()
         .filter_map(|(_, one)| match one {
             Read::Unit(unit) => Some(unit),
-            Read::Stray(_) | Read::DropIn | Read::Supervisord | Read::Procfile | Read::Pm2(_) | Read::Monitor(_) => {
-                None
-            }
+            Read::Stray(_)
+            | Read::DropIn
+            | Read::Supervisord
+            | Read::Procfile
+            | Read::Pm2(_)
+            | Read::Monitor(_) => None,
         })
         .collect();
     systemd::names(&mut form, &units);
@@ -210,7 +214,8 @@ fn one(source: &Source, forced: Option<Format>) -> Result<Read, Refused> {
         }
         Format::Monitor => {
             let flat = monitor::fits_lines(&source.text) && !source.text.trim_start().starts_with('{');
-            let document = if flat { monitor::lines(&source.text) } else { document(&source.name, &source.text) };
+            let document =
+                if flat { monitor::lines(&source.text) } else { document(&source.name, &source.text) };
             Read::Monitor(document.map_err(broken)?)
         }
     })
@@ -223,17 +228,23 @@ fn drop_ins(sources: &[Source], read: &mut [(usize, Read)]) {
         .iter()
         .filter_map(|(_, one)| match one {
             Read::Unit(unit) => Some(unit.name.clone()),
-            Read::Stray(_) | Read::DropIn | Read::Supervisord | Read::Procfile | Read::Pm2(_) | Read::Monitor(_) => {
-                None
-            }
+            Read::Stray(_)
+            | Read::DropIn
+            | Read::Supervisord
+            | Read::Procfile
+            | Read::Pm2(_)
+            | Read::Monitor(_) => None,
         })
         .collect();
     for (number, one) in read.iter_mut() {
         let is_ours = match one {
             Read::Stray(unit) => named.contains(&unit.name),
-            Read::Unit(_) | Read::DropIn | Read::Supervisord | Read::Procfile | Read::Pm2(_) | Read::Monitor(_) => {
-                false
-            }
+            Read::Unit(_)
+            | Read::DropIn
+            | Read::Supervisord
+            | Read::Procfile
+            | Read::Pm2(_)
+            | Read::Monitor(_) => false,
         };
         if is_ours && let Read::Stray(unit) = std::mem::replace(one, Read::DropIn) {
             found.push((sources[*number].name.clone(), unit));
@@ -243,7 +254,8 @@ fn drop_ins(sources: &[Source], read: &mut [(usize, Read)]) {
     for (_, one) in read.iter_mut() {
         let Read::Unit(unit) = one else { continue };
         let own = |(_, drop_in): &&(String, Unit)| drop_in.name == unit.name;
-        let drop_ins: Vec<_> = found.iter().filter(own).map(|(file, unit)| (file.clone(), unit.items.clone())).collect();
+        let drop_ins: Vec<_> =
+            found.iter().filter(own).map(|(file, unit)| (file.clone(), unit.items.clone())).collect();
         let same = |unread: &String| drop_ins.iter().any(|(file, _)| base(file) == base(unread));
         unit.unread.retain(|unread| !same(unread));
         unit.drop_ins = drop_ins;

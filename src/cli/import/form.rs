@@ -45,10 +45,7 @@ impl Setting {
     }
 
     /// A list of texts.
-    pub(super) fn texts<T: AsRef<str>>(
-        key: impl Into<String>,
-        texts: impl IntoIterator<Item = T>,
-    ) -> Self {
+    pub(super) fn texts<T: AsRef<str>>(key: impl Into<String>, texts: impl IntoIterator<Item = T>) -> Self {
         let texts: Vec<_> = texts.into_iter().map(|text| toml_text(text.as_ref())).collect();
         Self::raw(key, format!("[{}]", texts.join(", ")))
     }
@@ -276,7 +273,7 @@ impl Form {
 pub(super) fn weave(sections: &mut [Section], text: &str, comments: &[(Range<usize>, String)]) {
     for (span, comment) in comments {
         let inside = |entry: &Entry| entry.span.start <= span.start && span.end <= entry.span.end;
-        if sections.iter().flat_map(|section| &section.entries).any(|entry| inside(entry)) {
+        if sections.iter().flat_map(|section| &section.entries).any(inside) {
             continue;
         }
         let mut place = (0, 0);

@@ -90,7 +90,9 @@ pub(super) fn read(text: &str, dialect: Dialect) -> Result<Vec<Item>, Broken> {
         };
         let Some((key, value)) = joined.split_once(separators) else {
             let end = begin + trimmed.len();
-            return Err(Broken::new(end, "this is no `key=value`").help("write `key=value`, or `#` before a comment"));
+            return Err(
+                Broken::new(end, "this is no `key=value`").help("write `key=value`, or `#` before a comment")
+            );
         };
         if key.trim().is_empty() {
             return Err(Broken::new(begin, "this value has no key").help("write `key=value`"));
@@ -119,7 +121,8 @@ fn join(lines: &[String], dialect: Dialect) -> String {
             plain.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
         }
         Dialect::Systemd => {
-            let own = |(number, line): &(usize, &String)| *number == 0 || !line.trim().starts_with(['#', ';']);
+            let own =
+                |(number, line): &(usize, &String)| *number == 0 || !line.trim().starts_with(['#', ';']);
             let lines = lines.iter().enumerate().filter(own).map(|(_, line)| {
                 let line = line.trim();
                 line.strip_suffix('\\').unwrap_or(line).trim_end().to_owned()
@@ -156,7 +159,8 @@ mod tests {
 
     #[test]
     fn values_go_on_as_each_of_them_has_it() {
-        let text = "[program:a]\ncommand = x --a ; note\nenvironment=A=\"1\",\n  B=\"2\"  # two\n; end\nuser=u\n";
+        let text =
+            "[program:a]\ncommand = x --a ; note\nenvironment=A=\"1\",\n  B=\"2\"  # two\n; end\nuser=u\n";
         let found = pairs(text, Dialect::Supervisord);
         assert_eq!(found[0].1, "x --a");
         assert_eq!(found[1].1, "A=\"1\",\nB=\"2\"");

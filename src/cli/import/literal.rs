@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::broken::Broken;
 use super::node::{DEEPEST, Document, Kind, Node, Pair};
+use super::quoted;
 
 /// What helps if a file is more program than data.
 const RUN_IT: &str = "what a program computes can be printed first: `node -p \
@@ -60,7 +61,10 @@ pub(super) fn javascript(text: &str) -> Result<Document, Broken> {
     }
     match root {
         Some(root) => Ok(Document { root, comments: reader.comments, code }),
-        None => Err(Broken::new(text.len(), "it exports nothing").help("write `module.exports = { apps: [...] }`")),
+        None => {
+            Err(Broken::new(text.len(), "it exports nothing")
+                .help("write `module.exports = { apps: [...] }`"))
+        }
     }
 }
 
@@ -126,10 +130,12 @@ impl<'a> Reader<'a> {
             self.skip_white();
             return true;
         }
-        if (self.eat("module.exports") || self.eat("exports.default")) && {
-            self.skip_white();
-            self.eat("=")
-        } && !self.rest().starts_with('=')
+        if (self.eat("module.exports") || self.eat("exports.default"))
+            && {
+                self.skip_white();
+                self.eat("=")
+            }
+            && !self.rest().starts_with('=')
         {
             self.skip_white();
             return true;
@@ -239,7 +245,8 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Option<Kind> {
         let rest = self.rest();
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-._".contains(c))).unwrap_or(rest.len());
+        let end =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-._".contains(c))).unwrap_or(rest.len());
         let text = rest[..end].replace('_', "");
         self.at += end;
         text.parse::<f64>().ok().filter(|number| number.is_finite()).map(|_| Kind::Number(text))
@@ -262,41 +269,10 @@ impl<'a> Reader<'a> {
 
     /// A text in quotes; that of a template may hold `${`.
     fn string(&mut self) -> Result<String, Broken> {
-        let start = self.at;
-        let mut chars = self.rest().char_indices();
-        let Some((_, quote)) = chars.next() else { return Ok(String::new()) };
-        let mut out = String::new();
-        while let Some((at, c)) = chars.next() {
-            match c {
-                c if c == quote => {
-                    self.at = start + at + 1;
-                    return Ok(out);
-                }
-                '\n' if quote != '`' => break,
-                '\\' => match chars.next() {
-                    Some((_, 'n')) => out.push('\n'),
-                    Some((_, 't')) => out.push('\t'),
-                    Some((_, 'r')) => out.push('\r'),
-                    Some((_, 'b')) => out.push('\u{8}'),
-                    Some((_, 'f')) => out.push('\u{c}'),
-                    Some((_, '\n')) => {}
-                    Some((at, 'u')) => {
-                        let digits = self.text.get(start + at + 1..start + at + 5).unwrap_or_default();
-                        let Some(code) = u32::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 4) else {
-                            return Err(Broken::new(start + at, "`\\u` wants four digits behind it"));
-                        };
-                        out.push(char::from_u32(code).unwrap_or('\u{fffd}'));
-                        for _ in 0..4 {
-                            chars.next();
-                        }
-                    }
-                    Some((_, other)) => out.push(other),
-                    None => break,
-                },
-                c => out.push(c),
-            }
-        }
-        Err(Broken::new(start, "this text has no end").help(format!("close it with `{quote}`")))
+        let (text, length) =
+            quoted::read(self.rest()).map_err(|broken| Broken { at: self.at + broken.at, ..broken })?;
+        self.at += length;
+        Ok(text)
     }
 
     fn list(&mut self, depth: usize) -> Result<Kind, Broken> {
@@ -313,7 +289,12 @@ impl<'a> Reader<'a> {
                 let inner = self.value(depth + 1)?;
                 match inner.kind {
                     Kind::List(more) => items.extend(more),
-                    _ => {
+                    Kind::Null
+                    | Kind::Bool(_)
+                    | Kind::Number(_)
+                    | Kind::Text(_)
+                    | Kind::Map(_)
+                    | Kind::Code(_) => {
                         let code = Kind::Code(self.text[start..self.at].to_owned());
                         items.push(Node { span: start..self.at, kind: code });
                     }
@@ -360,9 +341,18 @@ impl<'a> Reader<'a> {
                     // What is spread stands where it is spread.
                     pairs.extend(more.into_iter().map(|pair| Pair { span: span.clone(), ..pair }));
                 }
-                _ => {
+                Kind::Null
+                | Kind::Bool(_)
+                | Kind::Number(_)
+                | Kind::Text(_)
+                | Kind::List(_)
+                | Kind::Code(_) => {
                     let code = Kind::Code(self.text[span.clone()].to_owned());
-                    pairs.push(Pair { key: "...".to_owned(), span: span.clone(), value: Node { span, kind: code } });
+                    pairs.push(Pair {
+                        key: "...".to_owned(),
+                        span: span.clone(),
+                        value: Node { span, kind: code },
+                    });
                 }
             }
             return Ok(());
@@ -398,7 +388,11 @@ impl<'a> Reader<'a> {
         }
         let span = start..start + code.len();
         let value = Node { span: span.clone(), kind: Kind::Code(code.to_owned()) };
-        pairs.push(Pair { key: code.split(['(', ':']).next().unwrap_or(code).trim().to_owned(), span, value });
+        pairs.push(Pair {
+            key: code.split(['(', ':']).next().unwrap_or(code).trim().to_owned(),
+            span,
+            value,
+        });
         Ok(())
     }
 
@@ -476,7 +470,9 @@ mod tests {
     #[test]
     fn json_is_strict_about_values_and_tells_where() {
         assert!(json("{ \"a\": [1, -2.5, true, null, \"x\\u00e4\"], }").is_ok());
-        for (text, at) in [("{ \"a\": x }", 7), ("{ \"a\" 1 }", 6), ("[1, 2", 0), ("{} x", 2), ("", 0), ("\"a", 0)] {
+        for (text, at) in
+            [("{ \"a\": x }", 7), ("{ \"a\" 1 }", 6), ("[1, 2", 0), ("{} x", 3), ("", 0), ("\"a", 0)]
+        {
             assert_eq!(json(text).map_err(|broken| broken.at), Err(at), "{text}");
         }
     }

@@ -18,6 +18,7 @@ mod pm2;
 mod pm2_app;
 mod pm2_code;
 mod procfile;
+mod quoted;
 mod render;
 mod settle;
 mod supervisord;
@@ -26,6 +27,8 @@ mod systemd;
 mod systemd_exec;
 mod systemd_keys;
 mod systemd_service;
+#[cfg(test)]
+mod tests;
 mod units;
 mod words;
 mod yaml;
@@ -73,12 +76,18 @@ pub(crate) fn run(context: &mut Context, args: ImportArgs) -> Result<(), Failure
     }
     let sources = args.files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
     let mut form = collect(&sources, args.format).map_err(|refused| failure(&sources, &refused))?;
-    if form.workers() == 0 && !form.sections.iter().any(|section| section.table == Table::Defaults) && !monitors(&form) {
+    if form.workers() == 0
+        && !form.sections.iter().any(|section| section.table == Table::Defaults)
+        && !monitors(&form)
+    {
         let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
         return Err(Failure::NoTarget(format!("{} names nothing that regrow could run", names.join(", "))));
     }
     let text = settle::settle(&mut form, &heading(&sources)).map_err(|problems| {
-        Failure::Failed(format!("what came of it is not right, which should not be:\n{}", problems.render(false)))
+        Failure::Failed(format!(
+            "what came of it is not right, which should not be:\n{}",
+            problems.render(false)
+        ))
     })?;
     if let Some(to) = &args.to {
         write(to, &text, args.force)?;
@@ -88,15 +97,19 @@ pub(crate) fn run(context: &mut Context, args: ImportArgs) -> Result<(), Failure
 
 /// Settings without workers are worth a file, too.
 fn monitors(form: &Form) -> bool {
-    form.sections.iter().any(|section| section.heading.iter().any(|line| line.contains("of a worker monitor")))
+    form.sections
+        .iter()
+        .any(|section| section.heading.iter().any(|line| line.contains("of a worker monitor")))
 }
 
 fn source(file: &Path) -> Result<Source, Failure> {
     let name = file.display().to_string();
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::NoTarget(format!("there is no {name}")),
-        std::io::ErrorKind::PermissionDenied => Failure::NotPermitted(format!("cannot read {name}: {error}")),
-        _ => Failure::Failed(format!("cannot read {name}: {error}")),
+    let failed = |error: std::io::Error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            Failure::NoTarget(format!("there is no {name}"))
+        } else {
+            Failure::Failed(format!("cannot read {name}: {error}"))
+        }
     };
     let meta = std::fs::metadata(file).map_err(failed)?;
     if meta.is_dir() {
@@ -106,7 +119,9 @@ fn source(file: &Path) -> Result<Source, Failure> {
         return Err(Failure::Usage(format!("{name} is too large for a configuration")));
     }
     if name.ends_with(".toml") {
-        return Err(Failure::Usage(format!("{name} is TOML: `regrow check {name}` says whether regrow can run it")));
+        return Err(Failure::Usage(format!(
+            "{name} is TOML: `regrow check {name}` says whether regrow can run it"
+        )));
     }
     let text = match String::from_utf8(std::fs::read(file).map_err(failed)?) {
         Ok(text) => text,

@@ -95,7 +95,8 @@ fn walk(form: &mut Form, section: &mut Section, text: &str, node: &Node) {
     for pair in node.pairs() {
         let raw = &text[pair.span.clone()];
         if !pair.value.pairs().is_empty() {
-            let key = pair.span.start..(pair.span.start + raw.find([':', '=']).map_or(pair.key.len(), |at| at + 1));
+            let key =
+                pair.span.start..(pair.span.start + raw.find([':', '=']).map_or(pair.key.len(), |at| at + 1));
             section.push(Entry::kept(text.get(key.clone()).unwrap_or(&pair.key)).at(key));
             walk(form, section, text, &pair.value);
             continue;
@@ -140,8 +141,10 @@ fn target(key: &str, number: Option<f64>, text: &str) -> Option<Target> {
     // 90 % and 0.9 mean the same.
     let ratio = percent.map(|number| if number > 1.0 { number / 100.0 } else { number });
     let probe = |what: String| Target::Left(format!("this build has no probes yet; they will take {what}"));
-    let threshold = |what: String| Target::Left(format!("this build has no thresholds yet; they will be {what}"));
-    let ladder = |what: String| Target::Left(format!("this build has no recovery steps yet; they will be {what}"));
+    let threshold =
+        |what: String| Target::Left(format!("this build has no thresholds yet; they will be {what}"));
+    let ladder =
+        |what: String| Target::Left(format!("this build has no recovery steps yet; they will be {what}"));
     Some(match key {
         "check_interval" | "health_check_interval" => probe(format!("period = \"{}\"", time?)),
         "timeout" => probe(format!("timeout = \"{}\"", time?)),
@@ -156,14 +159,20 @@ fn target(key: &str, number: Option<f64>, text: &str) -> Option<Target> {
         "memory_threshold" => threshold(format!("threshold.memory = {{ warn = {} }}", ratio?)),
         "memory_mb" => threshold(format!("threshold.memory = {{ warn_bytes = \"{}MiB\" }}", number?)),
         "error_rate" => threshold(format!("threshold.error_rate = {{ crit = {} }}", ratio?)),
-        "error_rate_threshold" => threshold(format!("threshold.errors_per_minute = {{ warn = {} }}", number?)),
+        "error_rate_threshold" => {
+            threshold(format!("threshold.errors_per_minute = {{ warn = {} }}", number?))
+        }
         "queue_size" | "queue_backlog_threshold" => {
             let what = number?;
-            Target::Left(format!("this build has no queues yet; they will take backlog = {{ warn = {what} }}"))
+            Target::Left(format!(
+                "this build has no queues yet; they will take backlog = {{ warn = {what} }}"
+            ))
         }
         "heartbeat_timeout" => {
             let what = time?;
-            Target::Left(format!("this build has no heartbeats yet; they will be [worker.NAME.heartbeat] lost = \"{what}\""))
+            Target::Left(format!(
+                "this build has no heartbeats yet; they will be [worker.NAME.heartbeat] lost = \"{what}\""
+            ))
         }
         "default" | "emergency" if !text.is_empty() => {
             let place = if key == "default" { "first" } else { "second" };

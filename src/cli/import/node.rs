@@ -49,7 +49,9 @@ impl Node {
     pub(super) fn pairs(&self) -> &[Pair] {
         match &self.kind {
             Kind::Map(pairs) => pairs,
-            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::List(_) | Kind::Code(_) => &[],
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::List(_) | Kind::Code(_) => {
+                &[]
+            }
         }
     }
 
@@ -62,7 +64,9 @@ impl Node {
     pub(super) fn items(&self) -> Option<&[Node]> {
         match &self.kind {
             Kind::List(items) => Some(items),
-            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::Map(_) | Kind::Code(_) => None,
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::Map(_) | Kind::Code(_) => {
+                None
+            }
         }
     }
 

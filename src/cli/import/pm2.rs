@@ -20,7 +20,8 @@ pub(super) fn read(form: &mut Form, file: &str, text: &str, document: &Document,
     }
     if let Some(pair) = inside {
         let open = pair.span.start..first.clamp(pair.span.start, pair.span.end);
-        let head = text[open.clone()].lines().next().unwrap_or("apps").trim_end_matches(['[', '{', ' ', ',', '-']);
+        let head =
+            text[open.clone()].lines().next().unwrap_or("apps").trim_end_matches(['[', '{', ' ', ',', '-']);
         let key = head.split_once(':').map_or(head, |(key, _)| key);
         let end = open.start + key.len();
         sections[0].push(Entry::kept(&format!("{key}:")).at(open.start..end));
@@ -28,9 +29,11 @@ pub(super) fn read(form: &mut Form, file: &str, text: &str, document: &Document,
     for node in apps {
         let own = |key: &str| node.get(key).and_then(Node::scalar);
         let script = own("script").or_else(|| own("cmd")).or_else(|| own("command"));
-        let name = own("name").or_else(|| script.as_deref().map(|script| {
-            crate::cli::init::argv::Line::words(script.split_whitespace()).name()
-        }));
+        let name = own("name").or_else(|| {
+            script
+                .as_deref()
+                .map(|script| crate::cli::init::argv::Line::words(script.split_whitespace()).name())
+        });
         let name = form.names.give(name.as_deref().unwrap_or("app"));
         let mut section = Section::new(Table::Worker(name.clone()), "");
         if let Some(group) = own("namespace").filter(|group| group != "default") {
@@ -113,7 +116,9 @@ fn frame(section: &mut Section, text: &str, span: std::ops::Range<usize>, root: 
     if code.trim_matches([';', ' ', '\n']).is_empty() {
         return;
     }
-    let entry = if span.end <= root.span.start && (code.starts_with("module.exports") || code.starts_with("export")) {
+    let entry = if span.end <= root.span.start
+        && (code.starts_with("module.exports") || code.starts_with("export"))
+    {
         Entry::kept(code)
     } else {
         Entry::left(code, "code around the literal; nothing was run, and only plain values of it were used")

@@ -19,7 +19,10 @@ const LEFT: [(&[&str], &str); 16] = [
     ),
     (&["listen_timeout"], "it is for wait_ready; start_timeout says how long a start may take"),
     (&["shutdown_with_message"], "regrow stops with a signal; stop.signal says which"),
-    (&["max_restarts"], "regrow counts all restarts, 10 in 5m unless `intensity` of the supervisor says else"),
+    (
+        &["max_restarts"],
+        "regrow counts all restarts, 10 in 5m unless `intensity` of the supervisor says else",
+    ),
     (
         &["cron_restart", "cron"],
         "regrow replaces by age, not by the clock: recycle.after = \"24h\" once a day",
@@ -109,7 +112,8 @@ pub(super) fn app(section: &mut Section, text: &str, node: &Node, here: &str) {
 
 /// How many instances are written; `None` for one, or if they share a port through Node.
 fn instances(node: &Node) -> Option<u32> {
-    let count = node.get("instances").and_then(Node::number).filter(|count| (1.0..=100_000.0).contains(count))?;
+    let count =
+        node.get("instances").and_then(Node::number).filter(|count| (1.0..=100_000.0).contains(count))?;
     let mode = node.get("exec_mode").and_then(Node::scalar);
     let cluster = match mode.as_deref() {
         Some(mode) => mode.starts_with("cluster"),
@@ -129,9 +133,8 @@ fn entry(code: &Code<'_>, node: &Node, raw: &str, pair: &Pair, counted: Option<u
     let off = value.kind == Kind::Bool(false) || value.kind == Kind::Null;
     match pair.key.as_str() {
         "name" => Entry::same(raw, "the worker's name"),
-        "args" | "interpreter" | "exec_interpreter" | "interpreter_args" | "interpreterArgs" | "node_args" => {
-            Entry::same(raw, "part of the command")
-        }
+        "args" | "interpreter" | "exec_interpreter" | "interpreter_args" | "interpreterArgs"
+        | "node_args" => Entry::same(raw, "part of the command"),
         "cwd" => match code.path(value) {
             Some(text) => Entry::taken(raw, [Setting::text("cwd", &text)]),
             None => Entry::left(raw, "an expression that only Node can evaluate"),
@@ -147,9 +150,10 @@ fn entry(code: &Code<'_>, node: &Node, raw: &str, pair: &Pair, counted: Option<u
         "instances" => match (counted, value.scalar().as_deref()) {
             (Some(1), _) => Entry::same(raw, "the default"),
             (Some(count), _) => Entry::taken(raw, [Setting::raw("instances", count.to_string())]),
-            (None, Some("max" | "0" | "-1")) => {
-                Entry::left(raw, "regrow wants a number; instances of cluster mode need a port each, see port.base")
-            }
+            (None, Some("max" | "0" | "-1")) => Entry::left(
+                raw,
+                "regrow wants a number; instances of cluster mode need a port each, see port.base",
+            ),
             (None, _) => Entry::left(raw, SHARED),
         },
         "autorestart" => match value.bool() {
@@ -163,9 +167,10 @@ fn entry(code: &Code<'_>, node: &Node, raw: &str, pair: &Pair, counted: Option<u
             None => unclear(raw),
         },
         "stop_exit_codes" => codes(raw, value),
-        "max_memory_restart" => {
-            said(raw, value.scalar().and_then(|text| size(&text)).map(|size| Setting::text("recycle.memory", &size)))
-        }
+        "max_memory_restart" => said(
+            raw,
+            value.scalar().and_then(|text| size(&text)).map(|size| Setting::text("recycle.memory", &size)),
+        ),
         "min_uptime" => said(raw, time(value).map(|time| Setting::text("min_uptime", &time))),
         "kill_timeout" => said(raw, time(value).map(|time| Setting::text("stop.timeout", &time))),
         "treekill" => match value.bool() {
@@ -199,7 +204,15 @@ fn entry(code: &Code<'_>, node: &Node, raw: &str, pair: &Pair, counted: Option<u
         },
         "uid" | "user" => said(raw, value.scalar().map(|user| Setting::text("user", &user))),
         "gid" => said(raw, value.scalar().map(|group| Setting::text("group", &group))),
-        "wait_ready" | "watch" | "shutdown_with_message" | "merge_logs" | "combine_logs" | "time" | "force" if off => {
+        "wait_ready"
+        | "watch"
+        | "shutdown_with_message"
+        | "merge_logs"
+        | "combine_logs"
+        | "time"
+        | "force"
+            if off =>
+        {
             Entry::same(raw, "the default")
         }
         "instance_var" => match value.scalar().filter(|name| name != "NODE_APP_INSTANCE") {
@@ -363,14 +376,14 @@ fn argv(code: &Code<'_>, node: &Node, script: &str) -> Result<Vec<String>, Strin
 fn list(code: &Code<'_>, node: &Node, keys: &[&str]) -> Result<Vec<String>, String> {
     let Some(value) = keys.iter().find_map(|key| node.get(key)) else { return Ok(Vec::new()) };
     let item = |node: &Node| {
-        code.plain_path(node).ok_or_else(|| "its arguments hold an expression that only Node can evaluate".to_owned())
+        code.plain_path(node)
+            .ok_or_else(|| "its arguments hold an expression that only Node can evaluate".to_owned())
     };
     match &value.kind {
         Kind::List(items) => items.iter().map(item).collect(),
         Kind::Null => Ok(Vec::new()),
-        Kind::Text(_) | Kind::Number(_) | Kind::Bool(_) | Kind::Code(_) => {
-            words::split(&item(value)?).map_err(|why| format!("its arguments cannot be cut into words: {why}"))
-        }
+        Kind::Text(_) | Kind::Number(_) | Kind::Bool(_) | Kind::Code(_) => words::split(&item(value)?)
+            .map_err(|why| format!("its arguments cannot be cut into words: {why}")),
         Kind::Map(_) => Err("its arguments are neither a text nor a list".to_owned()),
     }
 }

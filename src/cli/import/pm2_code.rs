@@ -31,12 +31,9 @@ impl Code<'_> {
     pub(super) fn plain_path(&self, node: &Node) -> Option<String> {
         match &node.kind {
             Kind::Code(code) => self.evaluate(code),
-            Kind::Null
-            | Kind::Bool(_)
-            | Kind::Number(_)
-            | Kind::Text(_)
-            | Kind::List(_)
-            | Kind::Map(_) => node.scalar(),
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text(_) | Kind::List(_) | Kind::Map(_) => {
+                node.scalar()
+            }
         }
     }
 
@@ -62,7 +59,10 @@ impl Code<'_> {
             return None;
         }
         let parts: Vec<String> = arguments.map(quoted).collect::<Option<_>>()?;
-        let parts = parts.iter().map(|part| part.trim_start_matches("./").trim_matches('/')).filter(|part| !part.is_empty());
+        let parts = parts
+            .iter()
+            .map(|part| part.trim_start_matches("./").trim_matches('/'))
+            .filter(|part| !part.is_empty());
         Some(std::iter::once(self.here).chain(parts).collect::<Vec<_>>().join("/"))
     }
 }

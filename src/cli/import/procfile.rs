@@ -8,7 +8,8 @@ use crate::cli::init::render::{FIRST_PORT, NEXT_PORT};
 
 /// Whether every line of it is one of a Procfile.
 pub(super) fn fits(text: &str) -> bool {
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).peekable();
+    let mut lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).peekable();
     lines.peek().is_some() && lines.all(|line| entry(line).is_some())
 }
 

@@ -52,11 +52,12 @@ impl Written {
 
     /// Text of the source, line for line.
     fn quote(&mut self, text: &str, mark: &str) {
-        let margin = text.lines().skip(1).filter(|line| !line.trim().is_empty()).map(indent).min().unwrap_or(0);
+        let margin =
+            text.lines().skip(1).filter(|line| !line.trim().is_empty()).map(indent).min().unwrap_or(0);
         for (number, line) in text.lines().enumerate() {
             let line = if number == 0 { line } else { line.get(margin.min(indent(line))..).unwrap_or(line) };
             let lead = if number == 0 { mark.to_owned() } else { " ".repeat(mark.len()) };
-            self.line(&format!("# {lead}{}", printable(line)).trim_end().to_owned(), None);
+            self.line(format!("# {lead}{}", printable(line)).trim_end(), None);
         }
     }
 }
@@ -75,7 +76,7 @@ fn printable(text: &str) -> String {
 pub(super) fn render(form: &Form, heading: &[String]) -> Written {
     let mut out = Written::default();
     for line in heading {
-        out.line(&format!("# {line}").trim_end().to_owned(), None);
+        out.line(format!("# {line}").trim_end(), None);
     }
     for (number, section) in form.sections.iter().enumerate() {
         out.blank();
@@ -127,7 +128,9 @@ fn uncommented(text: &str) -> &str {
     let text = text.trim();
     let inner = text.strip_prefix("/*").and_then(|rest| rest.strip_suffix("*/"));
     let inner = inner.map(|inner| inner.trim_start_matches('*').trim_start());
-    inner.unwrap_or_else(|| text.strip_prefix("//").unwrap_or_else(|| text.trim_start_matches(['#', ';']))).trim()
+    inner
+        .unwrap_or_else(|| text.strip_prefix("//").unwrap_or_else(|| text.trim_start_matches(['#', ';'])))
+        .trim()
 }
 
 /// A piece without a setting.

@@ -9,11 +9,17 @@ use super::supervisord_program::program;
 const OTHERS: [(&str, &str); 8] = [
     ("supervisord", "settings of supervisord itself; those of regrow are [runtime] and [telemetry]"),
     ("supervisorctl", "`regrow` finds its runtime through `-c` or `--socket`"),
-    ("unix_http_server", "regrow's control socket is in its state_dir; `control` of [runtime] says who may use it"),
+    (
+        "unix_http_server",
+        "regrow's control socket is in its state_dir; `control` of [runtime] says who may use it",
+    ),
     ("inet_http_server", "regrow's status and metrics are at `http.listen`"),
     ("rpcinterface:", "regrow has no plug-ins for its interface"),
     ("ctlplugin:", "regrow has no plug-ins for its command line"),
-    ("eventlistener:", "it speaks supervisord's event protocol; `regrow events -f -o jsonl` prints regrow's events"),
+    (
+        "eventlistener:",
+        "it speaks supervisord's event protocol; `regrow events -f -o jsonl` prints regrow's events",
+    ),
     ("fcgi-program:", "regrow passes no FastCGI socket on; let the program open its own"),
 ];
 
@@ -24,7 +30,8 @@ const OTHERS: [(&str, &str); 8] = [
 pub(super) fn read(form: &mut Form, file: &str, text: &str, here: &str) -> Result<(), Broken> {
     let items = ini::read(text, Dialect::Supervisord)?;
     let names = names(form, &items);
-    let worker = |program: &str| names.iter().find(|(own, _)| own == program).map(|(_, worker)| worker.clone());
+    let worker =
+        |program: &str| names.iter().find(|(own, _)| own == program).map(|(_, worker)| worker.clone());
     let groups = groups(&items);
     let mut grouped: Vec<String> = Vec::new();
     form.sections.push(Section::new(Table::None, format!("From {file}, a configuration of supervisord.")));
@@ -38,7 +45,9 @@ pub(super) fn read(form: &mut Form, file: &str, text: &str, here: &str) -> Resul
         let table = match name.split_once(':') {
             // Said twice, it is one.
             Some(("program", own)) => worker(own.trim())
-                .filter(|name| !form.sections.iter().any(|section| section.table == Table::Worker(name.clone())))
+                .filter(|name| {
+                    !form.sections.iter().any(|section| section.table == Table::Worker(name.clone()))
+                })
                 .map_or(Table::None, Table::Worker),
             Some(("group", own)) => Table::Supervisor(form.names.give_group(own.trim())),
             Some(_) | None => Table::None,
@@ -167,7 +176,10 @@ fn group_entry(item: &Item, worker: impl Fn(&str) -> Option<String>, grouped: &m
             if missing.is_empty() {
                 entry
             } else {
-                entry.note(format!("left: {} (not in this file, or in another group already)", missing.join(", ")))
+                entry.note(format!(
+                    "left: {} (not in this file, or in another group already)",
+                    missing.join(", ")
+                ))
             }
         }
         What::Pair { key, .. } if key == "priority" => {

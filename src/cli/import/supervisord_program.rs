@@ -52,7 +52,8 @@ pub(super) fn program(section: &mut Section, name: &str, group: &str, here: &str
     let elsewhere = |path: &str| !matches!(path, "AUTO" | "NONE") && !is_stream(path);
     if value("redirect_stderr").is_none() && value("stderr_logfile").is_some_and(elsewhere) {
         let stderr = Setting::text("log.stderr", "separate");
-        section.push(Entry::implied("supervisord keeps stderr apart where it has a file of its own", [stderr]));
+        section
+            .push(Entry::implied("supervisord keeps stderr apart where it has a file of its own", [stderr]));
     }
 }
 
@@ -106,12 +107,17 @@ fn entries(section: &mut Section, about: &About<'_>, raw: &str, key: &str, value
         "stderr_logfile" => match value {
             "AUTO" => Entry::same(raw, "regrow chooses the file, too"),
             path if is_stream(path) => Entry::same(raw, "it goes where stdout goes"),
-            _ => Entry::left(raw, "stderr is kept with stdout, or beside it (log.stderr), in logs/ of regrow's state_dir"),
+            _ => Entry::left(
+                raw,
+                "stderr is kept with stdout, or beside it (log.stderr), in logs/ of regrow's state_dir",
+            ),
         },
         "stdout_logfile_maxbytes" if value == "0" && section.sets("log.to") => {
             Entry::same(raw, "nothing is rotated there")
         }
-        "stdout_logfile_maxbytes" if value == "0" => Entry::left(raw, "a log file is always bounded; log.max_size says where"),
+        "stdout_logfile_maxbytes" if value == "0" => {
+            Entry::left(raw, "a log file is always bounded; log.max_size says where")
+        }
         "stdout_logfile_maxbytes" => said(raw, size(value).map(|size| Setting::text("log.max_size", &size))),
         "stdout_logfile_backups" => {
             said(raw, value.parse::<u32>().ok().map(|keep| Setting::raw("log.keep", keep.to_string())))
@@ -141,7 +147,8 @@ fn umask(value: &str) -> Option<String> {
 
 /// The output of supervisord itself, as in containers.
 fn is_stream(path: &str) -> bool {
-    matches!(path, "/dev/stdout" | "/dev/stderr") || ["/dev/fd/", "/proc/"].iter().any(|start| path.starts_with(start))
+    matches!(path, "/dev/stdout" | "/dev/stderr")
+        || ["/dev/fd/", "/proc/"].iter().any(|start| path.starts_with(start))
 }
 
 fn logfile(section: &Section, raw: &str, value: &str) -> Entry {
@@ -160,7 +167,10 @@ fn logfile(section: &Section, raw: &str, value: &str) -> Entry {
                 | super::form::Table::Template(_)
                 | super::form::Table::Supervisor(_) => "NAME",
             };
-            Entry::left(raw, format!("regrow writes logs/{name}.log in its state_dir; `regrow logs {name}` shows it"))
+            Entry::left(
+                raw,
+                format!("regrow writes logs/{name}.log in its state_dir; `regrow logs {name}` shows it"),
+            )
         }
     }
 }
@@ -219,7 +229,8 @@ fn port_of(about: &About<'_>, word: &str) -> Option<(std::ops::Range<usize>, u32
 
 /// The port of the first instance, if the command says one.
 fn port_base(about: &About<'_>, words: &[String]) -> Option<u32> {
-    let found: Vec<u32> = words.iter().filter_map(|word| port_of(about, word)).map(|(_, base)| base).collect();
+    let found: Vec<u32> =
+        words.iter().filter_map(|word| port_of(about, word)).map(|(_, base)| base).collect();
     let first = *found.first()?;
     found.iter().all(|base| *base == first).then_some(first)
 }
@@ -270,7 +281,7 @@ fn expand(about: &About<'_>, text: &str) -> Result<Word, String> {
         };
         match part {
             Part::Text(text) => plain.push_str(&text),
-            part => {
+            part @ (Part::Place(_) | Part::Env(_) | Part::Words(_)) => {
                 if !plain.is_empty() {
                     parts.push(Part::Text(std::mem::take(&mut plain)));
                 }

@@ -92,7 +92,8 @@ pub(super) fn read(form: &mut Form, unit: &Unit) {
     }
     let limit = service.as_ref().and_then(Service::limit);
     if template {
-        let any = [Setting::text(format!("params.{}", PARAM.trim_start_matches("param.")), "[A-Za-z0-9:_.-]+")];
+        let any =
+            [Setting::text(format!("params.{}", PARAM.trim_start_matches("param.")), "[A-Za-z0-9:_.-]+")];
         section.push(Entry::implied("What may stand behind the `@`.", any));
     }
     form.sections.push(section);
@@ -143,6 +144,9 @@ pub(super) fn implied() -> Vec<Entry> {
             [Setting::text("restart", "temporary")],
         ),
         Entry::implied("systemd runs a service in the root directory.", [Setting::text("cwd", "/")]),
-        Entry::implied("systemd asks every process of a service to end.", [Setting::text("stop.to", "group")]),
+        Entry::implied(
+            "systemd asks every process of a service to end.",
+            [Setting::text("stop.to", "group")],
+        ),
     ]
 }

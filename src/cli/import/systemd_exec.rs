@@ -100,8 +100,7 @@ pub(super) fn split(text: &str) -> Result<Vec<Option<String>>, &'static str> {
     let mut quote = None;
     let mut bare = true;
     let mut chars = text.chars();
-    loop {
-        let Some(c) = chars.next() else { break };
+    while let Some(c) = chars.next() {
         match (quote, c) {
             (Some(end), c) if c == end => quote = None,
             (_, '\\') => {
@@ -114,7 +113,9 @@ pub(super) fn split(text: &str) -> Result<Vec<Option<String>>, &'static str> {
                     Some('s') => word.push(' '),
                     Some('x') => {
                         let digits: String = chars.by_ref().take(2).collect();
-                        let Ok(code) = u8::from_str_radix(&digits, 16) else { return Err("`\\x` wants two digits") };
+                        let Ok(code) = u8::from_str_radix(&digits, 16) else {
+                            return Err("`\\x` wants two digits");
+                        };
                         word.push(char::from(code));
                     }
                     Some(other @ ('\\' | '"' | '\'' | ';')) => word.push(other),
@@ -160,7 +161,11 @@ pub(super) struct Exec {
 /// In words.
 pub(super) fn commands(about: &About, value: &str) -> Result<Vec<Exec>, String> {
     let words = split(value).map_err(|why| format!("cannot be cut into words: {why}"))?;
-    words.split(Option::is_none).filter(|words| !words.is_empty()).map(|words| command(about, words)).collect()
+    words
+        .split(Option::is_none)
+        .filter(|words| !words.is_empty())
+        .map(|words| command(about, words))
+        .collect()
 }
 
 fn command(about: &About, words: &[Option<String>]) -> Result<Exec, String> {
@@ -272,7 +277,10 @@ mod tests {
 
     #[test]
     fn commands_are_cut_and_filled_as_systemd_does() {
-        assert_eq!(argv("a", "-/bin/a \"b c\" 'd\\x41' e\\sf %% %p"), ["/bin/a", "b c", "dA", "e f", "%", "a"]);
+        assert_eq!(
+            argv("a", "-/bin/a \"b c\" 'd\\x41' e\\sf %% %p"),
+            ["/bin/a", "b c", "dA", "e f", "%", "a"]
+        );
         assert_eq!(argv("w@80", "/bin/w -p %i -n %n"), ["/bin/w", "-p", "80", "-n", "w@80.service"]);
         assert_eq!(argv("w@", "/bin/w -p %i"), ["/bin/w", "-p", "{param.instance}"]);
         assert_eq!(

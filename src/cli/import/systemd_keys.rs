@@ -20,7 +20,13 @@ const KEYS: [(&[&str], &str); 23] = [
     ),
     (&["UnsetEnvironment"], "a worker sees only PATH, HOME, USER, LANG, TZ, `env` and inherit_env"),
     (
-        &["LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted", "ImportCredential"],
+        &[
+            "LoadCredential",
+            "LoadCredentialEncrypted",
+            "SetCredential",
+            "SetCredentialEncrypted",
+            "ImportCredential",
+        ],
         "secrets.NAME = { file = \"...\" } gives it as a variable",
     ),
     (
@@ -28,14 +34,24 @@ const KEYS: [(&[&str], &str); 23] = [
         "regrow runs one command: put this into a script that ends in `exec` of the program, or into a worker of its \
          own with restart = \"temporary\" and `after`",
     ),
-    (&["ExecStartPost"], "regrow runs nothing after a start; a worker with `after` starts once this one is ready"),
+    (
+        &["ExecStartPost"],
+        "regrow runs nothing after a start; a worker with `after` starts once this one is ready",
+    ),
     (&["ExecStopPost"], "regrow runs nothing after an end; the program's own script can"),
     (
         &["StandardOutput", "StandardError", "StandardInput", "TTYPath", "TTYReset"],
         "regrow keeps output in logs/ of its state_dir; log.to = \"stdout\" passes it on to whatever runs regrow",
     ),
     (
-        &["SyslogIdentifier", "SyslogFacility", "SyslogLevel", "SyslogLevelPrefix", "LogLevelMax", "LogExtraFields"],
+        &[
+            "SyslogIdentifier",
+            "SyslogFacility",
+            "SyslogLevel",
+            "SyslogLevelPrefix",
+            "LogLevelMax",
+            "LogExtraFields",
+        ],
         "regrow writes no syslog; log.to = \"stdout\" leaves it to whatever runs regrow",
     ),
     (
@@ -68,7 +84,14 @@ const KEYS: [(&[&str], &str); 23] = [
         "regrow opens no sockets or files for its workers",
     ),
     (
-        &["SendSIGKILL", "SendSIGHUP", "FinalKillSignal", "WatchdogSignal", "TimeoutStopFailureMode", "TimeoutAbortSec"],
+        &[
+            "SendSIGKILL",
+            "SendSIGHUP",
+            "FinalKillSignal",
+            "WatchdogSignal",
+            "TimeoutStopFailureMode",
+            "TimeoutAbortSec",
+        ],
         "after stop.timeout the whole tree is killed, always",
     ),
     (&["KillMode"], "after stop.timeout the whole tree is killed, always"),
@@ -91,16 +114,55 @@ const STARTS: [(&[&str], &str); 6] = [
     (&["Condition", "Assert"], "regrow starts without looking; a script in front of the program can look"),
     (
         &[
-            "Protect", "Private", "Restrict", "SystemCall", "Capability", "Ambient", "SecureBits", "MemoryDeny",
-            "LockPersonality", "ReadWrite", "ReadOnly", "Inaccessible", "ProcSubset", "RootDirectory", "RootImage",
-            "Bind", "Device", "IPAddress", "NetworkNamespace", "RemoveIPC", "KeyringMode", "Exec", "NoExec",
-            "TemporaryFileSystem", "Mount", "AppArmor", "SELinux", "Smack", "UtmpIdentifier", "Personality",
-            "SocketBind", "ExtensionImages",
+            "Protect",
+            "Private",
+            "Restrict",
+            "SystemCall",
+            "Capability",
+            "Ambient",
+            "SecureBits",
+            "MemoryDeny",
+            "LockPersonality",
+            "ReadWrite",
+            "ReadOnly",
+            "Inaccessible",
+            "ProcSubset",
+            "RootDirectory",
+            "RootImage",
+            "Bind",
+            "Device",
+            "IPAddress",
+            "NetworkNamespace",
+            "RemoveIPC",
+            "KeyringMode",
+            "Exec",
+            "NoExec",
+            "TemporaryFileSystem",
+            "Mount",
+            "AppArmor",
+            "SELinux",
+            "Smack",
+            "UtmpIdentifier",
+            "Personality",
+            "SocketBind",
+            "ExtensionImages",
         ],
         "regrow does not fence files, devices or calls off; if it runs under systemd itself, its own unit can",
     ),
     (
-        &["CPU", "IO", "BlockIO", "Memory", "Tasks", "Slice", "Delegate", "StartupCPU", "AllowedCPUs", "NUMA", "Numa"],
+        &[
+            "CPU",
+            "IO",
+            "BlockIO",
+            "Memory",
+            "Tasks",
+            "Slice",
+            "Delegate",
+            "StartupCPU",
+            "AllowedCPUs",
+            "NUMA",
+            "Numa",
+        ],
         "regrow bounds memory, cores and processes: limits.memory, limits.cpu, limits.processes",
     ),
     (&["Limit"], "regrow bounds memory, cores, processes and open files only"),
@@ -113,7 +175,9 @@ pub(super) fn why(section: &str, key: &str) -> &'static str {
     if let Some((_, why)) = KEYS.iter().find(|(keys, _)| keys.contains(&key)) {
         return why;
     }
-    if let Some((_, why)) = STARTS.iter().find(|(starts, _)| starts.iter().any(|start| key.starts_with(start))) {
+    if let Some((_, why)) =
+        STARTS.iter().find(|(starts, _)| starts.iter().any(|start| key.starts_with(start)))
+    {
         return why;
     }
     match section {

@@ -68,8 +68,13 @@ impl<'a> Service<'a> {
             _ if value.is_empty() => Entry::same(raw, "the default again"),
             "StartLimitBurst" | "StartLimitIntervalSec" | "StartLimitInterval" => match self.limit() {
                 Some(_) => Entry::same(raw, "in a supervisor of its own, below"),
-                None if self.about.is_template() => Entry::left(raw, "`intensity` of its supervisor says how often"),
-                None => Entry::left(raw, "regrow always counts: 10 in 5m unless `intensity` of the supervisor says else"),
+                None if self.about.is_template() => {
+                    Entry::left(raw, "`intensity` of its supervisor says how often")
+                }
+                None => Entry::left(
+                    raw,
+                    "regrow always counts: 10 in 5m unless `intensity` of the supervisor says else",
+                ),
             },
             _ => self.setting(section, key, value, raw),
         }
@@ -109,7 +114,8 @@ impl<'a> Service<'a> {
                 names.push(name);
             }
         }
-        let others: Vec<_> = self.all("After").flat_map(listed).filter(|unit| !self.units.contains_key(*unit)).collect();
+        let others: Vec<_> =
+            self.all("After").flat_map(listed).filter(|unit| !self.units.contains_key(*unit)).collect();
         let entry = Entry::taken(raw, [Setting::texts("after", names)]);
         if others.is_empty() { entry } else { entry.note(format!("left: {} ({NOT_HERE})", others.join(" "))) }
     }
@@ -193,7 +199,8 @@ impl<'a> Service<'a> {
         };
         let time = |key: &str| said(systemd_time(value).map(|time| Setting::text(key, &whole(time))));
         let text = |key: &str| said(self.text(value).map(|text| Setting::text(key, &text)));
-        let integer = |key: &str| said(value.parse::<i64>().ok().map(|number| Setting::raw(key, number.to_string())));
+        let integer =
+            |key: &str| said(value.parse::<i64>().ok().map(|number| Setting::raw(key, number.to_string())));
         match key {
             "Type" => self.kind(value, raw),
             "Restart" => restart(value, raw),
@@ -214,7 +221,10 @@ impl<'a> Service<'a> {
             "TimeoutStopSec" => time("stop.timeout"),
             "TimeoutSec" => {
                 let time = systemd_time(value).map(whole).unwrap_or_default();
-                Entry::taken(raw, [Setting::text("start_timeout", &time), Setting::text("stop.timeout", &time)])
+                Entry::taken(
+                    raw,
+                    [Setting::text("start_timeout", &time), Setting::text("stop.timeout", &time)],
+                )
             }
             "RuntimeMaxSec" => time("recycle.after").note("It is replaced then, which is no failure."),
             "WatchdogSec" => Entry::left(raw, self.watchdog(value)),
@@ -234,14 +244,21 @@ impl<'a> Service<'a> {
             "ExecReload" | "ExecStop" => match (kill_of_main(value), key) {
                 (Some(signal), "ExecReload") => Entry::taken(raw, [Setting::text("reload.signal", &signal)]),
                 (Some(signal), _) => Entry::taken(raw, [Setting::text("stop.signal", &signal)]),
-                (None, "ExecReload") => Entry::left(raw, "`regrow reload` sends reload.signal, or restarts one after the other"),
-                (None, _) => Entry::left(raw, "regrow stops with stop.signal; a script in front of the program can catch it"),
+                (None, "ExecReload") => {
+                    Entry::left(raw, "`regrow reload` sends reload.signal, or restarts one after the other")
+                }
+                (None, _) => Entry::left(
+                    raw,
+                    "regrow stops with stop.signal; a script in front of the program can catch it",
+                ),
             },
             "User" => text("user"),
             "Group" => text("group"),
-            "UMask" => said(Some(value.trim_start_matches('0')).filter(|mask| mask.len() <= 3).map(|mask| {
-                Setting::text("umask", &format!("{mask:0>3}"))
-            })),
+            "UMask" => said(
+                Some(value.trim_start_matches('0'))
+                    .filter(|mask| mask.len() <= 3)
+                    .map(|mask| Setting::text("umask", &format!("{mask:0>3}"))),
+            ),
             "Nice" => integer("nice"),
             "OOMScoreAdjust" => integer("oom_score_adj"),
             "NoNewPrivileges" => match yes(value) {
@@ -273,7 +290,11 @@ impl<'a> Service<'a> {
             // The hard one, so that a program that raises its own goes on doing so.
             "LimitNOFILE" => {
                 let hard = value.rsplit(':').next().unwrap_or(value);
-                said(hard.parse::<u64>().ok().map(|files| Setting::raw("limits.open_files", files.to_string())))
+                said(
+                    hard.parse::<u64>()
+                        .ok()
+                        .map(|files| Setting::raw("limits.open_files", files.to_string())),
+                )
             }
             _ => Entry::left(raw, why(section, key)),
         }
@@ -291,14 +312,19 @@ impl<'a> Service<'a> {
             "notify-reload" => {
                 Entry::taken(raw, [Setting::text("ready", "notify"), Setting::text("reload.signal", "HUP")])
             }
-            "forking" if self.last("PIDFile").is_some() => Entry::same(raw, "its pid_file says which process it is"),
+            "forking" if self.last("PIDFile").is_some() => {
+                Entry::same(raw, "its pid_file says which process it is")
+            }
             "forking" => Entry::left(
                 raw,
                 "run the program in the foreground, which most can, or have it write a pid_file: without one its start \
                  looks like its end",
             ),
             "oneshot" => Entry::same(raw, "it is done once it ends; restart says whether it runs again"),
-            _ => Entry::left(raw, "regrow knows no bus; ready = \"notify\" or { log = \"...\" } say when it is ready"),
+            _ => Entry::left(
+                raw,
+                "regrow knows no bus; ready = \"notify\" or { log = \"...\" } say when it is ready",
+            ),
         }
     }
 
@@ -306,7 +332,8 @@ impl<'a> Service<'a> {
         let Some(first) = systemd_time(value) else {
             return Entry::left(raw, "this value makes no sense to regrow");
         };
-        let steps = self.last("RestartSteps").and_then(|steps| steps.parse::<u32>().ok()).filter(|steps| *steps > 0);
+        let steps =
+            self.last("RestartSteps").and_then(|steps| steps.parse::<u32>().ok()).filter(|steps| *steps > 0);
         let most = self.last("RestartMaxDelaySec").and_then(systemd_time).filter(|most| *most > first);
         let (factor, most) = match (steps, most) {
             (Some(steps), Some(most)) if !first.is_zero() => {
@@ -329,7 +356,9 @@ impl<'a> Service<'a> {
     fn watchdog(&self, value: &str) -> String {
         let half = systemd_time(value).map(|time| whole(time / 2)).unwrap_or_default();
         let lost = systemd_time(value).map(whole).unwrap_or_default();
-        format!("this build has no heartbeats yet; they will be interval = \"{half}\" and lost = \"{lost}\" of its heartbeat")
+        format!(
+            "this build has no heartbeats yet; they will be interval = \"{half}\" and lost = \"{lost}\" of its heartbeat"
+        )
     }
 }
 
@@ -349,7 +378,8 @@ fn restart(value: &str, raw: &str) -> Entry {
 
 /// Codes as numbers or names; signals count as failures here.
 fn codes(value: &str, raw: &str, key: &str, first: Option<&str>) -> Entry {
-    let (mut codes, mut left): (Vec<String>, Vec<&str>) = (first.map(str::to_owned).into_iter().collect(), Vec::new());
+    let (mut codes, mut left): (Vec<String>, Vec<&str>) =
+        (first.map(str::to_owned).into_iter().collect(), Vec::new());
     let own = codes.len();
     for word in value.split_whitespace() {
         match exit_code(word).map(|code| code.to_string()) {

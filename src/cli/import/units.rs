@@ -91,13 +91,17 @@ mod tests {
 
     #[test]
     fn times_and_sizes_of_others_are_read() {
-        for (text, time) in [("5", "5s"), ("1min 30s", "90s"), ("500ms", "500ms"), ("2h", "2h"), ("1.5", "1500ms")] {
+        for (text, time) in
+            [("5", "5s"), ("1min 30s", "90s"), ("500ms", "500ms"), ("2h", "2h"), ("1.5", "1500ms")]
+        {
             assert_eq!(systemd_time(text).map(whole).as_deref(), Some(time), "{text}");
         }
         for text in ["infinity", "", "5 parsecs", "999999999999999999999y"] {
             assert_eq!(systemd_time(text), None, "{text}");
         }
-        for (text, bytes_of) in [("300M", 300 << 20), ("1G", 1 << 30), ("50MB", 50 << 20), ("100", 100), ("2KiB", 2048)] {
+        for (text, bytes_of) in
+            [("300M", 300 << 20), ("1G", 1 << 30), ("50MB", 50 << 20), ("100", 100), ("2KiB", 2048)]
+        {
             assert_eq!(bytes(text), Some(bytes_of), "{text}");
         }
         assert_eq!((bytes("80%"), bytes("x"), seconds("-1"), millis(f64::NAN)), (None, None, None, None));

@@ -33,7 +33,12 @@ pub(super) fn read(text: &str) -> Result<Document, Broken> {
                 let says = "a second document begins here";
                 return Err(Broken::new(span.start, says).help("write each into a file of its own"));
             }
-            event => root = Some(reader.node(event, span, 0)?),
+            event @ (Event::Alias(_)
+            | Event::Scalar(..)
+            | Event::SequenceStart(..)
+            | Event::SequenceEnd
+            | Event::MappingStart(..)
+            | Event::MappingEnd) => root = Some(reader.node(event, span, 0)?),
         }
     }
     let comments = comments(text, &reader.scalars);
@@ -158,7 +163,15 @@ impl<'a> Reader<'a> {
                     let under = under.into_iter().map(|pair| Pair { span: whole.clone(), ..pair });
                     pairs.splice(0..0, under);
                 }
-                kind => pairs.push(Pair { key: name, span: whole, value: Node { span: value.span, kind } }),
+                kind @ (Kind::Map(_)
+                | Kind::Null
+                | Kind::Bool(_)
+                | Kind::Number(_)
+                | Kind::Text(_)
+                | Kind::List(_)
+                | Kind::Code(_)) => {
+                    pairs.push(Pair { key: name, span: whole, value: Node { span: value.span, kind } })
+                }
             }
         }
         Ok(Node { span: span.start..end, kind: Kind::Map(pairs) })
