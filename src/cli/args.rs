@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    act, add, apply, check, completion, describe, doctor, events, import, init, is, logs, run, schema,
-    shutdown, start, status, wait,
+    act, add, apply, backup, check, completion, describe, doctor, events, history, import, init, is, logs,
+    run, schema, shutdown, start, status, wait,
 };
 
 const AFTER_HELP: &str = "\
@@ -92,6 +92,15 @@ pub(crate) enum Verb {
     Logs(logs::LogsArgs),
     /// What happened
     Events(events::EventsArgs),
+    /// What workers were like in the last days
+    History(history::HistoryArgs),
+    /// Write what was kept of the last days, for other programs
+    Export(history::ExportArgs),
+    /// Copy what is kept: events, totals, incidents, health
+    ///
+    /// The copy is whole, and nothing stops for it. To go back to one, end the runtime, and put the copy's files in
+    /// place of those in the state directory; `state.db-wal` and `samples.db-wal` beside them must go.
+    Backup(backup::BackupArgs),
     /// Exit 0 if it runs and is ready, else 3
     IsActive(is::IsArgs),
     /// Exit 0 if it was given up, else 3

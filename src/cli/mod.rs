@@ -10,6 +10,7 @@ mod act;
 mod add;
 mod apply;
 mod args;
+mod backup;
 mod changes;
 mod check;
 mod client;
@@ -22,6 +23,7 @@ mod doctor;
 mod events;
 mod failure;
 mod foreground;
+mod history;
 mod import;
 mod init;
 mod is;
@@ -100,6 +102,9 @@ fn run(cli: Cli, registry: Registry) -> Result<(), Failure> {
         Verb::Describe(args) => describe::run(&mut context, args),
         Verb::Logs(args) => logs::run(&mut context, args),
         Verb::Events(args) => events::run(&mut context, args),
+        Verb::History(args) => history::run(&mut context, args),
+        Verb::Export(args) => history::export(&mut context, args),
+        Verb::Backup(args) => backup::run(&mut context, args),
         Verb::IsActive(args) => is::run(&mut context, is::Question::Active, args),
         Verb::IsFailed(args) => is::run(&mut context, is::Question::Failed, args),
         Verb::IsHealthy(args) => is::run(&mut context, is::Question::Healthy, args),

@@ -37,6 +37,14 @@ pub(crate) enum Kind {
     Totals,
     /// How many events of each kind there were.
     EventCounts,
+    /// An incident.
+    Incident,
+    /// What came of a step of recovery.
+    Outcome,
+    /// What all instances were like at one moment.
+    Sweep,
+    /// What one instance was like for a while.
+    Block,
 }
 
 impl Kind {
@@ -46,13 +54,24 @@ impl Kind {
             Self::Event => 2,
             Self::Totals => 3,
             Self::EventCounts => 4,
+            Self::Incident => 5,
+            Self::Outcome => 6,
+            Self::Sweep => 7,
+            Self::Block => 8,
         }
     }
 
     /// Raised when the envelope or the encoding changes, so that an older program refuses what it cannot know.
     fn version(self) -> u16 {
         match self {
-            Self::ActorState | Self::Event | Self::Totals | Self::EventCounts => 1,
+            Self::ActorState
+            | Self::Event
+            | Self::Totals
+            | Self::EventCounts
+            | Self::Incident
+            | Self::Outcome
+            | Self::Sweep
+            | Self::Block => 1,
         }
     }
 }

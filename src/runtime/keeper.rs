@@ -4,6 +4,8 @@
 //! whom it is about. Supervision only emits: between it and the disk lies the journal's own bounded buffer. A disk that
 //! is full or slow costs events that were not kept, which are counted and told; it is tried again every second.
 //!
+//! It also writes down what every instance is like, every ten seconds, and lets go of what is too old.
+//!
 //! What clients are shown is kept already, as long as the disk keeps anything: otherwise a number that somebody saw
 //! could mean another event after a kill. [`Past::settled`] is that wait, with a bound.
 
@@ -12,15 +14,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
 use crate::event::{Cause, EventKind};
 use crate::id::InstanceId;
 use crate::store::{
-    Beginning, EventCounts, EventQuery, InstanceTotals, KeptEvent, Options, Store, StoreError,
+    Beginning, EventCounts, EventQuery, InstanceTotals, KeptEvent, Limits, Options, Sample, Store, StoreError,
 };
 use crate::supervisor::{Board, Totals};
-use crate::telemetry::{Journal, Recorded, Subscription};
+use crate::telemetry::{Journal, Recorded, Sampler, Subscription};
 
 use super::handle::{RuntimeHandle, RuntimeInfo};
 use super::launch::StartError;
@@ -41,6 +44,13 @@ const LAST: Duration = Duration::from_secs(3);
 /// How far it stands back where processors are short: in a storm of crashes the workers come first, and the store keeps
 /// what it can.
 const STANDS_BACK: i32 = 10;
+
+/// How often it is written down what everybody is like, and when first.
+const SAMPLE: Duration = Duration::from_secs(10);
+const FIRST_SAMPLE: Duration = Duration::from_secs(1);
+
+/// How often what is too old goes.
+const TRIM: Duration = Duration::from_secs(60);
 
 /// Everything is shown at once: nothing is kept right now, or ever.
 const NOTHING_TO_WAIT_FOR: u64 = u64::MAX;
@@ -91,18 +101,11 @@ impl Keeper {
     /// Opens the store and lets the journal go on where an earlier runtime was. A disk that does not play along is
     /// told, and supervision does without.
     pub(super) fn open(
-        info: &RuntimeInfo,
+        info: &Arc<RuntimeInfo>,
         journal: &Journal,
         board: &Board,
     ) -> Result<Option<Arc<Self>>, StartError> {
-        let settings = info.settings();
-        let options = Options {
-            events: settings.store.events,
-            samples: settings.store.samples,
-            max_disk: settings.store.max_disk,
-            ..Options::new(&info.state_dir)
-        };
-        let store = match Store::open(&options) {
+        let store = match Store::open(&Options::new(&info.state_dir)) {
             Ok(store) => store,
             Err(error) => {
                 info.note(format!("no history is kept: {error}"));
@@ -110,15 +113,19 @@ impl Keeper {
             }
         };
         resume(store.beginning(), journal);
-        let keeper = Self::start(store, journal, board).map_err(|source| StartError::System {
-            what: "cannot start the thread that keeps events",
-            source,
+        let keeper = Self::start(store, journal, board, Arc::clone(info)).map_err(|source| {
+            StartError::System { what: "cannot start the thread that keeps events", source }
         })?;
         Ok(Some(Arc::new(keeper)))
     }
 
     /// Keeps what comes.
-    fn start(store: Store, journal: &Journal, board: &Board) -> std::io::Result<Self> {
+    fn start(
+        store: Store,
+        journal: &Journal,
+        board: &Board,
+        info: Arc<RuntimeInfo>,
+    ) -> std::io::Result<Self> {
         let begin = store.beginning().last_seq;
         let (settled, kept) = watch::channel(begin);
         let (stop, stopped) = oneshot::channel();
@@ -137,6 +144,9 @@ impl Keeper {
             lost,
             last: begin,
             generation: 0,
+            info,
+            sampler: Sampler::default(),
+            clock: Steady::begin(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new().name("regrow-keeper".to_owned()).spawn(move || {
@@ -183,15 +193,46 @@ struct Work {
     generation: u64,
     /// Whether it is certain that our numbers are behind those in the file.
     certain: bool,
+    info: Arc<RuntimeInfo>,
+    sampler: Sampler,
+    clock: Steady,
+}
+
+/// The wall clock as it was at the start, and how long ago that is: a clock that is set meanwhile makes nothing old.
+struct Steady {
+    wall: Timestamp,
+    since: Instant,
+}
+
+impl Steady {
+    fn begin() -> Self {
+        Self { wall: Timestamp::now(), since: Instant::now() }
+    }
+
+    /// Now, or what the clock says if that is earlier.
+    fn now(&self) -> Timestamp {
+        let steady = self.wall.checked_add(self.since.elapsed()).unwrap_or(Timestamp::MAX);
+        steady.min(Timestamp::now())
+    }
 }
 
 impl Work {
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
         let mut stopping = false;
+        let mut sample = every(SAMPLE, FIRST_SAMPLE);
+        let mut trim = every(TRIM, TRIM);
         loop {
             if self.batch.is_empty() && !stopping {
                 tokio::select! {
                     Some(event) = self.live.next() => self.batch.push(event),
+                    _ = sample.tick() => {
+                        self.sample().await;
+                        continue;
+                    }
+                    _ = trim.tick() => {
+                        self.trim().await;
+                        continue;
+                    }
                     _ = &mut stopped => stopping = true,
                 }
             }
@@ -217,6 +258,43 @@ impl Work {
             }
         }
         self.settled.send_replace(NOTHING_TO_WAIT_FOR);
+    }
+
+    /// Writes down what everybody is like. What fails is told by the store's notes.
+    async fn sample(&self) {
+        let now = Timestamp::now();
+        let states = self.board.instances();
+        let roots: Vec<_> =
+            states.iter().filter_map(|state| Some((state.pid?, state.instance.slug()))).collect();
+        self.sampler.look(&roots);
+        let samples = states.iter().map(|state| {
+            let age = state.started_at.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
+            let used = state.pid.and_then(|pid| self.sampler.sample(pid, age));
+            Sample {
+                instance: state.instance.to_string(),
+                status: state.status(),
+                score: state.score(),
+                cpu_percent: used.and_then(|(_, percent)| percent),
+                memory_bytes: used.map(|(usage, _)| usage.resident_bytes),
+            }
+        });
+        if let Err(error) = self.store.put_samples(now, samples.collect()).await {
+            tracing::debug!(%error, "a sample of health is not kept");
+        }
+    }
+
+    /// Lets go of what is too old or too much. What fails is tried again with the next round.
+    async fn trim(&self) {
+        let kept = self.info.settings().store.clone();
+        let limits = Limits { events: kept.events, samples: kept.samples, max_disk: kept.max_disk };
+        let now = self.clock.now();
+        let done = async {
+            self.store.roll_up(now).await?;
+            self.store.trim(now, limits).await
+        };
+        if let Err(error) = done.await {
+            tracing::debug!(%error, "what is too old could not be removed");
+        }
     }
 
     /// Puts the batch in; it stays if that fails.
@@ -280,6 +358,12 @@ impl Work {
             })
             .collect()
     }
+}
+
+fn every(period: Duration, first: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + first, period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
 }
 
 fn kept(recorded: &Recorded) -> KeptEvent {
@@ -353,6 +437,12 @@ impl RuntimeHandle {
         Ok(found)
     }
 
+    /// What was kept of before; none for a guest without a state directory, and for what is run from no file.
+    #[must_use]
+    pub fn store(&self) -> Option<&Store> {
+        self.past().map(|past| &past.store)
+    }
+
     /// Waits until an event is kept, so that its number is good for ever. It does not wait long, and not at all
     /// without a store or while the disk takes nothing.
     pub async fn settled(&self, seq: u64) {
@@ -376,6 +466,7 @@ fn fits(recorded: &Recorded, query: &EventQuery) -> bool {
     query.since.is_none_or(|since| recorded.at >= since)
         && (query.kinds.is_empty() || query.kinds.iter().any(kind))
         && query.worker.as_ref().is_none_or(about)
+        && query.incident.as_ref().is_none_or(|incident| recorded.event.incident.as_ref() == Some(incident))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows every room, and the order in which they start and end.
 
 mod added;
+mod backup;
 mod builder;
 mod director;
 mod embedded;
@@ -22,6 +23,7 @@ mod stage;
 mod state_dir;
 mod target;
 
+pub use backup::{Backup, BackupError};
 pub use builder::Builder;
 pub use embedded::{NotReady, NotSo, Status};
 pub(crate) use handle::is_alone;

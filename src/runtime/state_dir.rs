@@ -11,6 +11,8 @@
 //! | `intents.json` | what operators stopped; lasts over restarts of the runtime |
 //! | `added.json` | workers that were made of templates; they are there again after a restart |
 //! | `state.db` | what happened and what came of it: events, totals; `-wal` and `-shm` belong to it |
+//! | `samples.db` | what every instance was like in the last days |
+//! | `backups/DATE/` | copies that `regrow backup` made; nobody removes them |
 //! | `state.db.corrupt-DATE` | one that was damaged; the newest three are kept |
 //! | `tokens` | access tokens for HTTP, where a route needs them |
 

@@ -32,6 +32,8 @@ pub struct EventQuery {
     pub kinds: Vec<String>,
     /// Only those about this worker.
     pub worker: Option<String>,
+    /// Only those that belong to this incident.
+    pub incident: Option<String>,
     /// At most so many.
     pub limit: usize,
 }
@@ -42,6 +44,7 @@ pub(super) struct Row {
     at: i64,
     kind: &'static str,
     worker: Option<String>,
+    incident: Option<String>,
     record: Vec<u8>,
 }
 
@@ -52,6 +55,7 @@ impl Row {
             at: kept.at.as_microsecond(),
             kind: kept.event.kind.word(),
             worker: kept.event.worker.as_ref().map(ToString::to_string),
+            incident: kept.event.incident.clone(),
             record: record::encode(Kind::Event, &EventV1::of(kept))?,
         })
     }
@@ -60,10 +64,10 @@ impl Row {
 /// Puts events in. The same one again changes nothing: a commit whose outcome is not known is made again.
 pub(super) fn put(conn: &Connection, rows: &[Row]) -> rusqlite::Result<()> {
     let mut insert = conn.prepare_cached(
-        "INSERT OR REPLACE INTO event (seq, at, kind, worker, record) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO event (seq, at, kind, worker, incident, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for row in rows {
-        insert.execute(params![row.seq, row.at, row.kind, row.worker, row.record])?;
+        insert.execute(params![row.seq, row.at, row.kind, row.worker, row.incident, row.record])?;
     }
     Ok(())
 }
@@ -75,7 +79,7 @@ pub(super) fn last(conn: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// What was found, and the numbers of damaged records with what is wrong with them.
-pub(super) type Found = (Vec<KeptEvent>, Vec<(i64, String)>);
+pub(super) type Found = (Vec<KeptEvent>, Vec<(Value, String)>);
 
 pub(super) fn find(conn: &Connection, query: &EventQuery) -> rusqlite::Result<Found> {
     let (text, values) = statement(query);
@@ -86,8 +90,8 @@ pub(super) fn find(conn: &Connection, query: &EventQuery) -> rusqlite::Result<Fo
         let seq: i64 = row.get(0)?;
         match record::event(row.get_ref(1)?.as_blob()?) {
             Ok(kept) if i64::try_from(kept.seq) == Ok(seq) => found.push(kept),
-            Ok(_) => damaged.push((seq, "it stands at another number".to_owned())),
-            Err(Unusable::Damaged(why)) => damaged.push((seq, why)),
+            Ok(_) => damaged.push((seq.into(), "it stands at another number".to_owned())),
+            Err(Unusable::Damaged(why)) => damaged.push((seq.into(), why)),
             Err(Unusable::Unknown(_)) => {}
         }
     }
@@ -110,6 +114,10 @@ fn statement(query: &EventQuery) -> (String, Vec<Value>) {
     if let Some(worker) = &query.worker {
         text.push_str(" AND worker = ?");
         values.push(Value::from(worker.clone()));
+    }
+    if let Some(incident) = &query.incident {
+        text.push_str(" AND incident = ?");
+        values.push(Value::from(incident.clone()));
     }
     text.push_str(" ORDER BY seq LIMIT ?");
     values.push(Value::from(i64::try_from(query.limit).unwrap_or(i64::MAX)));

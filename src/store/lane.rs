@@ -45,10 +45,11 @@ where
     }
 }
 
-/// One of the files.
+/// One of the two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
     State,
+    Samples,
 }
 
 pub(super) enum Command {

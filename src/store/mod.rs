@@ -13,6 +13,8 @@
 //! Deliberately absent: the operators' intents and the workers that were added. They are two small JSON files that a
 //! person can read and mend, and that hold although this room's files are damaged.
 
+mod archive;
+mod backup;
 mod db;
 mod error;
 mod events;
@@ -20,14 +22,19 @@ mod lane;
 mod open;
 mod quarantine;
 mod record;
+mod retention;
+mod samples;
 mod schema;
 mod state;
 #[cfg(test)]
 mod tests;
 mod totals;
 
+pub use archive::{Archive, EvidenceRef, IncidentQuery, KeptIncident, KeptOutcome};
 pub use error::StoreError;
 pub use events::{EventQuery, KeptEvent};
 pub use open::Options;
+pub use retention::Limits;
+pub use samples::{Point, Sample};
 pub use state::{Beginning, Store};
 pub use totals::{EventCounts, InstanceTotals};

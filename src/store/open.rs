@@ -22,27 +22,20 @@ const LOOKED_OVER: u64 = 64 << 20;
 /// Damaged files that are kept for whoever can still make sense of them.
 const ASIDE: usize = 3;
 
-/// Where and how much is kept.
+/// Where things are kept.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The state directory, which is there already.
     pub dir: PathBuf,
-    /// How long events are kept.
-    pub events: Duration,
-    /// How long health samples are kept.
-    pub samples: Duration,
-    /// Bytes that both files may take together.
-    pub max_disk: u64,
     /// SQLite's file layer, by the name it is registered under; `None`: the system's.
     pub vfs: Option<String>,
 }
 
 impl Options {
-    /// Both files in this directory, with the default retention.
+    /// Both files in this directory.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        let week = Duration::from_secs(7 * 86_400);
-        Self { dir: dir.into(), events: week, samples: week, max_disk: 2 << 30, vfs: None }
+        Self { dir: dir.into(), vfs: None }
     }
 }
 

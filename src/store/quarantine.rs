@@ -1,26 +1,30 @@
 //! Records that are damaged: moved aside, so that they are told once and never served.
 
 use jiff::Timestamp;
+use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
 /// Records that are kept for whoever can still make sense of them; the oldest go first.
 const MOST: i64 = 1000;
 
-/// Moves damaged events aside, and says how many records are aside now.
-pub(super) fn events(conn: &Connection, damaged: &[(i64, String)]) -> rusqlite::Result<u64> {
+/// Moves damaged records of a table aside, by its primary key, and says how many are aside now.
+pub(super) fn put(
+    conn: &Connection,
+    table: &'static str,
+    damaged: &[(Value, String)],
+) -> rusqlite::Result<u64> {
     let now = Timestamp::now().as_microsecond();
-    for (seq, why) in damaged {
+    let key = if table == "event" { "seq" } else { "id" };
+    for (value, why) in damaged {
         conn.execute(
-            "INSERT INTO quarantined (at, source, key, reason, record)
-             SELECT ?1, 'event', ?2, ?3, record FROM event WHERE seq = ?2",
-            params![now, seq, why],
+            &format!(
+                "INSERT INTO quarantined (at, source, key, reason, record)
+                 SELECT ?1, '{table}', CAST({key} AS TEXT), ?3, record FROM {table} WHERE {key} = ?2"
+            ),
+            params![now, value, why],
         )?;
-        conn.execute("DELETE FROM event WHERE seq = ?1", [seq])?;
+        conn.execute(&format!("DELETE FROM {table} WHERE {key} = ?1"), [value])?;
     }
-    bound(conn)
-}
-
-fn bound(conn: &Connection) -> rusqlite::Result<u64> {
     conn.execute("DELETE FROM quarantined WHERE id <= (SELECT max(id) FROM quarantined) - ?1", [MOST])?;
     count(conn)
 }

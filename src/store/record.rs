@@ -91,8 +91,7 @@ impl EventV1 {
             message: self.message,
             data: data.into(),
         };
-        let at = Timestamp::from_microsecond(self.at_micros)
-            .map_err(|error| Unusable::Damaged(error.to_string()))?;
+        let at = time(self.at_micros)?;
         Ok(KeptEvent { seq: self.seq, at, event })
     }
 }
@@ -113,6 +112,11 @@ struct TotalsV1 {
 struct CountsV1 {
     last: u64,
     by_kind: Vec<(String, u64)>,
+}
+
+/// A time as it is kept.
+pub(super) fn time(micros: i64) -> Result<Timestamp, Unusable> {
+    Timestamp::from_microsecond(micros).map_err(|error| Unusable::Damaged(error.to_string()))
 }
 
 /// The record of a value.

@@ -32,6 +32,43 @@ pub(super) const STATE: Steps = &[
          reason TEXT NOT NULL,
          record BLOB NOT NULL
      ) STRICT;",
+    // 2: incidents, what was learned of them, and which events belong to one.
+    "ALTER TABLE event ADD COLUMN incident TEXT;
+     CREATE INDEX event_incident ON event (incident, seq) WHERE incident IS NOT NULL;
+     CREATE TABLE incident (
+         id TEXT PRIMARY KEY,
+         worker TEXT NOT NULL,
+         opened_at INTEGER NOT NULL,
+         closed_at INTEGER,
+         record BLOB NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX incident_opened ON incident (opened_at);
+     CREATE INDEX incident_worker ON incident (worker, opened_at);
+     CREATE TABLE outcome (
+         id INTEGER PRIMARY KEY,
+         at INTEGER NOT NULL,
+         class TEXT NOT NULL,
+         strategy TEXT NOT NULL,
+         record BLOB NOT NULL
+     ) STRICT;
+     CREATE INDEX outcome_of ON outcome (class, strategy);",
+];
+
+/// `samples.db`
+pub(super) const SAMPLES: Steps = &[
+    // 1: sweeps over everybody, and blocks of one instance.
+    "CREATE TABLE instance (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+     CREATE TABLE sweep (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+     CREATE INDEX sweep_at ON sweep (at);
+     CREATE TABLE block (
+         instance INTEGER NOT NULL,
+         level INTEGER NOT NULL,
+         at INTEGER NOT NULL,
+         until INTEGER NOT NULL,
+         record BLOB NOT NULL,
+         PRIMARY KEY (instance, level, at)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX block_until ON block (level, until);",
 ];
 
 /// Brings a file to the newest version.

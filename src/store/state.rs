@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::types::Value;
 
 use super::db::Db;
 use super::error::StoreError;
@@ -89,11 +90,46 @@ pub struct Store {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    writer: Lane,
+/// What every handle leads to.
+pub(super) struct Shared {
+    pub(super) writer: Lane,
     reader: Lane,
-    health: Arc<Health>,
+    state: Arc<Health>,
+    samples: Arc<Health>,
+    places: [Place; 2],
     beginning: Beginning,
+}
+
+impl Shared {
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Reads; if the file turns out to be damaged, from what comes in its place.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        which: Which,
+        find: impl Fn(&Connection) -> rusqlite::Result<T> + Clone + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self.reader.put(which, find.clone()).await {
+            Err(error) if error.is_damage() => {
+                self.writer.suspect(which).await?;
+                self.reader.put(which, find).await
+            }
+            other => other,
+        }
+    }
+
+    /// Moves damaged records aside. A disk that does not take it now is met with the same records again.
+    pub(super) async fn quarantine(&self, table: &'static str, damaged: Vec<(Value, String)>) {
+        if damaged.is_empty() {
+            return;
+        }
+        let put = move |conn: &Connection| quarantine::put(conn, table, &damaged);
+        if let Ok(count) = self.writer.put(Which::State, put).await {
+            self.state.quarantined.store(count, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Store {
@@ -103,19 +139,30 @@ impl Store {
     /// # Errors
     /// No thread could be started.
     pub fn open(options: &Options) -> Result<Self, StoreError> {
-        let health = Arc::new(Health::default());
         let place = |name: &str, steps, synced| Place {
             path: options.dir.join(name),
             steps,
             synced,
             vfs: options.vfs.clone(),
         };
-        let state = Db::open(place("state.db", schema::STATE, true), Arc::clone(&health));
-        let beginning = begin(&state, &health);
-        let reading = Readers { state: Reader::new(state.place().clone(), Arc::clone(&health)) };
-        let writer = Lane::start("regrow-store", move |jobs| write(state, jobs))?;
+        let places = [place("state.db", schema::STATE, true), place("samples.db", schema::SAMPLES, false)];
+        let (state, samples) = (Arc::new(Health::default()), Arc::new(Health::default()));
+        let files = Files {
+            state: Db::open(places[0].clone(), Arc::clone(&state)),
+            samples: Db::open(places[1].clone(), Arc::clone(&samples)),
+        };
+        let beginning = begin(&files.state, &state);
+        let reading = Readers {
+            state: Reader::new(places[0].clone(), Arc::clone(&state)),
+            samples: Reader::new(places[1].clone(), Arc::clone(&samples)),
+        };
+        let writer = Lane::start("regrow-store", move |jobs| files.write(jobs))?;
         let reader = Lane::start("regrow-read", move |jobs| reading.run(jobs))?;
-        Ok(Self { shared: Arc::new(Shared { writer, reader, health, beginning }) })
+        Ok(Self { shared: Arc::new(Shared { writer, reader, state, samples, places, beginning }) })
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// What earlier runtimes left.
@@ -127,19 +174,21 @@ impl Store {
     /// Whether what is to be kept has a file to be kept in.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.shared.health.open.load(Ordering::Acquire)
+        self.shared.state.open.load(Ordering::Acquire)
     }
 
     /// Rises when a damaged file is replaced by a fresh one, which knows no totals yet.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.shared.health.generation.load(Ordering::Acquire)
+        self.shared.state.generation.load(Ordering::Acquire)
     }
 
     /// What is wrong, in words: a full disk, damage that was found.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        self.shared.health.words("state.db", "events and totals are not kept")
+        let mut notes = self.shared.state.words("state.db", "events and totals are not kept");
+        notes.extend(self.shared.samples.words("samples.db", "samples of health are not kept"));
+        notes
     }
 
     /// Keeps events, the totals of those whom they are about (none: forgotten), and the counts of all events; all of it
@@ -175,31 +224,9 @@ impl Store {
     /// [`StoreError`]: the file cannot be read.
     pub async fn events(&self, query: EventQuery) -> Result<Vec<KeptEvent>, StoreError> {
         let find = move |conn: &Connection| events::find(conn, &query);
-        let (found, damaged) = self.read(Which::State, find).await?;
-        if !damaged.is_empty() {
-            let count =
-                self.shared.writer.put(Which::State, move |conn| quarantine::events(conn, &damaged)).await;
-            // A disk that does not take it now is met with the same records again.
-            if let Ok(count) = count {
-                self.shared.health.quarantined.store(count, Ordering::Relaxed);
-            }
-        }
+        let (found, damaged) = self.shared.read(Which::State, find).await?;
+        self.shared.quarantine("event", damaged).await;
         Ok(found)
-    }
-
-    /// Reads; if the file turns out to be damaged, from what comes in its place.
-    async fn read<T: Send + 'static>(
-        &self,
-        which: Which,
-        find: impl Fn(&Connection) -> rusqlite::Result<T> + Clone + Send + 'static,
-    ) -> Result<T, StoreError> {
-        match self.shared.reader.put(which, find.clone()).await {
-            Err(error) if error.is_damage() => {
-                self.shared.writer.suspect(which).await?;
-                self.shared.reader.put(which, find).await
-            }
-            other => other,
-        }
     }
 
     /// The number of the last event that was kept.
@@ -220,7 +247,7 @@ impl Store {
         // The reader first: the last one to close a file puts its WAL away.
         self.shared.reader.close(until);
         self.shared.writer.close(until);
-        self.shared.health.open.store(false, Ordering::Release);
+        self.shared.state.open.store(false, Ordering::Release);
     }
 }
 
@@ -243,28 +270,45 @@ fn begin(state: &Db, health: &Health) -> Beginning {
     }
 }
 
-/// The writing thread: commits what is queued, never waits for more.
-fn write(mut state: Db, jobs: &Receiver<Command>) {
-    let mut closing = false;
-    while let Some(first) = next(jobs, closing) {
-        let mut batch: Vec<Box<dyn Job>> = Vec::new();
-        let mut suspected = Vec::new();
-        let mut take = |command| match command {
-            Command::Do(Which::State, job) => batch.push(job),
-            Command::Suspect(Which::State, reply) => suspected.push(reply),
-            Command::Close => closing = true,
-        };
-        take(first);
-        jobs.try_iter().take(TOGETHER - 1).for_each(take);
-        if !suspected.is_empty() {
-            state.suspect();
+/// What the writing thread has.
+struct Files {
+    state: Db,
+    samples: Db,
+}
+
+impl Files {
+    fn of(&mut self, which: Which) -> &mut Db {
+        match which {
+            Which::State => &mut self.state,
+            Which::Samples => &mut self.samples,
         }
-        // Who asked may have gone meanwhile.
-        for reply in suspected {
-            let _ = reply.send(());
-        }
-        if !batch.is_empty() {
-            state.commit(batch);
+    }
+
+    /// Commits what is queued, never waits for more.
+    fn write(mut self, jobs: &Receiver<Command>) {
+        let mut closing = false;
+        while let Some(first) = next(jobs, closing) {
+            let mut batch: Vec<(Which, Box<dyn Job>)> = Vec::new();
+            let mut suspected = Vec::new();
+            let mut take = |command| match command {
+                Command::Do(which, job) => batch.push((which, job)),
+                Command::Suspect(which, reply) => suspected.push((which, reply)),
+                Command::Close => closing = true,
+            };
+            take(first);
+            jobs.try_iter().take(TOGETHER - 1).for_each(take);
+            for (which, reply) in suspected {
+                self.of(which).suspect();
+                // Who asked may have gone meanwhile.
+                let _ = reply.send(());
+            }
+            let (state, samples): (Vec<_>, Vec<_>) =
+                batch.into_iter().partition(|(which, _)| *which == Which::State);
+            for (which, jobs) in [(Which::State, state), (Which::Samples, samples)] {
+                if !jobs.is_empty() {
+                    self.of(which).commit(jobs.into_iter().map(|(_, job)| job).collect());
+                }
+            }
         }
     }
 }
@@ -277,6 +321,7 @@ fn next(jobs: &Receiver<Command>, closing: bool) -> Option<Command> {
 /// The reading thread's connections.
 struct Readers {
     state: Reader,
+    samples: Reader,
 }
 
 impl Readers {
@@ -285,8 +330,9 @@ impl Readers {
         while let Some(command) = next(jobs, closing) {
             match command {
                 Command::Do(Which::State, job) => self.state.read(job),
+                Command::Do(Which::Samples, job) => self.samples.read(job),
                 // Only the writer looks files over.
-                Command::Suspect(Which::State, reply) => drop(reply),
+                Command::Suspect(_, reply) => drop(reply),
                 Command::Close => closing = true,
             }
         }

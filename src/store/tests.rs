@@ -209,3 +209,47 @@ async fn a_closed_store_says_so() {
         Err(StoreError::Closed)
     );
 }
+
+#[tokio::test]
+async fn a_file_of_version_one_is_brought_to_the_newest_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(super::schema::STATE[0]).unwrap();
+    old.execute_batch("PRAGMA user_version = 1; PRAGMA journal_mode = WAL").unwrap();
+    let record = super::record::encode(
+        crate::codec::Kind::Event,
+        &super::record::EventV1::of(&kept(41, EventKind::WorkerReady, "old")),
+    );
+    old.execute("INSERT INTO event VALUES (41, 0, 'worker.ready', 'web', ?1)", [record.unwrap()]).unwrap();
+    drop(old);
+    let store = open(dir.path());
+    assert_eq!((store.beginning().last_seq, store.notes()), (41, Vec::new()));
+    store
+        .put_events(vec![kept(42, EventKind::WorkerReady, "new")], Vec::new(), &EventCounts::default())
+        .await
+        .unwrap();
+    let found = store.events(all()).await.unwrap();
+    assert_eq!(found, [kept(41, EventKind::WorkerReady, "old"), kept(42, EventKind::WorkerReady, "new")]);
+    assert_eq!(
+        store.archive().incidents(IncidentQuery { limit: 1, ..IncidentQuery::default() }).await,
+        Ok(vec![])
+    );
+}
+
+#[tokio::test]
+async fn a_backup_is_a_store_of_its_own_while_everything_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=10).await;
+    let made = store.backup(copy.path()).unwrap();
+    assert_eq!(made, [copy.path().join("state.db"), copy.path().join("samples.db")]);
+    fill(&store, 11..=11).await;
+    let second = open(copy.path());
+    assert_eq!(second.events(all()).await.unwrap().len(), 10);
+    assert_eq!(second.beginning().totals.len(), 1);
+    close(second);
+    store.backup(copy.path()).unwrap();
+    assert_eq!(open(copy.path()).beginning().last_seq, 11, "a newer one takes its place");
+}

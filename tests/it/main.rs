@@ -59,6 +59,7 @@ mod rolling;
 mod rolling_edges;
 mod simulator;
 mod stage;
+mod store_history;
 mod store_journal;
 mod templates;
 mod upkeep;

@@ -33,6 +33,7 @@ pub(super) struct Ask {
     since: Option<Timestamp>,
     kind: Option<String>,
     worker: Option<String>,
+    incident: Option<String>,
     limit: Option<usize>,
 }
 
@@ -52,7 +53,11 @@ pub(super) async fn events(
         let after = after.unwrap_or(if ask.since.is_some() { 0 } else { back });
         let limit = ask.limit.unwrap_or(MOST).min(MOST);
         let kinds = wanted.patterns();
-        return list(&api, EventQuery { after, since: ask.since, kinds, worker: ask.worker, limit }).await;
+        return list(
+            &api,
+            EventQuery { after, since: ask.since, kinds, worker: ask.worker, incident: ask.incident, limit },
+        )
+        .await;
     }
     let from = match (after, ask.since) {
         (Some(after), _) => From::Behind(after),

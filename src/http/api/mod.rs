@@ -5,6 +5,7 @@ mod ask;
 mod config;
 mod events;
 mod grow;
+mod history;
 mod logs;
 mod look;
 
@@ -72,7 +73,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route(
             "/metrics",
             get(async |State(api): State<Arc<Api>>, headers: HeaderMap| api.metrics(&headers).await),
-        );
+        )
+        .route("/health/workers/{id}/history", get(history::of_worker));
     let looks = Router::new()
         .route("/status", get(look::status))
         .route("/tree", get(look::tree))
@@ -82,6 +84,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/supervisors/{name}", get(look::supervisor))
         .route("/config", get(look::config))
         .route("/events", get(events::events))
+        .route("/history", get(history::all))
         .route("/actions/{id}", get(act::outcome));
     let acts = Router::new()
         .route("/workers/{id}/{verb}", post(act::worker))
@@ -89,7 +92,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/all/{verb}", post(act::all))
         .route("/config/check", post(config::check))
         .route("/config/apply", post(config::apply))
-        .route("/shutdown", post(act::shutdown));
+        .route("/shutdown", post(act::shutdown))
+        .route("/backup", post(history::backup));
     bare.nest("/api/v1", looks.merge(acts))
         .fallback(async || Problem::not_found("there is no such route here; `/api/v1/status` is one that is"))
         .method_not_allowed_fallback(async || {

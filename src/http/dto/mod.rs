@@ -8,6 +8,7 @@ mod change;
 mod config;
 mod describe;
 mod event;
+mod history;
 mod status;
 mod tree;
 
@@ -16,6 +17,7 @@ pub use change::{ChangeView, ChangesView, DiffBody, KeyView};
 pub use config::effective;
 pub use describe::{DescribeBody, Detail, OperatorView, OutputView};
 pub use event::EventView;
+pub use history::{BackupBody, HistoryBody, InstanceHistory, InstancePoint, PointView, WorkerHistory};
 pub use status::{
     EventsBody, Issue, LastExitView, LogLine, LogsBody, NextActionView, RuntimeView, StatusBody,
     SupervisorView, Totals, WorkerView, WorkersBody,

@@ -1,0 +1,116 @@
+//! `/history`, `/health/workers/{id}/history` and `/backup`: what was kept.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{Response, StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use crate::runtime::{BackupError, Target};
+use crate::store::StoreError;
+use crate::supervisor::InstanceState;
+
+use super::super::dto::{BackupBody, HistoryBody, InstanceHistory, InstancePoint, WorkerHistory};
+use super::super::{problem::Problem, snapshot};
+use super::look::worker_target;
+use super::{Api, json};
+
+/// Without `hours`.
+const USUAL: f64 = 24.0;
+
+/// A year: more than is ever kept.
+const MOST: f64 = 8784.0;
+
+#[derive(Deserialize)]
+pub(super) struct Ask {
+    hours: Option<f64>,
+    worker: Option<String>,
+}
+
+impl Ask {
+    fn hours(&self) -> Result<f64, Problem> {
+        let hours = self.hours.unwrap_or(USUAL);
+        if hours > 0.0 && hours <= MOST {
+            Ok(hours)
+        } else {
+            Err(Problem::invalid(format!("hours is a number from 0 to {MOST}, not {hours}")))
+        }
+    }
+}
+
+pub(super) async fn all(
+    State(api): State<Arc<Api>>,
+    ask: Result<Query<Ask>, QueryRejection>,
+) -> Result<Response<Body>, Problem> {
+    let Query(ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
+    let hours = ask.hours()?;
+    let target = match &ask.worker {
+        None => Target::All,
+        Some(text) => worker_target(Ok(Path(text.clone())))?,
+    };
+    let items = read(&api, &target, hours).await?;
+    Ok(json(&HistoryBody { schema: "regrow.history/1".to_owned(), hours, items, next_cursor: None }))
+}
+
+pub(super) async fn of_worker(
+    State(api): State<Arc<Api>>,
+    id: Result<Path<String>, PathRejection>,
+    ask: Result<Query<Ask>, QueryRejection>,
+) -> Result<Response<Body>, Problem> {
+    let target = worker_target(id)?;
+    let Query(ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
+    let hours = ask.hours()?;
+    let mut points: Vec<InstancePoint> = Vec::new();
+    for InstanceHistory { instance, points: own, .. } in read(&api, &target, hours).await? {
+        points.extend(own.into_iter().map(|point| InstancePoint { instance: instance.clone(), point }));
+    }
+    points.sort_by_key(|point| point.point.at);
+    Ok(json(&WorkerHistory { worker_id: target.to_string(), hours, points }))
+}
+
+async fn read(api: &Api, target: &Target, hours: f64) -> Result<Vec<InstanceHistory>, Problem> {
+    let unknown = || Problem::not_found(format!("no worker or instance is called `{target}`"));
+    let states = snapshot::resolve(&api.runtime, target).ok_or_else(unknown)?;
+    let store = api.runtime.store().ok_or_else(nothing)?;
+    let back = SignedDuration::try_from_secs_f64(hours * 3600.0).unwrap_or(SignedDuration::MAX);
+    let since = Timestamp::now().checked_sub(back).unwrap_or(Timestamp::MIN);
+    let mut items = Vec::with_capacity(states.len());
+    for InstanceState { instance, .. } in states {
+        let points = store.history(&instance.to_string(), since).await.map_err(|error| unreadable(&error))?;
+        items.push(InstanceHistory {
+            worker: instance.worker().to_string(),
+            instance: instance.to_string(),
+            points: points.into_iter().map(Into::into).collect(),
+        });
+    }
+    Ok(items)
+}
+
+fn nothing() -> Problem {
+    let text = "this runtime keeps no history: it was started without a file and without runtime.state_dir";
+    Problem::new(StatusCode::CONFLICT, "no_store", text)
+}
+
+fn unreadable(error: &StoreError) -> Problem {
+    let text = format!("the history cannot be read from samples.db: {error}");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", text)
+}
+
+pub(super) async fn backup(State(api): State<Arc<Api>>) -> Result<Response<Body>, Problem> {
+    let runtime = api.runtime.clone();
+    let made = tokio::task::spawn_blocking(move || runtime.backup()).await;
+    let failed = |text: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text);
+    match made.map_err(|error| failed(error.to_string()))? {
+        Ok(made) => Ok(json(&BackupBody::from(made))),
+        Err(BackupError::Nothing) => Err(nothing()),
+        Err(error @ BackupError::Store(StoreError::Full)) => {
+            Err(Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", error.to_string()))
+        }
+        Err(error @ (BackupError::Store(_) | BackupError::Disk { .. })) => {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", error.to_string()))
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The health of the last days: what every instance was like, every ten seconds for a day and every minute before.
+//!
+//! A sweep over all instances is one row, so that a thousand of them cost one small write. After ten minutes the
+//! sweeps become one block per instance, which is what a question reads; after a day, blocks of minutes. Each row is
+//! one record with version and checksum; a damaged one is left out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::Kind;
+
+use super::error::StoreError;
+use super::lane::Which;
+use super::record;
+use super::state::Store;
+
+/// Sweeps that become blocks together: ten minutes of them.
+const BLOCK: i64 = 60;
+
+/// How long every sample is kept before it becomes a part of its minute.
+const RAW: Duration = Duration::from_secs(86_400);
+
+/// Blocks become minutes an hour at a time.
+const SLACK: Duration = Duration::from_secs(3600);
+
+/// Blocks that become minutes in one go: what the writing thread does in some tens of milliseconds.
+const AT_ONCE: usize = 6000;
+
+const MINUTE: i64 = 60;
+
+/// Blocks of samples as they came, and of minutes.
+const SAMPLES: i64 = 0;
+const MINUTES: i64 = 1;
+
+/// What an instance was like at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Which.
+    pub instance: String,
+    /// The contract's word.
+    pub status: &'static str,
+    /// 0..1; `None`: no data.
+    pub score: Option<f64>,
+    /// 100 is one core.
+    pub cpu_percent: Option<f64>,
+    /// Of its whole tree.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What an instance was like at one moment, or in one minute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// When; of a minute, its first sample.
+    pub at: Timestamp,
+    /// The contract's word; of a minute, the worst.
+    pub status: String,
+    /// 0..1; of a minute, the mean.
+    pub score: Option<f64>,
+    /// 100 is one core; of a minute, the mean.
+    pub cpu_percent: Option<f64>,
+    /// Of a minute, the most.
+    pub memory_bytes: Option<u64>,
+    /// How many samples are in it.
+    pub samples: u32,
+}
+
+/// A sweep on disk, version 1.
+#[derive(Debug, Serialize, Deserialize)]
+struct SweepV1 {
+    at: i64,
+    words: Vec<String>,
+    rows: Vec<SampleV1>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct SampleV1 {
+    instance: i64,
+    status: u8,
+    score: Option<f32>,
+    cpu: Option<f32>,
+    memory: Option<u64>,
+}
+
+/// Points of one instance on disk, version 1.
+#[derive(Debug, Serialize, Deserialize)]
+struct BlockV1 {
+    instance: i64,
+    words: Vec<String>,
+    points: Vec<PointV1>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct PointV1 {
+    at: i64,
+    status: u8,
+    score: Option<f32>,
+    cpu: Option<f32>,
+    memory: Option<u64>,
+    samples: u32,
+}
+
+impl Store {
+    /// Keeps what all instances are like. A power cut may cost the last ones.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was kept.
+    pub async fn put_samples(&self, at: Timestamp, samples: Vec<Sample>) -> Result<(), StoreError> {
+        let keep = move |conn: &Connection| {
+            put(conn, at.as_second(), &samples)?;
+            let sweeps: i64 = conn.query_row("SELECT count(*) FROM sweep", [], |row| row.get(0))?;
+            if sweeps >= BLOCK { compact(conn) } else { Ok(()) }
+        };
+        self.shared().writer.put(Which::Samples, keep).await
+    }
+
+    /// What an instance was like since then, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the file cannot be read.
+    pub async fn history(&self, instance: &str, since: Timestamp) -> Result<Vec<Point>, StoreError> {
+        let (instance, since) = (instance.to_owned(), since.as_second());
+        self.shared().read(Which::Samples, move |conn| find(conn, &instance, since)).await
+    }
+
+    /// Makes minutes of what is older than a day.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was changed.
+    pub async fn roll_up(&self, now: Timestamp) -> Result<(), StoreError> {
+        let now = now.as_second();
+        self.shared().writer.put(Which::Samples, move |conn| roll_up(conn, now)).await
+    }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Finds or adds a word; there are a dozen.
+fn word(words: &mut Vec<String>, word: &str) -> u8 {
+    let at = words.iter().position(|known| known == word).unwrap_or_else(|| {
+        words.push(word.to_owned());
+        words.len() - 1
+    });
+    u8::try_from(at).unwrap_or(u8::MAX)
+}
+
+fn said(words: &[String], status: u8) -> &str {
+    words.get(usize::from(status)).map_or("unknown", String::as_str)
+}
+
+fn put(conn: &Connection, at: i64, samples: &[Sample]) -> rusqlite::Result<()> {
+    let mut known = conn.prepare_cached("SELECT id FROM instance WHERE name = ?1")?;
+    let mut add = conn.prepare_cached("INSERT INTO instance (name) VALUES (?1)")?;
+    let mut sweep = SweepV1 { at, words: Vec::new(), rows: Vec::with_capacity(samples.len()) };
+    for sample in samples {
+        let id = known.query_row([&sample.instance], |row| row.get(0)).optional()?;
+        let instance = match id {
+            Some(id) => id,
+            None => add.insert([&sample.instance])?,
+        };
+        sweep.rows.push(SampleV1 {
+            instance,
+            status: word(&mut sweep.words, sample.status),
+            score: sample.score.map(|score| score as f32),
+            cpu: sample.cpu_percent.map(|cpu| cpu as f32),
+            memory: sample.memory_bytes,
+        });
+    }
+    let bytes = encode(Kind::Sweep, &sweep)?;
+    conn.prepare_cached("INSERT INTO sweep (at, record) VALUES (?1, ?2)")?.execute(params![at, bytes])?;
+    Ok(())
+}
+
+fn encode<T: Serialize>(kind: Kind, value: &T) -> rusqlite::Result<Vec<u8>> {
+    record::encode(kind, value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// Points of one instance, with words.
+#[derive(Default)]
+struct Gathered {
+    words: Vec<String>,
+    points: Vec<PointV1>,
+}
+
+impl Gathered {
+    fn take(&mut self, words: &[String], point: PointV1) {
+        let status = word(&mut self.words, said(words, point.status));
+        self.points.push(PointV1 { status, ..point });
+    }
+
+    fn store(mut self, conn: &Connection, instance: i64, level: i64) -> rusqlite::Result<()> {
+        self.points.sort_by_key(|point| point.at);
+        let (Some(first), Some(last)) = (self.points.first(), self.points.last()) else { return Ok(()) };
+        let (first, last) = (first.at, last.at);
+        let bytes = encode(Kind::Block, &BlockV1 { instance, words: self.words, points: self.points })?;
+        conn.prepare_cached(
+            "INSERT OR REPLACE INTO block (instance, level, at, until, record) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![instance, level, first, last, bytes])
+        .map(|_| ())
+    }
+
+    /// The same by minutes.
+    fn minutes(&self) -> Self {
+        let mut by_minute: BTreeMap<i64, Vec<&PointV1>> = BTreeMap::new();
+        for point in &self.points {
+            by_minute.entry(point.at.div_euclid(MINUTE)).or_default().push(point);
+        }
+        let points = by_minute.into_values().filter_map(|points| self.minute(&points)).collect();
+        Self { words: self.words.clone(), points }
+    }
+
+    fn minute(&self, points: &[&PointV1]) -> Option<PointV1> {
+        let worst = points.iter().max_by_key(|point| gravity(said(&self.words, point.status)))?;
+        let mean = |figure: fn(&PointV1) -> Option<f32>| {
+            let known: Vec<f32> = points.iter().filter_map(|point| figure(point)).collect();
+            (!known.is_empty()).then(|| known.iter().sum::<f32>() / known.len() as f32)
+        };
+        Some(PointV1 {
+            at: points.iter().map(|point| point.at).min()?,
+            status: worst.status,
+            score: mean(|point| point.score),
+            cpu: mean(|point| point.cpu),
+            memory: points.iter().filter_map(|point| point.memory).max(),
+            samples: points.iter().map(|point| point.samples).sum(),
+        })
+    }
+}
+
+/// Which word of several stands for a minute: the worst.
+fn gravity(status: &str) -> usize {
+    const FROM_BEST: [&str; 14] = [
+        "unknown",
+        "healthy",
+        "working",
+        "done",
+        "stopped",
+        "paused",
+        "starting",
+        "degraded",
+        "slow",
+        "unhealthy",
+        "unresponsive",
+        "recovering",
+        "dead",
+        "quarantined",
+    ];
+    FROM_BEST.iter().position(|word| *word == status).unwrap_or(FROM_BEST.len())
+}
+
+fn sweeps(conn: &Connection, since: i64) -> rusqlite::Result<Vec<SweepV1>> {
+    let mut statement = conn.prepare_cached("SELECT record FROM sweep WHERE at >= ?1 ORDER BY id")?;
+    let records = statement.query_map([since], |row| row.get::<_, Vec<u8>>(0))?;
+    let mut found = Vec::new();
+    for bytes in records {
+        // A damaged sweep is ten seconds without data.
+        found.extend(record::decode::<SweepV1>(Kind::Sweep, &bytes?).ok());
+    }
+    Ok(found)
+}
+
+fn point(at: i64, sample: SampleV1) -> PointV1 {
+    let SampleV1 { status, score, cpu, memory, .. } = sample;
+    PointV1 { at, status, score, cpu, memory, samples: 1 }
+}
+
+/// Makes blocks of all sweeps.
+fn compact(conn: &Connection) -> rusqlite::Result<()> {
+    let mut by_instance: BTreeMap<i64, Gathered> = BTreeMap::new();
+    for sweep in sweeps(conn, i64::MIN)? {
+        for row in sweep.rows {
+            by_instance.entry(row.instance).or_default().take(&sweep.words, point(sweep.at, row));
+        }
+    }
+    for (instance, gathered) in by_instance {
+        gathered.store(conn, instance, SAMPLES)?;
+    }
+    conn.execute("DELETE FROM sweep", []).map(|_| ())
+}
+
+fn roll_up(conn: &Connection, now: i64) -> rusqlite::Result<()> {
+    let old = now.saturating_sub(seconds(RAW));
+    let due: bool = conn.query_row(
+        "SELECT EXISTS (SELECT 1 FROM block WHERE level = 0 AND until < ?1)",
+        [old.saturating_sub(seconds(SLACK))],
+        |row| row.get(0),
+    )?;
+    if !due {
+        return Ok(());
+    }
+    let mut statement = conn.prepare_cached(
+        "SELECT instance, at, record FROM block WHERE level = 0 AND until < ?1 ORDER BY instance, at LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![old, AT_ONCE as i64], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?))
+    })?;
+    let rows: Vec<(i64, i64, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
+    let mut by_instance: BTreeMap<i64, Gathered> = BTreeMap::new();
+    for (instance, at, bytes) in &rows {
+        if let Ok(block) = record::decode::<BlockV1>(Kind::Block, bytes) {
+            let gathered = by_instance.entry(*instance).or_default();
+            block.points.into_iter().for_each(|point| gathered.take(&block.words, point));
+        }
+        conn.prepare_cached("DELETE FROM block WHERE instance = ?1 AND level = 0 AND at = ?2")?
+            .execute(params![instance, at])?;
+    }
+    for (instance, gathered) in by_instance {
+        gathered.minutes().store(conn, instance, MINUTES)?;
+    }
+    Ok(())
+}
+
+fn find(conn: &Connection, instance: &str, since: i64) -> rusqlite::Result<Vec<Point>> {
+    let id: Option<i64> = conn
+        .prepare_cached("SELECT id FROM instance WHERE name = ?1")?
+        .query_row([instance], |row| row.get(0))
+        .optional()?;
+    let Some(id) = id else { return Ok(Vec::new()) };
+    let mut all = Gathered::default();
+    let mut statement =
+        conn.prepare_cached("SELECT record FROM block WHERE instance = ?1 AND until >= ?2 ORDER BY at")?;
+    let mut rows = statement.query(params![id, since])?;
+    while let Some(row) = rows.next()? {
+        // A damaged block is a gap.
+        if let Ok(block) = record::decode::<BlockV1>(Kind::Block, row.get_ref(0)?.as_blob()?)
+            && block.instance == id
+        {
+            block.points.into_iter().for_each(|point| all.take(&block.words, point));
+        }
+    }
+    for sweep in sweeps(conn, since)? {
+        let own = sweep.rows.iter().filter(|row| row.instance == id);
+        own.for_each(|row| all.take(&sweep.words, point(sweep.at, *row)));
+    }
+    all.points.retain(|point| point.at >= since);
+    all.points.sort_by_key(|point| point.at);
+    let words = all.words;
+    Ok(all.points.into_iter().filter_map(|point| shown(&words, point)).collect())
+}
+
+fn shown(words: &[String], point: PointV1) -> Option<Point> {
+    let tenth = |figure: f32| (f64::from(figure) * 10.0).round() / 10.0;
+    let thousandth = |figure: f32| (f64::from(figure) * 1000.0).round() / 1000.0;
+    Some(Point {
+        at: Timestamp::from_second(point.at).ok()?,
+        status: said(words, point.status).to_owned(),
+        score: point.score.map(thousandth),
+        cpu_percent: point.cpu.map(tenth),
+        memory_bytes: point.memory,
+        samples: point.samples,
+    })
+}
+
+#[cfg(test)]
+#[path = "samples_tests.rs"]
+mod tests;
