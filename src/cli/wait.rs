@@ -49,6 +49,16 @@ impl State {
         }
     }
 
+    /// Whether nothing that regrow does by itself leads there: somebody has to do something.
+    fn never_comes(self, worker: &WorkerView) -> bool {
+        match self {
+            Self::Ready | Self::Healthy => {
+                worker.phase == "done" || (worker.phase == "stopped" && worker.wanted == "stopped")
+            }
+            Self::Stopped => false,
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -62,7 +72,8 @@ pub(crate) fn run(context: &mut Context, args: WaitArgs) -> Result<(), Failure> 
     let targets = parse_targets(&args.targets)?;
     let client = context.client()?;
     block_on(async {
-        let all = wait_for_all(&client, &targets, args.state);
+        // Whoever sets a time may know who starts it meanwhile.
+        let all = wait_for_all(&client, &targets, args.state, args.timeout.is_some());
         let unmet = match args.timeout {
             None => all.await.map(|()| Vec::new())?,
             Some(limit) => match tokio::time::timeout(limit, all).await {
@@ -81,12 +92,23 @@ pub(crate) fn run(context: &mut Context, args: WaitArgs) -> Result<(), Failure> 
     })
 }
 
-async fn wait_for_all(client: &Client, targets: &[Target], state: State) -> Result<(), Failure> {
+async fn wait_for_all(
+    client: &Client,
+    targets: &[Target],
+    state: State,
+    patient: bool,
+) -> Result<(), Failure> {
     // Opened before the first look, so that no change can slip in between.
     let mut events = client.stream("/api/v1/events").await?;
     loop {
-        if missing(client, targets, state).await?.is_empty() {
+        let missing = missing(client, targets, state).await?;
+        if missing.is_empty() {
             return Ok(());
+        }
+        let hopeless: Vec<_> =
+            missing.into_iter().filter(|worker| !patient && state.never_comes(worker)).collect();
+        if !hopeless.is_empty() {
+            return Err(Failure::NotHealthy(in_vain(&hopeless, state)));
         }
         // Any sign of life is a reason to look; none for a second is one too.
         match tokio::time::timeout(LOOK_AGAIN, events.next()).await {
@@ -111,4 +133,11 @@ fn words(missing: &[WorkerView], state: State) -> String {
         missing.iter().take(8).map(|worker| format!("{} is {}", worker.instance, worker.status)).collect();
     let more = if missing.len() > names.len() { ", …" } else { "" };
     format!("not {} in time: {}{more}", state.word(), names.join(", "))
+}
+
+fn in_vain(hopeless: &[WorkerView], state: State) -> String {
+    let names: Vec<_> =
+        hopeless.iter().take(8).map(|worker| format!("{} is {}", worker.instance, worker.phase)).collect();
+    let first = hopeless.first().map(|worker| worker.instance.to_string()).unwrap_or_default();
+    format!("it will not be {}: {}; `regrow start {first}` starts it", state.word(), names.join(", "))
 }

@@ -38,6 +38,8 @@ pub(super) struct Problem {
     file: Option<String>,
     /// The line may hold a secret, so only its number is shown.
     secret: bool,
+    /// Something is missing, which may stand where a text could not be read.
+    missing: bool,
 }
 
 /// A problem as data, for programs.
@@ -75,7 +77,18 @@ impl Problem {
             help: Vec::new(),
             file: None,
             secret: false,
+            missing: false,
         }
+    }
+
+    /// Something is missing that may stand in a part that could not be read.
+    pub(super) fn missing(mut self) -> Self {
+        self.missing = true;
+        self
+    }
+
+    pub(super) fn is_missing(&self) -> bool {
+        self.missing
     }
 
     /// A problem with a file as a whole.

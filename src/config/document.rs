@@ -63,6 +63,11 @@ impl Document {
         self.line_start(offset).1
     }
 
+    /// The number of the first line below this one of which it is true.
+    pub(super) fn next_line_that(&self, below: usize, holds: impl Fn(&str) -> bool) -> Option<usize> {
+        self.text.lines().enumerate().skip(below).find(|(_, line)| holds(line)).map(|(index, _)| index + 1)
+    }
+
     /// The line an offset is in, where it starts, and its number.
     pub(super) fn line(&self, offset: usize) -> (&str, usize, usize) {
         let (start, number) = self.line_start(self.clamp(offset));

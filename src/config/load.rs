@@ -22,6 +22,7 @@ use super::resolve::{self, Draft};
 use super::schema::Kind;
 use super::settings::Settings;
 use super::source::{self, Sources};
+use super::torn::Torn;
 use super::{actors, advice, explain, overrides, syntax, template_check};
 use crate::id::Name;
 
@@ -116,8 +117,8 @@ struct Run {
     problems: Vec<Problem>,
     files: Vec<PathBuf>,
     base: PathBuf,
-    /// A file could not be read or parsed: names may be missing that are there.
-    torn: bool,
+    /// What could not be read or parsed: names may be missing that are there.
+    torn: Torn,
 }
 
 impl Run {
@@ -148,7 +149,7 @@ impl Run {
                 self.read_file(&path)
             }
             Err(problem) => {
-                self.torn = true;
+                self.torn.file();
                 self.problems.push(*problem);
                 Layer::new()
             }
@@ -171,7 +172,7 @@ impl Run {
                     }
                 }
                 Err(why) => {
-                    self.torn = true;
+                    self.torn.file();
                     self.problems.push(Problem::new(place, format!("{} {why}", quoted(&pattern))));
                 }
             }
@@ -203,7 +204,7 @@ impl Run {
         match source::read(path).map(String::from_utf8) {
             Ok(Ok(text)) => self.read_text(&name, text, DocumentKind::File),
             Ok(Err(error)) => {
-                self.torn = true;
+                self.torn.file();
                 let at = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
                 let place = Place { document: self.documents.len(), range: at..at + 3 };
@@ -214,7 +215,7 @@ impl Run {
                 Layer::new()
             }
             Err(problem) => {
-                self.torn = true;
+                self.torn.file();
                 self.problems.push(*problem);
                 Layer::new()
             }
@@ -230,7 +231,9 @@ impl Run {
         drop(table);
         self.documents.push(Document::new(name, text, kind));
         let torn = syntax::problems(&errors, &self.documents[document], document);
-        self.torn |= !torn.is_empty();
+        for problem in &torn {
+            self.torn.text(document, problem.place().map_or(0, |place| place.range.start));
+        }
         self.problems.extend(syntax::beside(found, &errors, &self.documents[document]));
         self.problems.extend(torn);
         layer
@@ -267,7 +270,12 @@ impl Run {
         effective.state_directory =
             sources.state_directory().is_some() && !self.places.named("runtime.state_dir");
         resolve::addresses(&settings.http, &self.places, &mut self.problems);
-        let resolved = resolve::resolve(draft, self.torn, &self.places, &mut self.problems);
+        let resolved = if self.torn.is_any() {
+            resolve::resolve_torn(draft, &self.torn, &self.places, &mut self.problems);
+            resolve::Resolved::default()
+        } else {
+            resolve::resolve(draft, &self.places, &mut self.problems)
+        };
         (settings.supervisors, settings.workers) = (resolved.supervisors, resolved.workers);
         settings.templates = resolved.templates;
         if let Some(known) = &sources.actors {

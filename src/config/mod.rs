@@ -41,6 +41,7 @@ mod suggest;
 mod syntax;
 mod template;
 mod template_check;
+mod torn;
 mod tree;
 pub(crate) mod words;
 

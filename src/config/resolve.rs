@@ -19,6 +19,7 @@ use super::slugs;
 use super::suggest::nearest;
 use super::template::Template;
 use super::template_check as template;
+use super::torn::Torn;
 use super::tree::{self, Tree};
 
 /// Everything typed, nothing yet tied together.
@@ -37,14 +38,9 @@ pub(super) struct Resolved {
     pub(super) templates: Vec<Arc<Template>>,
 }
 
-/// Ties names together and checks what must fit. `torn`: a file could not be read in full, so that a missing
-/// name may be one of its.
-pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut Vec<Problem>) -> Resolved {
+/// Ties names together and checks what must fit.
+pub(super) fn resolve(draft: Draft, places: &Places, problems: &mut Vec<Problem>) -> Resolved {
     let Draft { supervisors, mut workers, templates } = draft;
-    // What seems to be missing may stand in the part that could not be read.
-    if torn {
-        return Resolved::default();
-    }
     for worker in &mut workers {
         one_of_both(Kind::Worker, &mut worker.settings, places, problems);
         alone(Kind::Worker, worker, places, problems);
@@ -68,6 +64,25 @@ pub(super) fn resolve(draft: Draft, torn: bool, places: &Places, problems: &mut 
         supervisors.into_iter().map(|(name, raw)| Arc::new(settled(name, &raw, &mut tree))).collect();
     let workers = workers.into_iter().map(|worker| Arc::new(worker.settings)).collect();
     Resolved { supervisors, workers, templates }
+}
+
+/// What can be told although a file could not be read in full: nothing of what seems to be missing, and nothing that
+/// stands below a place where a text is broken.
+pub(super) fn resolve_torn(draft: Draft, torn: &Torn, places: &Places, problems: &mut Vec<Problem>) {
+    let Draft { supervisors, mut workers, .. } = draft;
+    let mut found = Vec::new();
+    for worker in &mut workers {
+        one_of_both(Kind::Worker, &mut worker.settings, places, &mut found);
+        alone(Kind::Worker, worker, places, &mut found);
+    }
+    ports::overlaps(&workers, places, &mut found);
+    let known = workers.iter().map(|worker| worker.settings.name.clone()).collect();
+    let waits = waits(&mut workers, &known, places, &mut found);
+    order::circles(&waits, &mut found);
+    let lists: Vec<(Name, Vec<String>)> =
+        supervisors.iter().map(|(name, raw)| (name.clone(), raw.children.clone())).collect();
+    tree::build(&lists, places, &mut found);
+    problems.extend(found.into_iter().filter(|problem| !problem.is_missing() && torn.spares(problem)));
 }
 
 /// What can be told of a worker or a template without looking at any other.
@@ -204,7 +219,7 @@ fn command(kind: Kind, worker: &Settled, places: &Places, problems: &mut Vec<Pro
         }
         None => {
             let place = places.key(&own).cloned();
-            Problem::new(place, format!("{word} `{name}` has no command and no actor"))
+            Problem::new(place, format!("{word} `{name}` has no command and no actor")).missing()
         }
     };
     problems.push(problem.help("the program first, then its arguments: `command = [\"./program\", \"-v\"]`"));
@@ -354,7 +369,7 @@ pub(super) fn unknown_dependency(
         return None;
     }
     let word = nearest(text, known.iter().map(Name::as_str));
-    Some(Problem::new(place, format!("there is no worker {}", quoted(text))).suggest(word))
+    Some(Problem::new(place, format!("there is no worker {}", quoted(text))).suggest(word).missing())
 }
 
 fn settled(name: Name, raw: &RawSupervisor, tree: &mut Tree) -> SupervisorSettings {

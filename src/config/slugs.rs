@@ -11,6 +11,9 @@ use super::resolve::at;
 use super::schema::Kind;
 use super::settings::{Settings, WorkerSettings};
 
+/// Whose log is `logs/regrow.log`.
+const RUNTIME: &str = "regrow";
+
 impl Settings {
     /// Whose directory a worker would share with this many instances.
     #[must_use]
@@ -32,6 +35,12 @@ impl Settings {
 pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<Problem>) {
     let mut taken: HashMap<String, InstanceId> = HashMap::new();
     for worker in workers {
+        if worker.settings.name.as_str() == RUNTIME {
+            let place = places.key(&format!("worker.{RUNTIME}")).cloned();
+            let title =
+                format!("no worker can be called `{RUNTIME}`: `logs/{RUNTIME}.log` is the runtime's own");
+            problems.push(Problem::new(place, title).help("give it another name"));
+        }
         for id in worker.settings.instance_ids() {
             let Some(other) = taken.insert(id.slug(), id.clone()) else { continue };
             let title = format!("instances `{other}` and `{id}` would share one directory, `{}`", id.slug());
@@ -47,6 +56,12 @@ mod tests {
     use crate::config::{Sources, load};
 
     const TWO: &str = "[worker.web]\ncommand = [\"x\"]\ninstances = 2\n";
+
+    #[test]
+    fn no_worker_writes_into_the_runtimes_own_log() {
+        let refused = load(&Sources::text("[worker.regrow]\ncommand = [\"x\"]\n")).unwrap_err();
+        assert!(refused.to_string().contains("no worker can be called `regrow`"), "{refused}");
+    }
 
     #[test]
     fn two_instances_never_share_a_directory() {

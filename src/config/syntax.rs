@@ -39,9 +39,17 @@ pub(super) fn beside(found: Vec<Problem>, errors: &[TomlError], document: &Docum
     let start = |error: &TomlError| line(error.span().map_or(0, |range| range.start));
     let torn: HashSet<usize> = errors.iter().map(start).collect();
     let swallowed = errors.iter().filter(|error| error.message().contains("array")).map(start).min();
+    // The keys below a header that is no header belong to nobody.
+    let headless: Vec<usize> =
+        errors.iter().filter(|error| error.message().contains("table")).map(start).collect();
+    let header_below = |from: usize| document.next_line_that(from, |line| line.trim_start().starts_with('['));
     let stands = |problem: &Problem| {
         let line = problem.place().map_or(0, |place| line(place.range.start));
-        !torn.contains(&line) && swallowed.is_none_or(|from| line < from)
+        !torn.contains(&line)
+            && swallowed.is_none_or(|from| line < from)
+            && !headless
+                .iter()
+                .any(|from| *from < line && header_below(*from).is_none_or(|below| line < below))
     };
     found.into_iter().filter(stands).collect()
 }

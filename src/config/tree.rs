@@ -87,7 +87,7 @@ fn child(
         if !places.named(&format!("worker.{text}")) && !places.named(&format!("supervisor.{text}")) {
             let word = nearest(text, known.iter().copied().filter(|name| *name != "root"));
             let title = format!("there is no worker or supervisor {}", quoted(text));
-            problems.push(Problem::new(place, title).suggest(word));
+            problems.push(Problem::new(place, title).suggest(word).missing());
         }
         return None;
     };

@@ -118,7 +118,7 @@ impl Brief {
             What::Starting(cause) => event.cause = *cause,
             What::Started(Some(pid)) => event.data.insert("pid", (*pid).into()),
             What::Ended(ended) => {
-                event.cause = (!ended.asked).then(|| Cause::of(&ended.exit));
+                event.cause = (!ended.asked && !ended.is_done()).then(|| Cause::of(&ended.exit));
                 event.data.insert("exit", ended.json());
             }
             What::Started(None) | What::Ready | What::Said(..) => {}
@@ -128,6 +128,12 @@ impl Brief {
 }
 
 impl Ended {
+    /// It ended well, and nothing is to be done about it: nobody's failure.
+    fn is_done(&self) -> bool {
+        let well = matches!(self.exit, Exit::Exited { code: 0 });
+        well && self.next.as_ref().is_none_or(|next| next.phase == Phase::Done)
+    }
+
     fn text(&self) -> String {
         let lived = self.lived.map(|lived| format!(" after {}", seconds(lived))).unwrap_or_default();
         let next = self.next.as_ref().map_or_else(|| "; forgotten".to_owned(), Next::text);

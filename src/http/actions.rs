@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::Phase;
@@ -320,6 +320,9 @@ fn started_or_running(before: Incarnation, now: &InstanceState) -> (ActionState,
 fn started(before: Incarnation, now: &InstanceState) -> (ActionState, String) {
     let newer = now.incarnation > before;
     match now.phase {
+        Phase::Running if newer && now.ready && is_fresh(now) => {
+            (ActionState::Running, "it has only just started".to_owned())
+        }
         Phase::Running if newer && now.ready => (ActionState::Ok, up(now)),
         Phase::Done if newer => (ActionState::Ok, "its work is done".to_owned()),
         Phase::Quarantined if newer => {
@@ -342,6 +345,13 @@ fn started(before: Incarnation, now: &InstanceState) -> (ActionState, String) {
         | Phase::Stopped
         | Phase::Done => (ActionState::Running, doing(now.phase).to_owned()),
     }
+}
+
+/// A process that counts as ready as soon as it runs may end at once; who waits for it wants to know.
+const HOLDS: SignedDuration = SignedDuration::from_millis(250);
+
+fn is_fresh(now: &InstanceState) -> bool {
+    now.kind == "process" && Timestamp::now().duration_since(now.since) < HOLDS
 }
 
 /// What it does, where it is not yet what was asked for.

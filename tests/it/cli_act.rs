@@ -116,3 +116,31 @@ fn wait_returns_once_it_is_so() {
         assert_eq!(waiting.join().unwrap().status.code(), Some(0));
     });
 }
+
+#[test]
+fn who_waits_for_a_start_hears_of_one_that_ended_at_once() {
+    let rig = crate::rig::Rig::start(
+        "[worker.job]\ncommand = [\"sh\", \"-c\", \"sleep 0.02; exit 7\"]\nexit_codes = { fatal = [7] }\n\
+         [worker.web]\ncommand = [\"sleep\", \"999\"]\n",
+    );
+    rig.wait_status("job", "quarantined");
+    let out = rig.regrow(&["restart", "job", "--wait=30s"]);
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    assert!(String::from_utf8_lossy(&out.stdout).contains("parked"), "{out:?}");
+    rig.ok(&["restart", "web", "--wait=30s"]);
+}
+
+#[test]
+fn waiting_for_what_never_comes_by_itself_ends_and_says_why() {
+    let rig = crate::rig::Rig::start("[worker.job]\ncommand = [\"true\"]\nrestart = \"transient\"\n");
+    rig.wait_status("job", "done");
+    let out = rig.regrow(&["wait", "job", "--for", "ready"]);
+    assert_eq!(out.status.code(), Some(3), "{out:?}");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("job is done") && said.contains("regrow start job"), "{said}");
+    assert_eq!(rig.code(&["wait", "job", "--for", "stopped"]), 0);
+    assert_eq!(
+        rig.ok(&["events", "--kind", "worker.exited", "-o", "jsonl"]).matches("\"cause\":\"crash\"").count(),
+        0
+    );
+}

@@ -26,6 +26,9 @@ const PASS_ON: Duration = Duration::from_secs(5);
 /// Longest `?wait=`; a client asks again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
+/// While somebody waits, it is looked at this often even if nothing seems to change.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Longest `Idempotency-Key`.
 const LONGEST_KEY: usize = 255;
 
@@ -133,7 +136,8 @@ pub(super) async fn outcome(
         tokio::select! {
             _ = changes.changed() => {}
             _ = stopped.changed() => {}
-            () = tokio::time::sleep_until(until) => {}
+            // An outcome may be one of time alone: that somebody still runs.
+            () = tokio::time::sleep_until(until.min(tokio::time::Instant::now() + LOOK_AGAIN)) => {}
         }
     }
 }
