@@ -29,6 +29,7 @@ mod load;
 mod manual;
 mod order;
 mod overrides;
+mod pid_files;
 mod placeholder;
 mod ports;
 mod resolve;

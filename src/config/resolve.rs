@@ -12,6 +12,7 @@ use super::diagnostic::{Problem, quoted};
 use super::document::Place;
 use super::elements::{RawSupervisor, Settled};
 use super::order::{self, Wait};
+use super::pid_files;
 use super::ports;
 use super::schema::Kind;
 use super::settings::{HttpSettings, SupervisorSettings, WorkerSettings};
@@ -47,6 +48,7 @@ pub(super) fn resolve(draft: Draft, places: &Places, problems: &mut Vec<Problem>
     }
     ports::overlaps(&workers, places, problems);
     slugs::overlaps(&workers, places, problems);
+    pid_files::overlaps(&workers, places, problems);
     let known = workers.iter().map(|worker| worker.settings.name.clone()).collect();
     let waits = waits(&mut workers, &known, places, problems);
     let lists: Vec<(Name, Vec<String>)> =
@@ -96,6 +98,7 @@ pub(super) fn alone(kind: Kind, one: &Settled, places: &Places, problems: &mut V
     empty_table(kind, &one.settings, "port", ("base", "8001"), places, problems);
     empty_table(kind, &one.settings, "reload", ("signal", "\"HUP\""), places, problems);
     ports::of_worker(kind, &one.settings, places, problems);
+    pid_files::of_worker(kind, &one.settings, places, problems);
     recycle(kind, &one.settings, places, problems);
 }
 

@@ -278,6 +278,10 @@ impl Settings {
             let why = format!("it would share a directory with an instance of `{other}`");
             return Err(TemplateError::Broken { template: template.name.clone(), why });
         }
+        if let Some(other) = self.pid_file_clash(&worker, worker.instances) {
+            let why = format!("it would share a pid_file with `{other}`");
+            return Err(TemplateError::Broken { template: template.name.clone(), why });
+        }
         let mut grown = self.clone();
         grown.children_of_root(|children| children.push(worker.name.clone()));
         grown.workers.push(Arc::new(worker));

@@ -143,9 +143,13 @@ pub struct RuntimeInfo {
     pub(super) living: Living,
     notes: Mutex<Vec<String>>,
     problems: OnceLock<Problems>,
+    heed: OnceLock<Heed>,
     pub(super) lag: Lag,
     finished: watch::Sender<Option<Finished>>,
 }
+
+/// Who must know new settings before anybody is started with them.
+type Heed = Box<dyn Fn(&RuntimeInfo, &Settings) + Send + Sync>;
 
 /// What does not work right now, asked anew each time, such as a full disk.
 type Problems = Box<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -169,6 +173,7 @@ impl RuntimeInfo {
             living,
             notes: Mutex::new(notes),
             problems: OnceLock::new(),
+            heed: OnceLock::new(),
             lag: Lag::new(Instant::now()),
             finished: watch::Sender::new(None),
         }
@@ -182,7 +187,17 @@ impl RuntimeInfo {
 
     /// Puts other settings in force.
     pub(super) fn put_settings(&self, settings: Arc<Settings>) {
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
+        if let Some(heed) = self.heed.get() {
+            heed(self, &settings);
+        }
+    }
+
+    /// Shows the settings in force, and whatever comes after them, to somebody before anybody is started with them.
+    pub(super) fn heed_settings(&self, heed: Heed) {
+        heed(self, &self.settings());
+        // There is one composition root, and it calls this once.
+        let _ = self.heed.set(heed);
     }
 
     /// How often a configuration was taken over, the first included.

@@ -180,7 +180,8 @@ fn spare(settings: &Settings, worker: &WorkerSettings) -> Option<InstanceId> {
     let fits = worker.port.is_none_or(|base| u32::from(base) + worker.instances <= u32::from(u16::MAX));
     let free = fits
         && settings.port_clash(worker, copies).is_none()
-        && settings.slug_clash(worker, copies).is_none();
+        && settings.slug_clash(worker, copies).is_none()
+        && settings.pid_file_clash(worker, copies).is_none();
     (!alone && free).then(|| InstanceId::of_pool(worker.name.clone(), worker.instances))
 }
 
@@ -210,6 +211,11 @@ fn with_copies(
     if let Some(other) = settings.slug_clash(now, copies) {
         return Err(ActError::Conflict(format!(
             "with {copies} instances {worker} would share a directory with {other}; rename one of the two"
+        )));
+    }
+    if let Some(other) = settings.pid_file_clash(now, copies) {
+        return Err(ActError::Conflict(format!(
+            "with {copies} instances {worker} would share a pid_file with {other}; put {{slug}} into it"
         )));
     }
     settings.workers[at] = Arc::new(WorkerSettings { instances, spare, ..WorkerSettings::clone(now) });

@@ -103,7 +103,7 @@ fn g4_p9_a_hostile_name_is_refused_and_makes_no_file() {
     for name in names.into_iter().chain([long.as_str()]) {
         for verb in ["describe", "stop", "restart", "logs"] {
             let code = rig.code(&[verb, "--", name]);
-            assert_eq!(code, 2, "regrow {verb} {name:.40}");
+            assert_eq!(code, 4, "regrow {verb} {name:.40}");
         }
     }
     for id in [

@@ -9,14 +9,19 @@ use crate::rig::Rig;
 const FILE: &str = "canary-of-the-file-4711";
 const ENV: &str = "canary-of-the-environment-4712";
 
+/// The last words of a worker that tells everything it knows.
+const TALKS: &str = "echo password is $DB_PASSWORD; echo and token=$API_TOKEN!; sleep 0.2; exit 3";
+
 fn rig() -> Rig {
-    let mut rig = Rig::new(
+    let talks = TALKS.replace('"', "\\\"");
+    let mut rig = Rig::new(&format!(
         "[worker.web]\n\
-         command = [\"sh\", \"-c\", \"printf '%s|%s' \\\"$DB_PASSWORD\\\" \\\"$API_TOKEN\\\" > {dir}/got; exec sleep 999\"]\n\
-         secrets = { DB_PASSWORD = { file = \"db\" }, API_TOKEN = { env = \"OUTER\" } }\n\
-         [worker.crash]\ncommand = [\"sh\", \"-c\", \"exit 3\"]\nsecrets = { DB_PASSWORD = { file = \"db\" } }\nbackoff = { first = \"1h\", max = \"1h\", reset_after = \"1h\" }\n\
-         [worker.nosy]\ncommand = [\"sh\", \"-c\", \"env > {dir}/nosy; exec sleep 999\"]\n",
-    );
+         command = [\"sh\", \"-c\", \"printf '%s|%s' \\\"$DB_PASSWORD\\\" \\\"$API_TOKEN\\\" > {{dir}}/got; exec sleep 999\"]\n\
+         secrets = {{ DB_PASSWORD = {{ file = \"db\" }}, API_TOKEN = {{ env = \"OUTER\" }} }}\n\
+         [worker.crash]\ncommand = [\"sh\", \"-c\", \"exit 3\"]\nsecrets = {{ DB_PASSWORD = {{ file = \"db\" }} }}\nbackoff = {{ first = \"1h\", max = \"1h\", reset_after = \"1h\" }}\n\
+         [worker.talks]\ncommand = [\"sh\", \"-c\", \"{talks}\"]\nsecrets = {{ DB_PASSWORD = {{ file = \"db\" }}, API_TOKEN = {{ env = \"OUTER\" }} }}\nbackoff = {{ first = \"1h\", max = \"1h\", reset_after = \"1h\" }}\n\
+         [worker.nosy]\ncommand = [\"sh\", \"-c\", \"env > {{dir}}/nosy; exec sleep 999\"]\ninherit_env = [\"*\"]\n",
+    ));
     fs::write(rig.path("db"), format!("{FILE}\n")).unwrap();
     let mut command = rig.command(&["start"]);
     command.env("OUTER", ENV);
@@ -39,6 +44,7 @@ fn g9_p10_a_canary_is_found_nowhere() {
     let rig = rig();
     rig.wait("it got both", || rig.text("got") == format!("{FILE}|{ENV}"));
     rig.wait("the crash is told", || rig.worker("crash")["last_exit"]["kind"] == "exited");
+    rig.wait("the last words are told", || rig.ok(&["describe", "talks"]).contains("token=(hidden)!"));
     rig.ok(&["restart", "web", "--wait=20s"]);
     let mut seen = String::new();
     for verb in [
@@ -46,6 +52,8 @@ fn g9_p10_a_canary_is_found_nowhere() {
         &["describe", "web"],
         &["describe", "web", "-o", "json"],
         &["describe", "crash", "-o", "json"],
+        &["describe", "talks"],
+        &["describe", "talks", "-o", "json"],
         &["check"],
         &["check", "--explain"],
         &["check", "-o", "json"],
@@ -95,6 +103,46 @@ fn dumps_core(rig: &Rig) -> bool {
     let status: i32 =
         stat().rsplit(") ").next().unwrap().split_ascii_whitespace().nth(49).unwrap().parse().unwrap();
     status & 0x80 != 0
+}
+
+#[test]
+fn a_runtime_that_comes_to_read_secrets_leaves_no_core_file_either() {
+    let worker = "[worker.web]\ncommand = [\"sh\", \"-c\", \"printf %s \\\"$DB_PASSWORD\\\" > {dir}/got; exec sleep 999\"]\n";
+    let rig = Rig::start(worker);
+    rig.wait_status("web", "healthy");
+    fs::write(rig.path("db"), format!("{FILE}\n")).unwrap();
+    rig.configure(&format!("{worker}secrets = {{ DB_PASSWORD = {{ file = \"db\" }} }}\n"));
+    rig.ok(&["apply", "--wait=30s"]);
+    rig.wait("it got it", || rig.text("got") == FILE);
+    assert!(!dumps_core(&rig), "a core file of the runtime was left");
+}
+
+#[test]
+fn whoever_names_a_variable_is_given_it_and_whoever_takes_all_is_not_given_a_secret_of_others() {
+    let dump = |name: &str, more: &str| {
+        format!(
+            "[worker.{name}]\ncommand = [\"sh\", \"-c\", \"env > {{dir}}/{name}.new; mv {{dir}}/{name}.new {{dir}}/{name}; exec sleep 999\"]\n{more}\n"
+        )
+    };
+    let file = dump("all", "inherit_env = [\"*\"]") + &dump("named", "inherit_env = [\"OUTER\"]");
+    let mut rig = Rig::new(&file);
+    let mut command = rig.command(&["start"]);
+    command.env("OUTER", ENV).env("PLAIN", "plain");
+    rig.launch_as(&mut command);
+    rig.wait("both told", || rig.path("all").exists() && rig.path("named").exists());
+    assert!(rig.text("all").contains(ENV), "nobody has said that it is a secret");
+    // A worker that comes later makes it one, also for who is here already.
+    rig.configure(&(file.clone() + &dump("owner", "secrets = { TOKEN = { env = \"OUTER\" } }")));
+    rig.ok(&["apply", "--wait=30s"]);
+    for name in ["all", "named"] {
+        fs::remove_file(rig.path(name)).unwrap();
+        rig.ok(&["restart", name, "--wait=30s"]);
+    }
+    rig.wait("all told", || ["all", "named", "owner"].iter().all(|name| rig.path(name).exists()));
+    assert!(rig.text("owner").contains(&format!("TOKEN={ENV}")));
+    assert!(rig.text("named").contains(&format!("OUTER={ENV}")));
+    let all = rig.text("all");
+    assert!(all.contains("PLAIN=plain") && !all.contains(ENV), "{all}");
 }
 
 #[test]

@@ -248,6 +248,16 @@ mod tests {
     }
 
     #[test]
+    fn without_a_cgroup_of_its_own_a_worker_is_counted_also_where_others_have_one() {
+        let limits = Limits { memory: Some(1 << 30), processes: Some(7), ..Limits::default() };
+        let bounds = Bounds::make(&limits, &Controllers::in_v2(), "w", None).unwrap();
+        assert_eq!(bounds.polled, Polled { memory: Some(1 << 30), processes: Some(7) });
+        assert!(
+            bounds.told[0].contains("polled every second") && bounds.told[0].contains("it has no cgroup")
+        );
+    }
+
+    #[test]
     fn no_limits_are_no_work() {
         let bounds = Bounds::make(&Limits::default(), &Controllers::none(), "w", None).unwrap();
         assert!(!bounds.polled.is_any() && bounds.told.is_empty() && bounds.cores.is_none());

@@ -70,6 +70,12 @@ impl Controllers {
         Self { places: Controller::ALL.map(|_| Place::Nowhere("cgroups are not used".to_owned())) }
     }
 
+    /// All of them in v2.
+    #[cfg(test)]
+    pub(super) fn in_v2() -> Self {
+        Self { places: Controller::ALL.map(|_| Place::V2) }
+    }
+
     /// Where this one is.
     pub(super) fn place(&self, one: Controller) -> &Place {
         let [memory, cpu, pids] = &self.places;

@@ -30,6 +30,7 @@ use super::failure::of_io;
 use super::hear::Ignored;
 use super::recipe;
 use super::rounds::{Daemon, Over, Rounds, Seen};
+use super::secret::Marks;
 use super::site::{Ground, Site};
 use super::start::{OnLine, Started, start};
 
@@ -92,6 +93,8 @@ pub(super) struct Run {
     pub(super) adopted: bool,
     /// The limit it is being killed for.
     pub(super) over: Option<Over>,
+    /// Its secrets, known again in what it says.
+    pub(super) marks: Marks,
     pub(super) rounds: Rounds,
 }
 
@@ -215,7 +218,7 @@ impl Life {
         if let Some(ground) = self.ground.as_ref().filter(|ground| !ground.bounds.told.is_empty()) {
             self.tell(n, WorkerReport::Notes { texts: ground.bounds.told.clone() });
         }
-        let Started { pid, pidfd, registered, oom_kills, adopted } = started?;
+        let Started { pid, pidfd, registered, oom_kills, adopted, marks } = started?;
         let main = Main::watch(pid, pidfd.clone(), registered).map_err(|error| {
             // Without a way to see its end it must not live.
             self.signal(&pidfd, libc::SIGKILL);
@@ -241,6 +244,7 @@ impl Life {
             daemon,
             adopted,
             over: None,
+            marks,
             rounds: Rounds::default(),
         }))
     }
@@ -349,7 +353,7 @@ impl Life {
             None => meaning(status, run.asked, self.site.settings.stop.signal, oom),
         };
         let killed_by_us = run.over.is_some();
-        let Run { n, ready, asked, began, main, first, .. } = *run;
+        let Run { n, ready, asked, began, main, first, marks, .. } = *run;
         drop((main.registered, first));
         if !ready && (asked == Asked::Nothing || killed_by_us) {
             let failure = StartFailure::BeforeReady { ended: Box::new(exit) };
@@ -362,11 +366,11 @@ impl Life {
             }
             self.tell(n, WorkerReport::Exited { exit });
         }
-        self.drain(n);
+        self.drain(n, marks);
     }
 
     /// Reads the last words without holding up the next start.
-    fn drain(&mut self, n: Incarnation) {
+    fn drain(&mut self, n: Incarnation, marks: Marks) {
         let Some(ground) = &self.ground else { return };
         let (out, err) = (ground.out.drain(), ground.err.as_ref().map(|err| err.drain()));
         let report = self.report.clone();
@@ -375,6 +379,7 @@ impl Life {
             if let Some(err) = err {
                 lines.extend(err.await);
             }
+            let lines: Vec<String> = lines.into_iter().map(|line| marks.redact(line)).collect();
             if !lines.is_empty() {
                 report(n, WorkerReport::LastWords { lines });
             }

@@ -1,7 +1,8 @@
 //! Secrets: read at each start, handed to the child, and wiped.
 //!
 //! The type has no `Debug`, no `Display` and no serde, so that nothing can print one by accident. Between two starts
-//! none is held. What the child then does with its own environment is the child's business.
+//! none is held. What the child then does with its own environment is the child's business, but its last words, which
+//! go into events and `status`, are looked through for its secrets: what is kept for that is a keyed hash of each.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -31,6 +32,90 @@ impl Drop for Secret {
     fn drop(&mut self) {
         wipe(std::mem::take(&mut self.0).into_bytes());
     }
+}
+
+/// What stands where a secret stood.
+const HIDDEN: &str = "(hidden)";
+/// Shorter ones are no secrets, and taking them out would leave no word whole.
+const SHORTEST: usize = 4;
+/// A prime (2^61 - 1): the hash of a text is its bytes as digits in a secret base, modulo this.
+const PRIME: u64 = (1 << 61) - 1;
+
+/// Knows values again without holding them.
+#[derive(Clone, Default)]
+pub(super) struct Marks {
+    base: u64,
+    /// Length and hash, the longest first.
+    marks: Vec<(usize, u64)>,
+}
+
+impl Marks {
+    /// What is to be known again of these secrets. One of several lines is printed in lines, so each counts.
+    pub(super) fn of(secrets: &[Secret]) -> Self {
+        let base = getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15) % (PRIME - 512) + 256;
+        let mut marks = Self { base, marks: Vec::new() };
+        for secret in secrets {
+            let bytes = secret.variable().to_bytes();
+            let value = memchr::memchr(b'=', bytes).map_or(&[][..], |at| &bytes[at + 1..]);
+            for line in value.split(|byte| matches!(byte, b'\n' | b'\r')) {
+                let line = line.trim_ascii();
+                if line.len() >= SHORTEST {
+                    let hash = line.iter().fold(0, |hash, byte| marks.shift(hash, *byte));
+                    marks.marks.push((line.len(), hash));
+                }
+            }
+        }
+        marks.marks.sort_unstable_by(|one, other| other.cmp(one));
+        marks.marks.dedup();
+        marks
+    }
+
+    /// The text without them.
+    pub(super) fn redact(&self, text: String) -> String {
+        let mut found: Vec<(usize, usize)> = Vec::new();
+        for (length, hash) in &self.marks {
+            found.extend(self.places(text.as_bytes(), *length, *hash).map(|at| (at, at + length)));
+        }
+        if found.is_empty() {
+            return text;
+        }
+        found.sort_unstable();
+        let (mut out, mut done) = (Vec::with_capacity(text.len()), 0);
+        for (from, to) in found {
+            if from >= done {
+                out.extend_from_slice(&text.as_bytes()[done..from]);
+                out.extend_from_slice(HIDDEN.as_bytes());
+            }
+            done = done.max(to);
+        }
+        out.extend_from_slice(&text.as_bytes()[done..]);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// Where a text of this length and hash begins.
+    fn places(&self, text: &[u8], length: usize, wanted: u64) -> impl Iterator<Item = usize> {
+        // What the first byte of a window counts for, to be taken off when the window moves on.
+        let first = (1..length).fold(1, |power, _| multiply(power, self.base));
+        let mut hash = 0;
+        text.iter().enumerate().filter_map(move |(at, byte)| {
+            if at >= length {
+                let gone = multiply(u64::from(text[at - length]) + 1, first);
+                hash = (hash + PRIME - gone) % PRIME;
+            }
+            hash = self.shift(hash, *byte);
+            (at + 1 >= length && hash == wanted).then(|| at + 1 - length)
+        })
+    }
+
+    fn shift(&self, hash: u64, byte: u8) -> u64 {
+        (multiply(hash, self.base) + u64::from(byte) + 1) % PRIME
+    }
+}
+
+fn multiply(one: u64, other: u64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "it is below the prime")]
+    let rest = (u128::from(one) * u128::from(other) % u128::from(PRIME)) as u64;
+    rest
 }
 
 /// Reads all of them. `env` is the runtime's own environment.
@@ -108,6 +193,45 @@ mod tests {
         std::fs::write(&path, "hun ter2\n\n").unwrap();
         let read = read_all(&sources(SecretSource::File(path)), &[]).ok().unwrap();
         assert_eq!(read[0].variable(), c"DB_PASSWORD=hun ter2\n");
+    }
+
+    fn marks(values: &[&str]) -> Marks {
+        let secret = |value: &&str| Secret(CString::new(format!("X={value}")).unwrap());
+        Marks::of(&values.iter().map(secret).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_a_worker_prints_of_its_secrets_is_taken_out() {
+        let marks = marks(&["hunter2", "hunter2-and-more", "überpass", "ab"]);
+        for (text, clean) in [
+            ("password is hunter2", "password is (hidden)"),
+            ("hunter2hunter2", "(hidden)(hidden)"),
+            ("(hunter2-and-more) hunter", "((hidden)) hunter"),
+            ("das überpass!", "das (hidden)!"),
+            ("hunter3 ab", "hunter3 ab"),
+            ("", ""),
+        ] {
+            assert_eq!(marks.redact(text.to_owned()), clean, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_several_lines_is_known_line_by_line() {
+        let marks = marks(&["-----BEGIN KEY-----\r\nMIIEpAIB\nAA\n-----END KEY-----"]);
+        assert_eq!(marks.redact("key: MIIEpAIB".to_owned()), "key: (hidden)");
+        assert_eq!(marks.redact("AA".to_owned()), "AA", "too short to be anything");
+    }
+
+    #[test]
+    fn every_place_of_every_length_is_found() {
+        let text = "abcdefghij".repeat(3);
+        for length in SHORTEST..12 {
+            for at in 0..10 {
+                let value = &text[at..at + length];
+                let clean = marks(&[value]).redact(text.clone());
+                assert!(!clean.contains(value) && clean.contains(HIDDEN), "{value} in {clean}");
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::pool::Tools;
 use super::recipe::Recipe;
 use super::record::{Entry, Record};
 use super::reserve::is_exhaustion;
-use super::secret;
+use super::secret::{self, Marks};
 use super::site::{Ground, Site};
 
 /// A fence can be held for some microseconds (or, on a loaded machine, milliseconds) by a stranger: a child of
@@ -41,6 +41,8 @@ pub(super) struct Started {
     pub(super) oom_kills: Option<u64>,
     /// It ran already.
     pub(super) adopted: bool,
+    /// What must not be seen in what it says.
+    pub(super) marks: Marks,
 }
 
 /// Starts an incarnation. The ground comes back, made if it was not, whatever became of the start.
@@ -102,6 +104,7 @@ fn start_on(
     let recipe = site.recipe.as_ref().map_err(|error| StartFailure::System { detail: error.to_string() })?;
     let mut image =
         recipe.image(incarnation).map_err(|error| StartFailure::System { detail: error.to_string() })?;
+    site.host.withhold(&mut image, &site.settings);
     if let Some((home, name)) = &identity.home {
         Recipe::belong(&mut image, &site.settings, home, name);
     }
@@ -115,6 +118,7 @@ fn start_on(
     let err = err.transpose().map_err(|error| of_io("cannot open stderr's FIFO", &error))?;
     let oom_kills = ground.oom_kills();
     let rights = rights(site, ground, identity);
+    let marks = Marks::of(&secrets);
     let program = Program { image: &image, secrets: &secrets, rights: &rights };
     let launched = launch(site, ground, incarnation, &program, (out, err), tools);
     drop(secrets);
@@ -128,7 +132,8 @@ fn start_on(
         inode: spawned.inode,
     });
     tell_shortcomings(site, &spawned);
-    Ok(Started { pid: spawned.pid, pidfd: Arc::new(spawned.pidfd), registered, oom_kills, adopted: false })
+    let (pid, pidfd) = (spawned.pid, Arc::new(spawned.pidfd));
+    Ok(Started { pid, pidfd, registered, oom_kills, adopted: false, marks })
 }
 
 /// The daemon that runs already, if it is to be taken over. It stays where it is: in the cgroup, and with the output, of
@@ -138,7 +143,8 @@ fn take_over(site: &Site, image: &Image, identity: &Identity, n: Incarnation) ->
     let (pid, pidfd) = daemon::running(&path, image, identity.owner.uid)?;
     // Another worker's process is none that runs by itself, whatever a file says.
     let registered = children::claim(pid)?;
-    Some(Started { pid, pidfd: Arc::new(pidfd), registered, oom_kills: None, adopted: true })
+    let marks = Marks::default();
+    Some(Started { pid, pidfd: Arc::new(pidfd), registered, oom_kills: None, adopted: true, marks })
 }
 
 fn rights(site: &Site, ground: &Ground, identity: &Identity) -> WorkerRights {
