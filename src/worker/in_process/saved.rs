@@ -1,15 +1,17 @@
 //! What an actor worker keeps over its incarnations: one file per instance, in its own state directory.
 //!
-//! Written beside and renamed, so that a crash leaves the old or the new one and never half of each. What cannot be
+//! Written beside and renamed, so that a crash leaves the old or the new one and never half of each. Whoever comes
+//! after a writer, also in another supervisor, waits for its turn: nobody reads or writes in the middle of a slow write. What cannot be
 //! read is put aside and told to the next incarnation, which decides what that means for it. A worker that never saved
 //! anything never touches the disk.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -21,6 +23,13 @@ use super::worker::Restored;
 
 /// The file.
 const NAME: &str = "actor.saved";
+
+/// Whose turn it is at each file, for all who have it in hand.
+static TURNS: Mutex<BTreeMap<PathBuf, Weak<Turn>>> = Mutex::new(BTreeMap::new());
+
+/// Held while the file is read or written. Inside: the last bytes written, by checksum; what has not changed is not
+/// written again.
+type Turn = Mutex<Option<(u32, usize)>>;
 
 const NEVER: u8 = 0;
 const MAYBE: u8 = 1;
@@ -50,15 +59,15 @@ pub enum SaveError {
 pub(super) struct Saved {
     dir: PathBuf,
     there: AtomicU8,
-    /// The last bytes written, by checksum: what has not changed is not written again.
-    last: Mutex<Option<(u32, usize)>>,
+    turn: Arc<Turn>,
 }
 
 impl Saved {
     /// `dir` is the worker's own state directory, made at the first save.
     pub(super) fn new(dir: PathBuf) -> Self {
         let there = if dir.join(NAME).exists() { MAYBE } else { NEVER };
-        Self { dir, there: AtomicU8::new(there), last: Mutex::new(None) }
+        let turn = turn_of(&dir);
+        Self { dir, there: AtomicU8::new(there), turn }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -67,12 +76,14 @@ impl Saved {
 
     /// Whether there may be something to read.
     pub(super) fn any(&self) -> bool {
-        self.there.load(Ordering::Acquire) == MAYBE
+        // One that is being written right now counts.
+        self.there.load(Ordering::Acquire) == MAYBE || self.turn.try_lock().is_err()
     }
 
     /// Reads it; waits for the disk.
     pub(super) fn read<S: Serialize + DeserializeOwned>(&self) -> Restored<S> {
         let path = self.dir.join(NAME);
+        let mut last = lock(&self.turn);
         let found = fs::read(&path).and_then(|bytes| Ok((bytes, fs::metadata(&path)?)));
         let (bytes, meta) = match found {
             Ok(found) => found,
@@ -88,6 +99,7 @@ impl Saved {
                 // Kept for whoever can still make sense of it; one is enough. If even that fails it is overwritten.
                 let _ = fs::rename(&path, path.with_extension("unreadable"));
                 self.there.store(NEVER, Ordering::Release);
+                *last = None;
                 Restored::Unreadable { reason: error.to_string() }
             }
         }
@@ -101,11 +113,11 @@ impl Saved {
     /// Writes it unless it is there already; waits for the disk. `current` is asked once it is this writer's turn.
     pub(super) fn write(&self, bytes: &[u8], current: impl FnOnce() -> bool) -> Result<(), SaveError> {
         let sum = (crc32fast::hash(bytes), bytes.len());
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.turn);
         if !current() {
             return Err(SaveError::Over);
         }
-        if *last == Some(sum) && self.any() {
+        if *last == Some(sum) && self.there.load(Ordering::Acquire) == MAYBE {
             return Ok(());
         }
         let path = self.dir.join(NAME);
@@ -132,6 +144,21 @@ impl Saved {
         // The rename itself must outlive a power cut too.
         File::open(&self.dir)?.sync_all()
     }
+}
+
+fn turn_of(dir: &Path) -> Arc<Turn> {
+    let mut turns = lock(&TURNS);
+    if let Some(turn) = turns.get(dir).and_then(Weak::upgrade) {
+        return turn;
+    }
+    turns.retain(|_, turn| turn.strong_count() > 0);
+    let turn = Arc::new(Turn::default());
+    turns.insert(dir.to_owned(), Arc::downgrade(&turn));
+    turn
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -179,6 +206,36 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"touched");
         write(&saved, &8).unwrap();
         assert!(matches!(saved.read::<u64>(), Restored::Saved { state: 8, .. }));
+    }
+
+    #[test]
+    fn a_successor_waits_for_the_write_that_goes_on_and_reads_what_it_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (Saved::new(dir.path().to_owned()), Saved::new(dir.path().to_owned()));
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (go, goes) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let write = scope.spawn(|| {
+                let bytes = Saved::encode(&1_u64).unwrap();
+                first.write(&bytes, move || {
+                    begun.send(()).unwrap();
+                    goes.recv().is_ok()
+                })
+            });
+            begins.recv().unwrap();
+            assert!(second.any(), "there is something to wait for");
+            let read = scope.spawn(|| second.read::<u64>());
+            go.send(()).unwrap();
+            assert_eq!(write.join().unwrap(), Ok(()));
+            let read = read.join().unwrap();
+            assert!(matches!(read, Restored::Saved { state: 1, .. }), "{read:?}");
+        });
+        write(&second, &2).unwrap();
+        write(&first, &1).unwrap();
+        assert!(
+            matches!(second.read::<u64>(), Restored::Saved { state: 1, .. }),
+            "what is there is known to both"
+        );
     }
 
     #[test]
