@@ -263,7 +263,8 @@ fn boot(handle: &RuntimeHandle) -> Boot {
     let stopped =
         |state: &InstanceState| state.wanted != Wanted::Running || held_down(&supervisors, &state.supervisor);
     let critical = states.iter().filter(|state| state.critical && enabled(state));
-    let ready = critical.into_iter().all(|state| state.ready || stopped(state));
+    let through = |state: &InstanceState| state.ready || stopped(state) || state.phase == Phase::Done;
+    let ready = critical.into_iter().all(through);
     if booted && ready { Boot::Ready } else { Boot::UnderWay }
 }
 

@@ -18,6 +18,7 @@ use super::handle::{Act, ActError, Asker, Order, RuntimeInfo};
 use super::intents::Intents;
 use super::launch::Finished;
 use super::reshape::{Edit, Editing};
+use super::survivors::Spared;
 use super::target::Target;
 
 /// After the time for an orderly end is over, the killing may go on for this long without anybody dying before the
@@ -37,6 +38,8 @@ pub(super) struct Director {
     pub(super) outcomes: mpsc::UnboundedReceiver<Outcome>,
     pub(super) stopping: Option<Stopping>,
     pub(super) edits: mpsc::Sender<Editing>,
+    /// What an earlier runtime left and is left alone: it ends with this one.
+    pub(super) spared: Spared,
 }
 
 /// How far an orderly end has come.
@@ -143,6 +146,13 @@ impl Director {
         let mut refused = None;
         let mut rolls: Vec<Name> = Vec::new();
         for child in &children {
+            if self.plane.is_spent(child) {
+                match self.act_on_spent(child, act, by) {
+                    Ok(()) => reached.push(child.clone()),
+                    Err(error) => refused = Some(error),
+                }
+                continue;
+            }
             let meant = act.meant_for(&self.info.settings(), child.worker());
             let passed = match meant {
                 Act::Roll { .. } if rolls.contains(child.worker()) => Ok(()),
@@ -165,7 +175,11 @@ impl Director {
                 Err(error) => refused = Some(error),
             }
         }
-        let wish = self.remember(&children, act, by);
+        // Of who has had its one run nothing is left to pause or to want.
+        let of_spent = act == Act::Stop;
+        let meant: Vec<InstanceId> =
+            children.into_iter().filter(|child| of_spent || !self.plane.is_spent(child)).collect();
+        let wish = self.remember(&meant, act, by);
         match refused {
             Some(error) if reached.is_empty() => {
                 if wish {
@@ -199,29 +213,6 @@ impl Director {
         });
     }
 
-    /// The children that a target means, each an id under its supervisor.
-    pub(super) fn children(&self, target: &Target) -> Result<Vec<InstanceId>, ActError> {
-        let missing = || ActError::NotFound(target.to_string());
-        match target {
-            Target::Worker(name) => {
-                let all = self.plane.gate.instances(name);
-                if all.is_empty() { Err(missing()) } else { Ok(all) }
-            }
-            Target::Instance(instance) => {
-                let known = self.plane.board.instance(instance).is_some();
-                if known { Ok(vec![instance.clone()]) } else { Err(missing()) }
-            }
-            Target::Supervisor(name) if *name == Name::root() => Err(ActError::Unsuited(
-                "the root supervisor is the runtime itself: use `--all` for its workers, or `regrow shutdown`".to_owned(),
-            )),
-            Target::Supervisor(name) => {
-                let known = self.plane.board.supervisors().iter().any(|entry| entry.name == *name);
-                if known { Ok(vec![InstanceId::single(name.clone())]) } else { Err(missing()) }
-            }
-            Target::All => Ok(self.plane.board.instances().into_iter().map(|entry| entry.instance).collect()),
-        }
-    }
-
     fn pass(&self, child: &InstanceId, act: Act, by: &Asker) -> Result<(), ActError> {
         let home = self.plane.home(child.worker()).ok_or_else(|| ActError::NotFound(child.to_string()))?;
         let Some(address) = self.plane.supervisor(&home) else {
@@ -243,37 +234,6 @@ impl Director {
             }
         });
         Ok(())
-    }
-
-    /// What cannot be done to such a target is refused before anything is.
-    fn suits(&self, target: &Target, act: Act) -> Result<(), ActError> {
-        match (act, target) {
-            (
-                Act::Pause { .. }
-                | Act::Resume
-                | Act::Signal(_)
-                | Act::Reload
-                | Act::Roll { .. }
-                | Act::Scale { .. },
-                Target::Supervisor(name),
-            ) => Err(ActError::Unsuited(format!(
-                "{} takes workers, and sup:{name} is a supervisor; name those of its workers that are meant",
-                act.word()
-            ))),
-            (
-                Act::Start
-                | Act::Stop
-                | Act::Restart
-                | Act::ResetFailed
-                | Act::Pause { .. }
-                | Act::Resume
-                | Act::Signal(_)
-                | Act::Reload
-                | Act::Roll { .. }
-                | Act::Scale { .. },
-                Target::Worker(_) | Target::Instance(_) | Target::Supervisor(_) | Target::All,
-            ) => Ok(()),
-        }
     }
 
     fn signal(&self, child: &InstanceId, act: Act, address: &Address) -> Result<(), ActError> {
@@ -358,6 +318,7 @@ impl Director {
         }
         let timeout = self.info.settings().runtime.shutdown_timeout;
         self.stopping = Some(Stopping::Asked(Instant::now() + timeout));
+        self.spared.end();
         let text = format!(
             "shutting down, asked by {}: workers stop in reverse order of their start, at most {}",
             by.0,

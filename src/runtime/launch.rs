@@ -10,13 +10,13 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 
 use crate::config::{Settings, Sources};
-use crate::event::{Event, EventKind};
+use crate::event::EventKind;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::Phase;
 use crate::supervisor::{Board, Plane, RunnerFactory, Wanted};
 use crate::telemetry::Journal;
 use crate::worker::in_process::{InProcessHost, InProcessOptions, Outlook, Registry, install_hook};
-use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor};
+use crate::worker::process::{HostOptions, ProcessHost};
 
 use super::builder::Builder;
 use super::director::Director;
@@ -27,9 +27,13 @@ use super::keeper::{self, Keeper, Past};
 use super::lag;
 use super::raise::{plane, raise};
 use super::state_dir::StateDir;
+use super::survivors::take_in_survivors;
 
 /// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
 pub(super) const ORDERS: usize = 1024;
+
+/// How long those that were left alone in a pause may take to end with the runtime.
+const SPARED_GO: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// How long the last output of the workers may take to reach a slow disk or reader before a runtime that was asked
 /// to end does so without it.
@@ -249,6 +253,7 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDi
             Ok((mut director, host)) => {
                 let _ = tell.send(Ok(()));
                 let finished = director.run().await;
+                director.spared.gone(SPARED_GO).await;
                 tokio::select! {
                     () = host.output().flush() => {}
                     () = director.out_of_patience(&finished, LAST_OUTPUT) => {}
@@ -290,13 +295,7 @@ async fn boot(
         .map_err(|source| StartError::System { what: "cannot prepare to run processes", source })?;
     notes.extend(host.shortcomings(&info.settings().workers));
     notes.into_iter().for_each(|note| info.note(note));
-    if info.settings().workers.iter().any(|worker| !worker.isolation.secrets.is_empty()) {
-        if claims.memory {
-            keep_memory_private(info);
-        } else {
-            info.note("secrets of workers pass through the memory of this program, which can be dumped; `Builder::private_memory` forbids that");
-        }
-    }
+    heed_secrets(info, &host, claims.memory);
     let plane = plane(info, runners(&host, &actors), (board, journal), &intents, seed())?;
     let past = keeper.map(|keeper| keeper.past().clone());
     if let Some(past) = &past {
@@ -304,7 +303,7 @@ async fn boot(
     }
     announce(info, &plane);
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
-    take_in_survivors(info, &host, &plane);
+    let spared = take_in_survivors(info, &host, &plane);
     let output = host.output().clone();
     info.watch_problems(Box::new(move || {
         let mut problems = output.problems();
@@ -312,7 +311,26 @@ async fn boot(
         problems.extend(past.iter().flat_map(Past::notes));
         problems
     }));
-    Ok((raise(info, &plane, intents, orders).await?, host))
+    let mut director = raise(info, &plane, intents, orders).await?;
+    director.spared = spared;
+    Ok((director, host))
+}
+
+/// Secrets pass through the runtime's memory, and their sources must not reach others, from the moment on that a worker
+/// has some.
+fn heed_secrets(info: &RuntimeInfo, host: &Arc<ProcessHost>, private: bool) {
+    let host = Arc::clone(host);
+    info.heed_settings(Box::new(move |info, settings| {
+        host.know_secrets(&settings.workers);
+        if settings.workers.iter().all(|worker| worker.isolation.secrets.is_empty()) {
+            return;
+        }
+        if private {
+            keep_memory_private(info);
+        } else {
+            info.note("secrets of workers pass through the memory of this program, which can be dumped; `Builder::private_memory` forbids that");
+        }
+    }));
 }
 
 /// Who runs what: actor workers in this process, all others in their own.
@@ -350,87 +368,6 @@ pub(super) fn announce(info: &RuntimeInfo, plane: &Plane) {
         info.pid
     );
     plane.tell(EventKind::RuntimeStarted, text);
-}
-
-/// What an earlier runtime left alive is ended before its worker is started again; the others do not wait for that.
-fn take_in_survivors(info: &Arc<RuntimeInfo>, host: &Arc<ProcessHost>, plane: &Arc<Plane>) {
-    let settings = info.settings();
-    for survivor in host.survivors().to_vec() {
-        let worker =
-            settings.workers.iter().find(|worker| worker.name == *survivor.instance.worker()).cloned();
-        plane.gate.block(survivor.instance.worker());
-        let (host, plane) = (Arc::clone(host), Arc::clone(plane));
-        tokio::spawn(async move {
-            tell_survivor(&plane, &survivor, "lives on after an earlier runtime; it is being stopped");
-            let stop = worker.map(|worker| worker.stop.clone()).unwrap_or_else(default_stop);
-            let cleared = host.clear(&survivor, &stop).await;
-            tell_survivor(&plane, &survivor, cleared_text(cleared));
-            if cleared == Cleared::Stuck {
-                outlast(&host, &plane, &survivor).await;
-            }
-            let turn = plane.gate.unblock(survivor.instance.worker());
-            plane.pass(turn);
-        });
-    }
-}
-
-/// Shows a survivor that cannot be killed as what it is, and waits until it is gone.
-async fn outlast(host: &ProcessHost, plane: &Plane, survivor: &Survivor) {
-    let text =
-        "it was left by an earlier runtime and cannot be killed; no second copy is started while it lives";
-    let about = |kind, text: &str| {
-        let mut event = Event::new(kind, text);
-        event.worker = Some(survivor.instance.worker().clone());
-        event.instance = Some(survivor.instance.clone());
-        event.incarnation = survivor.incarnation;
-        event.supervisor = plane.home(survivor.instance.worker());
-        event
-    };
-    plane.board.update(&survivor.instance, |entry| {
-        entry.stick(survivor.main_pid());
-        entry.issues.push(text.to_owned());
-    });
-    plane.emit(about(EventKind::WorkerStuck, text));
-    host.outlast(survivor).await;
-    plane.board.update(&survivor.instance, |entry| {
-        entry.unstick();
-        entry.issues.retain(|issue| issue != text);
-    });
-    plane.emit(about(EventKind::RuntimeAdopted, "it could be killed at last; its worker starts now"));
-}
-
-fn cleared_text(cleared: Cleared) -> &'static str {
-    match cleared {
-        Cleared::Gone => "it has ended by itself",
-        Cleared::Stopped => "it ended as asked; its worker starts now",
-        Cleared::Killed => "it did not end when asked and was killed; its worker starts now",
-        Cleared::Stuck => "it cannot be killed; no second copy is started while it lives",
-    }
-}
-
-fn tell_survivor(plane: &Plane, survivor: &Survivor, text: &str) {
-    let who =
-        survivor.pid.map_or_else(|| "what an earlier start left".to_owned(), |pid| format!("pid {pid}"));
-    let mut event = Event::new(EventKind::RuntimeAdopted, format!("{who}: {text}"));
-    event.worker = Some(survivor.instance.worker().clone());
-    event.instance = Some(survivor.instance.clone());
-    event.incarnation = survivor.incarnation;
-    event.supervisor = plane.home(survivor.instance.worker());
-    if let Some(pid) = survivor.pid {
-        event.data.insert("pid".to_owned(), pid.into());
-    }
-    plane.emit(event);
-}
-
-/// For a survivor whose worker is no longer in the file.
-fn default_stop() -> crate::config::StopSettings {
-    crate::config::StopSettings {
-        signal: libc::SIGTERM,
-        to: crate::config::StopTo::Main,
-        timeout: std::time::Duration::from_secs(10),
-        drain: std::time::Duration::ZERO,
-        unresponsive_timeout: std::time::Duration::from_secs(3),
-    }
 }
 
 /// A seed for jitter; without randomness from the system, one from the clock does as well.

@@ -21,7 +21,9 @@ mod roll;
 mod rolling;
 mod stage;
 mod state_dir;
+mod survivors;
 mod target;
+mod whom;
 
 pub use backup::{Backup, BackupError};
 pub use builder::Builder;

@@ -18,6 +18,7 @@ use super::intents::Intents;
 use super::launch::StartError;
 use super::recycle;
 use super::reshape::{Editor, enter};
+use super::survivors::Spared;
 
 /// Changes of the settings that may wait for each other; more are told to try again.
 const EDITS: usize = 64;
@@ -91,5 +92,15 @@ pub(super) async fn raise(
     let editor = Editor { plane: Arc::clone(&plane), info: Arc::clone(&info), intents: Arc::clone(&intents) };
     tokio::spawn(editor.run(waiting));
     tokio::spawn(recycle::watch(Arc::clone(&plane), edits.clone()));
-    Ok(Director { plane, info, intents, root, orders, outcomes: inbox, stopping: None, edits })
+    Ok(Director {
+        plane,
+        info,
+        intents,
+        root,
+        orders,
+        outcomes: inbox,
+        stopping: None,
+        edits,
+        spared: Spared::default(),
+    })
 }

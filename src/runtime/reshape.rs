@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -114,8 +115,8 @@ fn change_of(old: &WorkerSettings, new: &WorkerSettings) -> Change {
 /// What becomes of a worker whose settings differ.
 pub(super) type ChangeOf = fn(&WorkerSettings, &WorkerSettings) -> Change;
 
-/// So long a move waits for who leaves; whoever takes longer cannot be killed.
-const LEAVE: std::time::Duration = std::time::Duration::from_secs(120);
+/// So long a move waits for who leaves beyond the time that they have for it; whoever takes longer cannot be killed.
+const LEAVE: Duration = Duration::from_secs(120);
 
 /// One way from old to new.
 pub(super) struct Reshape {
@@ -162,7 +163,12 @@ impl Reshape {
         let rest = root.without(moved);
         self.plane.plant(&rest);
         let counts = self.counts();
-        match tokio::time::timeout(LEAVE, settle(self.tell(&rest, |node| self.differs(node)))).await {
+        match tokio::time::timeout(
+            time_to_leave(&self.old, moved),
+            settle(self.tell(&rest, |node| self.differs(node))),
+        )
+        .await
+        {
             Ok(settled) => settled?,
             // Its new runner waits for the old one anyway; only what people are told may be of both.
             Err(_) => tracing::error!(?moved, "who moves does not end and is started at its new place"),
@@ -186,7 +192,7 @@ impl Reshape {
         };
         let temporary = self.new.workers.iter().filter(|worker| worker.restart == Restart::Temporary);
         let ids = temporary.filter(same).flat_map(|worker| worker.instance_ids());
-        ids.filter(|id| self.plane.board.instance(id).is_none()).collect()
+        ids.filter(|id| self.plane.board.instance(id).is_none() || self.plane.is_spent(id)).collect()
     }
 
     /// Who has another supervisor now.
@@ -256,7 +262,7 @@ impl Reshape {
     fn admit(&self, worker: &WorkerSettings, home: &Name) {
         self.plane.settle(&worker.name, home);
         for instance in worker.instance_ids().filter(|id| !self.spent.contains(id)) {
-            if self.plane.board.instance(&instance).is_some() {
+            if self.plane.board.instance(&instance).is_some() && !self.plane.is_spent(&instance) {
                 self.plane.board.update(&instance, |entry| entry.critical = worker.critical);
                 continue;
             }
@@ -349,6 +355,20 @@ impl Reshape {
     }
 }
 
+/// How long those who move, and everybody below them, may take to leave one after the other.
+fn time_to_leave(settings: &Settings, moved: &HashSet<Name>) -> Duration {
+    let homes = homes(settings);
+    let moves = |worker: &&Arc<WorkerSettings>| {
+        let above = std::iter::successors(Some(&worker.name), |name| homes.get(*name));
+        above.take(settings.supervisors.len() + 1).any(|name| moved.contains(name))
+    };
+    let own = |worker: &Arc<WorkerSettings>| {
+        worker.stop.drain.saturating_add(worker.stop.timeout).saturating_mul(worker.copies())
+    };
+    let workers = settings.workers.iter().filter(moves).map(own);
+    workers.fold(LEAVE, Duration::saturating_add)
+}
+
 /// What a supervisor took with it when it left.
 fn clear_away(plane: &Plane) {
     let (instances, supervisors) = plane.planted();
@@ -408,4 +428,34 @@ async fn settle(answers: Vec<Option<oneshot::Receiver<Reply>>>) -> Result<(), Re
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn a_move_waits_as_long_as_those_who_move_may_take_one_after_the_other() {
+        let worker = |name: &str, timeout: &str, more: &str| {
+            format!("[worker.{name}]\ncommand = [\"x\"]\nstop.timeout = \"{timeout}\"\n{more}\n")
+        };
+        let text = "[supervisor.x]\nchildren = [\"y\", \"a\"]\n[supervisor.y]\nchildren = [\"b\"]\n"
+            .to_owned()
+            + &worker("a", "10m", "")
+            + &worker("b", "1m", "instances = 3\nstop.drain = \"30s\"")
+            + &worker("c", "1h", "");
+        let settings = load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings;
+        let minutes = |names: &[&str]| {
+            let moved = names.iter().map(|name| Name::try_new(name).unwrap()).collect();
+            time_to_leave(&settings, &moved).as_secs_f64() / 60.0
+        };
+        assert_eq!(minutes(&["a"]), 2.0 + 10.0);
+        assert_eq!(minutes(&["y"]), 2.0 + 3.0 * 1.5);
+        assert_eq!(
+            minutes(&["x"]),
+            2.0 + 10.0 + 3.0 * 1.5,
+            "who is below a supervisor that moves leaves with it"
+        );
+    }
 }

@@ -221,6 +221,8 @@ impl SupervisorState {
     /// A child is gone for good.
     pub(super) fn tell_removed(&self, slot: &Slot) {
         match &slot.who {
+            // A temporary worker that has had its one run is still one of the definition's.
+            Who::Worker(instance) if self.plane.names(&self.name, instance) => self.plane.retire(instance),
             Who::Worker(instance) => {
                 self.plane.forget(instance);
                 let mut event = Event::new(EventKind::WorkerRemoved, "removed from the tree");

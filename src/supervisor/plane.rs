@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::WorkerSettings;
 use crate::event::{Event, EventKind};
 use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{ChildKey, RetryToken, Time};
+use crate::policy::{ChildKey, Phase, RetryToken, Time};
 use crate::telemetry::Journal;
 use crate::worker::{OutputCounters, Reporter, Runner};
 
@@ -186,6 +186,29 @@ impl Plane {
             lock(&self.homes).remove(instance.worker());
         }
         self.board.remove(instance);
+    }
+
+    /// An instance has had its one run: nobody supervises it any more, and it is shown as done.
+    pub(crate) fn retire(&self, instance: &InstanceId) {
+        for turn in self.gate.forget(instance) {
+            self.pass(turn);
+        }
+        self.board.update(instance, |entry| {
+            entry.enter(Phase::Done, Timestamp::now());
+            (entry.ready, entry.adopted, entry.pid, entry.next_action) = (false, false, None, None);
+            entry.waits_for.clear();
+        });
+    }
+
+    /// Whether an instance has had its one run.
+    pub(crate) fn is_spent(&self, instance: &InstanceId) -> bool {
+        self.board.instance(instance).is_some_and(|entry| entry.phase == Phase::Done)
+            && !self.gate.instances(instance.worker()).contains(instance)
+    }
+
+    /// Whether the newest definition of a supervisor names this instance.
+    pub(crate) fn names(&self, supervisor: &Name, instance: &InstanceId) -> bool {
+        self.node(supervisor).is_some_and(|node| node.instances().any(|own| own == instance))
     }
 
     /// Takes the tree as it is defined now: a supervisor that starts (again) is made from this.

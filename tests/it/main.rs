@@ -63,3 +63,4 @@ mod store_history;
 mod store_journal;
 mod templates;
 mod upkeep;
+mod upkeep_left;

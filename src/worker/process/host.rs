@@ -1,6 +1,6 @@
 //! What all process workers of one runtime share, found out once at its start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::WorkerSettings;
+use crate::config::{SecretSource, WorkerSettings};
 use crate::id::InstanceId;
-use crate::worker::output::OutputHub;
-use crate::worker::unix::{pidfd_open, pidfs_inode};
+use crate::worker::output::{OutputHub, OutputStream};
+use crate::worker::unix::{Image, pidfd_open, pidfs_inode};
 use crate::worker::{OutputCounters, Reporter, Runner};
 
 use super::cgroup::CgroupRoot;
@@ -55,6 +55,22 @@ impl Default for HostOptions {
 /// successor has the same paths and waits for that.
 pub(super) type Turn = tokio::sync::Mutex<()>;
 
+/// A turn that is held: a start of the instance waits until this is dropped.
+pub(crate) struct Held {
+    host: Arc<ProcessHost>,
+    instance: InstanceId,
+    held: Option<(tokio::sync::OwnedMutexGuard<()>, Arc<Turn>)>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((guard, turn)) = self.held.take() {
+            drop(guard);
+            self.host.end_turn(&self.instance, turn);
+        }
+    }
+}
+
 /// The shared context.
 pub(crate) struct ProcessHost {
     pub(super) workers_dir: PathBuf,
@@ -62,6 +78,8 @@ pub(crate) struct ProcessHost {
     pub(super) key: String,
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) passed: LastPassed,
+    /// Variables of ours that hold a secret of some worker.
+    sources: Mutex<HashSet<String>>,
     pub(super) null: OwnedFd,
     pub(super) pool: Pool,
     pub(super) reserve: Reserve,
@@ -115,6 +133,7 @@ impl ProcessHost {
             adopts: adopt_orphans(options, &mut notes),
             env: std::env::vars_os().collect(),
             passed: LastPassed::default(),
+            sources: Mutex::default(),
             shared: AtomicBool::new(options.shared),
             controllers: if options.cgroups { OnceLock::new() } else { Controllers::none().into() },
             survivors,
@@ -148,6 +167,33 @@ impl ProcessHost {
         Box::new(ProcessRunner::new(Arc::new(site), reporter))
     }
 
+    /// Takes note of which variables of ours hold secrets of these workers.
+    pub(crate) fn know_secrets(&self, workers: &[Arc<WorkerSettings>]) {
+        let sources = workers.iter().flat_map(|worker| worker.isolation.secrets.values());
+        let variable = |source: &SecretSource| match source {
+            SecretSource::Env(name) => Some(name.clone()),
+            SecretSource::File(_) => None,
+        };
+        let sources = sources.filter_map(variable).collect();
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = sources;
+    }
+
+    /// Takes out of an environment what came along with everything (`inherit_env = ["*"]`) and is somebody's secret.
+    /// Whoever names such a variable means it.
+    pub(super) fn withhold(&self, image: &mut Image, settings: &WorkerSettings) {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if sources.is_empty() || !settings.inherit_env.iter().any(|one| one == "*") {
+            return;
+        }
+        let meant = |name: &str| {
+            settings.inherit_env.iter().any(|one| one == name) || settings.env.contains_key(name)
+        };
+        image.env.retain(|variable| {
+            let name = variable.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+            std::str::from_utf8(name).map_or(true, |name| !sources.contains(name) || meant(name))
+        });
+    }
+
     /// The turn of an instance; forgotten with the last runner that has it.
     pub(super) fn turn(&self, instance: &InstanceId) -> Arc<Turn> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,6 +212,24 @@ impl ProcessHost {
         if turns.get(instance).is_some_and(|left| left.strong_count() == 0) {
             turns.remove(instance);
         }
+    }
+
+    /// Holds the turn of an instance for what an earlier runtime left of it; `None`: somebody has it.
+    pub(crate) fn hold(self: &Arc<Self>, instance: &InstanceId) -> Option<Held> {
+        let turn = self.turn(instance);
+        let guard = Arc::clone(&turn).try_lock_owned().ok()?;
+        Some(Held { host: Arc::clone(self), instance: instance.clone(), held: Some((guard, turn)) })
+    }
+
+    /// Reads what something of an instance writes that no runner of ours has started. Must be called within a tokio
+    /// runtime.
+    pub(crate) fn tap(
+        self: &Arc<Self>,
+        instance: &InstanceId,
+        settings: &Arc<WorkerSettings>,
+        counters: Arc<OutputCounters>,
+    ) -> Vec<OutputStream> {
+        Site::new(self.clone(), instance.clone(), Arc::clone(settings), counters).tap()
     }
 
     /// What an earlier runtime on this state directory left alive.

@@ -48,5 +48,5 @@ mod tree;
 
 pub(crate) use capabilities::Capabilities;
 pub(crate) use clear::{Cleared, Survivor};
-pub(crate) use host::{HostOptions, ProcessHost};
+pub(crate) use host::{Held, HostOptions, ProcessHost};
 pub(crate) use identity::missing;

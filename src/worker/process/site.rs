@@ -120,19 +120,37 @@ impl Site {
     }
 
     /// A cgroup that was killed as a whole is replaced before the next start. One that cannot be is left out: the
-    /// fence still stands; one whose limits cannot be set fails the start.
+    /// fence still stands, and its limits are counted by ourselves and shown so; one whose limits cannot be set fails
+    /// the start.
     pub(super) fn renew_cgroup(&self, ground: &mut Ground) -> io::Result<()> {
         let (Some(root), Some(old)) = (&self.host.cgroups, &ground.cgroup) else { return Ok(()) };
-        if old.is_spent() {
-            let renewed = root.renew(old, &self.instance.slug());
-            let refused = |error| tracing::warn!(instance = %self.instance, %error, "it gets no new cgroup");
-            ground.cgroup = renewed.map(Arc::new).map_err(refused).ok();
-            let limits = &self.settings.isolation.limits;
-            if let Some(cgroup) = ground.cgroup.as_deref().filter(|_| *limits != Limits::default()) {
-                Bounds::renew(limits, self.host.controllers(), cgroup)?;
+        if !old.is_spent() {
+            return Ok(());
+        }
+        let renewed = root.renew(old, &self.instance.slug());
+        let refused = |error| tracing::warn!(instance = %self.instance, %error, "it gets no new cgroup");
+        ground.cgroup = renewed.map(Arc::new).map_err(refused).ok();
+        let limits = &self.settings.isolation.limits;
+        match ground.cgroup.as_deref() {
+            Some(cgroup) if *limits != Limits::default() => {
+                Bounds::renew(limits, self.host.controllers(), cgroup)
+            }
+            Some(_) => Ok(()),
+            None => {
+                // The directories of the old ones go with them; the new ones may stand in their place.
+                ground.bounds = Bounds::default();
+                ground.bounds = self.make_bounds(None)?;
+                Ok(())
             }
         }
-        Ok(())
+    }
+
+    /// Reads the output of something that runs already; what cannot be read is not.
+    pub(super) fn tap(&self) -> Vec<OutputStream> {
+        let out = (StreamName::Stdout, Some(&self.layout.out));
+        let err = (StreamName::Stderr, self.layout.err.as_ref());
+        let open = |(name, fifo): (StreamName, Option<&PathBuf>)| self.open_stream(name, fifo?).ok();
+        [out, err].into_iter().filter_map(open).collect()
     }
 
     fn open_stream(&self, name: StreamName, fifo: &std::path::Path) -> io::Result<OutputStream> {
