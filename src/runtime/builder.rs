@@ -190,6 +190,9 @@ impl Builder {
     }
 }
 
+/// Reading this many workers leaves enough free memory behind to be worth a look through the allocator's.
+const MANY: usize = 1000;
+
 fn begin(
     mut hosting: Hosting,
     sources: &Sources,
@@ -197,7 +200,12 @@ fn begin(
 ) -> Result<RuntimeHandle, StartError> {
     let (settings, sources, keep) = settle(&hosting.registry, sources, settings)?;
     hosting.keep = keep;
-    Runtime::start_in(settings, sources, hosting).map(Runtime::detach)
+    let many = settings.workers.len() >= MANY;
+    let started = Runtime::start_in(settings, sources, hosting).map(Runtime::detach);
+    if many {
+        crate::worker::unix::give_back();
+    }
+    started
 }
 
 /// The settings, where they can be read again, and whether there is a place for a history.

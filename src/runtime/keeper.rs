@@ -41,6 +41,14 @@ const SETTLES: Duration = Duration::from_secs(2);
 /// What a commit at the end may take before the end does without it.
 const LAST: Duration = Duration::from_secs(3);
 
+/// In a storm of events it rests between two commits so many times as long as the first took: a quarter of a processor
+/// is what a history may cost the workers. What does not fit into the journal's buffer meanwhile is counted as missing;
+/// some thousand restarts a second do fit.
+const RESTS: u32 = 3;
+
+/// The longest rest, also where a disk takes seconds for a commit.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
 /// How far it stands back where processors are short: in a storm of crashes the workers come first, and the store keeps
 /// what it can.
 const STANDS_BACK: i32 = 10;
@@ -244,7 +252,15 @@ impl Work {
             if self.batch.is_empty() {
                 break;
             }
+            let (full, began) = (self.batch.len() == TOGETHER, Instant::now());
             let kept = self.keep().await;
+            if kept.is_ok() && full && !stopping {
+                let rest = (began.elapsed() * RESTS).min(LONGEST_REST);
+                tokio::select! {
+                    () = tokio::time::sleep(rest) => {}
+                    _ = &mut stopped => stopping = true,
+                }
+            }
             if let Err(error) = kept {
                 self.settled.send_replace(NOTHING_TO_WAIT_FOR);
                 if stopping {

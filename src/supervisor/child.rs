@@ -1,7 +1,12 @@
 //! One child of a supervisor: its runner, and what its words mean.
 //!
-//! A child is a part of its supervisor and no actor of its own: between two actors of one thread every order and every
-//! word cost a message, which was most of what a restart cost. It owns the runner, drops what is stale, writes what is
+//! A child is a part of its supervisor and no actor of its own. It was one: between two actors of one thread every order
+//! and every word cost a message, six for each restart. Measured on the same machine, actor workers restarted 30,000
+//! (panics) and 44,000 times a second (errors) in that shape and 53,000 and 118,000 times in this one, and an idle worker
+//! took 15.9 KB instead of 9.5. What an actor gave is given here too: a runner that panics costs its own child one
+//! incarnation and nobody else anything.
+//!
+//! A child owns the runner, drops what is stale, writes what is
 //! only for people (pid, status line) on the board, and hands on facts. It decides nothing and never waits, so a worker
 //! that floods it delays nobody.
 

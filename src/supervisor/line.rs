@@ -18,9 +18,6 @@ use crate::worker::{Reporter, WorkerReport};
 
 use super::actor::{SupervisorActor, SupervisorArguments, SupervisorMsg};
 
-/// What is taken out of the queue before others on the control plane have their turn: a quarter of a millisecond.
-const TOGETHER: usize = 64;
-
 /// Room for words that is kept; what ten thousand crashes at once have made is given back.
 const ROOM: usize = 1024;
 
@@ -162,12 +159,13 @@ impl Ear {
         }
     }
 
-    /// The next word of this turn; `None`: there is nothing, or it is the turn of others. `heard`: how many there were.
-    pub(super) fn next(&mut self, heard: usize) -> Option<Word> {
-        if heard >= TOGETHER {
-            self.line.ring();
-            return None;
-        }
+    /// Asks for another turn: there may be more.
+    pub(super) fn again(&self) {
+        self.line.ring();
+    }
+
+    /// The next word; once there is none, the next one that comes rings.
+    pub(super) fn next(&mut self) -> Option<Word> {
         if let Some(word) = self.taken.pop_front() {
             return Some(word);
         }

@@ -10,7 +10,7 @@ use crate::config::{Sources, load};
 use crate::event::EventKind;
 use crate::exit::Exit;
 use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{ChildKey, Fact, Phase, Request};
+use crate::policy::{ChildKey, Fact, Phase, Refused, Request};
 use crate::telemetry::Journal;
 use crate::worker::{Reporter, Runner, WorkerReport};
 
@@ -251,6 +251,45 @@ async fn b12_a_runner_that_breaks_costs_its_child_one_start_and_no_sibling_anyth
     tree.settle().await;
     assert_eq!((tree.entry("first").phase, tree.entry("first").restarts), (Phase::Running, 2));
     assert_eq!((tree.entry("last").phase, tree.entry("last").restarts), (Phase::Running, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_words_is_heard_in_order_and_in_turns() {
+    let tree = Tree::boot(NESTED).await;
+    let (reporter, incarnation) = tree.stage.lock().unwrap().live.remove("first").unwrap();
+    for number in 0..10_000 {
+        reporter(incarnation, WorkerReport::Status { text: number.to_string() });
+    }
+    let (mut turns, mut last) = (0, 0);
+    while last != 9_999 {
+        tokio::task::yield_now().await;
+        turns += 1;
+        let text = tree.entry("first").status_text.unwrap_or_default();
+        let heard: u32 = text.parse().unwrap_or_default();
+        assert!(heard >= last, "{heard} came after {last}");
+        last = heard;
+        assert!(turns < 100_000, "it is not heard to the end");
+    }
+    assert!(turns > 100, "others had their turn {turns} times only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_to_a_supervisor_that_has_ended_comes_back() {
+    let tree = Tree::boot(NESTED).await;
+    let inner = tree.plane.supervisor(&Name::try_new("inner").unwrap()).unwrap();
+    let _ = tree.root.send_message(SupervisorMsg::Fact(Fact::Shutdown));
+    let (reply, answer) = oneshot::channel();
+    let by = Operator { by: "test".to_owned(), at: jiff::Timestamp::UNIX_EPOCH };
+    let request = Box::new(|child| Request::Restart { child });
+    let asked = Asked { child: "first".to_owned(), request, by, reply };
+    let _ = tree.root.send_message(SupervisorMsg::Asked(Box::new(asked)));
+    tree.settle().await;
+    let answered =
+        tokio::time::timeout(Duration::from_secs(60), answer).await.expect("nobody waits for ever");
+    assert!(matches!(answered, Err(_) | Ok(Err(Refused::ShuttingDown))), "{answered:?}");
+    for address in [inner, tree.root.clone()] {
+        assert!(address.send_message(SupervisorMsg::Fact(Fact::Kill)).is_err());
+    }
 }
 
 #[tokio::test(start_paused = true)]
