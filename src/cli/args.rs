@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     act, add, apply, backup, check, completion, describe, doctor, events, history, import, init, is, logs,
-    run, schema, shutdown, start, status, wait,
+    run, schema, shutdown, start, state, status, wait,
 };
 
 const AFTER_HELP: &str = "\
@@ -96,6 +96,8 @@ pub(crate) enum Verb {
     History(history::HistoryArgs),
     /// Write what was kept of the last days, for other programs
     Export(history::ExportArgs),
+    /// What a worker keeps for itself: show it, put it away, bring it back
+    State(state::StateArgs),
     /// Copy what is kept: events, totals, incidents, health
     ///
     /// The copy is whole, and nothing stops for it. To go back to one, end the runtime, and put the copy's files in

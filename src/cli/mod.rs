@@ -37,6 +37,7 @@ mod schema;
 mod shutdown;
 mod signals;
 mod start;
+mod state;
 mod status;
 mod table;
 mod tree;
@@ -104,6 +105,7 @@ fn run(cli: Cli, registry: Registry) -> Result<(), Failure> {
         Verb::Events(args) => events::run(&mut context, args),
         Verb::History(args) => history::run(&mut context, args),
         Verb::Export(args) => history::export(&mut context, args),
+        Verb::State(args) => state::run(&mut context, args),
         Verb::Backup(args) => backup::run(&mut context, args),
         Verb::IsActive(args) => is::run(&mut context, is::Question::Active, args),
         Verb::IsFailed(args) => is::run(&mut context, is::Question::Failed, args),

@@ -13,10 +13,10 @@ use crate::supervisor::Board;
 use crate::telemetry::Journal;
 use crate::worker::in_process::InProcessHost;
 
-use super::keeper::Past;
 use super::lag::Lag;
 use super::launch::Finished;
 use super::living::Living;
+use super::past::Past;
 use super::reshape::Edit;
 use super::target::Target;
 

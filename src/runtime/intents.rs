@@ -171,7 +171,9 @@ impl Intents {
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&fresh, path)
+        fs::rename(&fresh, path)?;
+        // A stop that was confirmed must not be undone by a power cut that forgets the new name.
+        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 

@@ -7,7 +7,7 @@
 //! It also writes down what every instance is like, every ten seconds, and lets go of what is too old.
 //!
 //! What clients are shown is kept already, as long as the disk keeps anything: otherwise a number that somebody saw
-//! could mean another event after a kill. [`Past::settled`] is that wait, with a bound.
+//! could mean another event after a kill. [`RuntimeHandle::settled`](super::RuntimeHandle::settled) is that wait, with a bound.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,23 +20,20 @@ use tokio::sync::{oneshot, watch};
 use crate::event::{Cause, EventKind};
 use crate::id::InstanceId;
 use crate::store::{
-    Beginning, EventCounts, EventQuery, InstanceTotals, KeptEvent, Limits, Options, Sample, Store, StoreError,
+    Beginning, EventCounts, InstanceTotals, KeptEvent, Limits, Options, Sample, Store, StoreError,
 };
 use crate::supervisor::{Board, Totals};
 use crate::telemetry::{Journal, Recorded, Sampler, Subscription};
 
-use super::handle::{RuntimeHandle, RuntimeInfo};
+use super::handle::RuntimeInfo;
 use super::launch::StartError;
+use super::past::Past;
 
 /// Events in one commit at most.
 const TOGETHER: usize = 1024;
 
 /// How long after a failure the disk is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// The longest that an answer waits for its events to be kept. A disk that needs longer is in trouble, and answers
-/// must not be.
-const SETTLES: Duration = Duration::from_secs(2);
 
 /// What a commit at the end may take before the end does without it.
 const LAST: Duration = Duration::from_secs(3);
@@ -62,41 +59,6 @@ const TRIM: Duration = Duration::from_secs(60);
 
 /// Everything is shown at once: nothing is kept right now, or ever.
 const NOTHING_TO_WAIT_FOR: u64 = u64::MAX;
-
-/// What is known of before: the store, and how far it is.
-#[derive(Clone)]
-pub(crate) struct Past {
-    store: Store,
-    kept: watch::Receiver<u64>,
-    lost: Arc<AtomicU64>,
-}
-
-impl Past {
-    /// Waits until this event is kept, or it is clear that it will not be soon.
-    async fn settled(&self, seq: u64) {
-        let mut kept = self.kept.clone();
-        let wait = kept.wait_for(|kept| *kept >= seq);
-        // Late, or the keeper is gone: shown without.
-        let _ = tokio::time::timeout(SETTLES, wait).await;
-    }
-
-    /// What is wrong with it.
-    pub(crate) fn notes(&self) -> Vec<String> {
-        let mut notes = self.store.notes();
-        match self.lost.load(Ordering::Relaxed) {
-            0 => {}
-            lost => notes.push(format!(
-                "state.db: {lost} events are missing in it: the disk was full or too slow for them"
-            )),
-        }
-        notes
-    }
-
-    /// The store itself.
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
-}
 
 /// The thread.
 pub(super) struct Keeper {
@@ -138,7 +100,7 @@ impl Keeper {
         let (settled, kept) = watch::channel(begin);
         let (stop, stopped) = oneshot::channel();
         let lost = Arc::new(AtomicU64::new(0));
-        let past = Past { store: store.clone(), kept, lost: Arc::clone(&lost) };
+        let past = Past { store: store.clone(), kept, lost: Arc::clone(&lost), stuck: Arc::default() };
         // Followed from here on, so that the first event is not missed.
         let (old, live) = journal.follow(begin);
         let work = Work {
@@ -219,8 +181,11 @@ impl Steady {
 
     /// Now, or what the clock says if that is earlier.
     fn now(&self) -> Timestamp {
-        let steady = self.wall.checked_add(self.since.elapsed()).unwrap_or(Timestamp::MAX);
-        steady.min(Timestamp::now())
+        self.not_after(Timestamp::now())
+    }
+
+    fn not_after(&self, clock: Timestamp) -> Timestamp {
+        self.wall.checked_add(self.since.elapsed()).unwrap_or(Timestamp::MAX).min(clock)
     }
 }
 
@@ -260,6 +225,14 @@ impl Work {
                     () = tokio::time::sleep(rest) => {}
                     _ = &mut stopped => stopping = true,
                 }
+            }
+            if let Err(StoreError::Unwritable(why)) = &kept {
+                // No later try will do better, and those behind it must not wait for ever.
+                tracing::warn!(%why, "events cannot be written down and are left out");
+                self.lost.fetch_add(self.batch.len() as u64, Ordering::Relaxed);
+                self.last = self.batch.last().map_or(self.last, |event| event.seq);
+                self.batch.clear();
+                continue;
             }
             if let Err(error) = kept {
                 self.settled.send_replace(NOTHING_TO_WAIT_FOR);
@@ -427,64 +400,20 @@ pub(super) fn recall(beginning: &Beginning, board: &Board) {
     }
 }
 
-impl RuntimeHandle {
-    /// Events, oldest first: those that were kept, over restarts of the runtime, and those of this moment.
-    ///
-    /// # Errors
-    /// [`StoreError`]: some that were asked for are on a disk that cannot be read.
-    pub async fn recorded(&self, query: EventQuery) -> Result<Vec<Arc<Recorded>>, StoreError> {
-        self.settled(self.journal().last_seq()).await;
-        let remembered = self.journal().since(query.after);
-        let whole = remembered.first().is_none_or(|first| first.seq <= query.after + 1);
-        let mut found: Vec<Arc<Recorded>> = match self.past() {
-            // All that is asked for is in memory.
-            Some(_) if whole && !remembered.is_empty() => Vec::new(),
-            Some(past) => past.store.events(query.clone()).await?.into_iter().map(again).collect(),
-            None => Vec::new(),
-        };
-        let last = found.last().map_or(query.after, |recorded| recorded.seq);
-        let room = query.limit.saturating_sub(found.len());
-        found.extend(
-            remembered
-                .into_iter()
-                .filter(|recorded| recorded.seq > last && fits(recorded, &query))
-                .take(room),
-        );
-        Ok(found)
-    }
-
-    /// What was kept of before; none for a guest without a state directory, and for what is run from no file.
-    #[must_use]
-    pub fn store(&self) -> Option<&Store> {
-        self.past().map(|past| &past.store)
-    }
-
-    /// Waits until an event is kept, so that its number is good for ever. It does not wait long, and not at all
-    /// without a store or while the disk takes nothing.
-    pub async fn settled(&self, seq: u64) {
-        if let Some(past) = self.past() {
-            past.settled(seq).await;
-        }
-    }
-}
-
-fn again(kept: KeptEvent) -> Arc<Recorded> {
-    Arc::new(Recorded { schema: "regrow.event/1", seq: kept.seq, at: kept.at, event: kept.event })
-}
-
-fn fits(recorded: &Recorded, query: &EventQuery) -> bool {
-    let word = recorded.event.kind.word();
-    let kind = |pattern: &String| match pattern.strip_suffix('*') {
-        Some(prefix) => word.starts_with(prefix),
-        None => word == pattern,
-    };
-    let about = |worker: &String| recorded.event.worker.as_ref().is_some_and(|own| own.as_str() == worker);
-    query.since.is_none_or(|since| recorded.at >= since)
-        && (query.kinds.is_empty() || query.kinds.iter().any(kind))
-        && query.worker.as_ref().is_none_or(about)
-        && query.incident.as_ref().is_none_or(|incident| recorded.event.incident.as_ref() == Some(incident))
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c15_a_clock_that_jumps_makes_nothing_old() {
+        let clock = Steady::begin();
+        let hour = jiff::SignedDuration::from_hours(1);
+        let (later, earlier) = (clock.wall + hour * 24 * 3650, clock.wall - hour);
+        assert!(clock.not_after(later) < clock.wall + hour, "ten years ahead");
+        assert_eq!(clock.not_after(earlier), earlier, "an hour back");
+    }
 }

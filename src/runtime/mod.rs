@@ -13,6 +13,7 @@ mod keeper;
 mod lag;
 mod launch;
 mod living;
+mod past;
 mod pool;
 mod raise;
 mod recycle;

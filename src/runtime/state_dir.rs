@@ -12,6 +12,7 @@
 //! | `added.json` | workers that were made of templates; they are there again after a restart |
 //! | `state.db` | what happened and what came of it: events, totals; `-wal` and `-shm` belong to it |
 //! | `samples.db` | what every instance was like in the last days |
+//! | `archive/SLUG/DATE/` | states that were put away, by `state archive` or a reset; three of each instance |
 //! | `backups/DATE/` | copies that `regrow backup` made; nobody removes them |
 //! | `state.db.corrupt-DATE` | one that was damaged; the newest three are kept |
 //! | `tokens` | access tokens for HTTP, where a route needs them |

@@ -253,3 +253,20 @@ async fn a_backup_is_a_store_of_its_own_while_everything_goes_on() {
     store.backup(copy.path()).unwrap();
     assert_eq!(open(copy.path()).beginning().last_seq, 11, "a newer one takes its place");
 }
+
+#[tokio::test]
+async fn c15_after_a_clock_was_set_back_every_event_is_found_by_its_own_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let hour = jiff::SignedDuration::from_hours(1);
+    let mut events: Vec<KeptEvent> = (1..=4).map(|seq| kept(seq, EventKind::WorkerReady, "x")).collect();
+    events[2].at -= hour;
+    let (second, third) = (events[1].at, events[2].at);
+    store.put_events(events, Vec::new(), &EventCounts::default()).await.unwrap();
+    let since = async |at: Timestamp| -> Vec<u64> {
+        let found = store.events(EventQuery { since: Some(at), ..all() }).await.unwrap();
+        found.iter().map(|event| event.seq).collect()
+    };
+    assert_eq!(since(second).await, [2, 4]);
+    assert_eq!(since(third).await, [1, 2, 3, 4]);
+}

@@ -3,6 +3,7 @@
 //! A [`Runner`] owns at most one live incarnation. It decides nothing: it starts, asks, kills and reports.
 
 pub mod in_process;
+mod kept;
 mod mailbox;
 pub(crate) mod notify;
 pub mod output;
@@ -10,5 +11,7 @@ pub(crate) mod process;
 mod runner;
 pub(crate) mod unix;
 
+pub(crate) use kept::changes;
+pub use kept::{StateRoom, StateSize};
 pub use output::OutputCounters;
 pub use runner::{Reporter, Runner, WorkerReport};

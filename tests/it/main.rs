@@ -61,6 +61,7 @@ mod simulator;
 mod stage;
 mod store_history;
 mod store_journal;
+mod store_state;
 mod templates;
 mod upkeep;
 mod upkeep_left;

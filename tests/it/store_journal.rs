@@ -6,7 +6,8 @@ use std::process::{Child, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::rig::Rig;
+use crate::hardship::TinyDisk;
+use crate::rig::{Rig, root_or_skip};
 use crate::sim::dice::Dice;
 use crate::sim::seed::seed;
 
@@ -128,4 +129,31 @@ fn a_stream_begins_where_the_client_was_also_before_this_runtime() {
     let _ = process.wait();
     let came = numbers();
     assert_eq!(came, (1..=came.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn c7_events_of_a_full_disk_are_kept_once_there_is_room() {
+    if !root_or_skip("a tiny file system") {
+        return;
+    }
+    let Some(disk) = TinyDisk::mount("size=3m") else { return };
+    let rig = Rig::start(&format!("[runtime]\nstate_dir = \"{}\"\n{CRASHING}", disk.path()));
+    rig.wait("events are kept", || events(&rig).len() > 20);
+    let filler = std::path::Path::new(&disk.path()).join("filler");
+    // It ends with the room.
+    assert!(std::fs::write(&filler, vec![0; 4 << 20]).is_err());
+    let notes = || rig.status()["runtime"]["notes"].to_string();
+    rig.wait("the full disk is named", || notes().contains("the disk is full"));
+    let restarts = || rig.status()["totals"]["restarts_total"].as_u64().unwrap();
+    let before = restarts();
+    rig.wait("supervision goes on", || restarts() > before);
+    std::fs::remove_file(&filler).unwrap();
+    rig.wait("it recovers by itself", || !notes().contains("the disk is full"));
+    let numbers: Vec<u64> = events(&rig).iter().map(number).collect();
+    assert_eq!(
+        numbers,
+        (1..=numbers.len() as u64).collect::<Vec<_>>(),
+        "and nothing is missing: {}",
+        notes()
+    );
 }

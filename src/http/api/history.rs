@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use crate::store::StoreError;
 use crate::supervisor::InstanceState;
 
 use super::super::dto::{BackupBody, HistoryBody, InstanceHistory, InstancePoint, WorkerHistory};
+use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot};
 use super::look::worker_target;
 use super::{Api, json};
@@ -99,7 +100,11 @@ fn unreadable(error: &StoreError) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", text)
 }
 
-pub(super) async fn backup(State(api): State<Arc<Api>>) -> Result<Response<Body>, Problem> {
+pub(super) async fn backup(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+) -> Result<Response<Body>, Problem> {
+    peer.require(Role::Operator)?;
     let runtime = api.runtime.clone();
     let made = tokio::task::spawn_blocking(move || runtime.backup()).await;
     let failed = |text: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text);

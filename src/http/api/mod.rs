@@ -8,6 +8,7 @@ mod grow;
 mod history;
 mod logs;
 mod look;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/workers", get(look::workers).post(grow::add))
         .route("/workers/{id}", get(look::worker).delete(grow::remove))
         .route("/workers/{id}/logs", get(logs::logs))
+        .route("/workers/{id}/state", get(state::show))
         .route("/supervisors/{name}", get(look::supervisor))
         .route("/config", get(look::config))
         .route("/events", get(events::events))
@@ -88,6 +90,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/actions/{id}", get(act::outcome));
     let acts = Router::new()
         .route("/workers/{id}/{verb}", post(act::worker))
+        .route("/workers/{id}/state/{verb}", post(state::change))
         .route("/supervisors/{name}/{verb}", post(act::supervisor))
         .route("/all/{verb}", post(act::all))
         .route("/config/check", post(config::check))

@@ -9,6 +9,7 @@ mod config;
 mod describe;
 mod event;
 mod history;
+mod state;
 mod status;
 mod tree;
 
@@ -18,6 +19,7 @@ pub use config::effective;
 pub use describe::{DescribeBody, Detail, OperatorView, OutputView};
 pub use event::EventView;
 pub use history::{BackupBody, HistoryBody, InstanceHistory, InstancePoint, PointView, WorkerHistory};
+pub use state::{StateView, StatesBody};
 pub use status::{
     EventsBody, Issue, LastExitView, LogLine, LogsBody, NextActionView, RuntimeView, StatusBody,
     SupervisorView, Totals, WorkerView, WorkersBody,

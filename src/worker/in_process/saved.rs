@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Kind};
+use crate::worker::changes;
 
 use super::worker::Restored;
 
@@ -29,7 +30,7 @@ static TURNS: Mutex<BTreeMap<PathBuf, Weak<Turn>>> = Mutex::new(BTreeMap::new())
 
 /// Held while the file is read or written. Inside: the last bytes written, by checksum; what has not changed is not
 /// written again.
-type Turn = Mutex<Option<(u32, usize)>>;
+type Turn = Mutex<Option<(u32, usize, u64)>>;
 
 const NEVER: u8 = 0;
 const MAYBE: u8 = 1;
@@ -59,6 +60,8 @@ pub enum SaveError {
 pub(super) struct Saved {
     dir: PathBuf,
     there: AtomicU8,
+    /// States that were put away or brought back, of anybody, when `there` was last looked up.
+    looked: AtomicU64,
     turn: Arc<Turn>,
 }
 
@@ -66,8 +69,9 @@ impl Saved {
     /// `dir` is the worker's own state directory, made at the first save.
     pub(super) fn new(dir: PathBuf) -> Self {
         let there = if dir.join(NAME).exists() { MAYBE } else { NEVER };
+        let looked = AtomicU64::new(changes());
         let turn = turn_of(&dir);
-        Self { dir, there: AtomicU8::new(there), turn }
+        Self { dir, there: AtomicU8::new(there), looked, turn }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -76,8 +80,18 @@ impl Saved {
 
     /// Whether there may be something to read.
     pub(super) fn any(&self) -> bool {
+        self.look_again();
         // One that is being written right now counts.
         self.there.load(Ordering::Acquire) == MAYBE || self.turn.try_lock().is_err()
+    }
+
+    /// What is remembered is void once a state was put away or brought back.
+    fn look_again(&self) {
+        let changes = changes();
+        if self.looked.swap(changes, Ordering::AcqRel) != changes {
+            let there = if self.dir.join(NAME).exists() { MAYBE } else { NEVER };
+            self.there.store(there, Ordering::Release);
+        }
     }
 
     /// Reads it; waits for the disk.
@@ -112,20 +126,26 @@ impl Saved {
 
     /// Writes it unless it is there already; waits for the disk. `current` is asked once it is this writer's turn.
     pub(super) fn write(&self, bytes: &[u8], current: impl FnOnce() -> bool) -> Result<(), SaveError> {
-        let sum = (crc32fast::hash(bytes), bytes.len());
+        let sum = |dir: u64| (crc32fast::hash(bytes), bytes.len(), dir);
         let mut last = lock(&self.turn);
         if !current() {
             return Err(SaveError::Over);
         }
-        if *last == Some(sum) && self.there.load(Ordering::Acquire) == MAYBE {
+        self.look_again();
+        if *last == Some(sum(self.inode())) && self.there.load(Ordering::Acquire) == MAYBE {
             return Ok(());
         }
         let path = self.dir.join(NAME);
         self.replace(&path, bytes)
             .map_err(|error| SaveError::Disk { path: path.clone(), detail: error.to_string() })?;
-        *last = Some(sum);
+        *last = Some(sum(self.inode()));
         self.there.store(MAYBE, Ordering::Release);
         Ok(())
+    }
+
+    /// Which directory it is: one that was put away has another in its place.
+    fn inode(&self) -> u64 {
+        fs::metadata(&self.dir).map_or(0, |meta| meta.ino())
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -236,6 +256,28 @@ mod tests {
             matches!(second.read::<u64>(), Restored::Saved { state: 1, .. }),
             "what is there is known to both"
         );
+    }
+
+    #[test]
+    fn what_was_put_away_or_brought_back_meanwhile_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = crate::worker::StateRoom::new(dir.path(), "web");
+        let saved = Saved::new(room.path().to_owned());
+        write(&saved, &7).unwrap();
+        room.archive().unwrap();
+        assert!(!saved.any());
+        assert_eq!(saved.read::<u64>(), Restored::Fresh);
+        write(&saved, &7).unwrap();
+        assert!(
+            matches!(saved.read::<u64>(), Restored::Saved { state: 7, .. }),
+            "the same bytes are written again"
+        );
+        write(&saved, &8).unwrap();
+        room.restore(None).unwrap();
+        assert!(saved.any());
+        assert!(matches!(saved.read::<u64>(), Restored::Saved { state: 7, .. }));
+        write(&saved, &8).unwrap();
+        assert!(matches!(saved.read::<u64>(), Restored::Saved { state: 8, .. }));
     }
 
     #[test]

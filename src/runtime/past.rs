@@ -1,0 +1,117 @@
+//! What is known of before: events over restarts of the runtime, and how far what happens now is kept.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::store::{EventQuery, KeptEvent, Store, StoreError};
+use crate::telemetry::Recorded;
+
+use super::handle::RuntimeHandle;
+
+/// The longest that an answer waits for its events to be kept. A disk that needs longer is in trouble, and answers
+/// must not be.
+const SETTLES: Duration = Duration::from_secs(5);
+
+/// What is known of before: the store, and how far it is.
+#[derive(Clone)]
+pub(crate) struct Past {
+    pub(super) store: Store,
+    pub(super) kept: watch::Receiver<u64>,
+    pub(super) lost: Arc<AtomicU64>,
+    /// One above how far it was when somebody waited in vain: until it moves, nobody else waits.
+    pub(super) stuck: Arc<AtomicU64>,
+}
+
+impl Past {
+    /// Waits until this event is kept, or it is clear that it will not be soon.
+    async fn settled(&self, seq: u64) {
+        let mut kept = self.kept.clone();
+        let now = *kept.borrow();
+        if now < seq && self.stuck.load(Ordering::Relaxed) == now.saturating_add(1) {
+            return;
+        }
+        let wait = kept.wait_for(|kept| *kept >= seq);
+        // The keeper is gone: shown without.
+        if tokio::time::timeout(SETTLES, wait).await.is_err() {
+            self.stuck.store(now.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = self.store.notes();
+        match self.lost.load(Ordering::Relaxed) {
+            0 => {}
+            lost => notes.push(format!(
+                "state.db: {lost} events are missing in it: the disk was full or too slow for them"
+            )),
+        }
+        notes
+    }
+
+    /// The store itself.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl RuntimeHandle {
+    /// Events, oldest first: those that were kept, over restarts of the runtime, and those of this moment.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some that were asked for are on a disk that cannot be read.
+    pub async fn recorded(&self, query: EventQuery) -> Result<Vec<Arc<Recorded>>, StoreError> {
+        self.settled(self.journal().last_seq()).await;
+        let remembered = self.journal().since(query.after);
+        let whole = remembered.first().is_none_or(|first| first.seq <= query.after + 1);
+        let mut found: Vec<Arc<Recorded>> = match self.past() {
+            // All that is asked for is in memory.
+            Some(_) if whole && !remembered.is_empty() => Vec::new(),
+            Some(past) => past.store.events(query.clone()).await?.into_iter().map(again).collect(),
+            None => Vec::new(),
+        };
+        let last = found.last().map_or(query.after, |recorded| recorded.seq);
+        let room = query.limit.saturating_sub(found.len());
+        found.extend(
+            remembered
+                .into_iter()
+                .filter(|recorded| recorded.seq > last && fits(recorded, &query))
+                .take(room),
+        );
+        Ok(found)
+    }
+
+    /// What was kept of before; none for a guest without a state directory, and for what is run from no file.
+    #[must_use]
+    pub fn store(&self) -> Option<&Store> {
+        self.past().map(|past| &past.store)
+    }
+
+    /// Waits until an event is kept, so that its number is good for ever. It does not wait long, and not at all
+    /// without a store or while the disk takes nothing.
+    pub async fn settled(&self, seq: u64) {
+        if let Some(past) = self.past() {
+            past.settled(seq).await;
+        }
+    }
+}
+
+fn again(kept: KeptEvent) -> Arc<Recorded> {
+    Arc::new(Recorded { schema: "regrow.event/1", seq: kept.seq, at: kept.at, event: kept.event })
+}
+
+fn fits(recorded: &Recorded, query: &EventQuery) -> bool {
+    let word = recorded.event.kind.word();
+    let kind = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => word.starts_with(prefix),
+        None => word == pattern,
+    };
+    let about = |worker: &String| recorded.event.worker.as_ref().is_some_and(|own| own.as_str() == worker);
+    query.since.is_none_or(|since| recorded.at >= since)
+        && (query.kinds.is_empty() || query.kinds.iter().any(kind))
+        && query.worker.as_ref().is_none_or(about)
+        && query.incident.as_ref().is_none_or(|incident| recorded.event.incident.as_ref() == Some(incident))
+}
