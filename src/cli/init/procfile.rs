@@ -34,8 +34,9 @@ pub(super) fn read(file: &Path) -> Result<Vec<Planned>, Failure> {
         .map_err(|_| Failure::Usage(format!("{shown} is no text")))?;
     if let Some(what) = other_format(file, &text) {
         return Err(Failure::Usage(format!(
-            "{shown} looks like {what}, which `init --from` does not read. It takes a Procfile (`web: ./web`), or a \
-             file with one command a line"
+            "{shown} looks like {what}, which `init --from` does not read: what supervisord, systemd and PM2 run \
+             is taken over by `regrow import {shown}`. It takes a Procfile (`web: ./web`), or a file with one command a \
+             line"
         )));
     }
     let found = parse(&text, &shown.to_string());
