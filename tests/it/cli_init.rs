@@ -107,7 +107,10 @@ fn a_procfile_becomes_a_worker_a_line_whether_it_is_found_or_named() {
     std::fs::write(rig.path("supervisord.conf"), "[program:web]\ncommand=x\n").unwrap();
     let other = regrow(&rig, &["init", "--from", "supervisord.conf", "-c", "c.toml"]);
     assert_eq!(other.status.code(), Some(2));
-    assert!(stderr(&other).contains("regrow import supervisord.conf") && !rig.path("c.toml").exists(), "{other:?}");
+    assert!(
+        stderr(&other).contains("regrow import supervisord.conf") && !rig.path("c.toml").exists(),
+        "{other:?}"
+    );
 }
 
 #[test]

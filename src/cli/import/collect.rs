@@ -292,6 +292,12 @@ fn finish(form: &mut Form, implied: &[(Format, Range<usize>)]) {
         section.entries = std::mem::take(&mut form.root);
         tables.push(section);
     }
+    if !form.ladder.is_empty() {
+        let mut section =
+            Section::new(Table::Ladder, "What is done about a worker that runs and does not work.");
+        section.entries = std::mem::take(&mut form.ladder);
+        tables.push(section);
+    }
     form.sections.splice(0..0, tables);
     form.sections.iter_mut().for_each(Section::tidy);
 }

@@ -21,6 +21,8 @@ pub(super) enum Table {
     Template(String),
     /// `[supervisor.NAME]`
     Supervisor(String),
+    /// `[ladder.default]`
+    Ladder,
 }
 
 /// `key = value`, as it will stand there.
@@ -229,6 +231,8 @@ pub(super) struct Form {
     pub(super) defaults: Vec<Entry>,
     /// What is said of `[supervisor.root]`.
     pub(super) root: Vec<Entry>,
+    /// What is said of `[ladder.default]`.
+    pub(super) ladder: Vec<Entry>,
     pub(super) sections: Vec<Section>,
 }
 

@@ -238,7 +238,7 @@ fn report(form: &Form, text: &str) -> serde_json::Value {
         .filter(|section| section.refused.is_none())
         .filter_map(|section| match &section.table {
             Table::Worker(name) | Table::Template(name) => Some(name.as_str()),
-            Table::None | Table::Defaults | Table::Supervisor(_) => None,
+            Table::None | Table::Defaults | Table::Supervisor(_) | Table::Ladder => None,
         })
         .collect();
     let left: Vec<_> = form

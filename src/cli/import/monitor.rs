@@ -7,6 +7,8 @@ use super::form::{Entry, Form, Section, Setting, Table, weave};
 use super::ini::spans;
 use super::node::{Document, Kind, Node, Pair};
 use super::units::seconds;
+use crate::cli::init::render::toml_text;
+use crate::units::format_size;
 
 /// Keys of such files.
 const KEYS: [&str; 19] = [
@@ -113,25 +115,49 @@ fn told(form: &mut Form, raw: &str, pair: &Pair) -> Entry {
         let why = if known { "this value makes no sense to regrow" } else { "regrow knows no such key" };
         return Entry::left(raw, why);
     };
-    match target {
-        Target::Defaults(setting) => {
-            let why = format!("{} in [defaults.worker], above", setting.key);
-            form.defaults.push(Entry::taken(raw, [setting]));
-            Entry::same(raw, why)
+    let (place, entries, setting) = match target {
+        Target::Defaults(setting) => ("[defaults.worker]", &mut form.defaults, setting),
+        Target::Root(setting) => ("[supervisor.root]", &mut form.root, setting),
+        Target::Ladder(setting) => ("[ladder.default]", &mut form.ladder, setting),
+        Target::Step(strategy) => {
+            step(&mut form.ladder, raw, &pair.key, &strategy);
+            return Entry::same(raw, "a step of [ladder.default], above");
         }
-        Target::Root(setting) => {
-            let why = format!("{} in [supervisor.root], above", setting.key);
-            form.root.push(Entry::taken(raw, [setting]));
-            Entry::same(raw, why)
-        }
-        Target::Left(why) => Entry::left(raw, why),
-    }
+        Target::Left(why) => return Entry::left(raw, why),
+    };
+    let why = format!("{} in {place}, above", setting.key);
+    entries.push(Entry::taken(raw, [setting]));
+    Entry::same(raw, why)
+}
+
+/// Puts the usual strategy before that of emergencies, and both before giving up for now.
+fn step(ladder: &mut Vec<Entry>, raw: &str, key: &str, strategy: &str) {
+    const KEY: &str = "steps";
+    const LAST: &str = "{ do = \"quarantine\" }";
+    let own = match key {
+        "default" => format!("{{ do = {}, attempts = 3 }}", toml_text(strategy)),
+        _ => format!("{{ do = {}, attempts = 2 }}", toml_text(strategy)),
+    };
+    let written = |steps: &str| Setting::raw(KEY, format!("[{steps}, {LAST}]"));
+    let known = ladder.iter_mut().find(|entry| entry.sets.iter().any(|set| set.key == KEY));
+    let Some(entry) = known else {
+        return ladder.push(Entry::taken(raw, [written(&own)]));
+    };
+    let before = entry.sets.first().map(|set| set.value.as_str()).unwrap_or_default();
+    let before =
+        before.trim_start_matches('[').trim_end_matches(']').trim_end_matches(LAST).trim_end_matches(", ");
+    let steps = if key == "default" { format!("{own}, {before}") } else { format!("{before}, {own}") };
+    entry.sets = vec![written(&steps)];
+    entry.from = format!("{}\n{raw}", entry.from);
 }
 
 /// Where a key belongs.
 enum Target {
     Defaults(Setting),
     Root(Setting),
+    Ladder(Setting),
+    /// A strategy of recovery.
+    Step(String),
     Left(String),
 }
 
@@ -140,44 +166,43 @@ fn target(key: &str, number: Option<f64>, text: &str) -> Option<Target> {
     let percent = number.filter(|number| (0.0..=100.0).contains(number));
     // 90 % and 0.9 mean the same.
     let ratio = percent.map(|number| if number > 1.0 { number / 100.0 } else { number });
-    let probe = |what: String| Target::Left(format!("this build has no probes yet; they will take {what}"));
-    let threshold =
-        |what: String| Target::Left(format!("this build has no thresholds yet; they will be {what}"));
-    let ladder =
-        |what: String| Target::Left(format!("this build has no recovery steps yet; they will be {what}"));
+    let probe = |what: String| {
+        Target::Left(format!("it belongs to a probe, of which regrow has many: [worker.NAME.probe.X] {what}"))
+    };
+    let later =
+        |what: &str, key: String| Target::Left(format!("this build has no {what} yet; it will be {key}"));
     Some(match key {
         "check_interval" | "health_check_interval" => probe(format!("period = \"{}\"", time?)),
         "timeout" => probe(format!("timeout = \"{}\"", time?)),
         "failure_threshold" => probe(format!("failure_threshold = {}", number?)),
+        "heartbeat_timeout" => Target::Left(format!(
+            "for workers that send heartbeats: [worker.NAME.heartbeat] lost = \"{}\"; it would be asked of all here",
+            time?
+        )),
         "max_retries" | "max_restart_attempts" => {
             let count = number.filter(|count| *count >= 0.0 && count.fract() == 0.0)?;
             Target::Root(Setting::raw("intensity.max_restarts", format!("{count}")))
         }
         "retry_delay" => Target::Defaults(Setting::text("backoff.first", &time?)),
-        "restart_cooldown" => ladder(format!("[ladder.default] cooldown = \"{}\"", time?)),
-        "cpu_percent" | "cpu_threshold" => threshold(format!("threshold.cpu = {{ warn = {} }}", ratio?)),
-        "memory_threshold" => threshold(format!("threshold.memory = {{ warn = {} }}", ratio?)),
-        "memory_mb" => threshold(format!("threshold.memory = {{ warn_bytes = \"{}MiB\" }}", number?)),
-        "error_rate" => threshold(format!("threshold.error_rate = {{ crit = {} }}", ratio?)),
+        "restart_cooldown" => Target::Ladder(Setting::text("cooldown", &time?)),
+        "cpu_percent" | "cpu_threshold" => {
+            Target::Defaults(Setting::raw("threshold.cpu.warn", format!("{:?}", ratio?)))
+        }
+        "memory_threshold" => {
+            Target::Defaults(Setting::raw("threshold.memory.warn", format!("{:?}", ratio?)))
+        }
+        "memory_mb" => {
+            let bytes = number.filter(|number| (0.0..=1e9).contains(number))? * 1024.0 * 1024.0;
+            Target::Defaults(Setting::text("threshold.memory.warn_bytes", &format_size(bytes as u64)))
+        }
+        "error_rate" => later("error rates", format!("threshold.error_rate = {{ crit = {} }}", ratio?)),
         "error_rate_threshold" => {
-            threshold(format!("threshold.errors_per_minute = {{ warn = {} }}", number?))
+            later("error rates", format!("threshold.errors_per_minute = {{ warn = {} }}", number?))
         }
         "queue_size" | "queue_backlog_threshold" => {
-            let what = number?;
-            Target::Left(format!(
-                "this build has no queues yet; they will take backlog = {{ warn = {what} }}"
-            ))
+            later("queues", format!("[queue.NAME] backlog = {{ warn = {} }}", number?))
         }
-        "heartbeat_timeout" => {
-            let what = time?;
-            Target::Left(format!(
-                "this build has no heartbeats yet; they will be [worker.NAME.heartbeat] lost = \"{what}\""
-            ))
-        }
-        "default" | "emergency" if !text.is_empty() => {
-            let place = if key == "default" { "first" } else { "second" };
-            ladder(format!("[ladder.default] steps, the {place} one {{ do = \"{text}\" }}"))
-        }
+        "default" | "emergency" if !text.is_empty() => Target::Step(text.to_owned()),
         _ => return None,
     })
 }

@@ -98,6 +98,7 @@ fn write_section(out: &mut Written, number: usize, section: &Section) {
         Table::Worker(name) => Some(format!("[worker.{name}]")),
         Table::Template(name) => Some(format!("[template.{name}]")),
         Table::Supervisor(name) => Some(format!("[supervisor.{name}]")),
+        Table::Ladder => Some("[ladder.default]".to_owned()),
     };
     if let Some(head) = head {
         match section.refused {

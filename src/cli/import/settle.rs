@@ -30,6 +30,10 @@ fn refuse(form: &mut Form, written: &Written, problems: &Diagnostics) -> bool {
         .problems()
         .into_iter()
         .filter_map(|problem| {
+            // Only keys that regrow is to have are ever written.
+            if problem.message.starts_with("unknown key") {
+                return Some((spot(problem.line)?, "this build has no such key yet".to_owned()));
+            }
             let help = problem.help.first().map(|help| format!("; {help}")).unwrap_or_default();
             Some((spot(problem.line)?, format!("{}{help}", problem.message)))
         })

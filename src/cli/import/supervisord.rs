@@ -65,7 +65,7 @@ pub(super) fn read(form: &mut Form, file: &str, text: &str, here: &str) -> Resul
                 section.push(Entry::kept(&head.raw));
                 section.entries.extend(inside.iter().map(|item| group_entry(item, worker, &mut grouped)));
             }
-            Table::None | Table::Defaults | Table::Template(_) => {
+            Table::None | Table::Defaults | Table::Template(_) | Table::Ladder => {
                 section.push(Entry::left(&head.raw, other(name)));
                 section.entries.extend(inside.iter().map(|item| of_other(name, item)));
             }

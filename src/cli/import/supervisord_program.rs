@@ -165,7 +165,8 @@ fn logfile(section: &Section, raw: &str, value: &str) -> Entry {
                 super::form::Table::None
                 | super::form::Table::Defaults
                 | super::form::Table::Template(_)
-                | super::form::Table::Supervisor(_) => "NAME",
+                | super::form::Table::Supervisor(_)
+                | super::form::Table::Ladder => "NAME",
             };
             Entry::left(
                 raw,

@@ -227,7 +227,7 @@ impl<'a> Service<'a> {
                 )
             }
             "RuntimeMaxSec" => time("recycle.after").note("It is replaced then, which is no failure."),
-            "WatchdogSec" => Entry::left(raw, self.watchdog(value)),
+            "WatchdogSec" => watchdog(value, raw),
             "NotifyAccess" => Entry::same(raw, "every process of the worker may notify"),
             "SuccessExitStatus" => codes(value, raw, "exit_codes.normal", Some("0")),
             "RestartPreventExitStatus" => codes(value, raw, "exit_codes.fatal", None),
@@ -352,13 +352,21 @@ impl<'a> Service<'a> {
         )
         .note("From the second restart in a row on; the first one is immediate.")
     }
+}
 
-    fn watchdog(&self, value: &str) -> String {
-        let half = systemd_time(value).map(|time| whole(time / 2)).unwrap_or_default();
-        let lost = systemd_time(value).map(whole).unwrap_or_default();
-        format!(
-            "this build has no heartbeats yet; they will be interval = \"{half}\" and lost = \"{lost}\" of its heartbeat"
-        )
+/// Twice the interval is what WATCHDOG_USEC tells the program, as under systemd.
+fn watchdog(value: &str, raw: &str) -> Entry {
+    match systemd_time(value).filter(|time| time.as_millis() >= 4) {
+        Some(time) => Entry::taken(
+            raw,
+            [
+                Setting::text("heartbeat.interval", &whole(time / 2)),
+                Setting::text("heartbeat.late", &whole(time / 4 * 3)),
+                Setting::text("heartbeat.lost", &whole(time)),
+                Setting::text("heartbeat.dead", &whole(time * 2)),
+            ],
+        ),
+        None => Entry::same(raw, "no heartbeats are expected"),
     }
 }
 
