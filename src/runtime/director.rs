@@ -407,8 +407,10 @@ fn save_elsewhere_and(
     }
     let job = {
         let (intents, info) = (Arc::clone(intents), Arc::clone(info));
+        let writing = info.writers.begin();
         move || {
             save(&intents, &info);
+            drop(writing);
             then();
         }
     };

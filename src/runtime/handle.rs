@@ -19,6 +19,7 @@ use super::living::Living;
 use super::past::Past;
 use super::reshape::Edit;
 use super::target::Target;
+use super::writers::Writers;
 
 /// A control loop that is this late counts as stuck.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
@@ -145,6 +146,7 @@ pub struct RuntimeInfo {
     problems: OnceLock<Problems>,
     heed: OnceLock<Heed>,
     pub(super) lag: Lag,
+    pub(super) writers: Arc<Writers>,
     finished: watch::Sender<Option<Finished>>,
 }
 
@@ -175,6 +177,7 @@ impl RuntimeInfo {
             problems: OnceLock::new(),
             heed: OnceLock::new(),
             lag: Lag::new(Instant::now()),
+            writers: Arc::default(),
             finished: watch::Sender::new(None),
         }
     }

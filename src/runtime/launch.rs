@@ -273,6 +273,7 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDi
         // Whoever waits for the end may end the process with it.
         keeper.close();
     }
+    info.writers.wait(LAST_OUTPUT);
     // Held until the last worker is down, and free for whoever waits for this end.
     drop(state_dir);
     info.finish(finished.clone());

@@ -25,6 +25,7 @@ mod state_dir;
 mod survivors;
 mod target;
 mod whom;
+mod writers;
 
 pub use backup::{Backup, BackupError};
 pub use builder::Builder;
