@@ -41,6 +41,71 @@
 //! Using goes only downward, and `policy` and what is below it name no runtime, clock, file or socket; a test reads
 //! the source and holds both.
 //!
+//! # From a monitor of your own
+//!
+//! | there | here |
+//! |---|---|
+//! | `register_worker(id, type, endpoint, restart_command)` | `[worker.ID]` in the file; [`RuntimeHandle::add_worker`] while it runs |
+//! | `start_monitoring()`, `monitor_and_recover()` | [`Builder::start`] in your program, [`Builder::main`] as a program: to watch and to recover is one thing |
+//! | `get_system_status()` | [`RuntimeHandle::status`] |
+//! | `manual_recovery(id, action)`, `recover_worker(id)`, `restart_worker(id)` | [`RuntimeHandle::restart`], [`reset_failed`](RuntimeHandle::reset_failed), [`scale`](RuntimeHandle::scale) |
+//! | `on_health_change(f)` | [`Board::watch`] rings at every change; [`RuntimeHandle::until`] waits for one |
+//! | `on_recovery_attempt(f)` | [`RuntimeHandle::events`] |
+//! | a health check of one worker | [`Worker::health`], asked by [`RuntimeHandle::health`] |
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use regrow::{Asker, EventKind, Health, Incarnation, Runtime, WorkerSpec};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let state_dir = dir.path().join("state").display().to_string();
+//! const PATIENCE: Duration = Duration::from_secs(60);
+//!
+//! // start_monitoring()
+//! let handle = Runtime::builder()
+//!     .toml("[worker.mailer]\ncommand = [\"sleep\", \"1000\"]\n")
+//!     .set("runtime.state_dir", state_dir)
+//!     .start()
+//!     .await?;
+//!
+//! // on_recovery_attempt(f)
+//! let mut events = handle.events();
+//! let attempt = tokio::spawn(async move {
+//!     while let Some(heard) = events.next().await {
+//!         let again = heard.event.incarnation > Some(Incarnation(1));
+//!         if heard.event.kind == EventKind::WorkerStarting && again {
+//!             return heard.event.worker.as_ref().map(ToString::to_string);
+//!         }
+//!     }
+//!     None
+//! });
+//!
+//! // register_worker("web", …), and on_health_change(f) for its first change
+//! handle.add_worker(WorkerSpec::process("web", ["sleep", "1000"])).await?;
+//! handle.until("web", PATIENCE, |web| web.health() == Health::Healthy).await?;
+//!
+//! // get_system_status()
+//! handle.wait_ready(PATIENCE).await?;
+//! let status = handle.status();
+//! let healthy = status.instances.iter().filter(|worker| worker.health() == Health::Healthy).count();
+//! assert_eq!((status.instances.len(), healthy), (2, 2));
+//!
+//! // manual_recovery("web", "restart")
+//! handle.restart("web").await?;
+//! handle.until("web", PATIENCE, |web| web.ready && web.restarts == 1).await?;
+//! assert_eq!(attempt.await?.as_deref(), Some("web"));
+//!
+//! // remove_worker("web"), and the end
+//! handle.remove_worker("web").await?;
+//! handle.shutdown(Asker("the program".to_owned())).await;
+//! handle.finished().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Glossary
 //!
 //! * **worker**: what the user wants kept alive; **instance**: one copy of it; **incarnation**: the n-th start of an
