@@ -59,6 +59,9 @@ pub enum EventKind {
     /// It was taken out of the tree.
     #[serde(rename = "worker.removed")]
     WorkerRemoved,
+    /// An instance came to be well or unwell.
+    #[serde(rename = "health.changed")]
+    HealthChanged,
     /// A configuration was taken over.
     #[serde(rename = "config.applied")]
     ConfigApplied,
@@ -72,7 +75,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::RuntimeStarted,
         Self::RuntimeStopping,
         Self::RuntimeAdopted,
@@ -88,6 +91,7 @@ impl EventKind {
         Self::WorkerScaled,
         Self::WorkerAdded,
         Self::WorkerRemoved,
+        Self::HealthChanged,
         Self::ConfigApplied,
         Self::ConfigRejected,
         Self::ActionRequested,
@@ -112,6 +116,7 @@ impl EventKind {
             Self::WorkerScaled => "worker.scaled",
             Self::WorkerAdded => "worker.added",
             Self::WorkerRemoved => "worker.removed",
+            Self::HealthChanged => "health.changed",
             Self::ConfigApplied => "config.applied",
             Self::ConfigRejected => "config.rejected",
             Self::ActionRequested => "action.requested",

@@ -67,7 +67,11 @@ pub(crate) fn load_for(context: &Context) -> Result<Loaded, Failure> {
 
 /// A file, the environment, and the actors of this program.
 pub(crate) fn sources(context: &Context, file: Option<PathBuf>) -> Sources {
-    Sources { actors: Some(Arc::new(context.registry.clone())), ..Sources::of_process(file) }
+    Sources {
+        actors: Some(Arc::new(context.registry.clone())),
+        interval: context.interval,
+        ..Sources::of_process(file)
+    }
 }
 
 fn invalid(context: &mut Context, diagnostics: &Diagnostics) -> Result<Failure, Failure> {

@@ -16,12 +16,14 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     /// The actors of this program.
     pub(crate) registry: Registry,
+    /// How often every probe looks, where the command line says so.
+    pub(crate) interval: Option<std::time::Duration>,
     out: anstream::AutoStream<std::io::Stdout>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global, registry: Registry) -> Self {
-        Self { global, registry, out: anstream::stdout() }
+        Self { global, registry, interval: None, out: anstream::stdout() }
     }
 
     /// How to print.

@@ -35,6 +35,9 @@ pub(crate) fn start(context: &Context) -> Result<String, Failure> {
     if let Some(file) = loaded.files.first() {
         command.arg("--config").arg(file);
     }
+    if let Some(interval) = context.interval {
+        command.arg("--interval").arg(crate::units::format_duration(interval));
+    }
     let mut child = command.spawn().map_err(failed)?;
     let mut said = String::new();
     if let Some(pipe) = child.stdout.take() {

@@ -104,6 +104,8 @@ pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String
     page.line("what", &format!("{} of supervisor `{}`{critical}", worker.kind, worker.supervisor));
     page.line("phase", &phase(detail, now, zone));
     page.line("process", &process(detail));
+    page.line("health", &health(detail));
+    page.list("probes", &probes(detail, now));
     page.list("issues", &worker.issues);
     page.line("next", &next(detail, now, zone));
     page.line("waits for", &detail.waits_for.join(", "));
@@ -150,6 +152,38 @@ fn phase(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
     let adopted = if worker.adopted { ", taken over while it ran" } else { "" };
     let since = clock(detail.since_at, now, zone);
     format!("{}{ready}{adopted}, since {since} ({})", worker.phase, span(detail.since_seconds))
+}
+
+/// The score and what it is made of.
+fn health(detail: &Detail) -> String {
+    let worker = &detail.worker;
+    if worker.phase != "running" {
+        return String::new();
+    }
+    let Some(score) = worker.score else { return worker.health.clone() };
+    let terms: Vec<String> = detail
+        .probes
+        .iter()
+        .filter_map(|probe| {
+            let weight = probe.weight.filter(|weight| (*weight - 1.0).abs() > f64::EPSILON);
+            let weight = weight.map(|weight| format!(" × {weight}")).unwrap_or_default();
+            Some(format!("{} {}{weight}", probe.probe, probe.result.as_deref()?))
+        })
+        .collect();
+    let terms = if terms.is_empty() { String::new() } else { format!(" ({})", terms.join(", ")) };
+    format!("{}, score {score:.2}{terms}", worker.health)
+}
+
+/// What each probe that looks found last.
+fn probes(detail: &Detail, now: Timestamp) -> Vec<String> {
+    let looks = detail.probes.iter().filter_map(|probe| Some((probe, probe.last.as_ref()?)));
+    looks
+        .map(|(probe, look)| {
+            let took = span(look.seconds);
+            let at = relative(look.at, now);
+            format!("{}: {}, {} ({at}, took {took})", probe.probe, look.result, look.message)
+        })
+        .collect()
 }
 
 fn process(detail: &Detail) -> String {

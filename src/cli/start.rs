@@ -27,6 +27,9 @@ pub(crate) struct StartArgs {
     /// Go into the background; returns once ready (0) or failed (1)
     #[arg(long, conflicts_with_all = ["targets", "all"])]
     daemon: bool,
+    /// How often every probe looks, whatever the configuration says: 60s
+    #[arg(long, value_name = "DURATION", value_parser = interval, conflicts_with_all = ["targets", "all"])]
+    interval: Option<std::time::Duration>,
     /// What `--daemon` starts
     #[arg(long, hide = true)]
     daemonized: bool,
@@ -44,6 +47,7 @@ pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure>
             "`--wait` belongs to `start TARGET`; `start --daemon` waits by itself".to_owned(),
         ));
     }
+    context.interval = args.interval;
     if args.daemon {
         return daemon::launch(context);
     }
@@ -51,6 +55,13 @@ pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure>
         daemon::detach()?;
     }
     foreground(context, args.daemonized)
+}
+
+fn interval(text: &str) -> Result<std::time::Duration, String> {
+    let interval = crate::units::parse_duration(text).map_err(|error| error.to_string())?;
+    // More often would be a load and no longer a look.
+    let least = std::time::Duration::from_millis(100);
+    if interval < least { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }
 
 fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {

@@ -43,6 +43,13 @@ impl Places {
         self.keys.contains_key(path)
     }
 
+    /// Names of what stands directly below a path.
+    pub(super) fn below(&self, path: &str) -> Vec<String> {
+        let head = format!("{path}.");
+        let names = self.keys.keys().filter_map(|key| key.strip_prefix(head.as_str()));
+        names.filter(|name| !name.contains('.')).map(str::to_owned).collect()
+    }
+
     fn add_name(&mut self, kind: Kind, name: Name) {
         let entry = (kind, name);
         if !self.keys.contains_key(&join(kind.word(), entry.1.as_str())) {
@@ -114,6 +121,10 @@ impl Checker<'_> {
                 self.problems.iter_mut().skip(told).for_each(Problem::hide_line);
                 layer
             }
+            Shape::Each(what, keys) => {
+                let table = self.wants(path, value, "a table")?;
+                Some(to_value(self.each(path, what, table, keys)))
+            }
             Shape::LeafOr(leaf, keys) if value.get_ref().is_table() => {
                 if value.get_ref().as_table().is_some_and(DeTable::is_empty) {
                     let says = format!("is empty; expected {}", wants_table(keys));
@@ -162,6 +173,32 @@ impl Checker<'_> {
             let checked = self.fixed(&at, value, keys, "a table");
             if let (Ok(name), Some(checked)) = (name, checked) {
                 layer.insert(name.to_string(), checked);
+            }
+        }
+        layer
+    }
+
+    fn each(
+        &mut self,
+        path: &str,
+        what: &str,
+        table: &DeTable<'_>,
+        keys: &'static [Key],
+    ) -> Map<String, Value> {
+        let mut layer = Map::new();
+        for (key, value) in in_order(table) {
+            let at = join(path, key.get_ref());
+            let fits = Name::try_new(key.get_ref()).is_ok();
+            if !fits {
+                let title = format!("{} is no name for a {what}", quoted(key.get_ref()));
+                let better = rename(key.get_ref()).map(|name| format!("how about `{name}`?"));
+                self.problems.push(Problem::new(Some(self.place(key.span())), title).help_if(better));
+            }
+            self.places.set_key(&at, self.place(key.span()));
+            self.places.set_value(&at, self.place(key.span()));
+            let checked = self.fixed(&at, value, keys, &wants_table(keys));
+            if let Some(checked) = checked.filter(|_| fits) {
+                layer.insert(key.get_ref().to_string(), checked);
             }
         }
         layer

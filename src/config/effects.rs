@@ -100,6 +100,11 @@ pub(super) const WORKER: &[(&str, Effect)] = &[
     ("exit_codes", InPlace),
     ("log", NextStart),
     ("ladder", InPlace),
+    ("probe", InPlace),
+    // WATCHDOG_USEC is in the environment of the process.
+    ("heartbeat.interval", NextStart),
+    ("heartbeat", InPlace),
+    ("threshold", InPlace),
     // Not a key of the worker, but a part of what it is told: `ladder.default.verify`.
     (VERIFY, InPlace),
 ];
@@ -152,7 +157,9 @@ mod tests {
         for key in keys {
             let path = join(at, key.name);
             match &key.shape {
-                Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Free => out.push(path),
+                Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Each(..) | Shape::Free => {
+                    out.push(path);
+                }
                 Shape::LeafOr(_, below) => {
                     out.push(path.clone());
                     leaves(&path, below, out);

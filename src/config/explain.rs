@@ -113,6 +113,10 @@ impl Page<'_> {
                 continue;
             }
             match (&key.shape, layer.get(key.name)) {
+                (Shape::Table([]), Some(_)) => {
+                    let origin = self.origin(section, inherited, &below);
+                    self.line(&below, "{}", &origin);
+                }
                 (Shape::Table(keys), _) => {
                     self.table(section, inherited, &below, &layers::sub(layer, key.name), keys);
                 }
@@ -127,6 +131,14 @@ impl Page<'_> {
                         self.table(section, inherited, &format!("{below}.{}", key_text(name)), &of, keys);
                     }
                 }
+                (Shape::Each(_, keys), Some(Value { kind: ValueKind::Table(names), .. })) => {
+                    let mut names: Vec<&String> = names.keys().collect();
+                    names.sort();
+                    for name in names {
+                        let of = layers::sub(&layers::sub(layer, key.name), name);
+                        self.table(section, inherited, &format!("{below}.{}", key_text(name)), &of, keys);
+                    }
+                }
                 (Shape::Texts(_) | Shape::Free, Some(value)) => self.texts(section, inherited, &below, value),
                 (
                     Shape::Leaf(_)
@@ -134,6 +146,7 @@ impl Page<'_> {
                     | Shape::Named(..)
                     | Shape::Texts(_)
                     | Shape::Secrets(_)
+                    | Shape::Each(..)
                     | Shape::Free,
                     value,
                 ) => {

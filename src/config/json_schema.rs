@@ -34,6 +34,7 @@ pub fn json_schema() -> Value {
         | Shape::Table(_)
         | Shape::Texts(_)
         | Shape::Secrets(_)
+        | Shape::Each(..)
         | Shape::LeafOr(..)
         | Shape::Free => None,
     });
@@ -79,6 +80,11 @@ impl Writer {
                 one.insert("maxProperties".to_owned(), 1.into());
                 object(json!({ "type": "object", "additionalProperties": one }))
             }
+            Shape::Each(_, keys) => object(json!({
+                "type": "object",
+                "propertyNames": { "pattern": NAME, "maxLength": LONGEST_NAME },
+                "additionalProperties": self.table(&join(path, "*"), keys),
+            })),
             Shape::Free => object(json!({ "type": "object" })),
             Shape::LeafOr(leaf, keys) => object(json!({ "anyOf": [of_leaf(leaf), self.table(path, keys)] })),
         };
@@ -137,6 +143,7 @@ fn of_text(text: &Text) -> Value {
             json!({ "type": "string" })
         }
         Text::Line => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+        Text::Statuses => pattern("^ *[1-5][0-9][0-9]( *[-,] *[1-5][0-9][0-9])* *$"),
         Text::Duration { zero: true } => pattern("^(0|[0-9]+(ms|s|m|h|d))$"),
         Text::Duration { zero: false } => pattern("^0*[1-9][0-9]*(ms|s|m|h|d)$"),
         Text::DurationOrNever => pattern("^(never|0*[1-9][0-9]*(ms|s|m|h|d))$"),

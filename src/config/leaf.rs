@@ -64,6 +64,8 @@ pub(super) enum Text {
     Umask,
     /// `IP:PORT`, or empty for none.
     Address,
+    /// `200-299,404`.
+    Statuses,
     /// `info` or `regrow=debug,warn`.
     LogFilter,
     /// One of these; the second word is what it means.
@@ -140,6 +142,7 @@ impl Text {
             Self::Mode => "octal mode bits in quotes, such as `\"0600\"`".to_owned(),
             Self::Umask => "octal permissions in quotes, such as `\"077\"`".to_owned(),
             Self::Address => "an address such as `\"127.0.0.1:8080\"`".to_owned(),
+            Self::Statuses => "status codes such as `\"200-399\"`".to_owned(),
             Self::LogFilter => "a log level such as `\"info\"`".to_owned(),
             Self::Word(words) => format!("one of {}", one_of(words)),
         }
@@ -165,6 +168,12 @@ impl Text {
             Self::Mode => check_mode(text)?,
             Self::Umask => check_umask(text)?,
             Self::Address => check_address(text)?,
+            Self::Statuses if super::probes::StatusRange::parse_all(text).is_some() => {}
+            Self::Statuses => {
+                return Err(
+                    Fault::new("is no list of status codes").help("`200-399`, `204` or `200-299,404`")
+                );
+            }
             Self::LogFilter => check_log_filter(text)?,
             Self::Word(words) => return check_word(text, words),
         }

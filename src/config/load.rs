@@ -302,6 +302,7 @@ impl Run {
             templates: Vec::new(),
             added: Vec::new(),
             given: Vec::new(),
+            interval: sources.interval,
             http: http.settle(explicit),
             telemetry: telemetry.into(),
             store: store.into(),
@@ -379,7 +380,9 @@ mod tests {
                 Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::LeafOr(..) | Shape::Free => {
                     out.push(path)
                 }
+                Shape::Table([]) => out.push(path),
                 Shape::Table(keys) => paths(&path, keys, out),
+                Shape::Each(_, keys) => paths(&join(&path, "*"), keys, out),
                 // All workers are documented under `defaults.worker`, all supervisors under the root.
                 Shape::Named(Kind::Worker, _) => {}
                 // And what a template shares with a worker too.
@@ -403,7 +406,15 @@ mod tests {
                 section = name.trim_end_matches(']').to_owned();
             }
             if let Some((key, _)) = line.split_once(" = ") {
-                found.insert(join(&section, key.trim()));
+                let path = join(&section, key.trim());
+                // Whatever the example is called.
+                found.insert(match path.split_once(".probe.") {
+                    Some((above, below)) => {
+                        let rest = below.split_once('.').map_or("", |(_, rest)| rest);
+                        format!("{above}.probe.*.{rest}")
+                    }
+                    None => path,
+                });
             }
         }
         let missing: Vec<&String> = all

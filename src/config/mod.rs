@@ -32,6 +32,7 @@ mod overrides;
 mod pid_files;
 mod placeholder;
 mod ports;
+pub(crate) mod probes;
 mod resolve;
 mod schema;
 mod settings;
@@ -54,6 +55,10 @@ pub use isolation::{DaemonSettings, Isolation, Limits, SecretSource};
 pub use json_schema::json_schema;
 pub use load::{Loaded, load};
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
+pub use probes::{
+    CheckSettings, ExecFormat, HeartbeatSettings, HttpCheck, MarkSettings, ProbeSettings, StatusRange,
+    ThresholdSettings,
+};
 pub use settings::{
     HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RecycleSettings, RuntimeSettings,
     Settings, SnapshotSettings, SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings,

@@ -207,7 +207,9 @@ fn search(
     };
     match shape {
         Shape::Leaf(leaf) => hit(Some(leaf), None),
-        Shape::Table(_) | Shape::Named(..) => hit(None, Some("is a table; set its keys one by one")),
+        Shape::Table(_) | Shape::Named(..) | Shape::Each(..) => {
+            hit(None, Some("is a table; set its keys one by one"));
+        }
         Shape::LeafOr(leaf, _) => hit(Some(leaf), None),
         Shape::Texts(_) | Shape::Secrets(_) | Shape::Free => {
             if rest.is_empty() || deeper.is_some() {
@@ -223,6 +225,21 @@ fn search(
         Shape::Table(keys) | Shape::LeafOr(_, keys) => {
             for key in *keys {
                 search(key.name, &key.shape, path.clone(), rest, style, places, found);
+            }
+        }
+        Shape::Each(_, keys) => {
+            for name in names_below(&join_all(&path), places) {
+                let Some(rest) = rest
+                    .strip_prefix(style.normal(&name).as_str())
+                    .and_then(|rest| rest.strip_prefix(style.separator()))
+                else {
+                    continue;
+                };
+                let mut path = path.clone();
+                path.push(name);
+                for key in *keys {
+                    search(key.name, &key.shape, path.clone(), rest, style, places, found);
+                }
             }
         }
         Shape::Named(kind, keys) => {
@@ -243,6 +260,21 @@ fn search(
     }
 }
 
+fn join_all(path: &[String]) -> String {
+    path.join(".")
+}
+
+/// Names that the files give below a path, or for a worker below the defaults of all.
+fn names_below(path: &str, places: &Places) -> Vec<String> {
+    let mut names = places.below(path);
+    if let Some((_, key)) = path.strip_prefix("worker.").and_then(|rest| rest.split_once('.')) {
+        names.extend(places.below(&format!("defaults.worker.{key}")));
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
 fn names_of(kind: Kind, places: &Places) -> Vec<String> {
     let mut names: Vec<String> =
         places.names.iter().filter(|(of, _)| *of == kind).map(|(_, name)| name.to_string()).collect();
@@ -260,6 +292,11 @@ fn all_paths(places: &Places) -> Vec<String> {
             match &key.shape {
                 Shape::Leaf(_) => out.push(at),
                 Shape::Texts(_) | Shape::Secrets(_) | Shape::Free => {}
+                Shape::Each(_, keys) => {
+                    for name in names_below(&at, places) {
+                        below(&join(&at, &name), keys, places, out);
+                    }
+                }
                 Shape::Table(keys) => below(&at, keys, places, out),
                 Shape::LeafOr(_, keys) => {
                     out.push(at.clone());

@@ -13,7 +13,6 @@ use super::document::Place;
 use super::elements::{RawSupervisor, Settled};
 use super::order::{self, Wait};
 use super::pid_files;
-use super::ports;
 use super::schema::Kind;
 use super::settings::{HttpSettings, SupervisorSettings, WorkerSettings};
 use super::slugs;
@@ -22,6 +21,7 @@ use super::template::Template;
 use super::template_check as template;
 use super::torn::Torn;
 use super::tree::{self, Tree};
+use super::{ports, probes};
 
 /// Everything typed, nothing yet tied together.
 #[derive(Debug, Default)]
@@ -100,6 +100,7 @@ pub(super) fn alone(kind: Kind, one: &Settled, places: &Places, problems: &mut V
     ports::of_worker(kind, &one.settings, places, problems);
     pid_files::of_worker(kind, &one.settings, places, problems);
     recycle(kind, &one.settings, places, problems);
+    probes::check(kind, one, places, problems);
 }
 
 /// Loopback only, as long as nothing encrypts.
@@ -179,6 +180,8 @@ pub(super) fn meaningless(worker: &WorkerSettings) -> &'static [&'static str] {
         "secrets",
         "pid_file",
         "adopt_running",
+        "heartbeat",
+        "threshold",
     ];
     const OF_ACTORS: &[&str] = &["actor", "config", "snapshot", "blocking"];
     match (&worker.actor, worker.command.is_empty()) {

@@ -22,6 +22,8 @@ pub(super) enum Shape {
     Free,
     /// Free names, each with a table of fixed keys: `secrets`. What stands there is never shown.
     Secrets(&'static [Key]),
+    /// Tables of fixed keys under names that are no worker's or supervisor's, and what such a name is for: `probe`.
+    Each(&'static str, &'static [Key]),
     /// A word, or a table of fixed keys: `ready`.
     LeafOr(Leaf, &'static [Key]),
 }

@@ -11,6 +11,7 @@ use crate::policy::{
 };
 
 use super::isolation::{DaemonSettings, Isolation};
+use super::probes::{HeartbeatSettings, ProbeSettings, ThresholdSettings};
 use super::spec::Given;
 use super::template::{Added, Template};
 
@@ -35,6 +36,8 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// `[store]`
     pub store: StoreSettings,
+    /// How often every probe looks, in place of its own period.
+    pub interval: Option<Duration>,
     /// Hints that do not hinder a start.
     pub warnings: Vec<String>,
     /// The directory of the main file; relative paths start here.
@@ -152,6 +155,12 @@ pub struct WorkerSettings {
     pub verify: Duration,
     /// Whether it has recovery steps beyond plain restarts.
     pub ladder: Ladder,
+    /// How it is looked at, in the order of their names.
+    pub probes: Vec<ProbeSettings>,
+    /// Signs of life that are expected of it.
+    pub heartbeat: Option<HeartbeatSettings>,
+    /// Marks of its figures.
+    pub threshold: ThresholdSettings,
 }
 
 impl Settings {
@@ -201,6 +210,11 @@ impl WorkerSettings {
         self.port?.checked_add(index)
     }
 
+    /// Whether it has a probe of this name.
+    pub(super) fn has_probe(&self, name: &str) -> bool {
+        self.probes.iter().any(|probe| probe.name == name)
+    }
+
     /// The contract's word for what it is.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -235,6 +249,8 @@ pub enum ReadyWhen {
     Started,
     /// `READY=1` on the notify socket.
     Notify,
+    /// A probe passes: a start-up check, else a readiness check, else a liveness check.
+    Probe,
     /// A line of its output that matches.
     Log(regex::bytes::Regex),
 }
@@ -242,9 +258,11 @@ pub enum ReadyWhen {
 impl PartialEq for ReadyWhen {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Started, Self::Started) | (Self::Notify, Self::Notify) => true,
+            (Self::Started, Self::Started) | (Self::Notify, Self::Notify) | (Self::Probe, Self::Probe) => {
+                true
+            }
             (Self::Log(a), Self::Log(b)) => a.as_str() == b.as_str(),
-            (Self::Started | Self::Notify | Self::Log(_), _) => false,
+            (Self::Started | Self::Notify | Self::Probe | Self::Log(_), _) => false,
         }
     }
 }

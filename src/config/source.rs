@@ -30,6 +30,8 @@ pub struct Sources {
     pub flags: Vec<(String, String)>,
     /// A text in place of a file; relative paths start at the current directory.
     pub inline: Option<String>,
+    /// How often every probe looks, whatever the file says (`start --interval`).
+    pub interval: Option<std::time::Duration>,
     /// Who knows the actors of this program; `None`: they are not checked.
     pub actors: Option<Arc<dyn ActorCheck>>,
 }
@@ -60,6 +62,7 @@ impl Sources {
             env: self.env.iter().filter(|(name, _)| counts(name)).cloned().collect(),
             flags: self.flags.clone(),
             inline: None,
+            interval: self.interval,
             actors: self.actors.clone(),
         })
     }

@@ -217,6 +217,19 @@ fn filled(table: &Layer, keys: &'static [Key], params: &BTreeMap<String, String>
             ValueKind::Table(inner) => Value::new(None, ValueKind::Table(filled(inner, below, params))),
             _ => value.clone(),
         },
+        Shape::Each(_, below) => match &value.kind {
+            ValueKind::Table(inner) => {
+                let one = |value: &Value| match &value.kind {
+                    ValueKind::Table(inner) => {
+                        Value::new(None, ValueKind::Table(filled(inner, below, params)))
+                    }
+                    _ => value.clone(),
+                };
+                let all = inner.iter().map(|(name, value)| (name.clone(), one(value))).collect();
+                Value::new(None, ValueKind::Table(all))
+            }
+            _ => value.clone(),
+        },
         Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Named(..) | Shape::Free => {
             value.clone()
         }

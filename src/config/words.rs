@@ -10,6 +10,7 @@ use crate::policy::{AutoShutdown, OnExhausted, Restart, RestartStrategy};
 use crate::units::{format_duration, format_size};
 
 use super::isolation::SecretSource;
+use super::probes;
 use super::settings::{
     Ladder, LogOnFull, LogTo, ReadyWhen, Settings, StderrTo, StopTo, SupervisorSettings, WorkerSettings,
 };
@@ -112,6 +113,7 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
         "ready": match &one.ready {
             ReadyWhen::Started => json!("started"),
             ReadyWhen::Notify => json!("notify"),
+            ReadyWhen::Probe => json!("probe"),
             ReadyWhen::Log(pattern) => json!({ "log": pattern.as_str() }),
         },
         "start_timeout": format_duration(one.start_timeout),
@@ -155,6 +157,9 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
         "exit_codes": { "normal": one.exit_codes.normal.to_vec(), "fatal": one.exit_codes.fatal.to_vec() },
         "log": log(one),
         "ladder": match one.ladder { Ladder::Default => "default", Ladder::None => "none" },
+        "probe": one.probes.iter().map(|probe| (probe.name.clone(), probes::words(probe))).collect::<Map<_, _>>(),
+        "heartbeat": one.heartbeat.as_ref().map(probes::heartbeat_words),
+        "threshold": probes::threshold_words(&one.threshold),
     }))
 }
 

@@ -66,6 +66,11 @@ impl OwnClock {
         Self { period, last: now, lost: Duration::ZERO, halts: VecDeque::new() }
     }
 
+    /// From now on it is told the time this often.
+    pub fn set_period(&mut self, period: Duration) {
+        self.period = period;
+    }
+
     /// The runtime has its turn. The halt before it, if there was one.
     pub fn advance(&mut self, now: Time) -> Option<Halt> {
         let silence = now.saturating_sub(self.last);

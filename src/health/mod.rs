@@ -11,6 +11,7 @@
 //! heart      signs of life: late, lost, dead   gauge     above a mark, and for how long
 //! score      0..1, with its terms              flap      an instance that changes its mind is not healthy
 //! record     all of it for one incarnation     verdict   what is told
+//! vital      what becomes of an incarnation
 //! ```
 //!
 //! # Rules
@@ -34,6 +35,7 @@ mod streak;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod vital;
 
 pub use clock::{Halt, OwnClock};
 pub use flap::Flap;
@@ -44,3 +46,4 @@ pub use record::{Observation, ProbeRules, Record, RecordRules, Sheet};
 pub use score::{Term, score};
 pub use streak::{Streak, Thresholds};
 pub use verdict::{Health, Unwell, Verdict};
+pub use vital::Vital;

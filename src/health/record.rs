@@ -147,6 +147,18 @@ impl Record {
         }
     }
 
+    /// Whether time alone may change the verdict: signs of life are expected.
+    #[must_use]
+    pub fn ticks(&self) -> bool {
+        self.heart.silence(Duration::ZERO).is_some()
+    }
+
+    /// Whether its heartbeat is late, or worse.
+    #[must_use]
+    pub fn is_late(&self, own: Time) -> bool {
+        matches!(self.heart.grade(own), Some(Grade::Warn | Grade::Fail))
+    }
+
     /// A sign of life.
     pub fn beat(&mut self, own: Time) {
         self.heart.beat(own);

@@ -1,5 +1,6 @@
 //! Gathers what the metrics page is made of.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::event::Cause;
 use crate::runtime::RuntimeHandle;
 use crate::supervisor::{Health, InstanceState};
 use crate::telemetry::{
-    OwnSample, Root, Sampler, Scrape, WorkerSample, boot_time, open_files, open_files_limit,
+    Looks, OwnSample, Root, Sampler, Scrape, WorkerSample, boot_time, open_files, open_files_limit,
     ticks_per_second, usage,
 };
 
@@ -21,10 +22,13 @@ pub(crate) fn scrape(runtime: &RuntimeHandle, sampler: &Sampler) -> Scrape {
     let board = runtime.board();
     let states = board.instances();
     sampler.look(&roots(&states));
+    let looks = info.looks();
+    let there: HashSet<_> = states.iter().map(|state| &state.instance).collect();
+    looks.keep(|instance| there.contains(instance));
     Scrape {
         version: info.version,
         runtime: settings.runtime.name.clone(),
-        workers: states.iter().map(|state| worker(state, sampler, now)).collect(),
+        workers: states.iter().map(|state| worker(state, sampler, looks, now)).collect(),
         supervisors: board.supervisors().iter().map(|state| state.name.to_string()).collect(),
         events: runtime.journal().counts(),
         events_dropped: runtime.journal().dropped(),
@@ -36,7 +40,7 @@ pub(crate) fn scrape(runtime: &RuntimeHandle, sampler: &Sampler) -> Scrape {
     }
 }
 
-fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -> WorkerSample {
+fn worker(state: &InstanceState, sampler: &Sampler, looks: &Looks, now: Timestamp) -> WorkerSample {
     let age = state.started_at.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
     let used = state.pid.and_then(|pid| sampler.sample(pid, age));
     let totals = state.totals();
@@ -60,6 +64,7 @@ fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -> WorkerSam
         memory_bytes: used.map(|(usage, _)| usage.resident_bytes),
         open_files: state.pid.and_then(open_files),
         heartbeat_at: state.last_heartbeat_at.map(unix),
+        probes: looks.of(&state.instance),
         lines_dropped: state.output.dropped.load(Ordering::Relaxed),
     }
 }

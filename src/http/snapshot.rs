@@ -9,7 +9,7 @@ use crate::runtime::{RuntimeHandle, Target};
 use crate::supervisor::InstanceState;
 use crate::telemetry::{Sampler, open_files, open_files_limit_of};
 
-use super::dto::{Detail, RuntimeView, StatusBody, SupervisorView, Totals, WorkerView};
+use super::dto::{Detail, ProbeView, RuntimeView, StatusBody, SupervisorView, Totals, WorkerView};
 use super::metrics::roots;
 
 /// Everything, now.
@@ -61,6 +61,7 @@ pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState, sampler: &S
     detail.command = configured.map(|one| one.command.clone()).unwrap_or_default();
     detail.open_files = state.pid.and_then(open_files);
     detail.worker.issues.extend(files_issue(detail.open_files, state.pid.and_then(open_files_limit_of)));
+    detail.probes = ProbeView::all(state, info.looks());
     detail.log_path = runtime.log_path(&state.instance).display().to_string();
     detail.state_path = info.state_dir.join("w").join(state.instance.slug()).display().to_string();
     detail

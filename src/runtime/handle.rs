@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::{Settings, Sources};
 use crate::id::{InstanceId, Name};
 use crate::supervisor::Board;
-use crate::telemetry::Journal;
+use crate::telemetry::{Journal, Looks};
 use crate::worker::in_process::InProcessHost;
 
 use super::lag::Lag;
@@ -147,6 +147,7 @@ pub struct RuntimeInfo {
     heed: OnceLock<Heed>,
     pub(super) lag: Lag,
     pub(super) writers: Arc<Writers>,
+    pub(super) looks: Looks,
     finished: watch::Sender<Option<Finished>>,
 }
 
@@ -178,6 +179,7 @@ impl RuntimeInfo {
             heed: OnceLock::new(),
             lag: Lag::new(Instant::now()),
             writers: Arc::default(),
+            looks: Looks::default(),
             finished: watch::Sender::new(None),
         }
     }
@@ -234,6 +236,12 @@ impl RuntimeInfo {
     #[must_use]
     pub fn lag(&self) -> Duration {
         self.lag.at(Instant::now())
+    }
+
+    /// What the probes found last.
+    #[must_use]
+    pub fn looks(&self) -> &Looks {
+        &self.looks
     }
 
     /// Notes its end.

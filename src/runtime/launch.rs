@@ -13,6 +13,7 @@ use crate::config::{Settings, Sources};
 use crate::event::EventKind;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::Phase;
+use crate::probe::Means;
 use crate::supervisor::{Board, Plane, RunnerFactory, Wanted};
 use crate::telemetry::Journal;
 use crate::worker::in_process::{InProcessHost, InProcessOptions, Outlook, Registry, install_hook};
@@ -29,6 +30,7 @@ use super::past::Past;
 use super::raise::{plane, raise};
 use super::state_dir::StateDir;
 use super::survivors::take_in_survivors;
+use super::watch::{self, Watch};
 
 /// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
 pub(super) const ORDERS: usize = 1024;
@@ -251,9 +253,10 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDi
     };
     let finished = runtime.block_on(async {
         match boot(parts, inbox).await {
-            Ok((mut director, host)) => {
+            Ok((mut director, host, watch)) => {
                 let _ = tell.send(Ok(()));
                 let finished = director.run().await;
+                drop(watch);
                 director.spared.gone(SPARED_GO).await;
                 tokio::select! {
                     () = host.output().flush() => {}
@@ -283,7 +286,7 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDi
 async fn boot(
     parts: Parts,
     orders: mpsc::Receiver<Order>,
-) -> Result<(Director, Arc<ProcessHost>), StartError> {
+) -> Result<(Director, Arc<ProcessHost>, Option<Watch>), StartError> {
     let Parts { info, board, journal, intents, actors, claims, keeper } = parts;
     let info = &info;
     let options = HostOptions {
@@ -306,6 +309,7 @@ async fn boot(
     announce(info, &plane);
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
     let spared = take_in_survivors(info, &host, &plane);
+    let watched = Arc::clone(&actors);
     let output = host.output().clone();
     info.watch_problems(Box::new(move || {
         let mut problems = output.problems();
@@ -313,9 +317,14 @@ async fn boot(
         problems.extend(past.iter().flat_map(Past::notes));
         problems
     }));
+    let means = Means { processes: Arc::clone(&host), actors: watched };
+    let watch = watch::start(info, &plane, means);
+    if let Err(error) = &watch {
+        info.note(format!("nobody is probed: the watch cannot be started: {error}"));
+    }
     let mut director = raise(info, &plane, intents, orders).await?;
     director.spared = spared;
-    Ok((director, host))
+    Ok((director, host, watch.ok()))
 }
 
 /// Secrets pass through the runtime's memory, and their sources must not reach others, from the moment on that a worker

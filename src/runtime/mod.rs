@@ -24,6 +24,7 @@ mod stage;
 mod state_dir;
 mod survivors;
 mod target;
+mod watch;
 mod whom;
 mod writers;
 

@@ -391,6 +391,7 @@ pub(super) fn enter(plane: &Plane, instance: &InstanceId, worker: &WorkerSetting
         plane.pass(turn);
     }
     let mut entry = InstanceState::new(instance.clone(), home.clone(), worker.kind(), worker.critical);
+    entry.probed = !worker.probes.is_empty();
     let wish = plane.wish(&instance.to_string());
     if let Some(by) = wish.stopped {
         (entry.wanted, entry.wanted_by) = (Wanted::Stopped, Some(by));

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use crate::id::Name;
+use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
     Action, Actions, ChildKey, ChildSpec, Ended, Fact, Reply, Request, RequestId, RetryToken, Supervisor,
     SupervisorSpec, Time,
@@ -37,6 +37,8 @@ pub(crate) enum SupervisorMsg {
     Fact(Fact),
     /// What the probes say of an instance.
     Judged(Judged),
+    /// The probe that stands for its readiness has passed.
+    Probed(InstanceId, Incarnation),
     /// A deadline of the policy has come.
     Due,
     /// Somebody asks for something.
@@ -234,6 +236,7 @@ impl SupervisorState {
         match message {
             SupervisorMsg::Fact(fact) => self.fact(fact),
             SupervisorMsg::Judged(judged) => self.judged(judged),
+            SupervisorMsg::Probed(instance, incarnation) => self.probed(&instance, incarnation),
             SupervisorMsg::Due => {
                 self.alarm = None;
                 self.fact(Fact::Tick);

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::event::Cause;
 use crate::exit::Exit;
 pub use crate::health::Health;
+use crate::health::Verdict;
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{Phase, Plan};
 use crate::worker::OutputCounters;
@@ -130,8 +131,12 @@ pub struct InstanceState {
     pub status_text: Option<String>,
     /// Last heartbeat.
     pub last_heartbeat_at: Option<Timestamp>,
-    /// What is wrong, in words.
+    /// What is wrong, in words, as far as it says or shows so itself.
     pub issues: Vec<String>,
+    /// Whether it has probes, whose word is waited for before it is called healthy.
+    pub probed: bool,
+    /// What its probes said last, and of which incarnation.
+    pub judged: Option<(Incarnation, Arc<Verdict>)>,
     /// What it could not be given, such as a cgroup; for `describe`.
     pub notes: Vec<String>,
     /// Its output.
@@ -168,6 +173,8 @@ impl InstanceState {
             status_text: None,
             last_heartbeat_at: None,
             issues: Vec::new(),
+            probed: false,
+            judged: None,
             notes: Vec::new(),
             output: Arc::default(),
         }
@@ -198,12 +205,21 @@ impl InstanceState {
         }
     }
 
-    /// The contract's health, as far as it follows from the process itself: a ready worker without probes is
-    /// healthy; one that should run and does not is dead.
+    /// What the probes say of the incarnation that runs.
+    #[must_use]
+    pub fn verdict(&self) -> Option<&Arc<Verdict>> {
+        self.judged.as_ref().filter(|(of, _)| *of == self.incarnation).map(|(_, verdict)| verdict)
+    }
+
+    /// The contract's health. A ready worker without probes is healthy; one that should run and does not is dead.
     #[must_use]
     pub fn health(&self) -> Health {
         match self.phase {
-            Phase::Running if self.ready => Health::Healthy,
+            Phase::Running if self.ready => match self.verdict() {
+                Some(verdict) => verdict.health,
+                None if self.probed => Health::Unknown,
+                None => Health::Healthy,
+            },
             Phase::Running
             | Phase::Starting
             | Phase::Waiting
@@ -217,11 +233,24 @@ impl InstanceState {
     /// The health score 0..1; `None`: no data.
     #[must_use]
     pub fn score(&self) -> Option<f64> {
+        if let Some(verdict) = self.verdict().filter(|_| self.phase == Phase::Running && self.ready) {
+            return verdict.score;
+        }
         match self.health() {
             Health::Healthy => Some(1.0),
             Health::Dead => Some(0.0),
             Health::Unknown | Health::Degraded | Health::Unhealthy => None,
         }
+    }
+
+    /// Everything that is wrong with it, in words.
+    #[must_use]
+    pub fn all_issues(&self) -> Vec<String> {
+        let mut all = self.issues.clone();
+        if let Some(verdict) = self.verdict().filter(|_| self.phase == Phase::Running) {
+            all.extend(verdict.issues.iter().filter(|issue| !self.issues.contains(issue)).cloned());
+        }
+        all
     }
 
     /// The contract's one word for people: the first that applies of
@@ -240,6 +269,10 @@ impl InstanceState {
             Phase::Backoff | Phase::Stopping => "recovering",
             Phase::Starting if self.last_exit_is_a_failure() => "recovering",
             Phase::Starting | Phase::Waiting => "starting",
+            Phase::Running if self.health() == Health::Unhealthy => match self.verdict() {
+                Some(verdict) if verdict.unresponsive => "unresponsive",
+                Some(_) | None => Health::Unhealthy.word(),
+            },
             Phase::Running => self.health().word(),
         }
     }

@@ -18,7 +18,8 @@ use jiff::Timestamp;
 
 use crate::event::{Brief, Cause, Event, EventKind, Subject, What};
 use crate::exit::Exit;
-use crate::id::Incarnation;
+use crate::health::Vital;
+use crate::id::{Incarnation, InstanceId};
 use crate::policy::{ChildKey, Fact, Phase, StopHow};
 use crate::worker::{Reporter, Runner, WorkerReport};
 
@@ -119,6 +120,12 @@ impl Running {
         }
     }
 
+    fn set_ready(&mut self, incarnation: Incarnation) {
+        if self.live && incarnation == self.current {
+            self.ask(|runner| runner.set_ready());
+        }
+    }
+
     fn signal(&mut self, signal: i32) {
         if self.live {
             self.ask(|runner| runner.signal(signal));
@@ -145,6 +152,20 @@ impl SupervisorState {
         }
     }
 
+    /// Its probe has passed.
+    pub(super) fn probed(&mut self, instance: &InstanceId, incarnation: Incarnation) {
+        if let Some(slot) = self.core.key(&instance.to_string()).and_then(|key| self.slot_mut(key)) {
+            slot.running.set_ready(incarnation);
+        }
+    }
+
+    /// Tells whoever watches what becomes of a child.
+    pub(super) fn vital(&self, child: ChildKey, incarnation: Incarnation, vital: Vital) {
+        if let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) {
+            self.plane.vital(instance, incarnation, vital);
+        }
+    }
+
     /// The runner of a child says something.
     pub(super) fn reported(&mut self, reported: Reported) {
         let Reported { child, seat, incarnation, report } = reported;
@@ -157,6 +178,10 @@ impl SupervisorState {
             self.plane.board.count_stale();
             return;
         }
+        if let Some(vital) = vital(&report) {
+            self.vital(child, incarnation, vital);
+        }
+        let Some(running) = self.slot_mut(child).map(|slot| &mut slot.running) else { return };
         match report {
             WorkerReport::Started { pid } => self.started(child, incarnation, pid),
             WorkerReport::Adopted { pid } => self.adopted(child, incarnation, pid),
@@ -273,6 +298,33 @@ impl SupervisorState {
 
     fn note(&mut self, child: ChildKey, change: impl FnOnce(&mut InstanceState)) {
         let _ = self.on_board(child, change);
+    }
+}
+
+/// What a report says to whoever watches.
+fn vital(report: &WorkerReport) -> Option<Vital> {
+    match report {
+        WorkerReport::Started { pid } => Some(Vital::Begun { pid: *pid }),
+        WorkerReport::Adopted { pid } => Some(Vital::Begun { pid: Some(*pid) }),
+        WorkerReport::MainPid { pid } => Some(Vital::Main { pid: *pid }),
+        WorkerReport::Beat => Some(Vital::Beat),
+        WorkerReport::Distress => Some(Vital::Distress),
+        WorkerReport::Skipped | WorkerReport::StartFailed { .. } | WorkerReport::Exited { .. } => {
+            Some(Vital::Ended)
+        }
+        WorkerReport::Notes { .. }
+        | WorkerReport::Ready
+        | WorkerReport::Hint { .. }
+        | WorkerReport::LastWords { .. }
+        | WorkerReport::Issue { .. }
+        | WorkerReport::IssueOver { .. }
+        | WorkerReport::Unread { .. }
+        | WorkerReport::Backtrace { .. }
+        | WorkerReport::Extend { .. }
+        | WorkerReport::Status { .. }
+        | WorkerReport::Stopping
+        | WorkerReport::Reloading
+        | WorkerReport::Leftovers { .. } => None,
     }
 }
 

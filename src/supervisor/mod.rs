@@ -24,6 +24,7 @@ pub use board::{
     Board, Health, InstanceState, LastExit, NextAction, Operator, RollState, StuckSurvivor, SupervisorState,
     Wanted,
 };
+pub(crate) use judged::Judged;
 pub(crate) use line::Address;
 pub(crate) use plane::{Plane, RunnerFactory, Wish};
 pub(crate) use reform::Reforming;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::event::{Brief, Cause, Ended as EndedWith, Event, EventKind, Next, Subject, What};
 use crate::exit::Exit;
+use crate::health::Vital;
 use crate::id::{Incarnation, Name};
 use crate::policy::{
     Action, ChildKey, ChildView, Ended, Fact, OnExhausted, Phase, ReportKind, Request, StopHow,
@@ -260,6 +261,7 @@ impl SupervisorState {
                 });
                 self.tell(child, incarnation, What::Ready);
                 self.set_ready(child, true);
+                self.vital(child, incarnation, Vital::Ready);
             }
             Phase::Done => self.set_ready(child, true),
             Phase::Quarantined => {

@@ -3,12 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::WorkerSettings;
 use crate::event::{Event, EventKind};
+use crate::health::Vital;
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{ChildKey, Phase, RetryToken, Time};
 use crate::telemetry::Journal;
@@ -40,6 +41,9 @@ pub(crate) struct Wish {
 /// Takes a retry without delay instead of the own mailbox; only tests, which hold it until their script says so.
 pub(crate) type RetrySink = Arc<dyn Fn(Address, ChildKey, RetryToken) + Send + Sync>;
 
+/// Who watches what becomes of incarnations; it never waits.
+pub(crate) type VitalSink = Box<dyn Fn(&InstanceId, Incarnation, Vital) + Send + Sync>;
+
 /// The shared parts.
 pub(crate) struct Plane {
     /// What people see.
@@ -60,6 +64,7 @@ pub(crate) struct Plane {
     counted: Mutex<HashMap<String, Arc<AtomicU64>>>,
     nodes: Mutex<HashMap<Name, Arc<Node>>>,
     wishes: Mutex<HashMap<String, Wish>>,
+    vitals: OnceLock<VitalSink>,
 }
 
 impl Plane {
@@ -78,6 +83,7 @@ impl Plane {
             counted: Mutex::default(),
             nodes: Mutex::default(),
             wishes: Mutex::default(),
+            vitals: OnceLock::new(),
         }
     }
 
@@ -242,12 +248,32 @@ impl Plane {
     }
 
     /// Tells a worker's supervisor what the probes say of an instance.
-    #[expect(dead_code, reason = "the coordinator will tell it")]
     pub(crate) fn judge(&self, judged: Judged) {
         let address = self.home(judged.instance.worker()).and_then(|home| self.supervisor(&home));
         if let Some(address) = address {
             // One that ends meanwhile has nobody left to judge; the next verdict reaches its successor.
             let _ = address.send_message(SupervisorMsg::Judged(judged));
+        }
+    }
+
+    /// Tells a worker's supervisor that the probe which stands for an instance's readiness has passed.
+    pub(crate) fn probed(&self, instance: &InstanceId, incarnation: Incarnation) {
+        let address = self.home(instance.worker()).and_then(|home| self.supervisor(&home));
+        if let Some(address) = address {
+            let _ = address.send_message(SupervisorMsg::Probed(instance.clone(), incarnation));
+        }
+    }
+
+    /// From now on it is told here what becomes of every incarnation. Once, before anybody is started.
+    pub(crate) fn watch_vitals(&self, sink: VitalSink) {
+        // A second watcher would be a bug, and the first goes on.
+        let _ = self.vitals.set(sink);
+    }
+
+    /// Tells whoever watches.
+    pub(crate) fn vital(&self, instance: &InstanceId, incarnation: Incarnation, vital: Vital) {
+        if let Some(sink) = self.vitals.get() {
+            sink(instance, incarnation, vital);
         }
     }
 

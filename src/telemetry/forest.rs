@@ -25,6 +25,28 @@ pub(super) fn sums(roots: &[Root]) -> HashMap<u32, Usage> {
     add_up(roots, &all, &|pid| cgroup_of(pid))
 }
 
+/// What a tree uses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// Processor time of all of it, that of children that were waited for included.
+    pub cpu_seconds: f64,
+    /// Memory without page cache that can go.
+    pub working_set: u64,
+}
+
+/// The same for the tree of each root, in one pass.
+#[must_use]
+pub fn measure(roots: &[Root]) -> HashMap<u32, Measured> {
+    let sums = sums(roots);
+    let of = |(pid, slug): &Root| {
+        let sum = sums.get(pid)?;
+        let counted = cgroup_of(*pid).filter(|own| own == slug).and_then(|_| counted(*pid));
+        let working_set = counted.unwrap_or(sum.resident_bytes);
+        Some((*pid, Measured { cpu_seconds: sum.cpu_seconds, working_set }))
+    };
+    roots.iter().filter_map(of).collect()
+}
+
 /// The working set of the tree of each root: the memory of its cgroup without page cache that can go, where the cgroup
 /// is counted, else the resident memory of all its processes.
 #[must_use]

@@ -2,12 +2,14 @@
 
 mod forest;
 mod journal;
+mod looks;
 mod names;
 mod page;
 mod procfs;
 
-pub use forest::{Root, working_sets};
+pub use forest::{Measured, Root, measure, working_sets};
 pub use journal::{Journal, Recorded, Subscription};
+pub use looks::{LOOK_BUCKETS, LookState, Looks};
 pub use page::{OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};
 pub use procfs::{
     Sampler, Usage, boot_time, open_files, open_files_limit, open_files_limit_of, ticks_per_second, usage,

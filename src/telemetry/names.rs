@@ -7,6 +7,8 @@ pub(super) enum MetricKind {
     Gauge,
     /// Only rises; its name ends in `_total`.
     Counter,
+    /// How often a value was at most so large.
+    Histogram,
 }
 
 /// One metric family.
@@ -28,6 +30,14 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
     Family { name, kind: MetricKind::Counter, help }
 }
 
+const fn histogram(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: MetricKind::Histogram, help }
+}
+
+pub(super) const PROBE_SECONDS: Family =
+    histogram("regrow_probe_duration_seconds", "How long the looks of probes took.");
+pub(super) const PROBE_RESULTS: Family =
+    counter("regrow_probe_results_total", "Looks of probes by what they found.");
 pub(super) const BUILD_INFO: Family =
     gauge("regrow_build_info", "Version and name of the runtime; always 1.");
 pub(super) const WORKERS: Family = gauge("regrow_workers", "Instances by supervisor and status.");

@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::event::{Cause, EventKind};
+use crate::health::Grade;
 
+use super::looks::{LOOK_BUCKETS, LookState};
 use super::names::{self, Family, MetricKind};
 
 /// The contract's words for a status, in the order in which the first that applies is taken.
@@ -96,6 +99,8 @@ pub struct WorkerSample {
     pub open_files: Option<u64>,
     /// Unix time of the last heartbeat.
     pub heartbeat_at: Option<f64>,
+    /// Its probes by name.
+    pub probes: Vec<(Arc<str>, LookState)>,
     /// Output lines that could not be kept.
     pub lines_dropped: u64,
 }
@@ -219,7 +224,26 @@ impl Scrape {
         self.each(page, names::MEMORY, |worker| worker.memory_bytes.map(|bytes| bytes as f64));
         self.each(page, names::FILES, |worker| worker.open_files.map(|count| count as f64));
         self.each(page, names::HEARTBEAT, |worker| worker.heartbeat_at);
+        self.probe_families(page);
         self.each(page, names::LINES_DROPPED, |worker| Some(worker.lines_dropped as f64));
+    }
+
+    fn probe_families(&self, page: &mut Page) {
+        page.family(names::PROBE_RESULTS);
+        for worker in &self.workers {
+            for (probe, look) in &worker.probes {
+                for (grade, count) in Grade::ALL.iter().zip(look.counts) {
+                    let labels = [worker.id(), worker.by(), ("probe", &**probe), ("result", grade.word())];
+                    page.sample(&labels, count as f64);
+                }
+            }
+        }
+        page.family(names::PROBE_SECONDS);
+        for worker in &self.workers {
+            for (probe, look) in &worker.probes {
+                page.histogram(&[worker.id(), worker.by(), ("probe", &**probe)], look);
+            }
+        }
     }
 
     fn seed_families(&self, page: &mut Page) {
@@ -311,14 +335,46 @@ impl Page {
         }
         let Some(family) = self.open else { return };
         match self.format {
-            PageFormat::Text | PageFormat::OpenMetrics => self.text_sample(family.name, labels, value),
+            PageFormat::Text | PageFormat::OpenMetrics => self.text_sample(family.name, "", labels, value),
             PageFormat::Json => self.json_sample(first, labels, value),
         }
+    }
+
+    /// All samples of one histogram. JSON has one name for all of them, so a label says which is which there.
+    fn histogram(&mut self, labels: &[(&str, &str)], look: &LookState) {
+        let mut one = |suffix: &str, more: Option<(&str, &str)>, value: f64| {
+            let first = self.pending.is_some();
+            if let Some(family) = self.pending.take() {
+                self.begin(family);
+            }
+            let Some(family) = self.open else { return };
+            let mut all: Vec<(&str, &str)> = labels.to_vec();
+            all.extend(more);
+            match self.format {
+                PageFormat::Text | PageFormat::OpenMetrics => {
+                    self.text_sample(family.name, suffix, &all, value);
+                }
+                PageFormat::Json => {
+                    all.push(("sample", suffix.trim_start_matches('_')));
+                    self.json_sample(first, &all, value);
+                }
+            }
+        };
+        let mut below = 0;
+        for (end, count) in LOOK_BUCKETS.iter().zip(look.buckets) {
+            below += count;
+            one("_bucket", Some(("le", &end.to_string())), below as f64);
+        }
+        let all: u64 = look.counts.iter().sum();
+        one("_bucket", Some(("le", "+Inf")), all as f64);
+        one("_sum", None, look.sum_seconds);
+        one("_count", None, all as f64);
     }
 
     fn begin(&mut self, family: Family) {
         let (kind, base) = match family.kind {
             MetricKind::Gauge => ("gauge", family.name),
+            MetricKind::Histogram => ("histogram", family.name),
             // OpenMetrics names the family without the suffix of its samples.
             MetricKind::Counter if self.format == PageFormat::OpenMetrics => {
                 ("counter", family.name.trim_end_matches("_total"))
@@ -339,8 +395,9 @@ impl Page {
         self.open = Some(family);
     }
 
-    fn text_sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    fn text_sample(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: f64) {
         self.out.push_str(name);
+        self.out.push_str(suffix);
         for (at, (label, text)) in labels.iter().enumerate() {
             self.out.push(if at == 0 { '{' } else { ',' });
             self.out.push_str(label);

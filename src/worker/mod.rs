@@ -13,5 +13,7 @@ pub(crate) mod unix;
 
 pub(crate) use kept::changes;
 pub use kept::{StateRoom, StateSize};
+pub(crate) use unix::Ended;
+
 pub use output::OutputCounters;
 pub use runner::{Reporter, Runner, WorkerReport};

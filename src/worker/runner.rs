@@ -118,6 +118,8 @@ pub trait Runner: Send {
     fn stop(&mut self);
     /// Sends a signal to its main process. What is no process has none, and whoever asks for it is refused before.
     fn signal(&mut self, _signal: i32) {}
+    /// Its probe has passed: it is ready (`ready = "probe"`). Without effect on one that is ready already.
+    fn set_ready(&mut self) {}
     /// Kills its whole tree. May be called again if it does not help.
     fn kill(&mut self);
 }

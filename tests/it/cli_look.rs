@@ -120,6 +120,7 @@ broker  healthy
   what  process of supervisor `ingest`, critical
   phase  running, ready, since TIME (SPAN)
   process  pid PID, incarnation 1, LOAD of a core, SIZE, N open files
+  health  healthy, score 1.00
   restarts  0; 10 left before it is given up
   wanted  running
   command  ./broker --quiet 'two words'

@@ -114,6 +114,7 @@ fn later_layers_win_key_by_key() {
         ]),
         flags: vec![("http.listen".into(), "127.0.0.1:2".into())],
         inline: None,
+        interval: None,
         actors: None,
     };
     let loaded = load(&sources).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));

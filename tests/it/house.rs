@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms from the top down; a room uses only rooms that stand behind it here.
-const ORDER: [&[&str]; 11] = [
+const ORDER: [&[&str]; 12] = [
     &["main"],
     &["cli"],
     &["http", "testing"],
     &["runtime"],
-    &["supervisor"],
+    &["supervisor", "coordinator"],
+    &["probe"],
     &["store", "telemetry", "worker"],
     &["codec"],
     &["config"],

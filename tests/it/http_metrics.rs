@@ -33,13 +33,19 @@ impl Page {
                 assert!(seen_families.insert(family.clone()), "{family} stands twice");
                 let next = lines.next().unwrap();
                 kind = next.strip_prefix(&format!("# TYPE {family} ")).unwrap().to_owned();
-                assert!(["gauge", "counter"].contains(&kind.as_str()));
+                assert!(["gauge", "counter", "histogram"].contains(&kind.as_str()));
                 continue;
             }
             let (name, labels, value) = parse_sample(line);
             let expected =
                 if openmetrics && kind == "counter" { format!("{family}_total") } else { family.clone() };
-            assert_eq!(name, expected, "a sample outside its family");
+            match name.strip_prefix(family.as_str()).filter(|_| kind == "histogram") {
+                Some(suffix) => {
+                    assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}");
+                    assert_eq!(suffix == "_bucket", labels.contains_key("le"), "{line}");
+                }
+                None => assert_eq!(name, expected, "a sample outside its family"),
+            }
             assert!(kind != "counter" || name.ends_with("_total"), "{name}");
             assert!(seen.insert((name.clone(), labels.clone())), "{line} stands twice");
             samples.push((name, labels, value));

@@ -37,6 +37,7 @@ mod faults_runtime;
 mod growth;
 mod guest;
 mod hardship;
+mod health;
 mod house;
 mod http_api;
 mod http_metrics;

@@ -7,6 +7,7 @@ mod de;
 mod http;
 mod isolation;
 mod ladder;
+mod probe;
 mod runtime;
 mod store;
 mod supervisor;
@@ -16,6 +17,7 @@ mod worker;
 
 pub(super) use http::RawHttp;
 pub(super) use ladder::RawLadders;
+pub(super) use probe::CHECKS;
 pub(super) use runtime::RawRuntime;
 pub(super) use store::RawStore;
 pub(super) use supervisor::RawSupervisor;

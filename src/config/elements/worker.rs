@@ -15,6 +15,7 @@ use crate::policy::{Backoff, ExitCodes, Restart};
 
 use super::de;
 use super::isolation::{self, RawIsolation, RawLimits, RawSecret};
+use super::probe::{self, RawHeartbeat, RawProbe, RawThreshold};
 
 const RESTART: &[(&str, &str)] = &[
     ("permanent", "permanent"),
@@ -24,7 +25,7 @@ const RESTART: &[(&str, &str)] = &[
     ("on-failure", "transient"),
     ("never", "temporary"),
 ];
-const READY: &[(&str, &str)] = &[("started", "started"), ("notify", "notify")];
+const READY: &[(&str, &str)] = &[("started", "started"), ("notify", "notify"), ("probe", "probe")];
 const STOP_TO: &[(&str, &str)] = &[("main", "main"), ("group", "group")];
 const LOG_TO: &[(&str, &str)] = &[("file", "file"), ("stdout", "stdout"), ("both", "both")];
 const ON_FULL: &[(&str, &str)] = &[("drop", "drop"), ("block", "block")];
@@ -114,6 +115,9 @@ pub(super) const KEYS: &[Key] = &[
         ],
     ),
     leaf("ladder", Leaf::Text(Text::Word(LADDER))),
+    probe::PROBE,
+    probe::HEARTBEAT,
+    probe::THRESHOLD,
 ];
 
 /// `[worker.NAME]` as written, over its defaults.
@@ -168,6 +172,11 @@ pub(in crate::config) struct RawWorker {
     exit_codes: ExitCodes,
     log: RawLog,
     ladder: Ladder,
+    #[serde(default)]
+    probe: BTreeMap<String, RawProbe>,
+    #[serde(default)]
+    heartbeat: Option<RawHeartbeat>,
+    threshold: RawThreshold,
 }
 
 /// A word or a table; serde calls both variants of one enum.
@@ -176,6 +185,7 @@ pub(in crate::config) struct RawWorker {
 enum RawReady {
     Started,
     Notify,
+    Probe,
     Log(#[serde(deserialize_with = "de::regex")] regex::bytes::Regex),
 }
 
@@ -285,8 +295,18 @@ impl RawWorker {
             log: self.log.into(),
             verify,
             ladder: self.ladder,
+            probes: Vec::new(),
+            heartbeat: self.heartbeat.map(RawHeartbeat::settle),
+            threshold: self.threshold.settle(),
         };
-        Settled { settings, has_command, after: self.after }
+        let checks = self.probe.iter().map(|(name, probe)| (name.clone(), probe.checks())).collect();
+        let probes = self.probe.into_iter().map(|(name, probe)| probe.settle(name));
+        // What the defaults of all workers look at and this kind of worker has not.
+        let settings = WorkerSettings {
+            probes: probes.filter(|probe| probe.check.is_of(settings.actor.is_some())).collect(),
+            ..settings
+        };
+        Settled { settings, has_command, after: self.after, checks }
     }
 }
 
@@ -297,6 +317,8 @@ pub(in crate::config) struct Settled {
     /// False if no layer gives a command that is well-formed.
     pub(in crate::config) has_command: bool,
     pub(in crate::config) after: Vec<String>,
+    /// What each of its probes says to look at.
+    pub(in crate::config) checks: BTreeMap<String, Vec<&'static str>>,
 }
 
 /// Joins to the file's directory. `.` leaves no trailing dot, and `{state_dir}` will be an absolute path.
@@ -313,6 +335,7 @@ impl From<RawReady> for ReadyWhen {
         match raw {
             RawReady::Started => Self::Started,
             RawReady::Notify => Self::Notify,
+            RawReady::Probe => Self::Probe,
             RawReady::Log(regex) => Self::Log(regex),
         }
     }

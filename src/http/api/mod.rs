@@ -5,6 +5,7 @@ mod ask;
 mod config;
 mod events;
 mod grow;
+mod health;
 mod history;
 mod logs;
 mod look;
@@ -75,6 +76,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
             "/metrics",
             get(async |State(api): State<Arc<Api>>, headers: HeaderMap| api.metrics(&headers).await),
         )
+        .route("/health/workers", get(health::workers))
+        .route("/health/workers/{id}", get(health::worker))
+        .route("/health/worker/{id}", get(health::worker))
         .route("/health/workers/{id}/history", get(history::of_worker));
     let looks = Router::new()
         .route("/status", get(look::status))

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::supervisor::{InstanceState, Operator};
 
+use super::health::ProbeView;
 use super::status::{WorkerView, seconds_between, to_millis};
 
 /// `GET /api/v1/workers/{id}`
@@ -46,6 +47,9 @@ pub struct Detail {
     pub waits_for: Vec<String>,
     /// What it said about itself.
     pub status_text: Option<String>,
+    /// What its probes found, with how much each counts in the score.
+    #[serde(default)]
+    pub probes: Vec<ProbeView>,
     /// What it could not be given.
     pub notes: Vec<String>,
     /// argv, as configured; empty if unknown.
@@ -79,6 +83,7 @@ impl Detail {
             backtrace: state.last_exit.as_ref().and_then(|last| last.backtrace.as_deref()).map(str::to_owned),
             waits_for: state.waits_for.clone(),
             status_text: state.status_text.clone(),
+            probes: Vec::new(),
             notes: state.notes.clone(),
             command: Vec::new(),
             open_files: None,

@@ -8,6 +8,7 @@ mod change;
 mod config;
 mod describe;
 mod event;
+mod health;
 mod history;
 mod state;
 mod status;
@@ -18,6 +19,7 @@ pub use change::{ChangeView, ChangesView, DiffBody, KeyView};
 pub use config::effective;
 pub use describe::{DescribeBody, Detail, OperatorView, OutputView};
 pub use event::EventView;
+pub use health::{HealthBody, HealthDetail, HealthView, LookView, ProbeView};
 pub use history::{BackupBody, HistoryBody, InstanceHistory, InstancePoint, PointView, WorkerHistory};
 pub use state::{StateView, StatesBody};
 pub use status::{

@@ -162,7 +162,7 @@ impl WorkerView {
             activity: None,
             status: state.status().to_owned(),
             score: state.score(),
-            issues: state.issues.clone(),
+            issues: state.all_issues(),
             wanted: wanted_word(state).to_owned(),
             ready: state.ready,
             adopted: state.adopted,
@@ -347,7 +347,10 @@ pub(super) fn millis<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Res
 }
 
 /// As [`millis`], of a time that may be missing.
-fn millis_or_null<S: serde::Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn millis_or_null<S: serde::Serializer>(
+    at: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => millis(at, serializer),
         None => serializer.serialize_none(),

@@ -59,6 +59,13 @@ impl Life {
         self.tell(run.n, WorkerReport::Ready);
     }
 
+    /// Its probe has passed.
+    pub(super) fn probed(&self, run: &mut Run) {
+        if !run.ready && matches!(self.site.settings.ready, ReadyWhen::Probe) {
+            self.ready(run);
+        }
+    }
+
     pub(super) fn said(&mut self, run: &mut Run, said: Notification) {
         if !self.is_ours(run, said.pid) {
             if let Some(before) = self.ignored.count(Instant::now()) {
@@ -76,10 +83,11 @@ impl Life {
     fn heed(&mut self, run: &mut Run, message: NotifyMessage) {
         let report = match message {
             NotifyMessage::Ready => match (&self.site.settings.ready, run.ready) {
-                (ReadyWhen::Notify, _) | (ReadyWhen::Started | ReadyWhen::Log(_), true) => {
+                (ReadyWhen::Notify, _)
+                | (ReadyWhen::Started | ReadyWhen::Probe | ReadyWhen::Log(_), true) => {
                     return self.ready(run);
                 }
-                (ReadyWhen::Started | ReadyWhen::Log(_), false) => return,
+                (ReadyWhen::Started | ReadyWhen::Probe | ReadyWhen::Log(_), false) => return,
             },
             NotifyMessage::Reloading => WorkerReport::Reloading,
             NotifyMessage::Stopping => WorkerReport::Stopping,

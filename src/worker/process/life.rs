@@ -45,6 +45,8 @@ pub(super) enum Command {
     Start(Incarnation),
     Stop,
     Signal(i32),
+    /// Its probe has passed.
+    Ready,
     Kill,
 }
 
@@ -141,7 +143,7 @@ impl Life {
             match command {
                 Command::Start(n) => self.incarnation(n).await,
                 // They crossed the end of what they were meant for.
-                Command::Stop | Command::Signal(_) | Command::Kill => {}
+                Command::Stop | Command::Signal(_) | Command::Ready | Command::Kill => {}
             }
         }
     }
@@ -277,6 +279,7 @@ impl Life {
                 Event::Command(Some(Command::Stop)) => self.drain_and_ask(run),
                 Event::Drained => self.ask(run),
                 Event::Command(Some(Command::Signal(signal))) => self.signal(&run.main.pidfd, signal),
+                Event::Command(Some(Command::Ready)) => self.probed(run),
                 Event::Command(Some(Command::Kill)) | Event::KillAgain => self.kill(run),
                 Event::Round => self.look(run),
                 Event::Seen(seen) => {
@@ -426,7 +429,7 @@ pub(super) fn note(asked: &mut Asked, command: Command) {
         Command::Stop => *asked = (*asked).max(Asked::Stop),
         Command::Kill => *asked = Asked::Kill,
         // There is nothing yet that could hear it.
-        Command::Signal(_) => {}
+        Command::Signal(_) | Command::Ready => {}
         Command::Start(n) => tracing::error!(%n, "told to start while an incarnation is under way"),
     }
 }

@@ -16,6 +16,7 @@
 //! purpose), `tokio::process` (it reaps by itself), `waitpid` on numbers, and any decision: whether to restart is
 //! the policy's.
 
+mod beside;
 mod bounds;
 mod capabilities;
 mod cgroup;
@@ -46,6 +47,7 @@ mod start;
 mod tests;
 mod tree;
 
+pub(crate) use beside::Beside;
 pub(crate) use capabilities::Capabilities;
 pub(crate) use clear::{Cleared, Survivor};
 pub(crate) use host::{Held, HostOptions, ProcessHost};

@@ -147,6 +147,11 @@ impl Recipe {
             Text::Varies { prefix: b"REGROW_INCARNATION=".to_vec(), text: "{incarnation}".to_owned() },
             Text::Fixed(variable("NOTIFY_SOCKET", notify.as_os_str())?),
         ];
+        let mut ours = ours;
+        if let Some(heartbeat) = &settings.heartbeat {
+            let micros = (2 * heartbeat.interval).as_micros().to_string();
+            ours.push(Text::Fixed(variable("WATCHDOG_USEC", micros.as_ref())?));
+        }
         let passed = last.shared(passed(settings, runtime_env)?);
         let own = settings.env.iter().filter(|(name, _)| !is_ours(OsStr::new(name.as_str())));
         let mut env = Vec::with_capacity(own.clone().count());

@@ -44,6 +44,10 @@ impl Runner for ProcessRunner {
         self.send(Command::Signal(signal));
     }
 
+    fn set_ready(&mut self) {
+        self.send(Command::Ready);
+    }
+
     fn kill(&mut self) {
         self.send(Command::Kill);
     }

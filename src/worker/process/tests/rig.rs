@@ -191,6 +191,22 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
         },
         verify: Duration::from_secs(10),
         ladder: crate::config::Ladder::Default,
+        probes: Vec::new(),
+        heartbeat: None,
+        threshold: crate::config::ThresholdSettings {
+            cpu: crate::config::MarkSettings {
+                warn: 0.9,
+                crit: None,
+                warn_bytes: None,
+                lasting: Duration::from_secs(60),
+            },
+            memory: crate::config::MarkSettings {
+                warn: 0.85,
+                crit: Some(0.95),
+                warn_bytes: None,
+                lasting: Duration::from_secs(30),
+            },
+        },
     }
 }
 

@@ -1,0 +1,485 @@
+//! The coordinator actor: what is seen goes into records, verdicts come out.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::cause::Cause;
+use crate::config::{Settings, WorkerSettings};
+use crate::event::{Event, EventKind};
+use crate::health::{Grade, Health, Observation, OwnClock, Verdict};
+use crate::id::{Incarnation, InstanceId, Name};
+use crate::probe::{Found, Means, ProbeActor, ProbeArguments, Times, make};
+
+use super::case::Case;
+use super::inbox::{Inbox, News};
+use super::rules::{BUILT_IN, places};
+use super::sweep;
+
+/// How often time alone is looked at, while somebody has a heartbeat or a probe.
+const TICK: Duration = Duration::from_millis(250);
+/// How often the processes are looked at.
+const SWEEP: Duration = Duration::from_secs(5);
+/// The same after a failure, until it stands.
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+/// How often their figures are read: a pass over all of `/proc`.
+const FIGURES: Duration = Duration::from_secs(10);
+/// A supervisor hears this often that somebody is still unwell.
+const URGE: Duration = Duration::from_secs(1);
+
+/// What the coordinator is told.
+pub(crate) enum CoordinatorMsg {
+    /// Something became of incarnations; see [`Inbox`].
+    News,
+    /// A probe has looked.
+    Observed(InstanceId, Incarnation, Observation),
+    /// Time has passed.
+    Tick,
+    /// The processes are due.
+    Sweep,
+}
+
+/// Something about an incarnation.
+pub(crate) type Told<T> = Box<dyn Fn(&InstanceId, Incarnation, T) + Send + Sync>;
+
+/// The settings of a worker by its name.
+pub(crate) type Find = Box<dyn Fn(&Name) -> Option<Arc<WorkerSettings>> + Send + Sync>;
+
+/// Where the coordinator's words go. None of them may wait.
+pub(crate) struct Sinks {
+    /// A verdict, for the supervisor of the instance.
+    pub(crate) judged: Told<Arc<Verdict>>,
+    /// Its probe has passed: it is ready.
+    pub(crate) ready: Told<()>,
+    /// What people see.
+    pub(crate) shown: Told<Arc<Verdict>>,
+    /// A look, for the metrics.
+    pub(crate) looked: Told<(Arc<str>, Observation)>,
+    /// What happened.
+    pub(crate) event: Box<dyn Fn(Event) + Send + Sync>,
+    /// The settings of a worker that is just coming to be, before they are in force.
+    pub(crate) worker: Find,
+    /// The settings in force.
+    pub(crate) settings: Box<dyn Fn() -> Arc<Settings> + Send + Sync>,
+    /// The clock.
+    pub(crate) now: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
+
+/// What the coordinator begins with.
+pub(crate) struct CoordinatorArguments {
+    /// Where its words go.
+    pub(crate) sinks: Sinks,
+    /// Where it hears of incarnations.
+    pub(crate) inbox: Inbox,
+    /// Through whom its probes look.
+    pub(crate) means: Means,
+    /// Where instances have their directories.
+    pub(crate) workers_dir: PathBuf,
+}
+
+/// What the coordinator keeps.
+pub(crate) struct CoordinatorState {
+    sinks: Sinks,
+    inbox: Inbox,
+    means: Means,
+    workers_dir: PathBuf,
+    cases: HashMap<InstanceId, Case>,
+    clock: OwnClock,
+    ticking: bool,
+    /// The settings have changed since everybody was last compared with them.
+    changed: bool,
+    figures_at: Option<Duration>,
+    settings: Arc<Settings>,
+    workers: HashMap<Name, Arc<WorkerSettings>>,
+}
+
+/// The actor; everything it keeps is in [`CoordinatorState`].
+pub(crate) struct Coordinator;
+
+impl Actor for Coordinator {
+    type Msg = CoordinatorMsg;
+    type State = CoordinatorState;
+    type Arguments = CoordinatorArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<CoordinatorMsg>,
+        arguments: CoordinatorArguments,
+    ) -> Result<CoordinatorState, ActorProcessingErr> {
+        let CoordinatorArguments { sinks, inbox, means, workers_dir } = arguments;
+        let (now, settings) = ((sinks.now)(), (sinks.settings)());
+        drop(myself.send_after(SWEEP, || CoordinatorMsg::Sweep));
+        Ok(CoordinatorState {
+            workers: by_name(&settings),
+            settings,
+            sinks,
+            inbox,
+            means,
+            workers_dir,
+            cases: HashMap::new(),
+            clock: OwnClock::new(now, SWEEP),
+            ticking: false,
+            changed: false,
+            figures_at: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<CoordinatorMsg>,
+        message: CoordinatorMsg,
+        state: &mut CoordinatorState,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = (state.sinks.now)();
+        if let Some(halt) = state.clock.advance(now) {
+            tracing::warn!(%halt, "what was judged in it is void");
+            state.cases.values_mut().for_each(|case| case.record.interrupt());
+        }
+        match message {
+            CoordinatorMsg::News => {
+                for (instance, news) in state.inbox.take() {
+                    state.news(&myself, instance, news, now).await;
+                }
+            }
+            CoordinatorMsg::Observed(instance, incarnation, seen) => {
+                state.observed(&myself, &instance, incarnation, seen, now).await;
+            }
+            CoordinatorMsg::Tick => state.tick(&myself, now),
+            CoordinatorMsg::Sweep => state.sweep(&myself, now).await,
+        }
+        Ok(())
+    }
+
+    /// A probe that was killed is one that nobody wants any more; one that broke is looked after by the next sweep.
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<CoordinatorMsg>,
+        event: ractor::SupervisionEvent,
+        state: &mut CoordinatorState,
+    ) -> Result<(), ActorProcessingErr> {
+        if let ractor::SupervisionEvent::ActorFailed(cell, error) = event {
+            tracing::error!(%error, "a probe broke; it is made anew");
+            for case in state.cases.values_mut() {
+                case.probes.retain(|(_, probe)| probe.get_id() != cell.get_id());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CoordinatorState {
+    async fn news(
+        &mut self,
+        myself: &ActorRef<CoordinatorMsg>,
+        instance: InstanceId,
+        news: News,
+        now: Duration,
+    ) {
+        let own = self.clock.own(now);
+        if news.ended {
+            self.cases.remove(&instance);
+            return;
+        }
+        if let Some(pid) = news.begun {
+            self.begin(&instance, news.incarnation, pid);
+        }
+        let Some(case) = self.cases.get_mut(&instance).filter(|case| case.incarnation == news.incarnation)
+        else {
+            return;
+        };
+        if let Some(pid) = news.main {
+            case.set_main(pid);
+        }
+        if news.ready {
+            case.ready = true;
+            case.record.ready(own);
+            // Who is ready runs; the sweep sees it again soon enough.
+            case.record.observe(own, built_in(now, Found::pass("it runs")));
+        }
+        match news.says {
+            Some(true) => case.record.beat(own),
+            Some(false) => case.record.distress(own),
+            None => {}
+        }
+        self.arrange(myself, &instance).await;
+        self.begin_ticking(myself);
+        self.judge(&instance, now);
+    }
+
+    fn begin(&mut self, instance: &InstanceId, incarnation: Incarnation, pid: Option<u32>) {
+        self.learn_settings();
+        let worker = self.workers.get(instance.worker()).cloned();
+        let Some(worker) = worker.or_else(|| (self.sinks.worker)(instance.worker())) else {
+            self.cases.remove(instance);
+            return;
+        };
+        self.cases.insert(instance.clone(), Case::new(instance.clone(), incarnation, worker, pid));
+    }
+
+    async fn observed(
+        &mut self,
+        myself: &ActorRef<CoordinatorMsg>,
+        instance: &InstanceId,
+        incarnation: Incarnation,
+        seen: Observation,
+        now: Duration,
+    ) {
+        let (own, void) = (self.clock.own(now), self.clock.voids(seen.began, seen.ended));
+        let Some(case) = self.cases.get_mut(instance).filter(|case| case.incarnation == incarnation) else {
+            return;
+        };
+        if let Some(rules) = case.rules.probes.get(seen.probe) {
+            (self.sinks.looked)(instance, incarnation, (Arc::clone(&rules.name), seen.clone()));
+        }
+        // Nothing bad that was seen over a halt proves anything; something good does.
+        if void && matches!(seen.grade, Grade::Fail | Grade::Error) {
+            return;
+        }
+        case.record.observe(own, seen);
+        self.judge(instance, now);
+        self.arrange(myself, instance).await;
+    }
+
+    /// Starts the probes that are to run now and ends the others.
+    async fn arrange(&mut self, myself: &ActorRef<CoordinatorMsg>, instance: &InstanceId) {
+        let Some(case) = self.cases.get_mut(instance) else { return };
+        let record = &case.record;
+        case.probes.retain(|(place, probe)| {
+            let wanted = record.wants(*place);
+            if !wanted {
+                probe.kill();
+            }
+            wanted
+        });
+        let worker = Arc::clone(&case.worker);
+        for (place, settings) in places(&worker) {
+            let runs = case.probes.iter().any(|(running, _)| *running == place);
+            if runs || !case.record.wants(place) {
+                continue;
+            }
+            let Some(probe) = make(&settings.check, &self.means) else { continue };
+            let (to, whom, n) = (myself.clone(), case.instance.clone(), case.incarnation);
+            let arguments = ProbeArguments {
+                number: place,
+                times: Times {
+                    initial_delay: settings.initial_delay,
+                    period: self.settings.interval.unwrap_or(settings.period),
+                    retry_period: settings.retry_period,
+                    timeout: settings.timeout,
+                },
+                spread: spread(&case.instance, place),
+                probe,
+                patient: case.patient(&self.workers_dir),
+                now: Arc::clone(&self.sinks.now),
+                report: Arc::new(move |seen| {
+                    // A coordinator that is gone judges nobody any more.
+                    let _ = to.send_message(CoordinatorMsg::Observed(whom.clone(), n, seen));
+                }),
+            };
+            match ProbeActor::spawn_linked(None, ProbeActor, arguments, myself.get_cell()).await {
+                Ok((probe, _)) => case.probes.push((place, probe)),
+                Err(error) => {
+                    tracing::error!(instance = %case.instance, probe = settings.name, %error, "a probe cannot be started");
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
+        let own = self.clock.own(now);
+        let late = |case: &&Case| {
+            let unwell =
+                case.told.as_ref().is_some_and(|told| told.unwell.is_some() || !told.issues.is_empty());
+            unwell || case.record.is_late(own)
+        };
+        let due: Vec<InstanceId> =
+            self.cases.values().filter(late).map(|case| case.instance.clone()).collect();
+        for instance in due {
+            self.judge(&instance, now);
+        }
+        self.ticking = self.wants_ticks();
+        if self.ticking {
+            drop(myself.send_after(TICK, || CoordinatorMsg::Tick));
+        } else {
+            self.clock.set_period(SWEEP);
+        }
+    }
+
+    /// Without a heartbeat or a probe nothing happens between sweeps, and an idle runtime sleeps.
+    fn begin_ticking(&mut self, myself: &ActorRef<CoordinatorMsg>) {
+        if !self.ticking && self.wants_ticks() {
+            self.ticking = true;
+            self.clock.set_period(TICK);
+            drop(myself.send_after(TICK, || CoordinatorMsg::Tick));
+        }
+    }
+
+    fn wants_ticks(&self) -> bool {
+        self.cases.values().any(|case| case.record.ticks() || !case.probes.is_empty())
+    }
+
+    async fn sweep(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
+        let own = self.clock.own(now);
+        self.learn_changes(myself, now).await;
+        let figures = match self.figures_at {
+            Some(at) if now.saturating_sub(at) < FIGURES => HashMap::new(),
+            Some(_) | None => {
+                self.figures_at = Some(now);
+                sweep::figures(self.cases.values())
+            }
+        };
+        let mut again = false;
+        let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
+        for instance in all {
+            let Some(case) = self.cases.get_mut(&instance) else { continue };
+            let measured = case.main().and_then(|pid| figures.get(&pid)).copied();
+            if let Some(measured) = measured {
+                sweep::note(case, measured, own, now);
+            }
+            let found = case.stat.as_ref().and_then(sweep::Stat::look);
+            let changes =
+                measured.is_some() || found.as_ref().is_some_and(|found| found.grade != Grade::Pass);
+            let was_well = case.told.as_ref().is_some_and(|told| told.issues.is_empty());
+            if let Some(found) = found {
+                again |= found.grade == Grade::Fail;
+                case.record.observe(own, built_in(now, found));
+            }
+            if changes || !was_well {
+                self.judge(&instance, now);
+            }
+        }
+        let usual = self.settings.interval.unwrap_or(SWEEP).min(SWEEP);
+        let pause = if again { SWEEP_AGAIN.min(usual) } else { usual };
+        drop(myself.send_after(pause, || CoordinatorMsg::Sweep));
+    }
+
+    /// Changed settings hold at once for what runs; and a probe that broke runs again.
+    async fn learn_changes(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
+        self.learn_settings();
+        let changed = std::mem::take(&mut self.changed);
+        let own = self.clock.own(now);
+        let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
+        for instance in all {
+            let Some(case) = self.cases.get_mut(&instance) else { continue };
+            let new = self.workers.get(instance.worker()).filter(|new| changed && case.differs(new));
+            if let Some(new) = new {
+                let mut fresh = Case::new(instance.clone(), case.incarnation, Arc::clone(new), case.main());
+                if case.ready {
+                    (fresh.ready, fresh.passed_on) = (true, true);
+                    fresh.record.ready(own);
+                }
+                *case = fresh;
+            }
+            self.arrange(myself, &instance).await;
+        }
+        self.begin_ticking(myself);
+    }
+
+    fn learn_settings(&mut self) {
+        let settings = (self.sinks.settings)();
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            self.workers = by_name(&settings);
+            self.settings = settings;
+            self.changed = true;
+        }
+    }
+
+    /// Judges one, and tells whoever it concerns.
+    fn judge(&mut self, instance: &InstanceId, now: Duration) {
+        let own = self.clock.own(now);
+        let Some(case) = self.cases.get_mut(instance) else { return };
+        let verdict = Arc::new(case.record.judge(own));
+        let same = case.told.as_ref().is_some_and(|told| looks_alike(told, &verdict));
+        if !same {
+            (self.sinks.shown)(instance, case.incarnation, Arc::clone(&verdict));
+        }
+        if verdict.started && !case.ready && !case.passed_on && case.rules.ready_by.is_some() {
+            case.passed_on = true;
+            (self.sinks.ready)(instance, case.incarnation, ());
+        }
+        let was_unwell = case.told.as_ref().is_some_and(|told| told.unwell.is_some());
+        let due = case.urged.is_none_or(|at| now.saturating_sub(at) >= URGE);
+        match verdict.unwell {
+            Some(_) if due => {
+                case.urged = Some(now);
+                (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
+            }
+            None if was_unwell => {
+                case.urged = None;
+                (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
+            }
+            Some(_) | None => {}
+        }
+        let was_blind = case.told.as_ref().is_some_and(|told| told.blind);
+        // That it is well once it is ready says its readiness already.
+        let news = match case.reported {
+            Some(reported) => reported != verdict.health,
+            None => !matches!(verdict.health, Health::Unknown | Health::Healthy),
+        };
+        if news || verdict.blind && !was_blind {
+            let before = case.reported.unwrap_or(Health::Unknown);
+            (self.sinks.event)(changed(case, before, &verdict));
+        }
+        if news || verdict.health == Health::Healthy {
+            case.reported = Some(verdict.health);
+        }
+        case.told = Some(verdict);
+    }
+}
+
+/// Whether people would see a difference.
+fn looks_alike(a: &Verdict, b: &Verdict) -> bool {
+    (a.health, a.score, a.unresponsive, a.accepts) == (b.health, b.score, b.unresponsive, b.accepts)
+        && a.issues == b.issues
+        && a.terms == b.terms
+}
+
+fn changed(case: &Case, before: Health, verdict: &Verdict) -> Event {
+    let (before, after) = (before.word(), verdict.health.word());
+    let why = verdict.issues.first().map(|issue| format!(": {issue}")).unwrap_or_default();
+    let text = if verdict.blind {
+        format!("none of its probes works any more; the worker is left alone{why}")
+    } else {
+        format!("{before} → {after}{why}")
+    };
+    let mut event = Event::new(EventKind::HealthChanged, text);
+    event.worker = Some(case.instance.worker().clone());
+    event.instance = Some(case.instance.clone());
+    event.incarnation = Some(case.incarnation);
+    event.cause = match &verdict.unwell {
+        Some(unwell) => Some(unwell.cause),
+        None if verdict.blind => Some(Cause::Monitor),
+        None => None,
+    };
+    event.data.insert("from", before.into());
+    event.data.insert("to", after.into());
+    event.data.insert("score", verdict.score.into());
+    event
+}
+
+fn built_in(now: Duration, found: Found) -> Observation {
+    Observation {
+        probe: BUILT_IN,
+        began: now,
+        ended: now,
+        grade: found.grade,
+        message: found.message,
+        metrics: found.metrics,
+    }
+}
+
+fn by_name(settings: &Settings) -> HashMap<Name, Arc<WorkerSettings>> {
+    settings.workers.iter().map(|worker| (worker.name.clone(), Arc::clone(worker))).collect()
+}
+
+/// 0..1, the same for the same probe: many that start together do not look together.
+fn spread(instance: &InstanceId, place: usize) -> f64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ place as u64;
+    for byte in instance.to_string().bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    (hash >> 11) as f64 / (1u64 << 53) as f64
+}

@@ -1,0 +1,112 @@
+//! One incarnation as the coordinator knows it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ractor::ActorRef;
+
+use crate::config::WorkerSettings;
+use crate::health::{Health, Record, RecordRules, Verdict};
+use crate::id::{Incarnation, InstanceId};
+use crate::probe::{Patient, ProbeMsg};
+
+use super::rules::rules;
+use super::sweep::Stat;
+
+/// One incarnation.
+pub(super) struct Case {
+    pub(super) instance: InstanceId,
+    pub(super) incarnation: Incarnation,
+    pub(super) worker: Arc<WorkerSettings>,
+    pub(super) rules: Arc<RecordRules>,
+    pub(super) record: Record,
+    pub(super) pid: Arc<AtomicU32>,
+    /// Its line in `/proc`, kept open: no other process can come to stand there.
+    pub(super) stat: Option<Stat>,
+    /// Its probes that run, by their place among the rules.
+    pub(super) probes: Vec<(usize, ActorRef<ProbeMsg>)>,
+    pub(super) ready: bool,
+    /// Its readiness has been passed on.
+    pub(super) passed_on: bool,
+    /// What was told last.
+    pub(super) told: Option<Arc<Verdict>>,
+    /// The health that the last event about it told.
+    pub(super) reported: Option<Health>,
+    /// When its supervisor was last told that it is unwell.
+    pub(super) urged: Option<Duration>,
+    /// Processor time at the last sweep, and when that was.
+    pub(super) cpu: Option<(f64, Duration)>,
+}
+
+impl Case {
+    /// One that has just begun.
+    pub(super) fn new(
+        instance: InstanceId,
+        incarnation: Incarnation,
+        worker: Arc<WorkerSettings>,
+        pid: Option<u32>,
+    ) -> Self {
+        let rules = Arc::new(rules(&worker));
+        Self {
+            record: Record::new(Arc::clone(&rules)),
+            stat: pid.and_then(Stat::open),
+            pid: Arc::new(AtomicU32::new(pid.unwrap_or(0))),
+            instance,
+            incarnation,
+            worker,
+            rules,
+            probes: Vec::new(),
+            ready: false,
+            passed_on: false,
+            told: None,
+            reported: None,
+            urged: None,
+            cpu: None,
+        }
+    }
+
+    /// Its main process is another one.
+    pub(super) fn set_main(&mut self, pid: u32) {
+        self.pid.store(pid, Ordering::Relaxed);
+        self.stat = Stat::open(pid);
+    }
+
+    /// Its main process.
+    pub(super) fn main(&self) -> Option<u32> {
+        Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    /// Whom its probes look at.
+    pub(super) fn patient(&self, workers_dir: &std::path::Path) -> Patient {
+        Patient {
+            instance: self.instance.clone(),
+            incarnation: self.incarnation,
+            worker: Arc::clone(&self.worker),
+            state_dir: workers_dir.join(self.instance.slug()).join("state"),
+            pid: Arc::clone(&self.pid),
+        }
+    }
+
+    /// Ends its probes; a look under way is dropped.
+    pub(super) fn end_probes(&mut self) {
+        for (_, probe) in self.probes.drain(..) {
+            probe.kill();
+        }
+    }
+
+    /// Whether it is looked at otherwise than these settings say.
+    pub(super) fn differs(&self, new: &WorkerSettings) -> bool {
+        let old = &self.worker;
+        old.probes != new.probes
+            || old.heartbeat != new.heartbeat
+            || old.threshold != new.threshold
+            || old.stop.unresponsive_timeout != new.stop.unresponsive_timeout
+    }
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        self.end_probes();
+    }
+}

@@ -1,0 +1,19 @@
+//! One file for each thing to look at.
+
+mod actor;
+mod disk;
+mod exec;
+mod grpc;
+mod http;
+mod net;
+mod process;
+mod tcp;
+
+pub(super) use actor::Says;
+pub(super) use disk::Disk;
+pub(super) use exec::Exec;
+pub(super) use grpc::Grpc;
+pub(super) use http::Http;
+pub(super) use process::Process;
+pub(crate) use process::condition;
+pub(super) use tcp::Tcp;

@@ -1,0 +1,48 @@
+//! Probes: one look at one instance, again and again.
+//!
+//! A probe is an actor of its own, so that one that hangs delays no other, and it never begins a look before the last
+//! one is over. What it finds goes to the coordinator as an observation; it judges nothing itself. Every look has one
+//! deadline for all of it, kept in the runtime's own time ([`patience`]): what the runtime loses is not the worker's
+//! fault. Bodies and output are read up to a bound, and no redirect is followed.
+//!
+//! A look that could not be made is an `error`, never a failure: a host name that cannot be resolved, a plugin that is
+//! not there, a process table that is full say nothing of the worker.
+//!
+//! ```text
+//! look       the trait, and whom a look is at      actor     when the next look is due
+//! checks/    one file for each thing to look at    make      from settings to looks
+//! ```
+//!
+//! The trait [`Probe`] is for users, too: whatever can be asked in Rust can be a probe.
+//!
+//! ```
+//! use regrow::probe::{Found, Look, Patient, Probe};
+//!
+//! /// Whether the worker's lock file is there.
+//! struct Locked(std::path::PathBuf);
+//!
+//! impl Probe for Locked {
+//!     fn look<'a>(&'a self, _patient: &'a Patient) -> Look<'a> {
+//!         Box::pin(async {
+//!             match self.0.try_exists() {
+//!                 Ok(true) => Found::pass("locked"),
+//!                 Ok(false) => Found::fail("it has let go of its lock"),
+//!                 Err(error) => Found::error(format!("cannot look: {error}")),
+//!             }
+//!         })
+//!     }
+//! }
+//! ```
+
+mod actor;
+mod checks;
+mod look;
+mod make;
+mod patience;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use actor::{ProbeActor, ProbeArguments, ProbeMsg, Times};
+pub(crate) use checks::condition;
+pub use look::{Found, Look, Patient, Probe};
+pub(crate) use make::{Means, make};

@@ -1,0 +1,244 @@
+//! Workers that run and do not work: found, healed, and never confused with a runtime that was itself halted.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::rig::{Rig, alive, send};
+
+/// A worker that writes its pid on every start.
+const WITNESS: &str = r#"["sh", "-c", "echo $$ >> {dir}/starts; exec sleep 999"]"#;
+
+/// Beats five times a second; once `{dir}/quiet` is there it takes it away and is silent for ever.
+const BEATS: &str = r#"["python3", "-c", '''
+import os, socket, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+s.send(b"READY=1")
+open("{dir}/starts", "a").write(str(os.getpid()) + "\n")
+while True:
+    if os.path.exists("{dir}/quiet"):
+        os.remove("{dir}/quiet")
+        time.sleep(999)
+    s.send(b"WATCHDOG=1")
+    time.sleep(0.2)
+''']"#;
+
+fn pids(rig: &Rig) -> Vec<u32> {
+    rig.witness("starts").iter().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+/// A runtime whose probes look often.
+fn often(toml: &str) -> Rig {
+    let mut rig = Rig::new(toml);
+    let mut command = rig.command(&["start", "--interval", "500ms"]);
+    rig.launch_as(&mut command);
+    rig.wait("the runtime answers", || rig.try_status().is_some());
+    rig
+}
+
+#[test]
+fn a_worker_that_is_halted_is_found_and_healed() {
+    let rig = often(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait_status("web", "healthy");
+    rig.wait("it wrote its pid", || pids(&rig).len() == 1);
+    send(pids(&rig)[0], Signal::STOP);
+    rig.wait("another one runs", || pids(&rig).len() == 2);
+    rig.wait_status("web", "healthy");
+    let web = rig.worker("web");
+    assert_eq!((&web["restarts"], &web["last_exit"]["kind"]), (&1.into(), &"killed".into()), "{web}");
+    assert!(web["last_exit"]["message"].as_str().unwrap().contains("halted by a signal"), "{web}");
+    assert!(!alive(pids(&rig)[0]));
+    let told = rig.ok(&["events", "--kind", "health.changed", "-o", "jsonl"]);
+    assert!(told.contains("\"hang\""), "{told}");
+}
+
+/// An HTTP endpoint that the test stops and lets go.
+struct Endpoint {
+    port: u16,
+    hangs: Arc<AtomicBool>,
+}
+
+impl Endpoint {
+    fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let hangs = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&hangs);
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            for stream in listener.incoming().flatten() {
+                if seen.load(Ordering::SeqCst) {
+                    held.push(stream);
+                } else {
+                    held.clear();
+                    answer(stream);
+                }
+            }
+        });
+        Self { port, hangs }
+    }
+}
+
+fn answer(mut stream: TcpStream) {
+    let mut request = [0; 1024];
+    // Who hangs up in the middle is none of the test's business.
+    let _ = stream.read(&mut request);
+    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nup\n");
+}
+
+#[test]
+fn an_endpoint_that_hangs_is_found_and_healed() {
+    let endpoint = Endpoint::open();
+    let rig = Rig::start(&format!(
+        "[worker.web]\ncommand = {WITNESS}\nready = \"probe\"\n\
+         probe.up = {{ http = {{ url = \"http://127.0.0.1:{}/\", expect_body = \"up\" }}, period = \"200ms\", retry_period = \"100ms\", timeout = \"2s\" }}\n",
+        endpoint.port
+    ));
+    rig.wait_status("web", "healthy");
+    let web = rig.worker("web");
+    assert_eq!((&web["score"], &web["ready"]), (&1.0.into(), &true.into()), "{web}");
+    endpoint.hangs.store(true, Ordering::SeqCst);
+    rig.wait("another one is started", || pids(&rig).len() == 2);
+    endpoint.hangs.store(false, Ordering::SeqCst);
+    rig.wait_status("web", "healthy");
+    let web = rig.worker("web");
+    assert!(web["last_exit"]["message"].as_str().unwrap().contains("no answer within 2s"), "{web}");
+    let causes = rig.ok(&["describe", "web", "-o", "json"]);
+    assert!(causes.contains("\"probe_failed\""), "{causes}");
+}
+
+#[test]
+fn a_dead_main_loop_behind_a_live_heartbeat_is_found_and_healed() {
+    let rig = Rig::start(
+        r#"[worker.web]
+ready = "notify"
+heartbeat = { interval = "1s", late = "25s", lost = "30s", dead = "60s" }
+command = ["python3", "-c", '''
+import os, socket, threading, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["NOTIFY_SOCKET"])
+def beat():
+    while True:
+        s.send(b"WATCHDOG=1")
+        time.sleep(0.2)
+threading.Thread(target=beat, daemon=True).start()
+s.send(b"READY=1")
+open("{dir}/starts", "a").write(str(os.getpid()) + "\n")
+while True:
+    if os.path.exists("{dir}/die"):
+        os.remove("{dir}/die")
+        threading.Event().wait()
+    open("{dir}/pulse", "w").close()
+    time.sleep(0.05)
+''']
+[worker.web.probe.pulse]
+exec = ["sh", "-c", "rm -f {dir}/pulse; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -e {dir}/pulse ] && exit 0; sleep 0.2; done; echo no pulse; exit 1"]
+period = "500ms"
+timeout = "20s"
+failure_threshold = 2
+"#,
+    );
+    rig.wait_status("web", "healthy");
+    std::fs::write(rig.path("die"), "").unwrap();
+    rig.wait_at_most(Duration::from_secs(90), "another one is started", || pids(&rig).len() == 2);
+    rig.wait_status("web", "healthy");
+    let web = rig.worker("web");
+    assert!(web["last_exit"]["message"].as_str().unwrap().contains("no pulse"), "{web}");
+    assert!(web["last_heartbeat_at"].is_string(), "its heartbeat never stopped: {web}");
+}
+
+#[test]
+fn a_lost_heartbeat_is_found_and_healed() {
+    let rig = Rig::start(&format!(
+        "[worker.web]\nready = \"notify\"\ncommand = {BEATS}\n\
+         heartbeat = {{ interval = \"1s\", late = \"2s\", lost = \"4s\", dead = \"8s\" }}\n"
+    ));
+    rig.wait_status("web", "healthy");
+    std::fs::write(rig.path("quiet"), "").unwrap();
+    rig.wait("another one is started", || pids(&rig).len() == 2);
+    rig.wait_status("web", "healthy");
+    let web = rig.worker("web");
+    assert!(web["last_exit"]["message"].as_str().unwrap().contains("no heartbeat for"), "{web}");
+}
+
+#[test]
+fn a_runtime_that_is_halted_blames_nobody() {
+    let endpoint = Endpoint::open();
+    let rig = Rig::start(&format!(
+        "[worker.beats]\nready = \"notify\"\ncommand = {BEATS}\n\
+         heartbeat = {{ interval = \"1s\", late = \"4s\", lost = \"5s\", dead = \"6s\" }}\n\
+         [worker.web]\ncommand = [\"sleep\", \"999\"]\n\
+         probe.up = {{ http = {{ url = \"http://127.0.0.1:{}/\" }}, period = \"100ms\", retry_period = \"100ms\", timeout = \"3s\", failure_threshold = 2 }}\n",
+        endpoint.port
+    ));
+    rig.wait_status("beats", "healthy");
+    rig.wait_status("web", "healthy");
+    let beat = || rig.worker("beats")["last_heartbeat_at"].as_str().unwrap_or_default().to_owned();
+    rig.wait("it beats", || !beat().is_empty());
+    for _ in 0..2 {
+        let before = beat();
+        rig.signal(Signal::STOP);
+        // Longer than the heartbeat may be silent, and than two looks may take.
+        std::thread::sleep(Duration::from_secs(7));
+        rig.signal(Signal::CONT);
+        rig.wait("it is heard again", || beat() > before);
+    }
+    rig.wait_status("beats", "healthy");
+    rig.wait_status("web", "healthy");
+    for worker in ["beats", "web"] {
+        assert_eq!(rig.worker(worker)["restarts"], 0, "{worker}\n{}", rig.output());
+    }
+}
+
+#[test]
+fn a_probe_that_breaks_makes_unknown_and_restarts_nobody() {
+    let rig = Rig::start(&format!(
+        "[worker.web]\ncommand = {WITNESS}\n\
+         probe.gone = {{ exec = [\"/there/is/no/such/program\"], period = \"50ms\", retry_period = \"50ms\" }}\n"
+    ));
+    let blind = || rig.ok(&["events", "--kind", "health.changed", "-o", "jsonl"]);
+    rig.wait("somebody is told that nobody can see", || blind().contains("none of its probes works"));
+    assert!(blind().contains("\"monitor\""), "{}", blind());
+    let web = rig.worker("web");
+    assert_eq!((&web["health"], &web["restarts"]), (&"unknown".into(), &0.into()), "{web}");
+    assert!(web["issues"][0].as_str().unwrap().contains("probe gone does not work"), "{web}");
+    assert_eq!(rig.code(&["is-healthy", "web"]), 3);
+    assert_eq!(pids(&rig).len(), 1);
+}
+
+#[test]
+fn a_probe_that_hangs_is_killed_with_its_children() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sleep\", \"999\"]\nrestart = \"temporary\"\n\
+         probe.slow = { exec = [\"sh\", \"-c\", \"sleep 998 & echo $! > {dir}/new; mv {dir}/new {dir}/child; wait\"], period = \"10m\", retry_period = \"10m\", timeout = \"1s\", failure_threshold = 1 }\n",
+    );
+    rig.wait_status("web", "unhealthy");
+    let child = || rig.text("child").trim().parse::<u32>().ok();
+    // On a machine where the shell did not get so far, there was no child.
+    if let Some(child) = child() {
+        rig.wait("its child is gone", || !alive(child));
+    }
+    assert_eq!(rig.worker("web")["restarts"], 0, "a temporary worker is never restarted");
+    let page = rig.ok(&["describe", "web"]);
+    assert!(page.contains("no answer within 1s") && page.contains("score 0.30"), "{page}");
+}
+
+#[test]
+fn a_nagios_plugin_speaks_with_its_exit_code_and_its_figures() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"sleep\", \"999\"]\n\
+         probe.load = { exec = { command = [\"sh\", \"-c\", \"echo 'LOAD WARNING - 9.5|load1=9.5;8;16;0'; exit 1\"], format = \"nagios\" } }\n",
+    );
+    rig.wait_status("web", "degraded");
+    let body: serde_json::Value = serde_json::from_str(&rig.ok(&["describe", "web", "-o", "json"])).unwrap();
+    let probes = body["items"][0]["probes"].as_array().unwrap();
+    let load = probes.iter().find(|probe| probe["probe"] == "load").unwrap();
+    assert_eq!(load["last"]["metrics"]["load1"], 9.5, "{load}");
+    assert_eq!((&load["result"], &load["kind"]), (&"warn".into(), &"liveness".into()));
+    assert_eq!(body["items"][0]["score"], 0.75);
+}
