@@ -15,6 +15,7 @@ use crate::worker::{Reporter, Runner, WorkerReport};
 
 use super::directory::Directory;
 use super::inbox::{Ask, Order};
+use super::panic::in_words;
 use super::place::WorkerPlane;
 use super::registry::Registry;
 use super::runner::{InProcessRunner, Site};
@@ -211,7 +212,7 @@ fn start_tracer() -> Option<SyncSender<Trace>> {
         // Of this thread alone: where processors are short, workers come first. Nothing rests on it.
         let _ = rustix::process::nice(STANDS_BACK);
         while let Ok(Trace { site, incarnation, trace }) = inbox.recv() {
-            let text = own_frames(&trace.to_string());
+            let text = own_frames(&in_words(&trace));
             tracing::warn!(instance = %site.instance, %incarnation, "stack of a panic:\n{text}");
             site.report(incarnation, WorkerReport::Backtrace { text });
         }

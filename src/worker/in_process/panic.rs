@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Once};
+use std::sync::{LazyLock, Mutex, Once, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Between two walked stacks of one worker, and a sixteenth of it between any two: a crash loop shows the same stack
@@ -21,6 +21,10 @@ const OVERALL: Duration = Duration::from_millis(60);
 
 /// Room for a message and its place.
 const USUAL: usize = 120;
+
+/// Held while a stack is turned into text: that takes milliseconds under a lock of the standard library's, which walking
+/// one needs as well.
+static IN_WORDS: Mutex<()> = Mutex::new(());
 
 thread_local! {
     /// Whose code runs on this thread; 0: nobody's.
@@ -81,7 +85,12 @@ fn note(who: u64, info: &PanicHookInfo<'_>) {
         // Into a String, which takes everything.
         let _ = write!(text, "{place}");
     }
-    let noted = Noted { text, said, trace: is_its_turn(who).then(Backtrace::force_capture) };
+    // A worker never waits for the text of somebody else's stack.
+    let free = IN_WORDS.try_lock();
+    let is_free = !matches!(free, Err(TryLockError::WouldBlock));
+    let trace = (is_free && is_its_turn(who)).then(Backtrace::force_capture);
+    drop(free);
+    let noted = Noted { text, said, trace };
     LAST.with(|last| *last.borrow_mut() = Some(noted));
 }
 
@@ -136,6 +145,12 @@ fn unknown(payload: &(dyn Any + Send)) -> String {
         std::mem::forget(again);
         "an error that panics when it is asked what it is".to_owned()
     })
+}
+
+/// A walked stack as text.
+pub(super) fn in_words(trace: &Backtrace) -> String {
+    let _alone = IN_WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    trace.to_string()
 }
 
 /// Whether this worker's stack may be walked now. Workers whose numbers fall on one place share it.
