@@ -151,6 +151,21 @@ fn no_file_grows_past_the_point_where_it_should_be_split() {
 }
 
 #[test]
+fn every_lesson_is_short_and_says_what_it_prints() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let is_lesson =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+    let lessons: Vec<PathBuf> = sources(&examples).into_iter().filter(is_lesson).collect();
+    assert_eq!(lessons.len(), 7, "{lessons:?}");
+    for path in lessons {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines < 80, "{} has {lines} lines: a lesson is read in one look", path.display());
+        let expected = fs::read_to_string(path.with_extension("expected")).unwrap_or_default();
+        assert!(!expected.is_empty(), "{} has no .expected beside it", path.display());
+    }
+}
+
+#[test]
 fn nothing_is_stubbed_ignored_or_allowed() {
     for path in sources(&src()) {
         for (number, line) in code(&path).iter().enumerate() {

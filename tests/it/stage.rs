@@ -8,6 +8,7 @@ use regrow::ractor::{Actor, ActorProcessingErr, ActorRef};
 use regrow::testing::{Fault, Stage, StageError};
 use regrow::{
     Builder, CallError, Context, EventKind, Finished, Reply, Restored, Runtime, Worker, WorkerError,
+    WorkerSpec,
 };
 
 /// Counts what it is told; knows nothing of faults.
@@ -271,6 +272,20 @@ async fn the_same_scenario_is_the_same_again() {
     for _ in 0..3 {
         assert_eq!(play().await, first);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_added_on_the_stage_can_be_struck_too() {
+    let stage = stage(&one("Counter", "")).await;
+    stage.until("it", |it| it.ready).await.unwrap();
+    let spec = WorkerSpec { after: vec!["it".to_owned()], ..WorkerSpec::actor("late", "Plain") };
+    stage.handle().add_worker(spec).await.unwrap();
+    stage.until("late", |late| late.ready).await.unwrap();
+    stage.inject("late", Fault::Error("no paper".to_owned())).unwrap();
+    stage.until("late", |late| late.ready && late.restarts == 1).await.unwrap();
+    stage.handle().remove_worker("late").await.unwrap();
+    stage.until_moment(|moment| moment.kind == EventKind::WorkerRemoved).await.unwrap();
+    assert_eq!(stage.end().await, Finished::Stopped);
 }
 
 #[tokio::test]
