@@ -27,6 +27,8 @@
 //! | [`testing`] | for users' tests: a runtime under paused time, faults on purpose |
 //! | [`runtime`] | the composition root: state directory, boot, orders, changes while everything runs, the end |
 //! | [`supervisor`] | the actors of the tree, the status board, who waits for whom |
+//! | `coordinator` | what the probes see, judged, and told to whom it concerns; on a thread of its own |
+//! | [`probe`] | one look at one instance, again and again: HTTP, TCP, gRPC, commands, disks; the trait for one's own |
 //! | [`worker`] | runs one worker. `process`: spawn, output, notify socket, rights and limits, whole-tree stop; `in_process`: Rust types on threads of their own; all `unsafe` and OS calls in one module |
 //! | [`store`] | what outlives the runtime: the journal on disk, totals, health of the last days |
 //! | [`telemetry`] | the journal of events, the metrics page |
