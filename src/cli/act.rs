@@ -119,6 +119,9 @@ fn ask(context: &mut Context, verb: &str, args: ActArgs, body: Option<&Value>) -
                 Err(other) => return Err(other),
             }
         }
+        for warning in asked.iter().filter_map(|one| one.warning.as_deref()) {
+            anstream::eprintln!("regrow: warning: {}", safe(warning));
+        }
         match args.wait.wait {
             None => print_accepted(context, verb, &asked),
             Some(limit) => see_through(context, &client, verb, &asked, limit).await,

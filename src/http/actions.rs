@@ -120,12 +120,24 @@ pub(crate) struct Action {
     pub(crate) more: serde_json::Map<String, serde_json::Value>,
     /// What it cannot be, of what was asked.
     note: Option<&'static str>,
+    /// What is not as it should be although it was done.
+    pub(crate) warning: Option<String>,
 }
 
 impl Action {
     pub(crate) fn new(verb: Verb, target: String, by: String, instances: Vec<Before>) -> Self {
         let more = serde_json::Map::new();
-        Self { id: new_id(), verb, target, by, at: Timestamp::now(), instances, more, note: None }
+        Self {
+            id: new_id(),
+            verb,
+            target,
+            by,
+            at: Timestamp::now(),
+            instances,
+            more,
+            note: None,
+            warning: None,
+        }
     }
 
     /// The same with more to say.
@@ -136,6 +148,12 @@ impl Action {
     /// Says that it is less than was asked.
     pub(crate) fn with_note(mut self, note: Option<&'static str>) -> Self {
         self.note = note;
+        self
+    }
+
+    /// Says that it was done and something is wrong with it.
+    pub(crate) fn with_warning(mut self, warning: Option<String>) -> Self {
+        self.warning = warning;
         self
     }
 

@@ -17,6 +17,7 @@ use crate::supervisor::{Address, Asked, InstanceState, Operator, Outcome, Plane,
 use super::handle::{Act, ActError, Asker, Order, RuntimeInfo};
 use super::intents::Intents;
 use super::launch::Finished;
+use super::remember;
 use super::reshape::{Edit, Editing};
 use super::survivors::Spared;
 use super::target::Target;
@@ -24,9 +25,6 @@ use super::target::Target;
 /// After the time for an orderly end is over, the killing may go on for this long without anybody dying before the
 /// runtime leaves what cannot be killed behind and says so.
 const LAST_GRACE: Duration = Duration::from_secs(10);
-
-/// How long an answer waits for the disk that keeps what was asked for.
-const KEPT_WITHIN: Duration = Duration::from_secs(2);
 
 /// The loop and what it needs.
 pub(super) struct Director {
@@ -183,7 +181,7 @@ impl Director {
         match refused {
             Some(error) if reached.is_empty() => {
                 if wish {
-                    save_elsewhere(&self.intents, &self.info);
+                    remember::save_elsewhere(&self.intents, &self.info);
                 }
                 Err(error)
             }
@@ -191,23 +189,15 @@ impl Director {
         }
     }
 
-    /// A wish that was answered is not forgotten, whatever happens to the runtime. A disk that hangs is named in the
-    /// notes; the answer does not wait for it for ever.
+    /// A wish that was answered is not forgotten, whatever happens to the runtime.
     fn answer_once_kept(
         &self,
         answer: Result<Vec<InstanceId>, ActError>,
         reply: oneshot::Sender<Result<Vec<InstanceId>, ActError>>,
     ) {
-        let (kept, told) = oneshot::channel();
-        let info = Arc::clone(&self.info);
-        save_elsewhere_and(&self.intents, &self.info, move || {
-            // Who waited has answered without.
-            let _ = kept.send(());
-        });
+        let kept = remember::kept(Arc::clone(&self.intents), Arc::clone(&self.info));
         tokio::spawn(async move {
-            if tokio::time::timeout(KEPT_WITHIN, told).await.is_err() {
-                info.note("the state directory is slow: what was last asked for may be lost if regrow is killed now");
-            }
+            kept.await;
             // An asker that has gone away needs no answer.
             let _ = reply.send(answer);
         });
@@ -387,45 +377,6 @@ fn has_code(phase: Phase) -> bool {
     match phase {
         Phase::Starting | Phase::Running | Phase::Stopping | Phase::Stuck => true,
         Phase::Waiting | Phase::Backoff | Phase::Quarantined | Phase::Stopped | Phase::Done => false,
-    }
-}
-
-/// Writes the intents down beside the control plane, which must not wait for a disk. Without a thread to spare it
-/// waits after all: a lost intent would start what somebody has stopped.
-pub(super) fn save_elsewhere(intents: &Arc<Mutex<Intents>>, info: &Arc<RuntimeInfo>) {
-    save_elsewhere_and(intents, info, || ());
-}
-
-/// The same, and then this.
-fn save_elsewhere_and(
-    intents: &Arc<Mutex<Intents>>,
-    info: &Arc<RuntimeInfo>,
-    then: impl FnOnce() + Send + 'static,
-) {
-    if !lock(intents).is_kept() {
-        return then();
-    }
-    let job = {
-        let (intents, info) = (Arc::clone(intents), Arc::clone(info));
-        let writing = info.writers.begin();
-        move || {
-            save(&intents, &info);
-            drop(writing);
-            then();
-        }
-    };
-    if std::thread::Builder::new().name("regrow-intents".to_owned()).spawn(job).is_err() {
-        save(intents, info);
-    }
-}
-
-/// One writer at a time, and each writes what is newest when its turn comes.
-fn save(intents: &Mutex<Intents>, info: &RuntimeInfo) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = lock(&TURN);
-    let newest = lock(intents).clone();
-    if let Err(error) = newest.save() {
-        info.note(format!("what was stopped by hand could not be written down: {error}"));
     }
 }
 

@@ -17,6 +17,7 @@ use super::lag::Lag;
 use super::launch::Finished;
 use super::living::Living;
 use super::past::Past;
+use super::remember::Unkept;
 use super::reshape::Edit;
 use super::target::Target;
 use super::writers::Writers;
@@ -145,6 +146,8 @@ pub struct RuntimeInfo {
     notes: Mutex<Vec<String>>,
     problems: OnceLock<Problems>,
     heed: OnceLock<Heed>,
+    /// Whether what operators want is written down.
+    pub(super) unkept: Unkept,
     pub(super) lag: Lag,
     pub(super) writers: Arc<Writers>,
     pub(super) looks: Looks,
@@ -177,6 +180,7 @@ impl RuntimeInfo {
             notes: Mutex::new(notes),
             problems: OnceLock::new(),
             heed: OnceLock::new(),
+            unkept: Unkept::default(),
             lag: Lag::new(Instant::now()),
             writers: Arc::default(),
             looks: Looks::default(),
@@ -222,8 +226,17 @@ impl RuntimeInfo {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         notes.extend(self.living.pending());
+        notes.extend(self.unkept.why().map(|why| {
+            format!("what was last asked for by hand could not be written down ({why}); it is tried again every second")
+        }));
         notes.extend(self.problems.get().map(|problems| problems()).unwrap_or_default());
         notes
+    }
+
+    /// Why what operators ask for does not outlast this runtime right now; `None`: it does.
+    #[must_use]
+    pub fn forgetful(&self) -> Option<String> {
+        self.unkept.why()
     }
 
     /// Where problems that come and go are asked for.

@@ -1,7 +1,7 @@
 //! What operators have stopped and paused, kept over restarts of the runtime.
 //!
 //! One small JSON file, replaced as a whole. It is written off the control thread; a disk that is full or
-//! gone costs the memory of an intent over a restart, never the intent itself, and is named in the notes.
+//! gone costs the memory of an intent over a restart, never the intent itself; it is tried again until it is kept.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -167,14 +167,21 @@ impl Intents {
         let on_disk = OnDisk { schema: SCHEMA.to_owned(), kept: self.kept.clone() };
         let text = serde_json::to_vec_pretty(&on_disk).map_err(io::Error::other)?;
         let fresh = path.with_extension("json.new");
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)?;
+        let written = write(&fresh, &text).and_then(|()| fs::rename(&fresh, path));
+        if written.is_err() {
+            // Half a file takes room where there is none.
+            let _ = fs::remove_file(&fresh);
+            return written;
+        }
         // A stop that was confirmed must not be undone by a power cut that forgets the new name.
         fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text)?;
+    file.sync_all()
 }
 
 fn read(path: &Path) -> io::Result<Kept> {

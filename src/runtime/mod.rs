@@ -17,6 +17,7 @@ mod past;
 mod pool;
 mod raise;
 mod recycle;
+mod remember;
 mod reshape;
 mod roll;
 mod rolling;

@@ -9,8 +9,9 @@ use crate::event::{Event, EventKind};
 use crate::id::{InstanceId, Name};
 use crate::supervisor::{Operator, Plane, RollState};
 
-use super::director::{Director, lock, save_elsewhere};
+use super::director::{Director, lock};
 use super::handle::{Act, ActError, Asker};
+use super::remember;
 use super::rolling::Hands;
 use super::target::Target;
 
@@ -64,16 +65,20 @@ impl Director {
         self.announce(target, Act::Scale { instances }, &by);
         let (hands, intents, info) = (self.hands(&by), Arc::clone(&self.intents), Arc::clone(&self.info));
         tokio::spawn(async move {
-            let answer = hands.scale(&name, instances).await.map(|settings| {
+            let scaled = hands.scale(&name, instances).await;
+            let done = scaled.is_ok();
+            let answer = scaled.map(|settings| {
                 let all = settings.workers.iter().find(|worker| worker.name == name);
                 let ids: Vec<InstanceId> =
                     all.map(|worker| worker.instance_ids().collect()).unwrap_or_default();
                 tell_scale(&hands.plane, &name, instances, &by);
                 let operator = Operator { by: by.0.clone(), at: Timestamp::now() };
                 lock(&intents).scale(&name, instances, before, operator);
-                save_elsewhere(&intents, &info);
                 ids
             });
+            if done {
+                remember::kept(intents, info).await;
+            }
             // An asker that has gone away needs no answer.
             let _ = reply.send(answer);
         });

@@ -21,9 +21,10 @@ use crate::supervisor::{
     supervisor_states,
 };
 
-use super::director::{lock, save_elsewhere};
+use super::director::lock;
 use super::handle::{ActError, RuntimeInfo};
 use super::intents::Intents;
+use super::remember::save_elsewhere;
 
 /// Makes new settings from those in force; an error changes nothing.
 pub type Edit = Box<dyn FnOnce(&Settings) -> Result<Settings, ActError> + Send>;

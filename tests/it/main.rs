@@ -35,6 +35,7 @@ mod faults_identity;
 mod faults_process;
 mod faults_runtime;
 mod growth;
+mod faults_state_dir;
 mod guest;
 mod hardship;
 mod health;

@@ -215,6 +215,7 @@ where
     let Passed { verb, target, instances, more } = action().await?;
     let note = plain_after_all(api, verb, &instances);
     let action = Action::new(verb, target, peer.name.clone(), instances).with(more).with_note(note);
+    let action = action.with_warning(forgotten(api, verb));
     accepted(&api.actions.remember(action, key.map(|key| (key, request.to_owned()))))
 }
 
@@ -229,6 +230,25 @@ fn plain_after_all(api: &Api, verb: Verb, instances: &[Before]) -> Option<&'stat
     )
 }
 
+/// What lasts over restarts of the runtime, if the disk takes it.
+fn forgotten(api: &Api, verb: Verb) -> Option<String> {
+    let lasts = match verb {
+        Verb::Act(
+            Act::Start | Act::Stop | Act::Restart | Act::Pause { .. } | Act::Resume | Act::Scale { .. },
+        ) => true,
+        Verb::Act(Act::ResetFailed | Act::Signal(_) | Act::Reload | Act::Roll { .. })
+        | Verb::Apply
+        | Verb::Add
+        | Verb::Remove
+        | Verb::Shutdown => false,
+    };
+    let why = api.runtime.info().forgetful().filter(|_| lasts)?;
+    Some(format!(
+        "it is done, and could not be written down ({why}): it is forgotten if regrow ends before it could; \
+         make room in the state directory, it is tried again every second"
+    ))
+}
+
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str() {
@@ -238,7 +258,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 fn accepted(action: &Action) -> Asked {
-    let body = Accepted { ok: true, action_id: action.id.clone(), message: action.message() };
+    let body = Accepted {
+        ok: true,
+        action_id: action.id.clone(),
+        message: action.message(),
+        warning: action.warning.clone(),
+    };
     let mut answer = action.more.clone();
     if let Ok(serde_json::Value::Object(body)) = serde_json::to_value(&body) {
         answer.extend(body);

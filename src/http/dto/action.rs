@@ -12,6 +12,9 @@ pub struct Accepted {
     pub action_id: String,
     /// For people.
     pub message: String,
+    /// What is not as it should be although it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// What became of an action.
