@@ -16,9 +16,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use crate::http::at_short_path;
 use crate::http::dto::Accepted;
+use crate::http::{SOCKET_NAME, at_short_path};
 use crate::runtime::Target;
+use crate::worker::process::shelter;
 
 use super::failure::Failure;
 
@@ -113,8 +114,7 @@ impl Client {
         accept: &str,
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, Failure> {
-        let connected = at_short_path(&self.socket, |short| StdUnixStream::connect(short));
-        let stream = connected.map_err(|error| self.unreachable(&error))?;
+        let stream = connect(&self.socket).map_err(|error| self.unreachable(&error))?;
         stream.set_nonblocking(true).map_err(|error| self.unreachable(&error))?;
         let stream = UnixStream::from_std(stream).map_err(|error| self.unreachable(&error))?;
         let broke = |error: hyper::Error| {
@@ -244,4 +244,16 @@ impl EventStream {
         }
         None
     }
+}
+
+/// Connects to a socket, or to the one that stands in its place while its directory takes nothing.
+fn connect(socket: &Path) -> std::io::Result<StdUnixStream> {
+    let at = |path: &Path| at_short_path(path, |short| StdUnixStream::connect(short));
+    let refused = match at(socket) {
+        Ok(stream) => return Ok(stream),
+        Err(error) => error,
+    };
+    let beside = socket.parent().filter(|_| socket.ends_with(SOCKET_NAME));
+    let mut shelters = beside.into_iter().flat_map(shelter::existing);
+    shelters.find_map(|shelter| at(&shelter.join(SOCKET_NAME)).ok()).ok_or(refused)
 }

@@ -5,9 +5,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -19,6 +20,9 @@ const MAX_SIZE: u64 = 10 << 20;
 
 /// … and this many old ones are kept.
 const KEEP: u32 = 3;
+
+/// How often it is looked whether somebody has removed it.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// What waits at most for the file.
 const MAX_WAITING: usize = 64 * 1024;
@@ -42,7 +46,7 @@ pub(crate) struct Hold(LogFile);
 
 enum Place {
     Waiting(Vec<u8>),
-    Open { path: PathBuf, file: File, size: u64 },
+    Open { path: PathBuf, file: File, size: u64, checked: Instant },
     Lost,
 }
 
@@ -63,13 +67,11 @@ impl LogFile {
 
     /// Opens the file and writes what has waited.
     pub(crate) fn open(&self, path: &Path) -> std::io::Result<()> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let file = append(path)?;
+        let file = append_in(path)?;
         let size = file.metadata()?.len();
         let mut place = self.lock();
-        let before = std::mem::replace(&mut *place, Place::Open { path: path.to_owned(), file, size });
+        let opened = Place::Open { path: path.to_owned(), file, size, checked: Instant::now() };
+        let before = std::mem::replace(&mut *place, opened);
         if let Place::Waiting(lines) = before {
             place.write(&lines);
         }
@@ -108,7 +110,7 @@ impl Place {
         match self {
             Self::Waiting(lines) if lines.len() + line.len() <= MAX_WAITING => lines.extend_from_slice(line),
             Self::Waiting(_) | Self::Lost => {}
-            Self::Open { path, file, size } => {
+            Self::Open { path, file, size, checked } => {
                 if *size > 0 && *size + line.len() as u64 > MAX_SIZE {
                     match rotate(path) {
                         Ok(fresh) => (*file, *size) = (fresh, 0),
@@ -117,6 +119,15 @@ impl Place {
                             *self = Self::Lost;
                             return;
                         }
+                    }
+                }
+                // One that was removed would take lines that nobody ever sees; one that was moved is somebody's wish.
+                if checked.elapsed() >= CHECK_EVERY {
+                    *checked = Instant::now();
+                    if file.metadata().is_ok_and(|meta| meta.nlink() == 0)
+                        && let Ok(fresh) = append_in(path)
+                    {
+                        (*file, *size) = (fresh, 0);
                     }
                 }
                 if file.write_all(line).is_ok() {
@@ -129,6 +140,17 @@ impl Place {
 
 fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// The same, in a folder that is made if it is not there; not what is above it, which is not ours to make.
+fn append_in(path: &Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    append(path)
 }
 
 fn rotate(path: &Path) -> std::io::Result<File> {

@@ -5,9 +5,8 @@
 //! (inotify, which costs nothing while nothing happens), and a missing socket is made anew. Where there is no watch
 //! to be had, the path is looked at every now and then.
 //!
-//! The path is ours while the state directory is still the one that was started on and the lock in it the one that
-//! this runtime holds. A directory that was moved away or replaced belongs to somebody else; so does whatever stands
-//! in the socket's place.
+//! The path is ours while the state directory is (`runtime::state_dir` knows). Whatever else stands in the socket's
+//! place belongs to somebody else. Where the state directory takes nothing, the socket is in its shelter.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +20,7 @@ use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::SocketSettings;
+use crate::worker::process::shelter;
 
 use super::listen::{SOCKET_NAME, bind_control};
 use super::peer::Users;
@@ -31,16 +31,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Lets a burst of changes pass: a directory with all its files, for one.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// After something was removed, the path is looked at once more after this long without news.
+const SOON: Duration = Duration::from_secs(1);
+
 /// A file or directory, whatever its name.
 type Identity = (u64, u64);
 
 /// The socket's place, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct ControlPath {
-    state_dir: PathBuf,
+    dir: PathBuf,
     settings: SocketSettings,
-    dir: Identity,
-    lock: Identity,
     socket: Identity,
 }
 
@@ -62,41 +63,44 @@ impl ControlPath {
         settings: &SocketSettings,
         users: &Users,
     ) -> io::Result<(Self, UnixListener)> {
-        let listener = bind_control(state_dir, settings, users)?;
-        let path = Self {
-            dir: identity(state_dir)?,
-            lock: identity(&state_dir.join("lock")).unwrap_or_default(),
-            socket: identity(&state_dir.join(SOCKET_NAME))?,
-            state_dir: state_dir.to_owned(),
-            settings: settings.clone(),
+        let mut dir = state_dir.to_owned();
+        let listener = match bind_control(&dir, settings, users) {
+            Err(error) if shelter::takes_nothing(&error) => {
+                let shared = settings.group.is_some();
+                dir = shelter::seek(&std::fs::canonicalize(state_dir)?, shared)?;
+                bind_control(&dir, settings, users)?
+            }
+            other => other?,
         };
+        let path = Self { socket: identity(&dir.join(SOCKET_NAME))?, dir, settings: settings.clone() };
         Ok((path, listener))
     }
 
-    /// Looks at the path, and makes the socket again if it is missing and the path is ours.
-    pub(crate) fn heal(&mut self, users: &Users) -> io::Result<Found> {
-        match identity(&self.state_dir.join(SOCKET_NAME)) {
+    /// The folder that it is in.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Looks at the path, and makes the socket again if it is missing and the state directory is `ours`; else that is
+    /// why not.
+    pub(crate) fn heal(&mut self, users: &Users, ours: Result<(), &'static str>) -> io::Result<Found> {
+        match identity(&self.dir.join(SOCKET_NAME)) {
             Ok(found) if found == self.socket => return Ok(Found::There),
             Ok(_) => return Ok(Found::NotOurs("something else stands in its place")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        if identity(&self.state_dir).ok() != Some(self.dir) {
-            return Ok(Found::NotOurs("the state directory was moved away or removed"));
+        if let Err(why) = ours {
+            return Ok(Found::NotOurs(why));
         }
-        if identity(&self.state_dir.join("lock")).ok() != Some(self.lock) {
-            return Ok(Found::NotOurs(
-                "the state directory's lock was removed or belongs to another runtime",
-            ));
-        }
-        let listener = bind_control(&self.state_dir, &self.settings, users)?;
-        self.socket = identity(&self.state_dir.join(SOCKET_NAME))?;
+        let listener = bind_control(&self.dir, &self.settings, users)?;
+        self.socket = identity(&self.dir.join(SOCKET_NAME))?;
         Ok(Found::Made(listener))
     }
 
     /// Takes the socket away at the runtime's end, if it is still ours.
     pub(crate) fn remove(&self) {
-        let path = self.state_dir.join(SOCKET_NAME);
+        let path = self.dir.join(SOCKET_NAME);
         if identity(&path).ok() == Some(self.socket) {
             // Gone already is as good.
             let _ = std::fs::remove_file(path);
@@ -113,6 +117,9 @@ fn identity(path: &Path) -> io::Result<Identity> {
 /// Says when something in the state directory was removed or replaced.
 pub(crate) struct Watch {
     fd: Option<AsyncFd<Arc<OwnedFd>>>,
+    /// Whether to look once more when nothing further happens: who removes a directory empties it first, and that it
+    /// is gone itself is not told.
+    again: bool,
 }
 
 impl Watch {
@@ -121,13 +128,27 @@ impl Watch {
         if let Err(error) = &opened {
             tracing::info!(%error, "the state directory cannot be watched; its socket is looked at every 10 s");
         }
-        Self { fd: opened.ok() }
+        Self { fd: opened.ok(), again: false }
+    }
+
+    /// Something is wrong: the next look comes soon, whatever happens.
+    pub(crate) fn look_again(&mut self) {
+        self.again = true;
     }
 
     /// Returns when it is worth looking.
     pub(crate) async fn changed(&mut self) {
         let Some(fd) = &self.fd else { return tokio::time::sleep(LOOK_EVERY).await };
-        match fd.readable().await {
+        let readable = if std::mem::take(&mut self.again) {
+            match tokio::time::timeout(SOON, fd.readable()).await {
+                Ok(readable) => readable,
+                Err(_) => return,
+            }
+        } else {
+            fd.readable().await
+        };
+        self.again = true;
+        match readable {
             Ok(mut guard) => {
                 // What exactly happened is seen by looking.
                 drain(fd.get_ref());
@@ -160,7 +181,6 @@ mod tests {
     use super::*;
 
     fn taken(dir: &Path) -> (ControlPath, UnixListener) {
-        std::fs::write(dir.join("lock"), "1\n").unwrap();
         let settings = SocketSettings { mode: 0o600, group: None, role: "operator".to_owned() };
         ControlPath::take(dir, &settings, &Users::read()).unwrap()
     }
@@ -169,10 +189,10 @@ mod tests {
     fn a_missing_socket_is_made_again_and_one_that_is_there_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (mut path, _listener) = taken(dir.path());
-        assert!(matches!(path.heal(&Users::read()).unwrap(), Found::There));
+        assert!(matches!(path.heal(&Users::read(), Ok(())).unwrap(), Found::There));
         std::fs::remove_file(dir.path().join(SOCKET_NAME)).unwrap();
-        assert!(matches!(path.heal(&Users::read()).unwrap(), Found::Made(_)));
-        assert!(matches!(path.heal(&Users::read()).unwrap(), Found::There));
+        assert!(matches!(path.heal(&Users::read(), Ok(())).unwrap(), Found::Made(_)));
+        assert!(matches!(path.heal(&Users::read(), Ok(())).unwrap(), Found::There));
         path.remove();
         assert!(!dir.path().join(SOCKET_NAME).exists());
     }
@@ -184,15 +204,11 @@ mod tests {
         let socket = dir.path().join(SOCKET_NAME);
         std::fs::remove_file(&socket).unwrap();
         std::fs::write(&socket, "a stranger's").unwrap();
-        assert!(matches!(path.heal(&Users::read()).unwrap(), Found::NotOurs(_)));
+        assert!(matches!(path.heal(&Users::read(), Ok(())).unwrap(), Found::NotOurs(_)));
         path.remove();
         assert_eq!(std::fs::read_to_string(&socket).unwrap(), "a stranger's");
         std::fs::remove_file(&socket).unwrap();
-        // As the runtime does: what is open keeps its number.
-        let _held = std::fs::File::open(dir.path().join("lock")).unwrap();
-        std::fs::remove_file(dir.path().join("lock")).unwrap();
-        std::fs::write(dir.path().join("lock"), "2\n").unwrap();
-        let found = path.heal(&Users::read()).unwrap();
+        let found = path.heal(&Users::read(), Err("the lock is another's")).unwrap();
         assert!(matches!(found, Found::NotOurs(why) if why.contains("lock")), "{found:?}");
         assert!(!socket.exists());
     }

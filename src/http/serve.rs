@@ -1,8 +1,9 @@
 //! Accepting connections, with a limit on everything a client can waste.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::config::SocketSettings;
 
@@ -24,8 +25,8 @@ use super::peer::{Peer, Users};
 use super::problem::Problem;
 use super::public::Public;
 
-/// Open connections of one listener. Further ones wait in the kernel's queue; a client that stalls is gone
-/// after [`HEADER_TIMEOUT`], so the queue moves.
+/// Open connections of one listener. A client that stalls is gone after [`HEADER_TIMEOUT`], and at once if it was
+/// silent longest when somebody new comes.
 const CONNECTIONS: usize = 256;
 
 /// A request's header must be complete after this, and an idle connection ends.
@@ -54,9 +55,8 @@ pub(crate) struct Life {
 
 /// Serves the control socket until told to stop.
 pub(crate) async fn control(listener: UnixListener, control: Control, mut life: Life) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let crowd = Arc::new(Crowd::new());
     loop {
-        let Some(place) = place(&places, &mut life).await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = life.over() => return,
@@ -64,6 +64,7 @@ pub(crate) async fn control(listener: UnixListener, control: Control, mut life: 
         match accepted {
             Ok((stream, _)) => {
                 let service = control.for_peer(&stream);
+                let Some(place) = crowd.place(&mut life).await else { return };
                 tokio::spawn(connection(stream, service, place, life.clone()));
             }
             Err(error) => accept_failed("the control socket", &error).await,
@@ -73,10 +74,9 @@ pub(crate) async fn control(listener: UnixListener, control: Control, mut life: 
 
 /// Serves a TCP address until told to stop.
 pub(crate) async fn public(listener: TcpListener, public: Public, mut life: Life) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let crowd = Arc::new(Crowd::new());
     let public = Arc::new(public);
     loop {
-        let Some(place) = place(&places, &mut life).await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = life.over() => return,
@@ -88,6 +88,7 @@ pub(crate) async fn public(listener: TcpListener, public: Public, mut life: Life
                     let public = Arc::clone(&public);
                     async move { Ok::<_, Infallible>(public.answer(&request).await) }
                 });
+                let Some(place) = crowd.place(&mut life).await else { return };
                 tokio::spawn(connection(stream, service, place, life.clone()));
             }
             Err(error) => accept_failed("a TCP address", &error).await,
@@ -95,10 +96,75 @@ pub(crate) async fn public(listener: TcpListener, public: Public, mut life: Life
     }
 }
 
-async fn place(places: &Arc<Semaphore>, life: &mut Life) -> Option<OwnedSemaphorePermit> {
-    tokio::select! {
-        place = Arc::clone(places).acquire_owned() => place.ok(),
-        () = life.over() => None,
+/// The open connections of one listener.
+struct Crowd {
+    places: Arc<Semaphore>,
+    /// Those that have not asked anything yet, the oldest first.
+    silent: Mutex<VecDeque<Arc<Notify>>>,
+}
+
+/// The right to be one of them.
+struct Place {
+    crowd: Arc<Crowd>,
+    /// Told when somebody else needs the place.
+    leave: Arc<Notify>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        Self { places: Arc::new(Semaphore::new(CONNECTIONS)), silent: Mutex::default() }
+    }
+
+    /// A place for a new connection. Where all are taken, whoever has been silent longest leaves; where all ask
+    /// something, it waits. `None`: the servers end.
+    async fn place(self: &Arc<Self>, life: &mut Life) -> Option<Place> {
+        if self.places.available_permits() == 0
+            && let Some(oldest) = self.silent().pop_front()
+        {
+            oldest.notify_one();
+        }
+        let permit = tokio::select! {
+            place = Arc::clone(&self.places).acquire_owned() => place.ok()?,
+            () = life.over() => return None,
+        };
+        let leave = Arc::new(Notify::new());
+        self.silent().push_back(Arc::clone(&leave));
+        Some(Place { crowd: Arc::clone(self), leave, _permit: permit })
+    }
+
+    fn silent(&self) -> MutexGuard<'_, VecDeque<Arc<Notify>>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// It has asked something, and stays.
+    fn asked(&self) {
+        self.crowd.silent().retain(|one| !Arc::ptr_eq(one, &self.leave));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.asked();
+    }
+}
+
+/// A service that notes the first request.
+struct Noted<S> {
+    service: S,
+    place: Arc<Place>,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Noted<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.place.asked();
+        self.service.call(request)
     }
 }
 
@@ -107,11 +173,13 @@ async fn accept_failed(what: &str, error: &std::io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn connection<T, S>(stream: T, service: S, place: OwnedSemaphorePermit, mut life: Life)
+async fn connection<T, S>(stream: T, service: S, place: Place, mut life: Life)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
 {
+    let place = Arc::new(place);
+    let service = Noted { service, place: Arc::clone(&place) };
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -121,12 +189,13 @@ where
     // A connection that ends badly is the client's affair.
     tokio::select! {
         _ = serving.as_mut() => {}
+        () = place.leave.notified() => {}
         () = life.over() => {
             serving.as_mut().graceful_shutdown();
             let _ = serving.await;
         }
     }
-    drop((place, life.open));
+    drop(life.open);
 }
 
 impl Life {

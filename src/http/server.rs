@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
-use crate::runtime::{RuntimeHandle, StartError};
+use crate::runtime::{Home, RuntimeHandle, StartError};
 
 use super::api::{self, Api};
 use super::control::{ControlPath, Found, Watch};
-use super::listen::Listeners;
+use super::listen::{Listeners, SOCKET_NAME};
 use super::peer::Users;
 use super::public::{self, Public};
 use super::serve::{self, Life};
@@ -55,6 +55,10 @@ impl Servers {
         let wrap = |source| StartError::System { what: "cannot make the control socket", source };
         let (path, listener) =
             ControlPath::take(&info.state_dir, &info.settings().runtime.control, &users).map_err(wrap)?;
+        if path.dir() != info.state_dir {
+            let place = path.dir().join(SOCKET_NAME);
+            info.note(format!("the control socket is {}: the state directory takes none", place.display()));
+        }
         let control = Arc::new(Mutex::new(path));
         let (public, probe) = (listeners.public_address(), listeners.probe_address());
         let (stop, stopped) = watch::channel(false);
@@ -90,7 +94,7 @@ impl Drop for Servers {
             // A panic over there has been reported by the panic hook.
             let _ = thread.join();
         }
-        self.control.lock().unwrap_or_else(PoisonError::into_inner).remove();
+        lock(&self.control).remove();
     }
 }
 
@@ -157,7 +161,7 @@ async fn keep_control(
     control: serve::Control,
     life: Life,
 ) {
-    let mut watch = Watch::of(&runtime.info().state_dir);
+    let mut watch = Watch::of(lock(&path).dir());
     let users = Arc::clone(&control.users);
     loop {
         let Ok(current) = UnixListener::from_std(listener) else { return };
@@ -169,6 +173,10 @@ async fn keep_control(
     }
 }
 
+fn lock(path: &Mutex<ControlPath>) -> std::sync::MutexGuard<'_, ControlPath> {
+    path.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Returns the new socket once the old one was removed.
 async fn missing(
     watch: &mut Watch,
@@ -176,19 +184,40 @@ async fn missing(
     users: &Users,
     runtime: &RuntimeHandle,
 ) -> std::os::unix::net::UnixListener {
+    let mut told = None;
     loop {
         watch.changed().await;
-        let found = path.lock().unwrap_or_else(PoisonError::into_inner).heal(users);
+        let (home, found) = {
+            let home = runtime.info().heal_home();
+            let ours = match &home {
+                Ok(Home::Ours | Home::Remade) => Ok(()),
+                Ok(Home::NotOurs(why)) => Err(*why),
+                Err(_) => Err("the state directory cannot be made again"),
+            };
+            let found = lock(path).heal(users, ours);
+            (home, found)
+        };
+        if let Err(error) = home {
+            tracing::warn!(%error, "the state directory is gone and cannot be made again");
+        }
         match found {
             Ok(Found::There) => {}
-            Ok(Found::Made(listener)) => return listener,
+            Ok(Found::Made(listener)) => {
+                // It may stand in another directory of the same name.
+                *watch = Watch::of(lock(path).dir());
+                return listener;
+            }
+            Ok(Found::NotOurs(why)) if told == Some(why) => watch.look_again(),
             Ok(Found::NotOurs(why)) => {
+                told = Some(why);
+                watch.look_again();
                 tracing::warn!("the control socket is gone and is not made again: {why}");
                 runtime.info().note(format!("the control socket is gone and is not made again: {why}"));
             }
             Err(error) => {
                 tracing::warn!(%error, "the control socket is gone and cannot be made again");
                 tokio::time::sleep(RETRY).await;
+                watch.look_again();
             }
         }
     }

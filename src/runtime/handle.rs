@@ -19,6 +19,7 @@ use super::living::Living;
 use super::past::Past;
 use super::remember::Unkept;
 use super::reshape::Edit;
+use super::state_dir::{Home, StateDir};
 use super::target::Target;
 use super::writers::Writers;
 
@@ -146,6 +147,8 @@ pub struct RuntimeInfo {
     notes: Mutex<Vec<String>>,
     problems: OnceLock<Problems>,
     heed: OnceLock<Heed>,
+    /// The state directory, once it is taken.
+    home: OnceLock<Arc<StateDir>>,
     /// Whether what operators want is written down.
     pub(super) unkept: Unkept,
     pub(super) lag: Lag,
@@ -180,6 +183,7 @@ impl RuntimeInfo {
             notes: Mutex::new(notes),
             problems: OnceLock::new(),
             heed: OnceLock::new(),
+            home: OnceLock::new(),
             unkept: Unkept::default(),
             lag: Lag::new(Instant::now()),
             writers: Arc::default(),
@@ -231,6 +235,17 @@ impl RuntimeInfo {
         }));
         notes.extend(self.problems.get().map(|problems| problems()).unwrap_or_default());
         notes
+    }
+
+    /// Remembers the state directory.
+    pub(super) fn live_in(&self, home: Arc<StateDir>) {
+        // A runtime lives in one.
+        let _ = self.home.set(home);
+    }
+
+    /// Looks at the state directory, and makes again what somebody has removed of it.
+    pub(crate) fn heal_home(&self) -> std::io::Result<Home> {
+        self.home.get().map_or(Ok(Home::Ours), |home| home.heal())
     }
 
     /// Why what operators ask for does not outlast this runtime right now; `None`: it does.

@@ -17,7 +17,7 @@ use crate::probe::Means;
 use crate::supervisor::{Board, Plane, RunnerFactory, Wanted};
 use crate::telemetry::Journal;
 use crate::worker::in_process::{InProcessHost, InProcessOptions, Outlook, Registry, install_hook};
-use crate::worker::process::{HostOptions, ProcessHost};
+use crate::worker::process::{HostOptions, ProcessHost, set_aside};
 
 use super::builder::Builder;
 use super::director::Director;
@@ -28,6 +28,7 @@ use super::keeper::{self, Keeper};
 use super::lag;
 use super::past::Past;
 use super::raise::{plane, raise};
+use super::remember::save_elsewhere;
 use super::state_dir::StateDir;
 use super::survivors::take_in_survivors;
 use super::watch::{self, Watch};
@@ -164,13 +165,15 @@ impl Runtime {
         hosting: Hosting,
     ) -> Result<Self, StartError> {
         let Hosting { registry, hook, plane, claims, keep } = hosting;
+        set_aside();
         if hook {
             install_hook();
         }
         let healed = if claims.limits { heal_limits() } else { Vec::new() };
-        let state_dir = StateDir::take(&settings.runtime.state_dir, shared(&settings))?;
+        let state_dir = Arc::new(StateDir::take(&settings.runtime.state_dir, shared(&settings))?);
         let (mut intents, note) = Intents::load(&settings.runtime.state_dir);
         let info = Arc::new(RuntimeInfo::begin(intents.scaled(settings), sources));
+        info.live_in(Arc::clone(&state_dir));
         healed.into_iter().chain(note).for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());
         let keeper = if keep { Keeper::open(&info, &journal, &board)? } else { None };
@@ -241,7 +244,12 @@ struct Parts {
     keeper: Option<Arc<Keeper>>,
 }
 
-fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDir, tell: &Tell) -> Finished {
+fn control_thread(
+    parts: Parts,
+    inbox: mpsc::Receiver<Order>,
+    state_dir: Arc<StateDir>,
+    tell: &Tell,
+) -> Finished {
     let (info, actors) = (Arc::clone(&parts.info), Arc::clone(&parts.actors));
     let keeper = parts.keeper.clone();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -252,7 +260,7 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDi
         }
     };
     let finished = runtime.block_on(async {
-        match boot(parts, inbox).await {
+        match boot(parts, inbox, &state_dir).await {
             Ok((mut director, host, watch)) => {
                 let _ = tell.send(Ok(()));
                 let finished = director.run().await;
@@ -263,6 +271,9 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDi
                     () = director.out_of_patience(&finished, LAST_OUTPUT) => {}
                 }
                 host.output().close(LAST_OUTPUT);
+                if matches!(finished, Finished::Stopped | Finished::Done) {
+                    host.leave_shelter();
+                }
                 finished
             }
             Err(error) => {
@@ -278,7 +289,7 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDi
     }
     info.writers.wait(LAST_OUTPUT);
     // Held until the last worker is down, and free for whoever waits for this end.
-    drop(state_dir);
+    state_dir.release();
     info.finish(finished.clone());
     finished
 }
@@ -286,15 +297,18 @@ fn control_thread(parts: Parts, inbox: mpsc::Receiver<Order>, state_dir: StateDi
 async fn boot(
     parts: Parts,
     orders: mpsc::Receiver<Order>,
+    state_dir: &Arc<StateDir>,
 ) -> Result<(Director, Arc<ProcessHost>, Option<Watch>), StartError> {
     let Parts { info, board, journal, intents, actors, claims, keeper } = parts;
     let info = &info;
+    let settings = info.settings();
     let options = HostOptions {
         cgroups: true,
         adopt_orphans: claims.orphans,
-        shared: shared(&info.settings()),
+        shared: shared(&settings),
         raise_limits: claims.limits,
         step_aside: claims.cgroup,
+        instances: settings.workers.iter().map(|worker| u64::from(worker.instances)).sum(),
     };
     let (host, mut notes) = ProcessHost::open(&info.state_dir, options)
         .map_err(|source| StartError::System { what: "cannot prepare to run processes", source })?;
@@ -310,9 +324,10 @@ async fn boot(
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
     let spared = take_in_survivors(info, &host, &plane);
     let watched = Arc::clone(&actors);
-    let output = host.output().clone();
+    let (output, processes) = (host.output().clone(), Arc::downgrade(&host));
     info.watch_problems(Box::new(move || {
         let mut problems = output.problems();
+        problems.extend(processes.upgrade().and_then(|host| host.shortage()));
         problems.extend(actors.problems());
         problems.extend(past.iter().flat_map(Past::notes));
         problems
@@ -324,6 +339,7 @@ async fn boot(
     }
     let mut director = raise(info, &plane, intents, orders).await?;
     director.spared = spared;
+    keep_home(state_dir, &host, &director);
     Ok((director, host, watch.ok()))
 }
 
@@ -340,6 +356,24 @@ fn heed_secrets(info: &RuntimeInfo, host: &Arc<ProcessHost>, private: bool) {
             keep_memory_private(info);
         } else {
             info.note("secrets of workers pass through the memory of this program, which can be dumped; `Builder::private_memory` forbids that");
+        }
+    }));
+}
+
+/// Whoever misses the state directory has it made again, and what belongs in it is written once more.
+fn keep_home(state_dir: &Arc<StateDir>, host: &Arc<ProcessHost>, director: &Director) {
+    let home = Arc::clone(state_dir);
+    host.when_missing(Box::new(move || home.heal().map(drop)));
+    let plane = tokio::runtime::Handle::current();
+    let (host, intents, info) =
+        (Arc::downgrade(host), Arc::downgrade(&director.intents), Arc::downgrade(&director.info));
+    state_dir.when_remade(Box::new(move || {
+        if let Some(host) = host.upgrade() {
+            host.renew_record();
+        }
+        if let (Some(intents), Some(info)) = (intents.upgrade(), info.upgrade()) {
+            let _on = plane.enter();
+            save_elsewhere(&intents, &info);
         }
     }));
 }

@@ -39,4 +39,5 @@ pub use launch::{Finished, Runtime, StartError};
 pub use living::{ApplyError, Comparison, GrowError};
 pub use reshape::Edit;
 pub(crate) use stage::perform;
+pub(crate) use state_dir::Home;
 pub use target::{Target, TargetError};

@@ -20,9 +20,11 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::worker::process::shelter::takes_nothing;
 use crate::worker::unix::{pidfd_open, poll_ended};
 
 use super::launch::StartError;
@@ -32,43 +34,202 @@ use super::launch::StartError;
 const DEAD_HOLDER_PATIENCE: Duration = Duration::from_secs(2);
 const DEAD_HOLDER_PAUSE: Duration = Duration::from_millis(2);
 
-/// The right to use a state directory; given back on drop.
-#[derive(Debug)]
+/// The right to use a state directory; given back on release or drop.
+///
+/// Two locks hold it: one on the directory itself, which nobody can take away without taking all of it away, and one
+/// on the file in it, which says whose it is and stands where a directory cannot be locked (NFS).
 pub(crate) struct StateDir {
-    _lock: File,
+    path: PathBuf,
+    shared: bool,
+    held: Mutex<Held>,
+    remade: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+}
+
+/// A file or directory, whatever its name.
+type Identity = (u64, u64);
+
+#[derive(Default)]
+struct Held {
+    /// The directory, locked if it can be.
+    dir: Option<File>,
+    /// The file; none where a full or read-only disk had none and took none.
+    lock: Option<File>,
+}
+
+/// What a look at the directory found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// It is ours, and whole.
+    Ours,
+    /// It had been removed and was made again: nothing of what was in it is there.
+    Remade,
+    /// It was moved away, or somebody else has it.
+    NotOurs(&'static str),
 }
 
 impl StateDir {
-    /// Makes the directory if it is not there, checks that it is ours, and takes the lock. `shared`: workers of other
-    /// users pass through it on the way to their own directories.
+    /// Makes the directory if it is not there, checks that it is ours, and takes the locks. `shared`: workers of other
+    /// users pass through it on the way to their own directories. A directory that is full or read-only is taken as it
+    /// is: who was killed on it must come back on it.
     ///
     /// # Errors
     /// [`StartError::Busy`] names the runtime that holds it; [`StartError::StateDir`] says what is wrong with it.
     pub(crate) fn take(path: &Path, shared: bool) -> Result<Self, StartError> {
-        let wrap = |source| StartError::StateDir { state_dir: path.to_owned(), source };
-        let passable = if shared { 0o711 } else { 0o700 };
-        make_private(path, passable).map_err(wrap)?;
-        for (below, mode) in [("w", passable), ("logs", 0o700)] {
-            make_private(&path.join(below), mode).map_err(wrap)?;
-        }
-        let mut lock = open_lock(&path.join("lock")).map_err(wrap)?;
-        let end = Instant::now() + DEAD_HOLDER_PATIENCE;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(fs::TryLockError::WouldBlock) => {
-                    let pid = holder(&mut lock).map_err(wrap)?;
-                    if lives(pid) || Instant::now() >= end {
-                        return Err(StartError::Busy { state_dir: path.to_owned(), pid });
-                    }
-                    std::thread::sleep(DEAD_HOLDER_PAUSE);
-                }
-                Err(fs::TryLockError::Error(source)) => return Err(wrap(source)),
-            }
-        }
-        write_pid(&mut lock).map_err(wrap)?;
-        Ok(Self { _lock: lock })
+        let held = hold(path, shared)?;
+        Ok(Self { path: path.to_owned(), shared, held: Mutex::new(held), remade: Mutex::default() })
     }
+
+    /// Gives it back.
+    pub(crate) fn release(&self) {
+        *lock(&self.held) = Held::default();
+    }
+
+    /// Calls this whenever the directory was made again.
+    pub(crate) fn when_remade(&self, then: Box<dyn Fn() + Send + Sync>) {
+        lock(&self.remade).push(then);
+    }
+
+    /// Looks at the directory, and makes again what somebody has removed: the lock, the folders, all of it.
+    ///
+    /// # Errors
+    /// The system's: what is missing cannot be made.
+    pub(crate) fn heal(&self) -> io::Result<Home> {
+        let mut held = lock(&self.held);
+        let Some(dir) = &held.dir else { return Ok(Home::NotOurs("the runtime is ending")) };
+        let (ours, removed) = (identity(&dir.metadata()?), was_removed(dir)?);
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if identity(&found) == ours => {
+                make_folders(&self.path, self.shared)?;
+                return self.heal_lock(&mut held);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && removed => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(_) | Err(_) => return Ok(Home::NotOurs("the state directory was moved away or removed")),
+        }
+        *held = match hold(&self.path, self.shared) {
+            Ok(held) => held,
+            Err(StartError::Busy { .. }) => {
+                return Ok(Home::NotOurs("the state directory belongs to another runtime"));
+            }
+            Err(error) => return Err(io::Error::other(error.to_string())),
+        };
+        drop(held);
+        tracing::warn!(dir = %self.path.display(), "the state directory had been removed and was made again");
+        lock(&self.remade).iter().for_each(|then| then());
+        Ok(Home::Remade)
+    }
+
+    /// A lock file that is missing is made again, and one that nobody holds is taken: the directory's own lock has kept
+    /// others out meanwhile.
+    fn heal_lock(&self, held: &mut Held) -> io::Result<Home> {
+        let path = self.path.join("lock");
+        if held.lock.as_ref().is_some_and(|lock| stands(lock, &path)) {
+            return Ok(Home::Ours);
+        }
+        let file = match lock_file(&path) {
+            Ok(file) => file,
+            Err(error) if takes_nothing(&error) => return Ok(Home::Ours),
+            Err(error) => return Err(error),
+        };
+        if file.try_lock().is_err() {
+            return Ok(Home::NotOurs("the state directory's lock belongs to another runtime"));
+        }
+        write_pid(&file)?;
+        held.lock = Some(file);
+        tracing::warn!("the state directory's lock had been removed and was made again");
+        Ok(Home::Ours)
+    }
+}
+
+impl std::fmt::Debug for StateDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateDir").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn identity(meta: &fs::Metadata) -> Identity {
+    (meta.dev(), meta.ino())
+}
+
+/// Whether this open file is what stands under the name.
+fn stands(file: &File, path: &Path) -> bool {
+    let there = fs::symlink_metadata(path).map(|meta| identity(&meta));
+    file.metadata().is_ok_and(|meta| there.is_ok_and(|there| there == identity(&meta)))
+}
+
+/// Whether an open directory has no name any more.
+fn was_removed(dir: &File) -> io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::ffi::OsStrExt;
+    let name = fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    let nameless = name.is_ok_and(|name| name.as_os_str().as_bytes().ends_with(b" (deleted)"));
+    Ok(nameless || dir.metadata()?.nlink() == 0)
+}
+
+fn hold(path: &Path, shared: bool) -> Result<Held, StartError> {
+    let wrap = |source| StartError::StateDir { state_dir: path.to_owned(), source };
+    make_private(path, passable(shared)).map_err(wrap)?;
+    make_folders(path, shared).map_err(wrap)?;
+    let dir = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(wrap)?;
+    let lock_path = path.join("lock");
+    let busy = |pid| StartError::Busy { state_dir: path.to_owned(), pid };
+    // Left out where the file system has no locks of directories.
+    let by_dir = match take_lock(&dir, &lock_path) {
+        Ok(Ok(())) => None,
+        Ok(Err(pid)) => return Err(busy(pid)),
+        Err(error) => Some(error),
+    };
+    let lock = match (lock_file(&lock_path), by_dir) {
+        (Ok(lock), _) => Some(lock),
+        (Err(error), None) if takes_nothing(&error) => None,
+        (Err(error), _) => return Err(wrap(error)),
+    };
+    if let Some(lock) = &lock {
+        take_lock(lock, &lock_path).map_err(wrap)?.map_err(busy)?;
+        write_pid(lock).map_err(wrap)?;
+    }
+    Ok(Held { dir: Some(dir), lock })
+}
+
+/// Takes a lock; the inner error is the pid of who has it and lives.
+fn take_lock(file: &File, pid_file: &Path) -> io::Result<Result<(), u32>> {
+    let end = Instant::now() + DEAD_HOLDER_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Ok(())),
+            Err(fs::TryLockError::WouldBlock) => {
+                let pid = holder(pid_file);
+                if lives(pid) || Instant::now() >= end {
+                    return Ok(Err(pid));
+                }
+                std::thread::sleep(DEAD_HOLDER_PAUSE);
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
+fn passable(shared: bool) -> u32 {
+    if shared { 0o711 } else { 0o700 }
+}
+
+fn make_folders(path: &Path, shared: bool) -> io::Result<()> {
+    for (below, mode) in [("w", passable(shared)), ("logs", 0o700)] {
+        match make_private(&path.join(below), mode) {
+            // Whoever needs it finds room elsewhere, or says that there is none.
+            Err(error) if takes_nothing(&error) => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory with this mode whatever the umask, or checks one that is there.
@@ -85,21 +246,40 @@ fn make_private(path: &Path, mode: u32) -> io::Result<()> {
             path.display()
         )));
     }
+    let own = rustix::process::geteuid().as_raw();
+    if meta.uid() != own {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "{} belongs to uid {}, who could change everything in it, and regrow runs as uid {own}: \
+                 `chown -R {own}` it if what is in it can be trusted, or name another runtime.state_dir",
+                path.display(),
+                meta.uid()
+            ),
+        ));
+    }
     if meta.permissions().mode() & 0o077 != mode & 0o077 {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        match fs::set_permissions(path, fs::Permissions::from_mode(mode)) {
+            Err(error) if takes_nothing(&error) => {}
+            other => other?,
+        }
     }
     Ok(())
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)?;
+/// On a read-only disk the file is there, or there is none.
+fn lock_file(path: &Path) -> io::Result<File> {
+    match open_lock(OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600), path)
+    {
+        Err(error) if takes_nothing(&error) && path.symlink_metadata().is_ok() => {
+            open_lock(OpenOptions::new().read(true), path)
+        }
+        other => other,
+    }
+}
+
+fn open_lock(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
     if !file.metadata()?.is_file() || file.metadata()?.nlink() > 1 {
         return Err(io::Error::other(format!("{} is not a plain file", path.display())));
     }
@@ -107,11 +287,11 @@ fn open_lock(path: &Path) -> io::Result<File> {
 }
 
 /// The pid that the lock's holder wrote; 0 if it has not come to that yet.
-fn holder(lock: &mut File) -> io::Result<u32> {
-    lock.rewind()?;
+fn holder(path: &Path) -> u32 {
     let mut text = String::new();
-    let read = lock.take(32).read_to_string(&mut text);
-    Ok(read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0))
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
+    let read = opened.and_then(|file| file.take(32).read_to_string(&mut text));
+    read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Whether a process of this number lives. Not known is alive: the lock says so too. A holder that has not written
@@ -126,12 +306,18 @@ fn lives(pid: u32) -> bool {
     }
 }
 
-/// The pid is for people only. A full disk must not hinder a start, so a pid that does not fit is left out.
-fn write_pid(lock: &mut File) -> io::Result<()> {
-    lock.set_len(0)?;
-    lock.rewind()?;
-    match writeln!(lock, "{}", std::process::id()) {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+/// The pid is for people only. A disk that takes nothing must not hinder a start, so a pid that cannot be written is
+/// left out.
+fn write_pid(mut lock: &File) -> io::Result<()> {
+    let mut write = || {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "{}", std::process::id())
+    };
+    match write() {
+        Err(error) if takes_nothing(&error) => Ok(()),
+        // Opened to read, on a read-only disk.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF)) => Ok(()),
         other => other,
     }
 }
@@ -199,6 +385,34 @@ mod tests {
         assert_eq!(mode(&dir.path().join("logs")), 0o700);
         drop(StateDir::take(dir.path(), false).unwrap());
         assert_eq!((mode(dir.path()), mode(&dir.path().join("w"))), (0o700, 0o700), "and back");
+    }
+
+    #[test]
+    fn what_somebody_removes_is_made_again_and_stays_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let first = StateDir::take(&path, false).unwrap();
+        assert_eq!(first.heal().unwrap(), Home::Ours);
+        for below in ["lock", "logs", "w"] {
+            let gone = path.join(below);
+            if gone.is_dir() {
+                fs::remove_dir(&gone).unwrap()
+            } else {
+                fs::remove_file(&gone).unwrap()
+            }
+            let second = StateDir::take(&path, false);
+            assert!(matches!(second, Err(StartError::Busy { .. })), "without {below}: {second:?}");
+            assert_eq!(first.heal().unwrap(), Home::Ours);
+            assert!(gone.exists(), "{below}");
+        }
+        fs::remove_dir_all(&path).unwrap();
+        assert_eq!(first.heal().unwrap(), Home::Remade);
+        let second = StateDir::take(&path, false).unwrap_err();
+        assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        assert!(matches!(first.heal().unwrap(), Home::NotOurs(_)), "moved on purpose");
+        first.release();
+        let _third = StateDir::take(&dir.path().join("moved"), false).unwrap();
     }
 
     #[test]

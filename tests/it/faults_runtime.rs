@@ -460,3 +460,22 @@ fn open_to_all(rig: &Rig) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(rig.path(""), fs::Permissions::from_mode(0o777)).unwrap();
 }
+
+#[test]
+fn hundreds_of_unfinished_requests_keep_nobody_out() {
+    use std::io::Write as _;
+    let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait_status("web", "healthy");
+    let silent: Vec<_> = (0..520)
+        .map(|_| {
+            let mut stream =
+                std::os::unix::net::UnixStream::connect(rig.path(".regrow/regrow.sock")).unwrap();
+            // One that has been sent away already cannot write.
+            let _ = stream.write_all(b"GET /a");
+            stream
+        })
+        .collect();
+    // The first try counts: whoever asks does not wait until all of them have run out of time.
+    assert!(rig.try_status().is_some());
+    drop(silent);
+}

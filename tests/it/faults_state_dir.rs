@@ -2,9 +2,13 @@
 //! goes on, nothing runs twice, and what is wrong is told until it is not.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::chown;
+
+use rustix::process::Signal;
 
 use crate::hardship::TinyDisk;
-use crate::rig::{Rig, root_or_skip};
+use crate::rig::{Rig, alive, root_or_skip, send};
 
 /// Appends its pid on every start.
 const WITNESS: &str = r#"["sh", "-c", "echo $$ >> {dir}/starts; exec sleep 999"]"#;
@@ -51,4 +55,157 @@ fn a_stop_that_could_not_be_written_down_says_so_and_is_tried_until_it_is() {
     rig.launch();
     assert_eq!(rig.worker("web")["status"], "stopped", "{}", rig.worker("web"));
     assert_eq!(pids(&rig).len(), 1, "it was not started again");
+}
+
+/// Takes every page that is left.
+fn use_up_pages(dir: &str) {
+    let mut file = fs::File::create(format!("{dir}/pages")).unwrap();
+    while file.write_all(&[7; 4096]).is_ok() {}
+}
+
+/// One worker whose state directory is on this disk.
+fn on(disk: &TinyDisk) -> String {
+    format!("[runtime]\nstate_dir = \"{}\"\n[worker.web]\ncommand = {WITNESS}\n", disk.path())
+}
+
+/// Every copy but the newest is gone, and that one is well.
+fn one_copy(rig: &Rig, starts: usize) {
+    rig.wait(&format!("start {starts}"), || pids(rig).len() == starts);
+    rig.wait_status("web", "healthy");
+    let alive: Vec<u32> = pids(rig).into_iter().filter(|pid| alive(*pid)).collect();
+    assert_eq!(alive, [pids(rig)[starts - 1]], "of {:?}", pids(rig));
+}
+
+/// A runtime that was killed comes back on the disk as it is, and on it once more when it is well again.
+fn comes_back(disk: &TinyDisk, spoil: impl FnOnce(&str), mend: impl FnOnce(&str)) {
+    let mut rig = Rig::start(&on(disk));
+    one_copy(&rig, 1);
+    rig.kill_runtime();
+    spoil(&disk.path());
+    rig.launch();
+    one_copy(&rig, 2);
+    let told = notes(&rig);
+    assert!(told.contains("the state directory takes nothing"), "{told}");
+    send(pids(&rig)[1], Signal::KILL);
+    one_copy(&rig, 3);
+    assert_eq!(rig.code(&["start"]), 1, "a second runtime is refused there too");
+    rig.kill_runtime();
+    rig.launch();
+    one_copy(&rig, 4);
+    rig.kill_runtime();
+    mend(&disk.path());
+    rig.launch();
+    one_copy(&rig, 5);
+    assert!(!notes(&rig).contains("takes nothing"), "{}", notes(&rig));
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+    assert!(!alive(pids(&rig)[4]));
+    rig.launch();
+    one_copy(&rig, 6);
+}
+
+#[test]
+fn c7_a_runtime_that_was_killed_comes_back_on_a_full_disk() {
+    if !root_or_skip("a tiny file system") {
+        return;
+    }
+    let Some(disk) = TinyDisk::mount("size=1m") else { return };
+    comes_back(&disk, use_up_pages, |dir| fs::remove_file(format!("{dir}/pages")).unwrap());
+}
+
+#[test]
+fn c8_a_runtime_that_was_killed_comes_back_without_inodes() {
+    if !root_or_skip("a tiny file system") {
+        return;
+    }
+    let Some(disk) = TinyDisk::mount("size=4m,nr_inodes=64") else { return };
+    let taken = std::cell::Cell::new(0);
+    comes_back(&disk, |dir| taken.set(use_up_inodes(dir)), |dir| give_back_inodes(dir, taken.get()));
+}
+
+#[test]
+fn c9_a_runtime_that_was_killed_comes_back_on_a_read_only_disk() {
+    if !root_or_skip("a tiny file system") {
+        return;
+    }
+    let Some(disk) = TinyDisk::mount("size=4m") else { return };
+    comes_back(&disk, |_| disk.remount("ro"), |_| disk.remount("rw"));
+}
+
+#[test]
+fn c8_a_first_start_on_a_disk_with_a_handful_of_inodes_finds_room_elsewhere() {
+    if !root_or_skip("a tiny file system") {
+        return;
+    }
+    for inodes in [3, 4, 5, 6, 8, 10] {
+        let Some(disk) = TinyDisk::mount(&format!("size=4m,nr_inodes={inodes}")) else { return };
+        let mut rig = Rig::start(&on(&disk));
+        one_copy(&rig, 1);
+        send(pids(&rig)[0], Signal::KILL);
+        one_copy(&rig, 2);
+        rig.kill_runtime();
+        rig.launch();
+        one_copy(&rig, 3);
+        rig.signal(Signal::TERM);
+        assert_eq!(rig.wait_end(), 0);
+    }
+}
+
+#[test]
+fn c24_a_state_directory_that_somebody_removes_is_made_again() {
+    let mut rig = Rig::start(&format!(
+        "[worker.web]\ncommand = {WITNESS}\n[worker.says]\n\
+         command = [\"sh\", \"-c\", \"while :; do echo a line; sleep 0.05; done\"]\n"
+    ));
+    one_copy(&rig, 1);
+    rig.wait("its output is kept", || rig.text(".regrow/logs/says.log").contains("a line"));
+    fs::remove_dir_all(rig.path(".regrow/logs")).unwrap();
+    rig.wait("its output is kept again", || rig.text(".regrow/logs/says.log").contains("a line"));
+    // It may be half made again before it is half removed.
+    rig.wait("it is removed", || {
+        let _ = fs::remove_dir_all(rig.path(".regrow"));
+        !rig.path(".regrow/lock").exists()
+    });
+    send(pids(&rig)[0], Signal::KILL);
+    rig.wait("it is back", || pids(&rig).len() == 2);
+    rig.wait("it answers", || rig.try_status().is_some());
+    one_copy(&rig, 2);
+    rig.wait("its output is kept once more", || rig.text(".regrow/logs/says.log").contains("a line"));
+    assert_eq!(rig.worker("web")["restarts"], 1);
+    assert_eq!(rig.code(&["start"]), 1, "it is still one runtime's");
+    // What is needed to find survivors is there again too.
+    rig.kill_runtime();
+    rig.launch();
+    one_copy(&rig, 3);
+}
+
+#[test]
+fn c23_without_its_lock_file_a_second_runtime_is_refused_and_the_first_makes_it_again() {
+    let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    one_copy(&rig, 1);
+    for _ in 0..3 {
+        fs::remove_file(rig.path(".regrow/lock")).unwrap();
+        let second = rig.regrow(&["start"]);
+        let told = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert_eq!(second.status.code(), Some(1), "{told}");
+        assert!(told.contains("already running"), "{told}");
+        let own = rig.runtime().to_string();
+        rig.wait("the lock is there again", || rig.text(".regrow/lock").trim() == own);
+    }
+    one_copy(&rig, 1);
+}
+
+#[test]
+fn a_state_directory_of_another_user_is_refused_with_what_to_do() {
+    if !root_or_skip("a directory of another user") {
+        return;
+    }
+    let rig = Rig::new(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    fs::create_dir(rig.path(".regrow")).unwrap();
+    chown(rig.path(".regrow"), Some(65534), Some(65534)).unwrap();
+    let start = rig.regrow(&["start"]);
+    let told = String::from_utf8_lossy(&start.stderr).into_owned();
+    assert_eq!(start.status.code(), Some(1), "{told}");
+    assert!(told.contains("belongs to uid 65534") && told.contains("chown"), "{told}");
+    assert!(pids(&rig).is_empty());
 }

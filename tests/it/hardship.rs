@@ -35,6 +35,15 @@ impl TinyDisk {
     }
 }
 
+impl TinyDisk {
+    /// Changes its options, such as `ro`.
+    pub(crate) fn remount(&self, options: &str) {
+        let status =
+            Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.dir.path()).status();
+        assert!(status.unwrap().success(), "remount {options}");
+    }
+}
+
 impl Drop for TinyDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();

@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -241,6 +241,19 @@ fn line_end_within(bytes: &[u8], room: usize) -> Option<usize> {
 
 /// Never through a symbolic link, never a FIFO or device that somebody put there.
 fn open_log(path: &Path) -> io::Result<File> {
+    match try_open_log(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    // Somebody has removed the folder.
+    match path.parent().map(|folder| fs::DirBuilder::new().mode(0o700).create(folder)) {
+        Some(Err(error)) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Some(Ok(()) | Err(_)) | None => {}
+    }
+    try_open_log(path)
+}
+
+fn try_open_log(path: &Path) -> io::Result<File> {
     let file = File::options()
         .read(true)
         .append(true)
@@ -337,6 +350,21 @@ mod tests {
         }
         log.write(b"2\n", true).unwrap();
         assert_eq!(fs::read(dir.path().join("a.log")).unwrap(), b"2\n");
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(&dir.path().join("logs"), 1000, 2);
+        log.write(b"1\n", true).unwrap();
+        assert_eq!(fs::read(dir.path().join("logs/a.log")).unwrap(), b"1\n");
+        fs::remove_dir_all(dir.path().join("logs")).unwrap();
+        if let Some(open) = &mut log.open {
+            open.checked -= CHECK_EVERY;
+        }
+        log.write(b"2\n", true).unwrap();
+        assert_eq!(fs::read(dir.path().join("logs/a.log")).unwrap(), b"2\n");
+        assert_eq!(fs::metadata(dir.path().join("logs")).unwrap().mode() & 0o777, 0o700);
     }
 
     #[test]

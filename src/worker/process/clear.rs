@@ -179,9 +179,9 @@ impl ProcessHost {
             return marked.clone();
         }
         let (answer, done) = oneshot::channel();
-        let (began, workers_dir) = (Instant::now(), self.workers_dir.clone());
+        let (began, homes) = (Instant::now(), self.homes.clone());
         // Whoever asked may be gone with the runtime.
-        self.pool.run(move |_| answer.send(tree::marked_below(&workers_dir)).map_or_else(drop, drop));
+        self.pool.run(move |_| answer.send(tree::marked_below(&homes)).map_or_else(drop, drop));
         let marked = Arc::new(done.await.unwrap_or_default());
         *newest = Some((began, marked.clone()));
         marked
@@ -217,13 +217,15 @@ fn open_marked(target: &Target, pids: Option<&Vec<u32>>) -> Vec<Arc<OwnedFd>> {
     pids.into_iter().flatten().filter_map(open).collect()
 }
 
-/// Everything that an earlier runtime left alive.
-pub(super) fn find(workers_dir: &Path, left: Left, cgroups: Option<&Path>) -> Vec<Survivor> {
-    let slugs = slugs(workers_dir);
+/// Everything that an earlier runtime left alive. `homes`: where workers have their directories.
+pub(super) fn find(homes: &[PathBuf], left: Left, cgroups: Option<&Path>) -> Vec<Survivor> {
+    let mut slugs: Vec<_> = homes.iter().flat_map(|home| slugs(home)).collect();
+    slugs.sort_unstable();
+    slugs.dedup();
     let by_mark = left.cgroups.is_none() && !slugs.is_empty();
     let places = Places {
-        workers_dir,
-        marked: by_mark.then(|| tree::marked_below(workers_dir)),
+        homes,
+        marked: by_mark.then(|| tree::marked_below(homes)),
         cgroups: left.cgroups.as_deref().or(cgroups),
     };
     let mut found: Vec<Survivor> = Vec::new();
@@ -237,19 +239,29 @@ pub(super) fn find(workers_dir: &Path, left: Left, cgroups: Option<&Path>) -> Ve
             found.extend(look(&places, InstanceId::single(name), None));
         }
     }
-    found.sort_by(|a, b| a.instance.cmp(&b.instance));
+    // Of two records the one that is right comes first; what else lives of the instance holds its fence.
+    found.sort_by(|a, b| a.instance.cmp(&b.instance).then(a.main.is_none().cmp(&b.main.is_none())));
+    found.dedup_by(|later, first| later.instance == first.instance && later.main.is_none());
     found
 }
 
 /// Where survivors are looked for.
 struct Places<'a> {
-    workers_dir: &'a Path,
+    homes: &'a [PathBuf],
     cgroups: Option<&'a Path>,
     marked: Option<Marked>,
 }
 
+/// It is looked for in every home, and found where its fence is held; who holds none is where the first look is.
 fn look(places: &Places<'_>, instance: InstanceId, entry: Option<Entry>) -> Option<Survivor> {
-    let dir = places.workers_dir.join(instance.slug());
+    let found = places.homes.iter().filter_map(|home| look_in(home, places, instance.clone(), entry.clone()));
+    let mut found: Vec<_> = found.collect();
+    let fenced = found.iter().position(|survivor| fence_is_held(&survivor.fence)).unwrap_or(0);
+    (!found.is_empty()).then(|| found.swap_remove(fenced))
+}
+
+fn look_in(home: &Path, places: &Places<'_>, instance: InstanceId, entry: Option<Entry>) -> Option<Survivor> {
+    let dir = home.join(instance.slug());
     let fence = dir.join("out");
     let target = Target::new(&instance, &dir.join("state"), &fence);
     let main = entry.as_ref().and_then(|entry| identify(entry, &target));

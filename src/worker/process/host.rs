@@ -24,10 +24,10 @@ use super::oom::OomWatch;
 use super::pool::Pool;
 use super::recipe::LastPassed;
 use super::record::Record;
-use super::reserve::Reserve;
+use super::reserve::{Reserve, make_room};
 use super::runner::ProcessRunner;
 use super::site::Site;
-use super::{children, tree};
+use super::{children, shelter, tree};
 
 /// How a host behaves.
 #[derive(Debug, Clone, Copy)]
@@ -43,11 +43,20 @@ pub(crate) struct HostOptions {
     pub(crate) raise_limits: bool,
     /// Move this process into a cgroup of its own where the limits of workers need that.
     pub(crate) step_aside: bool,
+    /// How many instances are about to run.
+    pub(crate) instances: u64,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { cgroups: true, adopt_orphans: true, shared: false, raise_limits: true, step_aside: true }
+        Self {
+            cgroups: true,
+            adopt_orphans: true,
+            shared: false,
+            raise_limits: true,
+            step_aside: true,
+            instances: 0,
+        }
     }
 }
 
@@ -71,9 +80,16 @@ impl Drop for Held {
     }
 }
 
+/// Makes the state directory again after somebody has removed it.
+type Missing = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
+
 /// The shared context.
 pub(crate) struct ProcessHost {
     pub(super) workers_dir: PathBuf,
+    /// What stands in for the state directory while that takes nothing.
+    pub(super) shelter: Option<PathBuf>,
+    /// Where workers of this and of earlier runtimes have their directories.
+    pub(super) homes: Vec<PathBuf>,
     /// Names this state directory in places outside of it.
     pub(super) key: String,
     pub(super) env: Vec<(OsString, OsString)>,
@@ -96,6 +112,7 @@ pub(crate) struct ProcessHost {
     shared: AtomicBool,
     controllers: OnceLock<Controllers>,
     survivors: Vec<Survivor>,
+    missing: OnceLock<Missing>,
     /// Whose turn it is at the directory, the FIFOs and the cgroup of an instance.
     turns: Mutex<HashMap<InstanceId, Weak<Turn>>>,
     /// The newest search for marked processes, and when it began.
@@ -110,18 +127,34 @@ impl ProcessHost {
     /// The state directory cannot be written to, or the process is out of descriptors or threads.
     pub(crate) fn open(state_dir: &Path, options: HostOptions) -> io::Result<(Arc<Self>, Vec<String>)> {
         let mut notes = Vec::new();
+        make_room();
         let null: OwnedFd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
         let null = rustix::io::fcntl_dupfd_cloexec(&null, 3)?;
         let state_dir = std::fs::canonicalize(state_dir)?;
         let key = format!("regrow-{}", key_of(state_dir.as_os_str().as_encoded_bytes()));
         let workers_dir = state_dir.join("w");
-        shared_dir(&workers_dir, options.shared)?;
+        let known = std::fs::read_dir(&workers_dir).map_or(0, |entries| entries.count() as u64);
+        let new = options.instances.saturating_sub(known);
+        let shelter = find_shelter(&state_dir, new, options.shared, &mut notes)?;
+        if shelter.is_none() {
+            shared_dir(&workers_dir, options.shared)?;
+        }
         let cgroups = find_cgroups(&key, options, &mut notes);
-        let record_path = state_dir.join("spawned");
-        let left = Record::read(&record_path)?;
-        let survivors = clear::find(&workers_dir, left, cgroups.as_ref().map(CgroupRoot::dir));
+        let earlier = shelter::existing(&state_dir);
+        let homes: Vec<_> =
+            std::iter::once(workers_dir.clone()).chain(earlier.iter().map(|dir| dir.join("w"))).collect();
+        let mut left = Record::read(&state_dir.join("spawned"))?;
+        for dir in &earlier {
+            left.join(Record::read(&dir.join("spawned"))?);
+        }
+        let survivors = clear::find(&homes, left, cgroups.as_ref().map(CgroupRoot::dir));
         let keep = survivors.iter().filter_map(Survivor::entry).collect();
+        let record_path = shelter.as_ref().unwrap_or(&state_dir).join("spawned");
         let record = Record::open(&record_path, cgroups.as_ref().map(CgroupRoot::dir), keep)?;
+        if shelter.is_none() {
+            // Whoever lives on holds fences in there.
+            shelter::leave(&state_dir, survivors.is_empty());
+        }
         let host = Self {
             pool: Pool::start(rustix::io::fcntl_dupfd_cloexec(&null, 3)?, null.as_raw_fd().max(record.fd()))?,
             reserve: Reserve::new(&null)?,
@@ -137,9 +170,12 @@ impl ProcessHost {
             shared: AtomicBool::new(options.shared),
             controllers: if options.cgroups { OnceLock::new() } else { Controllers::none().into() },
             survivors,
+            missing: OnceLock::new(),
             turns: Mutex::default(),
             marked: tokio::sync::Mutex::default(),
             workers_dir,
+            shelter,
+            homes,
             key,
             null,
             record,
@@ -252,6 +288,44 @@ impl ProcessHost {
         Ok(())
     }
 
+    /// Whom to call when the state directory is not there any more.
+    pub(crate) fn when_missing(&self, make: Missing) {
+        // There is one composition root, and it calls this once.
+        let _ = self.missing.set(make);
+    }
+
+    /// Has the state directory made again if it is missing. On a spawning thread.
+    pub(super) fn come_home(&self) -> io::Result<()> {
+        match self.missing.get() {
+            Some(make) if !self.workers_dir.is_dir() => make(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Writes the spawn record once more, after somebody has removed it. Blocks until nobody is being started.
+    pub(crate) fn renew_record(&self) {
+        if let Err(error) = self.record.renew() {
+            tracing::warn!(%error, "the spawn record cannot be written anew");
+        }
+    }
+
+    /// What the process is short of right now, in words.
+    pub(crate) fn shortage(&self) -> Option<String> {
+        self.reserve.refill();
+        (!self.reserve.is_whole()).then(|| {
+            "regrow is out of file descriptors: what runs is minded, and nothing new is begun; raise its limit (LimitNOFILE, ulimit -n)".to_owned()
+        })
+    }
+
+    /// Removes the shelter at an end that left nobody behind.
+    pub(crate) fn leave_shelter(&self) {
+        if let (Some(_), true, Some(state_dir)) =
+            (&self.shelter, self.survivors.is_empty(), self.workers_dir.parent())
+        {
+            shelter::leave(state_dir, true);
+        }
+    }
+
     /// Where limits can be enforced. Looked for once, and only if a worker has any.
     pub(super) fn controllers(&self) -> &Controllers {
         self.controllers.get_or_init(|| Controllers::find(self.cgroups.as_ref(), &self.key))
@@ -283,6 +357,22 @@ impl ProcessHost {
     pub(crate) fn output(&self) -> &OutputHub {
         &self.output
     }
+}
+
+fn find_shelter(
+    state_dir: &Path,
+    new: u64,
+    shared: bool,
+    notes: &mut Vec<String>,
+) -> io::Result<Option<PathBuf>> {
+    let Some(trouble) = shelter::trouble(state_dir, new)? else { return Ok(None) };
+    let shelter = shelter::seek(state_dir, shared)?;
+    notes.push(format!(
+        "the state directory takes nothing ({trouble}): sockets, FIFOs and the spawn record are in {}; \
+         make room in it and start regrow again",
+        shelter.display()
+    ));
+    Ok(Some(shelter))
 }
 
 fn find_cgroups(key: &str, options: HostOptions, notes: &mut Vec<String>) -> Option<CgroupRoot> {

@@ -43,6 +43,18 @@ impl Layout {
         let notify = dir.join("notify");
         let notify =
             if fits(&notify) { notify } else { socket_home(key, shared).join(key_of(slug.as_bytes())) };
+        Self::at(dir, notify, separate_stderr)
+    }
+
+    /// The same where the state directory takes nothing: what is there is used, all else is in the shelter.
+    pub(super) fn sheltered(workers: &Path, slug: &str, separate_stderr: bool, shelter: &Path) -> Self {
+        let there = |below: &str| workers.join(slug).join(below).symlink_metadata().is_ok();
+        let whole = there("state") && there("out") && (there("err") || !separate_stderr);
+        let dir = if whole { workers.join(slug) } else { shelter.join("w").join(slug) };
+        Self::at(dir, shelter.join(key_of(slug.as_bytes())), separate_stderr)
+    }
+
+    fn at(dir: PathBuf, notify: PathBuf, separate_stderr: bool) -> Self {
         Self {
             out: dir.join("out"),
             err: separate_stderr.then(|| dir.join("err")),
@@ -218,5 +230,9 @@ fn refused(path: &Path, why: &str) -> io::Error {
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
+    // What we are short of is no matter of the path, and must be known for what it is.
+    if let Some(errno) = error.raw_os_error().filter(|errno| super::failure::is_shortage(*errno)) {
+        return io::Error::from_raw_os_error(errno);
+    }
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

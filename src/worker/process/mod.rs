@@ -41,6 +41,7 @@ mod rounds;
 mod runner;
 mod secret;
 mod settle;
+pub(crate) mod shelter;
 mod site;
 mod start;
 #[cfg(test)]
@@ -52,3 +53,4 @@ pub(crate) use capabilities::Capabilities;
 pub(crate) use clear::{Cleared, Survivor};
 pub(crate) use host::{Held, HostOptions, ProcessHost};
 pub(crate) use identity::missing;
+pub(crate) use reserve::set_aside;

@@ -48,6 +48,14 @@ pub(super) struct Left {
     pub(super) cgroups: Option<PathBuf>,
 }
 
+impl Left {
+    /// Adds what another record says.
+    pub(super) fn join(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.cgroups = self.cgroups.take().or(other.cgroups);
+    }
+}
+
 /// The file that children append to.
 pub(super) struct Record {
     path: PathBuf,
@@ -127,11 +135,21 @@ impl Record {
         self.lock().remove(instance);
     }
 
+    /// Writes the file anew, once nobody is being started.
+    pub(super) fn renew(&self) -> io::Result<()> {
+        let place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        self.write_live(&place)
+    }
+
     /// Writes the live ones only. Put off while any child is being started: it holds the file.
     fn compact(&self) -> io::Result<()> {
         let Ok(place) = self.place.try_write() else { return Ok(()) };
+        self.write_live(&place)
+    }
+
+    fn write_live(&self, place: &OwnedFd) -> io::Result<()> {
         let (file, size) = write_anew(&self.path, &self.head, self.lock().values())?;
-        dup_onto(&file.into(), &place)?;
+        dup_onto(&file.into(), place)?;
         self.size.store(size, Ordering::Relaxed);
         Ok(())
     }

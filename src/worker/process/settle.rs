@@ -80,9 +80,9 @@ impl Life {
             // One that hangs would not be helped by another.
             return self.site.host.pool.nudge();
         }
-        let (target, main) = (self.target(run), run.main.pidfd.clone());
+        let (target, main, host) = (self.target(run), run.main.pidfd.clone(), self.site.host.clone());
         run.jobs.push(self.job(move || {
-            tree::kill(&target, cgroup.as_deref(), reach);
+            host.reserve.lend(|| tree::kill(&target, cgroup.as_deref(), reach));
             if let Err(error) = send_signal(&main, libc::SIGKILL)
                 && error.raw_os_error() != Some(libc::ESRCH)
             {
@@ -169,9 +169,12 @@ impl Life {
             return true;
         }
         let layout = &self.site.layout;
-        match self.site.host.reserve.with(is_exhaustion, || take_fence(&layout.out)) {
+        let taken = self.site.host.reserve.with(is_exhaustion, || take_fence(&layout.out));
+        self.site.host.reserve.refill();
+        match taken {
             Ok(Some(fence)) => {
-                ground.fence = Some(fence);
+                // Where descriptors are short the next start takes it again: nobody else does meanwhile.
+                ground.fence = Some(fence).filter(|_| self.site.host.reserve.is_whole());
                 true
             }
             Ok(None) => false,
@@ -189,7 +192,9 @@ impl Life {
     /// Kills what is left, on a spawning thread; answers how many were found.
     async fn sweep(&self, target: Target) -> u32 {
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.clone());
-        let job = self.job(move || tree::kill(&target, cgroup.as_deref(), Reach::Everywhere));
+        let host = self.site.host.clone();
+        let job =
+            self.job(move || host.reserve.lend(|| tree::kill(&target, cgroup.as_deref(), Reach::Everywhere)));
         self.done(job).await.unwrap_or(0)
     }
 }

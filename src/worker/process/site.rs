@@ -67,7 +67,10 @@ impl Site {
     ) -> Self {
         let separate = settings.log.stderr == StderrTo::Separate;
         let others = host.is_shared() || settings.isolation.names_somebody();
-        let layout = Layout::new(&host.workers_dir, &instance.slug(), separate, &host.key, others);
+        let layout = match &host.shelter {
+            None => Layout::new(&host.workers_dir, &instance.slug(), separate, &host.key, others),
+            Some(shelter) => Layout::sheltered(&host.workers_dir, &instance.slug(), separate, shelter),
+        };
         let env = (&*host.env, &host.passed);
         let recipe = Recipe::new(&instance, &settings, env, &layout.state, &layout.notify);
         let target = Target::new(&instance, &layout.state, &layout.out);
@@ -80,6 +83,7 @@ impl Site {
         if owner.uid != Owner::ourselves().uid {
             self.host.share()?;
         }
+        self.host.come_home()?;
         self.layout.make(owner, self.host.is_shared())?;
         let cgroup = self.make_cgroup();
         let bounds = self.make_bounds(cgroup.as_deref())?;

@@ -186,14 +186,17 @@ fn proportional(pid: u32) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
-/// Every process that carries the mark of a worker below this directory, by the worker's slug.
-pub(super) fn marked_below(workers_dir: &Path) -> HashMap<String, Vec<u32>> {
+/// Every process that carries the mark of a worker below one of these directories, by the worker's slug.
+pub(super) fn marked_below(homes: &[PathBuf]) -> HashMap<String, Vec<u32>> {
     let own = std::process::id();
-    let head = [b"REGROW_STATE_DIR=", workers_dir.as_os_str().as_bytes(), b"/"].concat();
+    let head = |home: &PathBuf| [b"REGROW_STATE_DIR=", home.as_os_str().as_bytes(), b"/"].concat();
+    let heads: Vec<_> = homes.iter().map(head).collect();
     let mut found: HashMap<String, Vec<u32>> = HashMap::new();
     for pid in all_pids().into_iter().filter(|pid| *pid != own) {
         let environ = environ(pid);
-        let mark = environ.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(&head[..]));
+        let mark = environ
+            .split(|byte| *byte == 0)
+            .find_map(|variable| heads.iter().find_map(|head| variable.strip_prefix(&head[..])));
         let slug = mark.and_then(|mark| std::str::from_utf8(mark).ok()?.strip_suffix("/state"));
         if let Some(slug) = slug {
             found.entry(slug.to_owned()).or_default().push(pid);

@@ -22,10 +22,22 @@ use crate::worker::{Runner, WorkerReport};
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Unit tests share one process with `std::process` children of others: orphans are not theirs to take.
-pub(super) const PLAIN: HostOptions =
-    HostOptions { cgroups: true, adopt_orphans: false, shared: false, raise_limits: true, step_aside: true };
-pub(super) const NO_CGROUP: HostOptions =
-    HostOptions { cgroups: false, adopt_orphans: false, shared: false, raise_limits: true, step_aside: true };
+pub(super) const PLAIN: HostOptions = HostOptions {
+    cgroups: true,
+    adopt_orphans: false,
+    shared: false,
+    raise_limits: true,
+    step_aside: true,
+    instances: 0,
+};
+pub(super) const NO_CGROUP: HostOptions = HostOptions {
+    cgroups: false,
+    adopt_orphans: false,
+    shared: false,
+    raise_limits: true,
+    step_aside: true,
+    instances: 0,
+};
 
 pub(super) struct Rig {
     pub(super) host: Arc<ProcessHost>,
