@@ -106,6 +106,8 @@ pub(super) async fn backup(
 ) -> Result<Response<Body>, Problem> {
     peer.require(Role::Operator)?;
     let runtime = api.runtime.clone();
+    // What somebody has seen happen is in the copy.
+    runtime.settled(runtime.journal().last_seq()).await;
     let made = tokio::task::spawn_blocking(move || runtime.backup()).await;
     let failed = |text: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text);
     match made.map_err(|error| failed(error.to_string()))? {
