@@ -258,19 +258,22 @@ fn a_ready_line_is_found_across_chunks_once_and_not_before_the_watch() {
 }
 
 #[test]
-fn a_missing_log_directory_is_shown_and_healed_by_itself() {
+fn a_log_directory_that_is_none_is_shown_and_healed_by_itself() {
     let bench = Bench::new();
-    fs::remove_dir(bench.log("")).unwrap();
+    let folder = bench.log("noisy.log").parent().unwrap().to_owned();
+    fs::remove_dir(&folder).unwrap();
+    fs::write(&folder, "in its place").unwrap();
     let (stream, mut worker) = bench.open(settings());
     worker.write_all(b"lost\n").unwrap();
     assert_eq!(drained(&stream), ["lost"], "last words need no disk");
     let problems = bench.hub.problems();
     assert!(
-        problems.len() == 1 && problems[0].starts_with("output of noisy stdout: No such file"),
+        problems.len() == 1 && problems[0].starts_with("output of noisy stdout: Not a directory"),
         "{problems:?}"
     );
     assert_eq!(load(&bench.counters.dropped), 1);
-    fs::create_dir(bench.log("")).unwrap();
+    // A missing one is made again.
+    fs::remove_file(&folder).unwrap();
     let mut more = 0;
     wait_until("the log to heal", || {
         worker.write_all(b"more\n").unwrap();
