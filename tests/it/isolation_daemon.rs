@@ -100,6 +100,8 @@ fn one_that_runs_already_is_taken_over_and_obeys() {
     assert_eq!((legacy["adopted"].as_bool(), pid(&rig)), (Some(true), own.id()));
     assert!(rig.ok(&["events", "--kind", "runtime.adopted", "-o", "jsonl"]).contains("legacy"));
     assert_eq!(starts(&rig).len(), 1, "a second copy was started beside it");
+    let said = "those that outlive it are not ended with it";
+    assert!(rig.ok(&["describe", "legacy"]).contains(said), "what regrow does not know of it is said");
     // Who started it reaps it: its parent is this test, not the runtime.
     let reaper = std::thread::spawn(move || own.wait().unwrap());
     rig.ok(&["restart", "legacy", "--wait=20s"]);
@@ -108,6 +110,7 @@ fn one_that_runs_already_is_taken_over_and_obeys() {
     rig.wait_status("legacy", "healthy");
     assert_eq!(rig.worker("legacy")["adopted"], false);
     assert_eq!(pid(&rig), starts(&rig)[1]);
+    assert!(!rig.ok(&["describe", "legacy"]).contains(said), "of its own start it knows everything");
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub(super) struct Life {
     pub(super) report: Reporter,
     pub(super) commands: Receiver<Command>,
     pub(super) ground: Option<Ground>,
+    /// Notes were told of the incarnation before.
+    noted: bool,
     /// Reads what the incarnation before wrote last.
     pub(super) draining: Option<JoinHandle<()>>,
     /// Bounds what is written down about notifications that are ignored.
@@ -100,6 +102,12 @@ pub(super) struct Run {
     pub(super) rounds: Rounds,
 }
 
+/// What is not as usual with one that ran already.
+const TAKEN_OVER: [&str; 2] = [
+    "taken over while it ran: limits, and the reading of its output, begin with its next start",
+    "processes that it had started before are not known to regrow: those that outlive it are not ended with it",
+];
+
 /// Why waiting for an incarnation is over.
 enum Watched {
     Ended,
@@ -120,7 +128,15 @@ enum Event {
 
 impl Life {
     pub(super) fn new(site: Arc<Site>, report: Reporter, commands: Receiver<Command>) -> Self {
-        Self { site, report, commands, ground: None, draining: None, ignored: Ignored::default() }
+        Self {
+            site,
+            report,
+            commands,
+            ground: None,
+            noted: false,
+            draining: None,
+            ignored: Ignored::default(),
+        }
     }
 
     /// Lives as long as its runner, and begins once an earlier runner of the instance has left nothing behind.
@@ -217,9 +233,8 @@ impl Life {
             }
         };
         self.ground = ground;
-        if let Some(ground) = self.ground.as_ref().filter(|ground| !ground.bounds.told.is_empty()) {
-            self.tell(n, WorkerReport::Notes { texts: ground.bounds.told.clone() });
-        }
+        let adopted = started.as_ref().is_ok_and(|started| started.adopted);
+        self.tell_notes(n, adopted);
         let Started { pid, pidfd, registered, oom_kills, adopted, marks } = started?;
         let main = Main::watch(pid, pidfd.clone(), registered).map_err(|error| {
             // Without a way to see its end it must not live.
@@ -249,6 +264,15 @@ impl Life {
             marks,
             rounds: Rounds::default(),
         }))
+    }
+
+    /// How its limits are held; or that none of that is so yet, because it was taken over.
+    fn tell_notes(&mut self, n: Incarnation, adopted: bool) {
+        let told = self.ground.as_ref().map(|ground| ground.bounds.told.clone()).unwrap_or_default();
+        let texts = if adopted { Vec::from(TAKEN_OVER.map(str::to_owned)) } else { told };
+        if std::mem::replace(&mut self.noted, !texts.is_empty()) || !texts.is_empty() {
+            self.tell(n, WorkerReport::Notes { texts });
+        }
     }
 
     /// For readiness by a line of output: what the incarnation before wrote must be read before.
