@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::hardship::Yardstick;
-use crate::rig::{PATIENCE, Rig, alive, left_out, processes_with, root_or_skip, send};
+use crate::rig::{Rig, alive, left_out, processes_with, send};
 
 /// A worker that writes its pid on every start and holds a lock while it lives, so that a second copy shows.
 const WITNESS: &str = r#"["sh", "-c", "echo $$ >> {dir}/starts; exec sleep 999"]"#;
 
-fn pids(rig: &Rig) -> Vec<u32> {
+pub(crate) fn pids(rig: &Rig) -> Vec<u32> {
     rig.witness("starts").iter().filter_map(|line| line.trim().parse().ok()).collect()
 }
 
@@ -232,22 +232,6 @@ fn a13_only_start_timeout_ends_a_start() {
 }
 
 #[test]
-fn a20_bytes_that_are_no_text_are_kept_exactly() {
-    let rig = Rig::new("[worker.web]\ncommand = [\"sh\", \"-c\", \"cat {dir}/bytes; exec sleep 999\"]\n");
-    // Every byte value, with line ends in between so that no line has to be split.
-    let bytes: Vec<u8> =
-        (0..64 * 1024_u32).map(|at| if at % 100 == 99 { b'\n' } else { (at * 7 % 256) as u8 }).collect();
-    fs::write(rig.path("bytes"), &bytes).unwrap();
-    let mut rig = rig;
-    rig.launch();
-    let log = rig.path(".regrow/logs/web.log");
-    rig.wait("the log is whole", || fs::metadata(&log).is_ok_and(|meta| meta.len() >= bytes.len() as u64));
-    assert_eq!(fs::read(&log).unwrap(), bytes);
-    let shown = rig.regrow(&["logs", "web", "--tail", "5"]);
-    assert!(shown.status.success());
-}
-
-#[test]
 fn a16_a_worker_near_its_limit_of_open_files_is_named() {
     let rig = Rig::start(
         "[worker.web]\ncommand = [\"sh\", \"-c\", \"ulimit -n 10; exec 3</dev/null 4</dev/null 5</dev/null 6</dev/null 7</dev/null 8</dev/null; exec sleep 999\"]\n",
@@ -272,114 +256,6 @@ fn a15_load_and_memory_are_those_of_the_whole_tree() {
     let small = rig.worker("small");
     assert!(small["memory_bytes"].as_u64().unwrap() < 20_000_000, "{small}");
     assert!(small["cpu_percent"].as_f64().unwrap() < 5.0, "{small}");
-}
-
-#[test]
-fn a18_a_flood_of_output_hurts_nobody_else() {
-    let rig = Rig::start(
-        "[worker.flood]\ncommand = [\"yes\", \"0123456789012345678901234567890123456789\"]\n\
-         log = { max_size = \"1MiB\", keep = 2 }\n[worker.web]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/starts; exec sleep 999\"]\n",
-    );
-    rig.wait("lines were dropped", || dropped(&rig) > 0);
-    let before = rss_kib(rig.runtime());
-    let mut took = Vec::new();
-    let yardstick = Yardstick::begin();
-    for round in 1..=10 {
-        let began = Instant::now();
-        send(*pids(&rig).last().unwrap(), Signal::KILL);
-        while pids(&rig).len() <= round {
-            assert!(began.elapsed() < PATIENCE, "web is not back");
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-        took.push(began.elapsed());
-        rig.wait_status("web", "healthy");
-        rig.ok(&["reset-failed", "web"]);
-    }
-    // Others share the machine with these tests; the flood, which never pauses, would hold up every round.
-    took.sort();
-    let bound = yardstick.allows(Duration::from_millis(100));
-    assert!(took[took.len() / 2] < bound, "{took:?}, allowed {bound:?}");
-    let growth = rss_kib(rig.runtime()).saturating_sub(before);
-    assert!(growth < 64 * 1024, "{growth} KiB");
-    let logs: u64 = fs::read_dir(rig.path(".regrow/logs"))
-        .unwrap()
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            entry
-                .file_name()
-                .to_str()?
-                .starts_with("flood.log")
-                .then(|| entry.metadata().map_or(0, |meta| meta.len()))
-        })
-        .sum();
-    assert!(logs <= 3 * (1 << 20) + (128 << 10), "{logs} bytes of logs");
-}
-
-fn dropped(rig: &Rig) -> u64 {
-    let described: serde_json::Value =
-        serde_json::from_str(&rig.ok(&["describe", "flood", "-o", "json"])).unwrap();
-    find(&described, "dropped").and_then(serde_json::Value::as_u64).unwrap_or(0)
-}
-
-fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a serde_json::Value> {
-    match value {
-        serde_json::Value::Object(map) => {
-            map.get(key).or_else(|| map.values().find_map(|below| find(below, key)))
-        }
-        serde_json::Value::Array(list) => list.iter().find_map(|below| find(below, key)),
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Number(_)
-        | serde_json::Value::String(_) => None,
-    }
-}
-
-fn rss_kib(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("VmRSS")).unwrap_or("VmRSS: 0 kB");
-    line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
-}
-
-#[test]
-fn a21_one_endless_line_is_split_and_memory_stays_flat() {
-    // Beyond the burst that is taken at once, and so read at the pace of a flood.
-    endless_line("64000000", Duration::from_secs(30));
-}
-
-#[test]
-#[ignore = "a gigabyte at the pace of a flood takes a minute: tests/run --full does that"]
-fn a21_a_line_of_a_gigabyte_is_split_and_memory_stays_flat() {
-    endless_line("1073741824", Duration::from_secs(300));
-}
-
-fn endless_line(bytes: &str, patience: Duration) {
-    let rig = Rig::start(&format!(
-        "[worker.web]\ncommand = [\"sh\", \"-c\", \"head -c {bytes} /dev/zero; echo; echo over; exec sleep 999\"]\n\
-         ready = {{ log = \"^over$\" }}\nstart_timeout = \"10m\"\nlog = {{ max_size = \"4MiB\", keep = 1 }}\n",
-    ));
-    let mut most = 0;
-    let end = Instant::now() + patience;
-    while rig.worker("web")["status"] != "healthy" {
-        most = most.max(rss_kib(rig.runtime()));
-        assert!(Instant::now() < end, "the line has no end after {patience:?}");
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-    assert!(most < 64 * 1024, "{most} KiB");
-    let log = fs::read(rig.path(".regrow/logs/web.log")).unwrap();
-    let mark = "[line split]".as_bytes();
-    let split = log.windows(mark.len()).any(|part| part == mark);
-    assert!(split || fs::metadata(rig.path(".regrow/logs/web.log.1")).is_ok(), "it was split, and said so");
-}
-
-#[test]
-fn a22_a_worker_that_closes_its_output_lives_on() {
-    let rig = Rig::start(
-        "[worker.web]\ncommand = [\"sh\", \"-c\", \"exec >&- 2>&-; echo $$ >> {dir}/starts; exec sleep 999\"]\n\
-         [worker.tick]\ncommand = [\"sh\", \"-c\", \"while :; do echo x >> {dir}/tick; sleep 0.05; done\"]\n",
-    );
-    rig.wait("time passed", || rig.witness("tick").len() > 10);
-    assert_eq!(rig.witness("starts").len(), 1);
-    assert_eq!(rig.worker("web")["status"], "healthy");
 }
 
 #[test]
@@ -468,123 +344,4 @@ fn a29_nobody_else_can_make_a_worker_ready() {
         rig.worker("victim")["uptime_seconds"].as_f64().unwrap_or(0.0) > 0.5
     });
     assert_eq!(rig.worker("victim")["phase"], "starting");
-}
-
-#[test]
-fn a8_a_worker_in_uninterruptible_sleep_is_stuck_and_gets_no_second_copy() {
-    if !root_or_skip("a frozen file system") || !frozen_disk_possible() {
-        return;
-    }
-    let rig = Rig::new(
-        "[worker.disk]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/starts; while :; do dd if=/dev/zero of={dir}/mnt/x bs=4k count=1 conv=fsync 2>/dev/null; done\"]\n\
-         stop = { timeout = \"300ms\" }\n[worker.web]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/web; exec sleep 999\"]\n",
-    );
-    let disk = FrozenDisk::make(&rig);
-    let mut rig = rig;
-    rig.launch();
-    rig.wait("it writes", || rig.path("mnt/x").exists());
-    disk.freeze();
-    rig.wait("it hangs in the kernel", || hangs(pids(&rig)[0]));
-    rig.ok(&["restart", "disk"]);
-    rig.wait_phase("disk", "stuck");
-    assert_eq!(rig.witness("starts").len(), 1, "no second copy");
-    let web: u32 = rig.witness("web")[0].parse().unwrap();
-    send(web, Signal::KILL);
-    rig.wait("others are unaffected", || rig.witness("web").len() == 2);
-    disk.thaw();
-    rig.wait("it recovers when the disk thaws", || rig.witness("starts").len() == 2);
-}
-
-#[test]
-fn a8_a_survivor_that_cannot_be_killed_is_shown_as_stuck_until_it_is_gone() {
-    if !root_or_skip("a frozen file system") || !frozen_disk_possible() {
-        return;
-    }
-    let rig = Rig::new(
-        "[worker.disk]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/starts; while :; do dd if=/dev/zero of={dir}/mnt/x bs=4k count=1 conv=fsync 2>/dev/null; done\"]\n\
-         stop = { timeout = \"300ms\" }\n[supervisor.root]\nintensity = { max_restarts = 1, within = \"5m\" }\n",
-    );
-    let disk = FrozenDisk::make(&rig);
-    let mut rig = rig;
-    rig.launch();
-    rig.wait("it writes", || rig.path("mnt/x").exists());
-    disk.freeze();
-    rig.wait("it hangs in the kernel", || hangs(pids(&rig)[0]));
-    rig.kill_runtime();
-    rig.launch();
-    rig.wait_phase("disk", "stuck");
-    let disk_now = rig.worker("disk");
-    assert!(disk_now["issues"].to_string().contains("cannot be killed"), "{disk_now}");
-    assert_eq!(disk_now["status"], "stuck");
-    // What an operator wants meanwhile is remembered, and hides nothing.
-    rig.ok(&["stop", "disk"]);
-    rig.ok(&["start", "disk"]);
-    assert_eq!(rig.worker("disk")["phase"], "stuck");
-    assert_eq!(rig.witness("starts").len(), 1, "no second copy");
-    let told = rig.ok(&["events", "--kind", "worker.stuck", "-o", "name"]);
-    assert_eq!(told.lines().count(), 1, "{told}");
-    disk.thaw();
-    rig.wait("its successor starts when the disk thaws", || rig.witness("starts").len() == 2);
-    rig.wait_status("disk", "healthy");
-    assert_eq!(rig.worker("disk")["issues"], serde_json::json!([]));
-}
-
-fn hangs(shell: u32) -> bool {
-    let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap_or_default();
-    children.split_whitespace().any(|child| {
-        fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|text| text.contains(") D "))
-    })
-}
-
-fn frozen_disk_possible() -> bool {
-    let tools = ["mkfs.ext4", "fsfreeze", "mount", "losetup"];
-    let have = tools.iter().all(|tool| {
-        ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
-            .iter()
-            .any(|dir| std::path::Path::new(dir).join(tool).exists())
-    });
-    if !have {
-        left_out(&format!("a frozen file system needs {tools:?}"));
-    }
-    have
-}
-
-/// A small ext4 in a file that can be frozen: what is written to it hangs in the kernel, deaf to SIGKILL.
-struct FrozenDisk {
-    mount: std::path::PathBuf,
-}
-
-impl FrozenDisk {
-    fn make(rig: &Rig) -> Self {
-        let (image, mount) = (rig.path("disk.img"), rig.path("mnt"));
-        fs::create_dir(&mount).unwrap();
-        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
-        run("mkfs.ext4", &["-q", "-F", &image.display().to_string()]);
-        run("mount", &["-o", "loop", &image.display().to_string(), &mount.display().to_string()]);
-        Self { mount }
-    }
-
-    fn freeze(&self) {
-        run("fsfreeze", &["-f", &self.mount.display().to_string()]);
-    }
-
-    fn thaw(&self) {
-        run("fsfreeze", &["-u", &self.mount.display().to_string()]);
-    }
-}
-
-impl Drop for FrozenDisk {
-    fn drop(&mut self) {
-        let mount = self.mount.display().to_string();
-        let _ = std::process::Command::new("fsfreeze")
-            .args(["-u", &mount])
-            .stderr(std::process::Stdio::null())
-            .status();
-        let _ = std::process::Command::new("umount").args(["-l", &mount]).status();
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let status = std::process::Command::new(program).args(arguments).status().unwrap();
-    assert!(status.success(), "{program} {arguments:?}");
 }

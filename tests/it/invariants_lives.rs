@@ -1,4 +1,4 @@
-//! S21 and S22: random lives in which everything may come at any moment: facts, operators' wishes, pauses and new
+//! S23 and S24: random lives in which everything may come at any moment: facts, operators' wishes, pauses and new
 //! definitions. Whatever has happened, each request is answered once, also when the end comes between; a start at the
 //! end of a pause goes on; and once the world is kind, nobody is left down for ever.
 
@@ -370,12 +370,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn s21_operators_pauses_and_new_definitions_leave_nobody_behind(seed: u64, strategy in 0..4usize) {
+    fn s23_operators_pauses_and_new_definitions_leave_nobody_behind(seed: u64, strategy in 0..4usize) {
         lives(seed, strategy, Wishes::Operators)?;
     }
 
     #[test]
-    fn s22_nor_do_the_calls_of_otp_between_them(seed: u64, strategy in 0..4usize) {
+    fn s24_nor_do_the_calls_of_otp_between_them(seed: u64, strategy in 0..4usize) {
         lives(seed, strategy, Wishes::All)?;
     }
 }
