@@ -62,6 +62,33 @@ pub enum EventKind {
     /// An instance came to be well or unwell.
     #[serde(rename = "health.changed")]
     HealthChanged,
+    /// An incident begins.
+    #[serde(rename = "incident.opened")]
+    IncidentOpened,
+    /// An incident is over.
+    #[serde(rename = "incident.closed")]
+    IncidentClosed,
+    /// A step of recovery waits for something.
+    #[serde(rename = "recovery.planned")]
+    RecoveryPlanned,
+    /// A step of recovery begins.
+    #[serde(rename = "recovery.step")]
+    RecoveryStep,
+    /// A step of recovery helped.
+    #[serde(rename = "recovery.verified")]
+    RecoveryVerified,
+    /// A step of recovery did not help.
+    #[serde(rename = "recovery.failed")]
+    RecoveryFailed,
+    /// A step of recovery was passed over.
+    #[serde(rename = "recovery.skipped")]
+    RecoverySkipped,
+    /// The breaker of a ladder has another state.
+    #[serde(rename = "breaker.changed")]
+    BreakerChanged,
+    /// The fleet's brake went on or off.
+    #[serde(rename = "brake.changed")]
+    BrakeChanged,
     /// A configuration was taken over.
     #[serde(rename = "config.applied")]
     ConfigApplied,
@@ -75,7 +102,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind, in the order of the contract.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 28] = [
         Self::RuntimeStarted,
         Self::RuntimeStopping,
         Self::RuntimeAdopted,
@@ -92,6 +119,15 @@ impl EventKind {
         Self::WorkerAdded,
         Self::WorkerRemoved,
         Self::HealthChanged,
+        Self::IncidentOpened,
+        Self::IncidentClosed,
+        Self::RecoveryPlanned,
+        Self::RecoveryStep,
+        Self::RecoveryVerified,
+        Self::RecoveryFailed,
+        Self::RecoverySkipped,
+        Self::BreakerChanged,
+        Self::BrakeChanged,
         Self::ConfigApplied,
         Self::ConfigRejected,
         Self::ActionRequested,
@@ -117,6 +153,15 @@ impl EventKind {
             Self::WorkerAdded => "worker.added",
             Self::WorkerRemoved => "worker.removed",
             Self::HealthChanged => "health.changed",
+            Self::IncidentOpened => "incident.opened",
+            Self::IncidentClosed => "incident.closed",
+            Self::RecoveryPlanned => "recovery.planned",
+            Self::RecoveryStep => "recovery.step",
+            Self::RecoveryVerified => "recovery.verified",
+            Self::RecoveryFailed => "recovery.failed",
+            Self::RecoverySkipped => "recovery.skipped",
+            Self::BreakerChanged => "breaker.changed",
+            Self::BrakeChanged => "brake.changed",
             Self::ConfigApplied => "config.applied",
             Self::ConfigRejected => "config.rejected",
             Self::ActionRequested => "action.requested",

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    act, add, apply, backup, check, completion, describe, doctor, events, history, import, init, is, logs,
-    run, schema, shutdown, start, state, status, wait,
+    act, add, apply, backup, check, completion, describe, doctor, events, history, import, incidents, init,
+    is, logs, recover, run, schema, shutdown, start, state, status, strategies, wait, why,
 };
 
 const AFTER_HELP: &str = "\
@@ -82,12 +82,22 @@ pub(crate) enum Verb {
     Signal(act::SignalArgs),
     /// Forget failures; parked workers are tried at once
     ResetFailed(act::ActArgs),
+    /// Take one step of recovery by hand; --dry-run says what it would do
+    Recover(recover::RecoverArgs),
+    /// Let the step of an incident go on that waits for it
+    Approve(recover::ApproveArgs),
     /// End the runtime and its workers in order
     Shutdown(shutdown::ShutdownArgs),
     /// How everything is
     Status(status::StatusArgs),
     /// Everything about a worker: state, last exit, what comes next
     Describe(describe::DescribeArgs),
+    /// Why a worker is as it is: the chain that led there, in words
+    Why(why::WhyArgs),
+    /// What went wrong, what was tried, and what came of it
+    Incidents(incidents::IncidentsArgs),
+    /// What was learned about recovery, and what follows from it
+    Strategies(strategies::StrategiesArgs),
     /// What workers wrote
     Logs(logs::LogsArgs),
     /// What happened

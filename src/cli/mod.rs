@@ -25,6 +25,7 @@ mod failure;
 mod foreground;
 mod history;
 mod import;
+mod incidents;
 mod init;
 mod is;
 mod live;
@@ -32,6 +33,7 @@ mod locate;
 mod logging;
 mod logs;
 mod notify;
+mod recover;
 mod run;
 mod schema;
 mod shutdown;
@@ -39,10 +41,12 @@ mod signals;
 mod start;
 mod state;
 mod status;
+mod strategies;
 mod table;
 mod tree;
 mod version;
 mod wait;
+mod why;
 mod words;
 
 use std::process::ExitCode;
@@ -110,6 +114,11 @@ fn run(cli: Cli, registry: Registry) -> Result<(), Failure> {
         Verb::IsActive(args) => is::run(&mut context, is::Question::Active, args),
         Verb::IsFailed(args) => is::run(&mut context, is::Question::Failed, args),
         Verb::IsHealthy(args) => is::run(&mut context, is::Question::Healthy, args),
+        Verb::Recover(args) => recover::recover(&mut context, args),
+        Verb::Approve(args) => recover::approve(&mut context, args),
+        Verb::Incidents(args) => incidents::run(&mut context, args),
+        Verb::Strategies(args) => strategies::run(&mut context, args),
+        Verb::Why(args) => why::run(&mut context, args),
         Verb::Wait(args) => wait::run(&mut context, args),
         Verb::Diff => apply::diff(&mut context),
         Verb::Apply(args) => apply::run(&mut context, args),

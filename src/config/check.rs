@@ -315,6 +315,11 @@ impl Checker<'_> {
             (Leaf::Texts(text), DeValue::Array(_)) => {
                 return self.list(path, value, &|checker, at, item| checker.item_text(at, item, text));
             }
+            (Leaf::Tables(keys), DeValue::Array(_)) => {
+                let keys = *keys;
+                let expected = wants_table(keys);
+                return self.list(path, value, &|checker, at, item| checker.fixed(at, item, keys, &expected));
+            }
             (Leaf::Integers { min, max }, DeValue::Array(_)) => {
                 let (min, max) = (*min, *max);
                 let item = Leaf::Integer { min, max };
@@ -452,6 +457,7 @@ fn wrong_type(leaf: &Leaf, value: &DeValue<'_>) -> Fault {
             let words: Vec<String> = line.split_whitespace().map(|word| format!("{word:?}")).collect();
             fault.help(format!("one text per argument, no shell: `[{}]`", words.join(", ")))
         }
+        (Leaf::Tables(_), DeValue::Table(_)) => fault.help("a list: `[{ … }]`, or `[[…]]` as a heading"),
         (Leaf::Texts(_), DeValue::String(one)) => fault.help(format!("write `[{one:?}]`")),
         (Leaf::Bool, DeValue::String(_)) => fault.help("write it without quotes"),
         (Leaf::Integer { .. } | Leaf::Number { .. }, DeValue::String(_)) => {

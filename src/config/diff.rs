@@ -266,6 +266,15 @@ fn worker_keys(old: &WorkerSettings, new: &WorkerSettings) -> Vec<KeyChange> {
         let (old, new) = (text(old.verify), text(new.verify));
         keys.push(KeyChange { key: effects::VERIFY.to_owned(), old, new, effect: Effect::InPlace });
     }
+    if old.steps != new.steps && old.ladder == new.ladder {
+        let text = |one: &WorkerSettings| one.steps.as_ref().map(|ladder| words::ladder(ladder).into());
+        let (old, new) = (text(old), text(new));
+        keys.push(KeyChange { key: effects::STEPS.to_owned(), old, new, effect: Effect::InPlace });
+    } else if old.strategies != new.strategies {
+        let text = |one: &WorkerSettings| Some(words::strategies(&one.strategies));
+        let (old, new) = (text(old), text(new));
+        keys.push(KeyChange { key: "strategy".to_owned(), old, new, effect: Effect::InPlace });
+    }
     if keys.is_empty() && !old.differs_in_number_only(new) {
         // They differ in something that has no words: what cannot be told must at least not be lost.
         keys.push(KeyChange { key: "settings".to_owned(), old: None, new: None, effect: Effect::Restarts });

@@ -45,6 +45,9 @@ pub(super) fn explain(
         );
     }
     page.section(&["ladder", "default"]);
+    page.section(&["recovery"]);
+    page.strategies();
+    page.classes();
     page.section(&["http"]);
     page.section(&["telemetry"]);
     page.section(&["store"]);
@@ -78,6 +81,37 @@ impl Page<'_> {
         let name = path.join(".");
         self.head(&name);
         self.table(&name, &name, "", &layer, keys);
+    }
+
+    /// `[strategy.*]`, which have no defaults.
+    fn strategies(&mut self) {
+        let all = layers::sub(&self.effective.sections, "strategy");
+        let Some(Key { shape: Shape::Each(_, keys), .. }) = find(FILE, "strategy") else { return };
+        let mut names: Vec<&String> = all.keys().collect();
+        names.sort();
+        for name in names {
+            let section = format!("strategy.{name}");
+            self.head(&section);
+            self.table(&section, "", "", &layers::sub(&all, name), keys);
+        }
+    }
+
+    /// `[[error_class]]`, which has no defaults.
+    fn classes(&mut self) {
+        let Some(Value { kind: ValueKind::Array(classes), .. }) = self.effective.sections.get("error_class")
+        else {
+            return;
+        };
+        for (n, class) in classes.iter().enumerate() {
+            let ValueKind::Table(class) = &class.kind else { continue };
+            self.text.push_str("\n[[error_class]]\n");
+            for key in ["name", "match", "exit_code"] {
+                if let Some(value) = class.get(key) {
+                    let origin = self.origin(&format!("error_class[{n}]"), "", key);
+                    self.line(key, &written(value), &origin);
+                }
+            }
+        }
     }
 
     fn supervisor(&mut self, name: &Name, layer: &Layer) {

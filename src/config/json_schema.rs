@@ -130,18 +130,36 @@ fn of_leaf(leaf: &Leaf) -> Map<String, Value> {
         Leaf::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
         Leaf::Text(text) => of_text(text),
         Leaf::Texts(text) => json!({ "type": "array", "items": of_text(text) }),
+        Leaf::Tables(keys) => json!({ "type": "array", "items": of_tables(keys) }),
         Leaf::Integers { min, max } => {
             json!({ "type": "array", "items": { "type": "integer", "minimum": min, "maximum": max } })
         }
     })
 }
 
+/// A table in a list: its keys are told of with the list.
+fn of_tables(keys: &[Key]) -> Value {
+    let property = |key: &Key| match &key.shape {
+        Shape::Leaf(leaf) => Some((key.name.to_owned(), Value::Object(of_leaf(leaf)))),
+        Shape::Table(_)
+        | Shape::Named(..)
+        | Shape::Texts(_)
+        | Shape::Free
+        | Shape::Secrets(_)
+        | Shape::Each(..)
+        | Shape::LeafOr(..) => None,
+    };
+    let properties: Map<String, Value> = keys.iter().filter_map(property).collect();
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
 fn of_text(text: &Text) -> Value {
     let pattern = |pattern: &str| json!({ "type": "string", "pattern": pattern });
     match text {
-        Text::Any | Text::Template | Text::Regex | Text::LogFilter | Text::Address => {
+        Text::Any | Text::Template | Text::Beside | Text::Regex | Text::LogFilter | Text::Address => {
             json!({ "type": "string" })
         }
+        Text::Strategy => json!({ "type": "string", "minLength": 1, "maxLength": LONGEST_NAME }),
         Text::Line => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
         Text::Statuses => pattern("^ *[1-5][0-9][0-9]( *[-,] *[1-5][0-9][0-9])* *$"),
         Text::Duration { zero: true } => pattern("^(0|[0-9]+(ms|s|m|h|d))$"),

@@ -10,6 +10,7 @@ use crate::units::{parse_duration, parse_size};
 
 use super::diagnostic::quoted;
 use super::placeholder::{PLACEHOLDERS, PlaceholderError, expand};
+use super::schema::Key;
 use super::suggest::nearest;
 
 /// Longest time that makes sense anywhere; keeps every sum of times far from overflow.
@@ -32,6 +33,8 @@ pub(super) enum Leaf {
     Text(Text),
     /// A list of texts.
     Texts(Text),
+    /// A list of tables of fixed keys.
+    Tables(&'static [Key]),
     /// A list of whole numbers.
     Integers {
         min: i64,
@@ -54,6 +57,10 @@ pub(super) enum Text {
     Size { min: u64, max: u64 },
     /// Text with `{placeholders}`.
     Template,
+    /// The same for a command beside a worker, which may name its `{pid}`.
+    Beside,
+    /// The name of a recovery strategy, a built-in one or one's own.
+    Strategy,
     /// A regex over bytes.
     Regex,
     /// A signal's name.
@@ -107,6 +114,7 @@ impl Leaf {
             Self::Number { .. } => "a number".to_owned(),
             Self::Text(text) => text.expects(),
             Self::Texts(_) => "a list of texts".to_owned(),
+            Self::Tables(_) => "a list of tables".to_owned(),
             Self::Integers { .. } => "a list of whole numbers".to_owned(),
         }
     }
@@ -133,7 +141,8 @@ pub(super) fn check_number(value: f64, min: f64, max: f64) -> Result<f64, Fault>
 impl Text {
     fn expects(&self) -> String {
         match self {
-            Self::Line | Self::Any | Self::Template => "a text".to_owned(),
+            Self::Line | Self::Any | Self::Template | Self::Beside => "a text".to_owned(),
+            Self::Strategy => "the name of a strategy such as `\"soft_restart\"`".to_owned(),
             Self::Duration { .. } => "a duration such as `\"5s\"`".to_owned(),
             Self::DurationOrNever => "a duration such as `\"5s\"`, or `\"never\"`".to_owned(),
             Self::Size { .. } => "a size such as `\"20MiB\"`".to_owned(),
@@ -163,6 +172,8 @@ impl Text {
             })?,
             Self::Size { min, max } => check_size(text, *min, *max)?,
             Self::Template => check_template(text)?,
+            Self::Beside => check_template(&text.replace("{pid}", ""))?,
+            Self::Strategy => return check_strategy(text),
             Self::Regex => check_regex(text)?,
             Self::Signal => return check_signal(text),
             Self::Mode => check_mode(text)?,
@@ -253,6 +264,18 @@ fn check_template(text: &str) -> Result<(), Fault> {
             })
         }
     }
+}
+
+/// Gives back the name that a synonym stands for.
+fn check_strategy(text: &str) -> Result<String, Fault> {
+    use crate::recovery::Strategy;
+    Strategy::parse(text).map(|strategy| strategy.word().to_owned()).ok_or_else(|| {
+        let fault = Fault::new(format!("cannot be {}", quoted(text)));
+        match nearest(text, Strategy::KNOWN.iter().map(Strategy::word)) {
+            Some(word) => fault.help(format!("did you mean `{word}`?")),
+            None => fault.help("a built-in strategy, or the name of a [strategy.NAME]"),
+        }
+    })
 }
 
 fn check_regex(text: &str) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 //! Every stage reports all it finds before the next may stop the run: texts that do not parse are checked as
 //! far as they do, and names are resolved over whatever survived.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +15,16 @@ use super::check::{Checker, Places};
 use super::diagnostic::{Diagnostics, Problem, quoted};
 use super::document::{Document, DocumentKind, Place};
 use super::elements::{
-    DEFAULT_MAX, FILE, RawHttp, RawLadders, RawRuntime, RawStore, RawSupervisor, RawTelemetry, RawTemplate,
-    RawWorker,
+    DEFAULT_MAX, FILE, RawClass, RawHttp, RawLadders, RawRecovery, RawRuntime, RawStore, RawStrategy,
+    RawSupervisor, RawTelemetry, RawTemplate, RawWorker,
 };
 use super::layers::{self, Layer};
 use super::resolve::{self, Draft};
 use super::schema::Kind;
-use super::settings::Settings;
+use super::settings::{Ladder, Settings, WorkerSettings};
 use super::source::{self, Sources};
 use super::torn::Torn;
-use super::{actors, advice, explain, overrides, syntax, template_check};
+use super::{actors, advice, explain, overrides, recovery_check, syntax, template_check};
 use crate::id::Name;
 
 /// The defaults and the reference manual in one.
@@ -267,6 +268,8 @@ impl Run {
         effective.names = self.places.names.iter().take(2 * MAX_WORKERS).cloned().collect();
         let draft = self.draft(&effective)?;
         let mut settings = self.sections(sources, &effective.sections)?;
+        settings.recovery = self.recovery(&effective.sections)?;
+        let steps = self.ladder(&effective.sections, &settings.recovery)?;
         effective.state_directory =
             sources.state_directory().is_some() && !self.places.named("runtime.state_dir");
         resolve::addresses(&settings.http, &self.places, &mut self.problems);
@@ -278,6 +281,10 @@ impl Run {
         };
         (settings.supervisors, settings.workers) = (resolved.supervisors, resolved.workers);
         settings.templates = resolved.templates;
+        let with_steps = |worker: &WorkerSettings| laddered(worker, &steps);
+        settings.workers = settings.workers.iter().map(|worker| Arc::new(with_steps(worker))).collect();
+        let templates = settings.templates.iter().map(|one| Arc::new(one.laddered(&with_steps)));
+        settings.templates = templates.collect();
         if let Some(known) = &sources.actors {
             actors::check(&settings.workers, known.as_ref(), &self.places, &mut self.problems);
         }
@@ -286,6 +293,34 @@ impl Run {
         }
         let notes = advice::notes(&settings);
         Ok((settings, effective, notes))
+    }
+
+    /// `[recovery]` and `[[error_class]]`
+    fn recovery(&mut self, sections: &Layer) -> Result<crate::config::RecoverySettings, ConfigError> {
+        let recovery: RawRecovery = layers::read(layers::sub(sections, "recovery"))?;
+        let classes = match sections.get("error_class") {
+            Some(classes) => classes.clone().try_deserialize::<Vec<RawClass>>()?,
+            None => Vec::new(),
+        };
+        recovery_check::classes(&classes, &self.places, &mut self.problems);
+        Ok(recovery.settle(classes))
+    }
+
+    /// The steps of `[ladder.default]`, and one's own strategies.
+    fn ladder(
+        &mut self,
+        sections: &Layer,
+        recovery: &crate::config::RecoverySettings,
+    ) -> Result<Steps, ConfigError> {
+        let own: BTreeMap<Name, RawStrategy> = layers::read(layers::sub(sections, "strategy"))?;
+        let strategies: BTreeMap<Name, _> = own.into_iter().map(|(name, raw)| (name, raw.into())).collect();
+        recovery_check::strategies(&strategies, &self.places, &mut self.problems);
+        let strategies = Arc::new(strategies);
+        let raw: RawLadders = layers::read(layers::sub(sections, "ladder"))?;
+        recovery_check::steps_do_something(&self.places, &mut self.problems);
+        let ladder = Arc::new(raw.settle(&strategies));
+        recovery_check::ladder(&ladder, &recovery.classes, &strategies, &self.places, &mut self.problems);
+        Ok((ladder, strategies))
     }
 
     /// Everything that has no name of the user's.
@@ -303,6 +338,7 @@ impl Run {
             added: Vec::new(),
             given: Vec::new(),
             interval: sources.interval,
+            recovery: crate::config::RecoverySettings::default(),
             http: http.settle(explicit),
             telemetry: telemetry.into(),
             store: store.into(),
@@ -352,6 +388,20 @@ impl Run {
             self.problems.push(Problem::new(place, title));
         }
     }
+}
+
+/// The ladder, and one's own strategies.
+type Steps = (Arc<crate::recovery::Ladder>, Arc<BTreeMap<Name, crate::config::StrategySettings>>);
+
+/// A worker with its ladder.
+fn laddered(worker: &WorkerSettings, (ladder, strategies): &Steps) -> WorkerSettings {
+    let mut own = worker.clone();
+    own.strategies = Arc::clone(strategies);
+    own.steps = match own.ladder {
+        Ladder::Default => Some(recovery_check::of_worker(ladder, worker, strategies)),
+        Ladder::None => None,
+    };
+    own
 }
 
 /// What a template has that no worker has.
@@ -413,7 +463,13 @@ mod tests {
                         let rest = below.split_once('.').map_or("", |(_, rest)| rest);
                         format!("{above}.probe.*.{rest}")
                     }
-                    None => path,
+                    None => match path.split_once('.') {
+                        Some(("strategy", below)) => {
+                            let rest = below.split_once('.').map_or("", |(_, rest)| rest);
+                            format!("strategy.*.{rest}")
+                        }
+                        Some(_) | None => path,
+                    },
                 });
             }
         }

@@ -33,6 +33,7 @@ mod pid_files;
 mod placeholder;
 mod ports;
 pub(crate) mod probes;
+pub(crate) mod recovery_check;
 mod resolve;
 mod schema;
 mod settings;
@@ -60,11 +61,12 @@ pub use probes::{
     ThresholdSettings,
 };
 pub use settings::{
-    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RecycleSettings, RuntimeSettings,
-    Settings, SnapshotSettings, SocketSettings, StderrTo, StopSettings, StopTo, SupervisorSettings,
-    TelemetrySettings, WorkerSettings,
+    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, OnSettings, ReadyWhen, RecoverySettings,
+    RecycleSettings, Remedy, RuntimeSettings, Settings, SnapshotSettings, SocketSettings, StderrTo,
+    StopSettings, StopTo, StrategySettings, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };
 pub use source::{SEARCHED, Sources};
 pub use spec::{Given, Run, SpecError, WorkerSpec};
 pub(crate) use suggest::nearest;
 pub use template::{Added, Template, TemplateError};
+pub(crate) use words::is_secret;

@@ -321,7 +321,12 @@ fn read(checker: &mut Checker<'_>, path: &str, text: &str, leaf: &Leaf) -> Optio
     let spanned = |value| Spanned::new(0..text.len(), value);
     match leaf {
         Leaf::Text(_) => checker.leaf(path, &spanned(DeValue::String(text.into())), leaf),
-        Leaf::Bool | Leaf::Integer { .. } | Leaf::Number { .. } | Leaf::Texts(_) | Leaf::Integers { .. } => {
+        Leaf::Bool
+        | Leaf::Integer { .. }
+        | Leaf::Number { .. }
+        | Leaf::Texts(_)
+        | Leaf::Tables(_)
+        | Leaf::Integers { .. } => {
             let parsed = DeValue::parse(text).ok().filter(|value| fits(leaf, value.get_ref()));
             match parsed {
                 Some(value) => checker.leaf(path, &spanned(value.into_inner()), leaf),
@@ -330,6 +335,7 @@ fn read(checker: &mut Checker<'_>, path: &str, text: &str, leaf: &Leaf) -> Optio
                     let example = match leaf {
                         Leaf::Texts(_) => Some("write a list as in the file: `[\"a\", \"b\"]`"),
                         Leaf::Integers { .. } => Some("write a list as in the file: `[0, 3]`"),
+                        Leaf::Tables(_) => Some("write a list of tables as in the file: `[{ … }]`"),
                         Leaf::Bool | Leaf::Integer { .. } | Leaf::Number { .. } | Leaf::Text(_) => None,
                     };
                     let fault = match example {
@@ -350,7 +356,7 @@ fn fits(leaf: &Leaf, value: &DeValue<'_>) -> bool {
         Leaf::Integer { .. } => value.is_integer(),
         Leaf::Number { .. } => value.is_integer() || value.is_float(),
         Leaf::Text(_) => value.is_str(),
-        Leaf::Texts(_) | Leaf::Integers { .. } => value.is_array(),
+        Leaf::Texts(_) | Leaf::Tables(_) | Leaf::Integers { .. } => value.is_array(),
     }
 }
 

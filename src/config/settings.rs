@@ -30,6 +30,8 @@ pub struct Settings {
     pub added: Vec<Arc<Added>>,
     /// Which of them the program around the runtime has added, in the order in which they came.
     pub given: Vec<Arc<Given>>,
+    /// `[recovery]` and `[[error_class]]`
+    pub recovery: RecoverySettings,
     /// `[http]`
     pub http: HttpSettings,
     /// `[telemetry]`
@@ -161,6 +163,52 @@ pub struct WorkerSettings {
     pub heartbeat: Option<HeartbeatSettings>,
     /// Marks of its figures.
     pub threshold: ThresholdSettings,
+    /// Its recovery steps; `None`: plain restarts only.
+    pub steps: Option<Arc<crate::recovery::Ladder>>,
+    /// Every `[strategy.*]` of the file.
+    pub strategies: Arc<BTreeMap<Name, StrategySettings>>,
+    /// What is done to it where a step of recovery says so.
+    pub on: OnSettings,
+}
+
+/// `[recovery]` and `[[error_class]]`
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RecoverySettings {
+    /// What the fleet may do at once.
+    pub limits: crate::recovery::BrakeLimits,
+    /// The user's own names for failures, in the order in which they are tried.
+    pub classes: Arc<[crate::recovery::ErrorClass]>,
+}
+
+/// `[strategy.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct StrategySettings {
+    /// What runs beside the worker.
+    pub command: Vec<String>,
+    /// Given up after this long.
+    pub timeout: Duration,
+    /// What it costs, until that was measured.
+    pub cost: Option<Duration>,
+}
+
+/// `worker.on`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OnSettings {
+    /// Makes its connections anew.
+    pub connection_reset: Option<Remedy>,
+    /// Makes it give back memory.
+    pub memory_cleanup: Option<Remedy>,
+    /// A command that looks at it before something is done to it.
+    pub capture: Option<Vec<String>>,
+}
+
+/// How something is done to a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// By this signal to its main process.
+    Signal(i32),
+    /// By this command beside it.
+    Command(Vec<String>),
 }
 
 impl Settings {
@@ -182,6 +230,14 @@ impl Settings {
 }
 
 impl WorkerSettings {
+    /// What the file says that own strategies cost, in seconds.
+    pub(crate) fn costs(&self) -> BTreeMap<crate::recovery::Strategy, f64> {
+        let cost = |(name, own): (&Name, &StrategySettings)| {
+            Some((crate::recovery::Strategy::Own(name.clone()), own.cost?.as_secs_f64()))
+        };
+        self.strategies.iter().filter_map(cost).collect()
+    }
+
     /// The ids of its instances, lowest index first.
     pub fn instance_ids(&self) -> impl Iterator<Item = InstanceId> + '_ {
         (0..self.copies()).map(|index| match index {

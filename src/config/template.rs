@@ -148,6 +148,11 @@ impl Template {
     }
 
     /// The worker it makes, with its gaps.
+    /// The same, whose workers have these recovery steps.
+    pub(super) fn laddered(&self, ladder: &dyn Fn(&WorkerSettings) -> WorkerSettings) -> Self {
+        Self { sample: ladder(&self.sample), ..self.clone() }
+    }
+
     pub(super) fn sample(&self) -> &WorkerSettings {
         &self.sample
     }
@@ -164,7 +169,12 @@ impl Template {
         };
         let raw: RawWorker = layers::read(filled(&self.table, WORKER, &added.params)).map_err(broken)?;
         let Settled { settings, .. } = raw.settle(added.id.clone(), base, self.sample.verify);
-        Ok(WorkerSettings { after: self.sample.after.clone(), ..settings })
+        Ok(WorkerSettings {
+            after: self.sample.after.clone(),
+            steps: self.sample.steps.clone(),
+            strategies: Arc::clone(&self.sample.strategies),
+            ..settings
+        })
     }
 
     fn check(&self, params: &BTreeMap<String, String>) -> Result<(), TemplateError> {

@@ -12,7 +12,8 @@ use crate::units::{format_duration, format_size};
 use super::isolation::SecretSource;
 use super::probes;
 use super::settings::{
-    Ladder, LogOnFull, LogTo, ReadyWhen, Settings, StderrTo, StopTo, SupervisorSettings, WorkerSettings,
+    Ladder, LogOnFull, LogTo, ReadyWhen, Remedy, Settings, StderrTo, StopTo, StrategySettings,
+    SupervisorSettings, WorkerSettings,
 };
 use super::template::Template;
 
@@ -46,6 +47,13 @@ pub(crate) fn sections(settings: &Settings) -> Map<String, Value> {
             "listen": settings.http.listen.map(|address| address.to_string()).unwrap_or_default(),
             "probe_listen": settings.http.probe_listen.map(|address| address.to_string()).unwrap_or_default(),
         },
+        "recovery": {
+            "max_parallel": settings.recovery.limits.max_parallel,
+            "max_unavailable": settings.recovery.limits.max_unavailable,
+            "min_failing": settings.recovery.limits.min_failing,
+            "window": format_duration(settings.recovery.limits.window),
+        },
+        "error_class": settings.recovery.classes.iter().map(class).collect::<Vec<_>>(),
         "telemetry": {
             "log": {
                 "level": settings.telemetry.log_level,
@@ -156,11 +164,58 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
         "adopt_running": one.daemon.adopt_running,
         "exit_codes": { "normal": one.exit_codes.normal.to_vec(), "fatal": one.exit_codes.fatal.to_vec() },
         "log": log(one),
+        "on": {
+            "connection_reset": one.on.connection_reset.as_ref().map(remedy),
+            "memory_cleanup": one.on.memory_cleanup.as_ref().map(remedy),
+            "capture": one.on.capture.as_ref().map(|argv| json!({ "command": argv })),
+        },
         "ladder": match one.ladder { Ladder::Default => "default", Ladder::None => "none" },
         "probe": one.probes.iter().map(|probe| (probe.name.clone(), probes::words(probe))).collect::<Map<_, _>>(),
         "heartbeat": one.heartbeat.as_ref().map(probes::heartbeat_words),
         "threshold": probes::threshold_words(&one.threshold),
     }))
+}
+
+fn class(one: &crate::recovery::ErrorClass) -> Value {
+    json!({
+        "name": one.name,
+        "match": one.pattern.as_ref().map(|pattern| pattern.as_str().to_owned()),
+        "exit_code": one.exit_code,
+    })
+}
+
+fn remedy(one: &Remedy) -> Value {
+    match one {
+        Remedy::Signal(signal) => json!({ "signal": signal_name(*signal) }),
+        Remedy::Command(argv) => json!({ "command": argv }),
+    }
+}
+
+/// The steps of a ladder in one line, as `soft_restart ×3, hard_restart ×2, quarantine`.
+pub(crate) fn ladder(one: &crate::recovery::Ladder) -> String {
+    let step = |step: &crate::recovery::Step| {
+        let mut text = step.run.to_string();
+        if step.attempts > 1 {
+            text.push_str(&format!(" ×{}", step.attempts));
+        }
+        if !step.when.is_empty() {
+            text.push_str(&format!(" for {}", step.when.join(", ")));
+        }
+        text
+    };
+    one.steps.iter().map(step).collect::<Vec<_>>().join(", ")
+}
+
+/// `[strategy.*]`
+pub(crate) fn strategies(all: &std::collections::BTreeMap<crate::id::Name, StrategySettings>) -> Value {
+    let one = |own: &StrategySettings| {
+        json!({
+            "command": own.command,
+            "timeout": format_duration(own.timeout),
+            "cost": own.cost.map(format_duration),
+        })
+    };
+    all.iter().map(|(name, own)| (name.to_string(), one(own))).collect::<Map<_, _>>().into()
 }
 
 /// Where they come from; what they are is not known here.

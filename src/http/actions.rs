@@ -29,6 +29,10 @@ pub(crate) enum Verb {
     Add,
     /// Its end.
     Remove,
+    /// A step of recovery.
+    Recover,
+    /// A step that waited for it may go on.
+    Approve,
     /// Of the runtime.
     Shutdown,
 }
@@ -40,6 +44,8 @@ impl Verb {
             Self::Apply => "apply",
             Self::Add => "add",
             Self::Remove => "remove",
+            Self::Recover => "recover",
+            Self::Approve => "approve",
             Self::Shutdown => "shutdown",
         }
     }
@@ -165,7 +171,8 @@ impl Action {
         match self.verb {
             Verb::Shutdown => format!("shutdown asked by {}", self.by),
             Verb::Apply => format!("apply asked by {}: {}", self.by, self.target),
-            Verb::Act(_) | Verb::Add | Verb::Remove => {
+            Verb::Approve => format!("the step of {} that waited is approved by {}", self.target, self.by),
+            Verb::Act(_) | Verb::Add | Verb::Remove | Verb::Recover => {
                 let note = self.note.map(|note| format!("; {note}")).unwrap_or_default();
                 format!(
                     "{} of {} asked by {}: {}{more}{note}",
@@ -184,7 +191,7 @@ impl Action {
         let any = |state| instances.iter().any(|one: &ActionInstance| one.state == state);
         let state = match self.verb {
             Verb::Shutdown => ActionState::Running,
-            Verb::Act(_) | Verb::Apply | Verb::Add | Verb::Remove => {
+            Verb::Act(_) | Verb::Apply | Verb::Add | Verb::Remove | Verb::Recover | Verb::Approve => {
                 // One that failed is no reason to hear nothing of the others.
                 if any(ActionState::Running) {
                     ActionState::Running
@@ -219,8 +226,11 @@ impl Action {
                     Some(_) | None => progress(act, before, now.as_ref()),
                 }
             }
-            (Verb::Apply | Verb::Add | Verb::Remove, Goal::Asked) => (ActionState::Ok, String::new()),
-            (Verb::Act(_) | Verb::Apply | Verb::Add | Verb::Remove, goal) => {
+            (Verb::Recover, Goal::Asked) => mended(runtime, self.at, now.as_ref()),
+            (Verb::Apply | Verb::Add | Verb::Remove | Verb::Approve, Goal::Asked) => {
+                (ActionState::Ok, String::new())
+            }
+            (Verb::Act(_) | Verb::Apply | Verb::Add | Verb::Remove | Verb::Recover | Verb::Approve, goal) => {
                 reached(goal, before, now.as_ref())
             }
         };
@@ -230,6 +240,27 @@ impl Action {
             status: now.map_or("removed", |state| state.status()).to_owned(),
             message,
         }
+    }
+}
+
+/// What came of a step that somebody asked for: its incident says so.
+fn mended(runtime: &RuntimeHandle, since: Timestamp, now: Option<&InstanceState>) -> (ActionState, String) {
+    let Some(now) = now else { return (ActionState::Failed, "it was removed".to_owned()) };
+    let id = now.instance.to_string();
+    // Asked a moment before the action was noted.
+    let since = since.checked_sub(jiff::SignedDuration::from_secs(6)).unwrap_or(since);
+    let incidents = runtime.healer().incidents();
+    let own =
+        incidents.iter().find(|one| one.instance == id && one.cause == "operator" && one.opened_at >= since);
+    match own.map(|one| &one.closed) {
+        Some(Some(closed)) if closed.outcome == crate::recovery::Outcome::Ok => {
+            (ActionState::Ok, closed.reason.clone())
+        }
+        // Parking is what was asked for.
+        Some(Some(_)) if now.phase == Phase::Quarantined => (ActionState::Ok, "parked".to_owned()),
+        Some(Some(closed)) => (ActionState::Failed, closed.reason.clone()),
+        Some(None) => (ActionState::Running, "it is under way".to_owned()),
+        None => (ActionState::Running, "it is about to begin".to_owned()),
     }
 }
 

@@ -20,6 +20,7 @@ mod public;
 mod serve;
 mod server;
 mod snapshot;
+mod why;
 
 pub(crate) use listen::at_short_path;
 pub use listen::{Listeners, SOCKET_NAME};

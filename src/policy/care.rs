@@ -245,8 +245,17 @@ pub(super) struct Case {
     pub(super) leave: bool,
     /// A step was taken because restarts are spent.
     pub(super) spent: bool,
+    /// Plain restarts of it that people were told of.
+    pub(super) plain: u32,
     /// Why it waits, as people know it.
     pub(super) told: Option<Waits>,
+}
+
+impl Case {
+    /// A plain restart is what is under way.
+    pub(super) fn is_plain(&self) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.place.is_none()) && self.origin != Origin::Operator
+    }
 }
 
 /// Everything kept of one child's recovery.

@@ -8,7 +8,7 @@ use crate::cause::Cause;
 use crate::exit::Exit;
 use crate::id::Incarnation;
 
-use super::care::{Care, CaseNumber};
+use super::care::{Care, CaseNumber, Stage};
 use super::fact::{ChildKey, RequestId};
 use super::intensity::Window;
 use super::spec::{ChildSpec, Pause, Restart, Shutdown, SupervisorSpec, Time};
@@ -178,6 +178,8 @@ impl Child {
                 plan(Plan::Start, Some(until))
             }
             State::Waiting(Wait::Sibling(_) | Wait::Held) => plan(Plan::WaitDependency, None),
+            // Until what is done meanwhile is done; the time that stands there is only a bound.
+            State::Backoff { plan: what, .. } if self.is_mending() => plan(*what, None),
             State::Backoff { at, plan: what, .. } => plan(*what, *at),
             State::Ended { .. } => plan(Plan::SoftRestart, None),
             State::Parked { at: Some(at), .. } => plan(Plan::Retry, Some(*at)),
@@ -192,6 +194,11 @@ impl Child {
             | State::Running
             | State::Stopping { after: After::Down | After::Park, .. } => None,
         }
+    }
+
+    fn is_mending(&self) -> bool {
+        let case = self.care.as_ref().and_then(|care| care.case.as_ref());
+        case.is_some_and(|case| matches!(case.stage, Stage::Mending { .. }))
     }
 
     pub(super) fn looks(&self) -> Shown {

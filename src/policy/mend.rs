@@ -23,6 +23,9 @@ use super::view::Plan;
 /// The wait ends this long after the step's time is over, should nobody say how it ended.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Plain restarts of one incident that are told one by one.
+const TOLD: u32 = 16;
+
 impl Supervisor {
     /// Something is known of the end that is about to be told, or of what the probes are about to say.
     pub(super) fn classed(&mut self, key: ChildKey, incarnation: Incarnation, class: Arc<str>) {
@@ -44,6 +47,11 @@ impl Supervisor {
         }
         let incarnation = child.incarnation;
         let care = child.care.get_or_insert_with(Box::default);
+        if let Some(case) = care.case.as_mut().filter(|case| case.plain >= TOLD && case.is_plain()) {
+            // One of a loop's many: people know by now, and a loop must cost little.
+            (case.origin, case.stage) = (Origin::Exit, Stage::Idle);
+            return self.cares.clear(key.0);
+        }
         let class = care.class.take().filter(|(of, _)| *of == incarnation).map(|(_, class)| class);
         let why = Why { class, ..Why::new(Cause::of(exit), exit.to_string()) };
         if care.case.is_none() {
@@ -78,6 +86,10 @@ impl Supervisor {
     fn note_plain(&mut self, key: ChildKey, step: Step) {
         let strategy = step.run.clone();
         let Some(case) = self.case(key) else { return };
+        if case.plain >= TOLD && case.is_plain() {
+            return;
+        }
+        case.plain += 1;
         case.taken = Some(super::care::Taken { place: None, step });
         case.stage = Stage::Idle;
         self.cares.clear(key.0);

@@ -144,6 +144,7 @@ impl Supervisor {
             seen: Incarnation::NONE,
             leave: false,
             spent: false,
+            plain: 0,
             told: None,
         });
         self.tell(key, RecoveryAct::Opened { incarnation, why, lasted });

@@ -10,7 +10,7 @@
 //! breaker   a worker whose steps keep failing rests     brake     a fleet that falls ill together is not restarted together
 //! plan      one step, spelled out before it is taken    incident  the record of all that was tried
 //! class     failures that are the same failure          learning  what helped against which of them
-//! reach     how long all of that takes at worst
+//! reach     how long all of that takes at worst      redact    no secrets in what is kept
 //! ```
 //!
 //! No clock is read and no randomness drawn here: time and seeds are arguments, so that every decision can be
@@ -27,6 +27,7 @@ mod ladder;
 pub mod learning;
 mod plan;
 mod reach;
+mod redact;
 mod strategy;
 mod why;
 
@@ -38,5 +39,6 @@ pub use incident::{Attempt, Closed, Finding, Incident, Outcome};
 pub use ladder::{Ladder, Learn, Step};
 pub use plan::{Plan, PlanLine};
 pub use reach::{Reach, Term};
+pub use redact::redact;
 pub use strategy::{Strategy, Way};
 pub use why::{CAUSES, Why};

@@ -88,7 +88,9 @@ impl Director {
                 match self.orders.recv().await {
                     Some(Order::Shutdown { .. } | Order::Kill { .. }) => break,
                     // Nobody is left to act on; whoever asked sees his question dropped.
-                    Some(Order::Act { .. } | Order::Edit { .. } | Order::Ping { .. }) => {}
+                    Some(
+                        Order::Act { .. } | Order::Mend { .. } | Order::Edit { .. } | Order::Ping { .. },
+                    ) => {}
                     None => std::future::pending().await,
                 }
             }
@@ -112,6 +114,10 @@ impl Director {
                 // An asker that has gone away needs no answer.
                 let _ = reply.send(answer);
             }
+            Order::Mend { reply, .. } if self.stopping.is_some() => {
+                let _ = reply.send(Err(ActError::ShuttingDown));
+            }
+            Order::Mend { mend, by, reply } => self.mend(mend, &by, reply),
             Order::Ping { reply } => {
                 let _ = reply.send(());
             }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Settings, Sources};
 use crate::id::{InstanceId, Name};
-use crate::supervisor::Board;
+use crate::supervisor::{Board, Healer};
 use crate::telemetry::{Journal, Looks};
 use crate::worker::in_process::InProcessHost;
 
@@ -17,6 +17,7 @@ use super::lag::Lag;
 use super::launch::Finished;
 use super::living::Living;
 use super::past::Past;
+use super::recover::Mend;
 use super::remember::Unkept;
 use super::reshape::Edit;
 use super::state_dir::{Home, StateDir};
@@ -142,6 +143,8 @@ pub struct RuntimeInfo {
     pub state_dir: PathBuf,
     /// The settings in force; replaced as a whole.
     settings: RwLock<Arc<Settings>>,
+    /// What recovery shares: incidents, and what was learned.
+    pub(super) healer: Arc<Healer>,
     /// Where they came from, and how they change.
     pub(super) living: Living,
     notes: Mutex<Vec<String>>,
@@ -173,7 +176,10 @@ impl RuntimeInfo {
     /// Notes the start of a runtime, and joins the workers that were added in an earlier one.
     pub(super) fn begin(settings: Settings, sources: Option<Sources>) -> Self {
         let (living, settings, notes) = Living::begin(settings, sources);
+        let healer = Arc::new(Healer::new(getrandom::u64().unwrap_or(1)));
+        healer.configure(settings.recovery.limits, Arc::clone(&settings.recovery.classes));
         Self {
+            healer,
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             started_at: Timestamp::now(),
@@ -200,6 +206,7 @@ impl RuntimeInfo {
 
     /// Puts other settings in force.
     pub(super) fn put_settings(&self, settings: Arc<Settings>) {
+        self.healer.configure(settings.recovery.limits, Arc::clone(&settings.recovery.classes));
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
         if let Some(heed) = self.heed.get() {
             heed(self, &settings);
@@ -300,6 +307,15 @@ pub enum Order {
         /// The instances it was passed to, or why not.
         reply: oneshot::Sender<Result<Vec<InstanceId>, ActError>>,
     },
+    /// Recovery by hand.
+    Mend {
+        /// What.
+        mend: Mend,
+        /// Who asks.
+        by: Asker,
+        /// The instances it was passed to, or why not.
+        reply: oneshot::Sender<Result<Vec<InstanceId>, ActError>>,
+    },
     /// Answer, to show that the control plane turns.
     Ping {
         /// The answer.
@@ -374,6 +390,12 @@ impl RuntimeHandle {
         &self.journal
     }
 
+    /// What recovery did and learned.
+    #[must_use]
+    pub fn healer(&self) -> &Healer {
+        &self.info.healer
+    }
+
     /// The runtime itself.
     #[must_use]
     pub fn info(&self) -> &RuntimeInfo {
@@ -402,6 +424,10 @@ impl RuntimeHandle {
         let (reply, answer) = oneshot::channel();
         self.orders.send(Order::Edit { edit, reply }).await.map_err(|_| ActError::ShuttingDown)?;
         answer.await.map_err(|_| ActError::ShuttingDown)?
+    }
+
+    pub(super) async fn pass_order(&self, order: Order) -> Result<(), ActError> {
+        self.orders.send(order).await.map_err(|_| ActError::ShuttingDown)
     }
 
     /// Begins an orderly end of the runtime.

@@ -31,7 +31,8 @@ pub(super) fn plane(
     intents: &Intents,
     seed: u64,
 ) -> Result<Arc<Plane>, StartError> {
-    let plane = Plane::new(board, journal, runners, seed);
+    let mut plane = Plane::new(board, journal, runners, seed);
+    plane.healer = Arc::clone(&info.healer);
     for child in intents.children() {
         plane.set_wish(child, intents.wish(child));
     }

@@ -25,6 +25,7 @@ use super::judged::Judged;
 use super::line::{Address, Ear, Rung, Word};
 use super::narrator;
 use super::plane::Plane;
+use super::recovery::Performed;
 use super::reform::Reforming;
 use super::tree::Who;
 
@@ -39,6 +40,8 @@ pub(crate) enum SupervisorMsg {
     Judged(Judged),
     /// The probe that stands for its readiness has passed.
     Probed(InstanceId, Incarnation),
+    /// Something was done for a step of recovery, or not.
+    Performed(Performed),
     /// A deadline of the policy has come.
     Due,
     /// Somebody asks for something.
@@ -125,7 +128,7 @@ pub(crate) struct SupervisorState {
     pub(super) core: Supervisor,
     pub(super) name: Name,
     pub(super) plane: Arc<Plane>,
-    ear: Ear,
+    pub(super) ear: Ear,
     pub(super) slots: Vec<Option<Slot>>,
     /// When this turn began: the clock is read once in it.
     pub(super) now: Time,
@@ -237,6 +240,7 @@ impl SupervisorState {
             SupervisorMsg::Fact(fact) => self.fact(fact),
             SupervisorMsg::Judged(judged) => self.judged(judged),
             SupervisorMsg::Probed(instance, incarnation) => self.probed(&instance, incarnation),
+            SupervisorMsg::Performed(done) => self.performed(done),
             SupervisorMsg::Due => {
                 self.alarm = None;
                 self.fact(Fact::Tick);
@@ -285,7 +289,7 @@ impl SupervisorState {
                 Action::Added { child } => self.grow(child),
                 Action::Respec { child, renew } => self.respec(child, renew),
                 Action::Removed { child } => self.remove(child),
-                Action::Recovery { .. } => {}
+                Action::Recovery { child, case, act } => self.recovery(child, case, *act),
                 Action::Reply { id, reply } => self.answer(id, reply),
                 Action::Booted => (self.upward)(Outcome::Booted),
                 Action::Finished { ended } => self.finish(ended),
@@ -350,6 +354,7 @@ impl SupervisorState {
             seat: self.seats,
             cause: None,
             hint: None,
+            incident: None,
             told: view.map_or(crate::policy::Phase::Stopped, |view| view.phase),
             running,
         });

@@ -4,6 +4,8 @@
 //! lock each. Writers never wait: an entry's lock is held only to copy.
 
 mod place;
+mod plans;
+mod recovering;
 mod supervisors;
 
 use std::collections::BTreeMap;
@@ -19,12 +21,15 @@ use crate::exit::Exit;
 pub use crate::health::Health;
 use crate::health::Verdict;
 use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{Phase, Plan};
+use crate::policy::Phase;
+use crate::recovery::{BreakerState, Outcome};
 use crate::worker::OutputCounters;
 
 use super::attempts::{Attempts, Totals};
 
 pub(super) use place::{End, Entry, Place};
+pub use plans::{NextAction, StuckSurvivor};
+pub use recovering::{Recovered, Recovering};
 
 /// What an operator wants of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,24 +65,6 @@ pub struct LastExit {
     pub at: Timestamp,
     /// The stack of a panic, where one was walked.
     pub backtrace: Option<Arc<str>>,
-}
-
-/// What is planned.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NextAction {
-    /// The plan.
-    pub what: Plan,
-    /// When; `None`: once what it waits for has come.
-    pub at: Option<Timestamp>,
-}
-
-/// What an earlier runtime left that cannot be killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StuckSurvivor {
-    /// Its main process, if that still lives.
-    pub pid: Option<u32>,
-    /// The phase that comes back once it is gone.
-    pub then: Phase,
 }
 
 /// Everything people see of one instance.
@@ -141,6 +128,18 @@ pub struct InstanceState {
     pub notes: Vec<String>,
     /// Its output.
     pub output: Arc<OutputCounters>,
+    /// What goes on in its open incident.
+    pub recovery: Option<Recovering>,
+    /// The breaker of its ladder.
+    pub breaker: BreakerState,
+    /// Steps of recovery beside plain restarts, by strategy and what came of them.
+    pub recoveries: BTreeMap<(String, Outcome), u64>,
+    /// Incidents that ended well.
+    pub recovered: Recovered,
+    /// The last incident that was closed.
+    pub last_incident: Option<Arc<str>>,
+    /// How long the incarnation before had run, in seconds.
+    pub last_run: Option<f64>,
 }
 
 impl InstanceState {
@@ -177,6 +176,12 @@ impl InstanceState {
             judged: None,
             notes: Vec::new(),
             output: Arc::default(),
+            recovery: None,
+            breaker: BreakerState::Closed,
+            recoveries: BTreeMap::new(),
+            recovered: Recovered::default(),
+            last_incident: None,
+            last_run: None,
         }
     }
 
@@ -267,7 +272,8 @@ impl InstanceState {
             Phase::Quarantined => "quarantined",
             Phase::Stuck => "stuck",
             Phase::Backoff | Phase::Stopping => "recovering",
-            Phase::Starting if self.last_exit_is_a_failure() => "recovering",
+            Phase::Starting if self.last_exit_is_a_failure() || self.is_recovering() => "recovering",
+            Phase::Running if self.is_recovering() => "recovering",
             Phase::Starting | Phase::Waiting => "starting",
             Phase::Running if self.health() == Health::Unhealthy => match self.verdict() {
                 Some(verdict) if verdict.unresponsive => "unresponsive",
@@ -275,6 +281,12 @@ impl InstanceState {
             },
             Phase::Running => self.health().word(),
         }
+    }
+
+    /// An incident is open, and something is done about it.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.recovery.as_ref().is_some_and(Recovering::acts)
     }
 
     fn last_exit_is_a_failure(&self) -> bool {
@@ -405,6 +417,18 @@ impl Board {
         let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
         let at = slots.by_id.get(id).copied()?;
         Some(lock(&slots.instances[at]).whole().clone())
+    }
+
+    /// How many instances there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.slots.read().unwrap_or_else(PoisonError::into_inner).instances.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Every instance, in the order of the file.

@@ -21,12 +21,13 @@ use crate::exit::Exit;
 use crate::health::Vital;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::{ChildKey, Fact, Phase, StopHow};
-use crate::worker::{Reporter, Runner, WorkerReport};
+use crate::worker::{Done, Job, Reporter, Runner, WorkerReport};
 
 use super::actor::{MakeRunner, SupervisorState};
 use super::board::{InstanceState, Place};
 use super::gate::Latch;
 use super::line::Reported;
+use super::recovery::OpenIncident;
 use super::tree::Who;
 
 /// One word of a worker moves its deadlines at most this far: a longer start or stop says so again.
@@ -50,6 +51,8 @@ pub(super) struct Slot {
     pub(super) cause: Option<Cause>,
     /// What a person can do about the last failed start.
     pub(super) hint: Option<String>,
+    /// The incident that is open.
+    pub(super) incident: Option<OpenIncident>,
     /// The phase that people were told last.
     pub(super) told: Phase,
     pub(super) running: Running,
@@ -126,7 +129,12 @@ impl Running {
         }
     }
 
-    fn signal(&mut self, signal: i32) {
+    /// Does something for a step of recovery.
+    pub(super) fn perform(&mut self, job: Job, done: Done) {
+        self.ask(|runner| runner.perform(job, done));
+    }
+
+    pub(super) fn signal(&mut self, signal: i32) {
         if self.live {
             self.ask(|runner| runner.signal(signal));
         }
@@ -193,11 +201,13 @@ impl SupervisorState {
             WorkerReport::Ready => self.fact(Fact::Ready { child, incarnation }),
             WorkerReport::StartFailed { exit, hint } => {
                 running.live = false;
+                self.classify(child, incarnation, &exit, hint.as_deref());
                 self.hint(child, incarnation, hint);
                 self.fact(Fact::StartFailed { child, incarnation, exit });
             }
             WorkerReport::Exited { exit } => {
                 running.live = false;
+                self.classify(child, incarnation, &exit, None);
                 self.fact(Fact::Exited { child, incarnation, exit });
             }
             WorkerReport::Extend { by } => {

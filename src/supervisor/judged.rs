@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::health::Verdict;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::{Fact, Phase};
+use crate::recovery::Evidence;
 
 use super::actor::SupervisorState;
 
@@ -26,6 +27,23 @@ impl SupervisorState {
         let runs = self.core.child(child).is_some_and(|view| view.phase == Phase::Running);
         if let Some(unwell) = verdict.unwell.as_ref().filter(|_| runs) {
             self.hint(child, incarnation, Some(unwell.message.clone()));
+        }
+        let change = self.plane.healer.judged(
+            self.plane.now(),
+            &instance,
+            verdict.unwell.is_some(),
+            self.plane.board.len(),
+        );
+        self.tell_brake(change);
+        if let Some(unwell) = verdict.unwell.as_ref().filter(|_| runs) {
+            let evidence = || Evidence {
+                cause: Some(unwell.cause),
+                message: unwell.message.clone(),
+                ..Evidence::default()
+            };
+            if let Some(class) = self.plane.healer.class_of(evidence) {
+                self.fact(Fact::Classed { child, incarnation, class });
+            }
         }
         self.fact(Fact::Judged { child, incarnation, verdict });
     }

@@ -5,11 +5,13 @@ mod attempts;
 mod board;
 mod child;
 mod gate;
+mod healer;
 mod judged;
 mod line;
 mod narrator;
 mod nested;
 mod plane;
+mod recovery;
 mod reform;
 #[cfg(test)]
 mod tests;
@@ -21,9 +23,10 @@ pub use crate::worker::OutputCounters;
 pub(crate) use actor::{Asked, Outcome, SupervisorMsg, Upward};
 pub use attempts::{Attempts, Totals};
 pub use board::{
-    Board, Health, InstanceState, LastExit, NextAction, Operator, RollState, StuckSurvivor, SupervisorState,
-    Wanted,
+    Board, Health, InstanceState, LastExit, NextAction, Operator, Recovered, Recovering, RollState,
+    StuckSurvivor, SupervisorState, Wanted,
 };
+pub use healer::Healer;
 pub(crate) use judged::Judged;
 pub(crate) use line::Address;
 pub(crate) use plane::{Plane, RunnerFactory, Wish};

@@ -112,6 +112,7 @@ impl SupervisorState {
             entry.state.ready = false;
             entry.state.pid = None;
             entry.state.soft_restarts.ended(asked);
+            entry.state.last_run = since.map(|since| at.duration_since(since).as_secs_f64());
             entry.end = Some(end);
         });
         self.tell(child, incarnation, What::Ended(ended));
@@ -297,8 +298,13 @@ impl SupervisorState {
             Who::Worker(instance) => {
                 let (waits_for, at) = (self.waits_for(&view, instance.worker()), self.at);
                 let next = self.next_action(&view);
+                let recovering = self.recovering(child, &view);
                 let place = self.slots.get_mut(child.0 as usize)?.as_mut()?.place.as_mut()?;
-                self.plane.board.at(place, |entry| write_view(&mut entry.state, &view, next, waits_for, at));
+                self.plane.board.at(place, |entry| {
+                    entry.state.recovery = recovering;
+                    entry.state.breaker = view.breaker;
+                    write_view(&mut entry.state, &view, next, waits_for, at);
+                });
                 self.unseen = true;
             }
             Who::Supervisor(name) => {

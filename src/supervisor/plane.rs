@@ -18,6 +18,7 @@ use crate::worker::{OutputCounters, Reporter, Runner};
 use super::actor::SupervisorMsg;
 use super::board::{Board, Operator};
 use super::gate::{Gate, Latch, Turn};
+use super::healer::Healer;
 use super::judged::Judged;
 use super::line::Address;
 use super::tree::Node;
@@ -52,6 +53,8 @@ pub(crate) struct Plane {
     pub(crate) journal: Journal,
     /// Who waits for whom.
     pub(crate) gate: Gate,
+    /// What recovery shares.
+    pub(crate) healer: Arc<Healer>,
     /// How workers are run.
     pub(crate) runners: RunnerFactory,
     /// Where retries without delay go; `None`: to the end of the own mailbox.
@@ -74,6 +77,7 @@ impl Plane {
             board,
             journal,
             gate: Gate::default(),
+            healer: Arc::new(Healer::new(seed)),
             runners,
             retries: None,
             seed,
@@ -186,6 +190,7 @@ impl Plane {
         for turn in self.gate.forget(instance) {
             self.pass(turn);
         }
+        self.healer.forget(self.now(), instance);
         lock(&self.counted).remove(instance.to_string().as_str());
         if self.gate.instances(instance.worker()).is_empty() {
             let _ = self.gate.learn(instance.worker(), &[]);

@@ -244,7 +244,7 @@ fn worker_spec(
         start_timeout: Some(worker.start_timeout),
         min_uptime: worker.min_uptime,
         verify: worker.verify,
-        ladder: None,
+        ladder: worker.steps.clone(),
         held,
         stopped: stopped || !worker.enabled,
         paused: None,

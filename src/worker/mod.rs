@@ -2,6 +2,7 @@
 //!
 //! A [`Runner`] owns at most one live incarnation. It decides nothing: it starts, asks, kills and reports.
 
+pub(crate) mod archive;
 pub mod in_process;
 mod kept;
 mod mailbox;
@@ -16,4 +17,4 @@ pub use kept::{StateRoom, StateSize};
 pub(crate) use unix::Ended;
 
 pub use output::OutputCounters;
-pub use runner::{Reporter, Runner, WorkerReport};
+pub use runner::{Deed, Done, Job, Reporter, Runner, Sights, WorkerReport};

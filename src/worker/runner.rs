@@ -107,6 +107,58 @@ pub enum WorkerReport {
 /// Where a runner reports to. Never blocks; may be called from any thread.
 pub type Reporter = Arc<dyn Fn(Incarnation, WorkerReport) + Send + Sync>;
 
+/// Something to do for a step of recovery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Which start it is about; the newest, if the worker is down.
+    pub incarnation: Incarnation,
+    /// Its main process, if it has one that runs.
+    pub pid: Option<u32>,
+    /// Given up after this long.
+    pub timeout: Duration,
+    /// What.
+    pub deed: Deed,
+}
+
+/// What is done for a step of recovery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Deed {
+    /// Write down what can be seen of it.
+    Look,
+    /// Make its connections anew.
+    ResetConnections,
+    /// Give back memory.
+    TrimMemory,
+    /// Put its state away.
+    Archive,
+    /// Run a command beside it.
+    Run {
+        /// The program and its arguments, with placeholders.
+        argv: Vec<String>,
+    },
+}
+
+impl Deed {
+    /// In one word, for messages.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Look => "looking at it",
+            Self::ResetConnections => "connection_reset",
+            Self::TrimMemory => "memory_cleanup",
+            Self::Archive => "putting its state away",
+            Self::Run { .. } => "a command",
+        }
+    }
+}
+
+/// What was seen: where, and what.
+pub type Sights = Vec<(&'static str, String)>;
+
+/// Called once with what came of a job: what was seen, or why it was not done.
+pub type Done = Box<dyn FnOnce(Result<Sights, String>) + Send>;
+
 /// Starts and stops one instance, one incarnation at a time. Every method returns at once; what comes of it
 /// is reported. `start` is called only after the end of the incarnation before.
 ///
@@ -122,4 +174,8 @@ pub trait Runner: Send {
     fn set_ready(&mut self) {}
     /// Kills its whole tree. May be called again if it does not help.
     fn kill(&mut self);
+    /// Does something for a step of recovery, beside starting and stopping it.
+    fn perform(&mut self, job: Job, done: Done) {
+        done(Err(format!("{} cannot be done to this kind of worker", job.deed.word())));
+    }
 }

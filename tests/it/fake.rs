@@ -311,6 +311,9 @@ fn answer(mut queue: mpsc::Receiver<Order>, board: Board, journal: Journal, seen
                     };
                     let _ = reply.send(answer);
                 }
+                Order::Mend { reply, .. } => {
+                    let _ = reply.send(Err(ActError::ShuttingDown));
+                }
                 Order::Edit { reply, .. } => {
                     let _ = reply.send(Err(ActError::ShuttingDown));
                 }

@@ -50,7 +50,7 @@ fn a_worker_that_is_halted_is_found_and_healed() {
     rig.wait("another one runs", || pids(&rig).len() == 2);
     rig.wait_status("web", "healthy");
     let web = rig.worker("web");
-    assert_eq!((&web["restarts"], &web["last_exit"]["kind"]), (&1.into(), &"killed".into()), "{web}");
+    assert_eq!((&web["restarts"], &web["last_exit"]["kind"]), (&1.into(), &"stopped".into()), "{web}");
     assert!(web["last_exit"]["message"].as_str().unwrap().contains("halted by a signal"), "{web}");
     assert!(!alive(pids(&rig)[0]));
     let told = rig.ok(&["events", "--kind", "health.changed", "-o", "jsonl"]);

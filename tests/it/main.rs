@@ -60,6 +60,7 @@ mod learning;
 mod otp_live;
 mod otp_recorded;
 mod plain_actor;
+mod recovery;
 mod rig;
 mod rolling;
 mod rolling_edges;

@@ -16,7 +16,7 @@ mod template;
 mod worker;
 
 pub(super) use http::RawHttp;
-pub(super) use ladder::RawLadders;
+pub(super) use ladder::{RawClass, RawLadders, RawRecovery, RawStrategy};
 pub(super) use probe::CHECKS;
 pub(super) use runtime::RawRuntime;
 pub(super) use store::RawStore;
@@ -37,6 +37,9 @@ pub(super) const FILE: &[Key] = &[
     Key { name: "worker", shape: Shape::Named(Kind::Worker, worker::KEYS) },
     Key { name: "template", shape: Shape::Named(Kind::Template, template::KEYS) },
     table("ladder", ladder::KEYS),
+    table("recovery", ladder::RECOVERY),
+    Key { name: "strategy", shape: Shape::Each("recovery strategy", ladder::STRATEGY) },
+    leaf("error_class", Leaf::Tables(ladder::ERROR_CLASS)),
     table("http", http::KEYS),
     table("telemetry", telemetry::KEYS),
     table("store", store::KEYS),

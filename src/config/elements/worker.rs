@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::leaf::{Leaf, Text};
 use crate::config::schema::{Key, Shape, leaf, table};
 use crate::config::settings::{
-    Ladder, LogOnFull, LogSettings, LogTo, ReadyWhen, RecycleSettings, SnapshotSettings, StderrTo,
-    StopSettings, StopTo, WorkerSettings,
+    Ladder, LogOnFull, LogSettings, LogTo, OnSettings, ReadyWhen, RecycleSettings, Remedy, SnapshotSettings,
+    StderrTo, StopSettings, StopTo, WorkerSettings,
 };
 use crate::id::Name;
 use crate::policy::{Backoff, ExitCodes, Restart};
@@ -36,6 +37,10 @@ const TIME: Leaf = Leaf::Text(Text::Duration { zero: true });
 const POSITIVE: Leaf = Leaf::Text(Text::Duration { zero: false });
 /// What an exit status can hold.
 const CODES: Leaf = Leaf::Integers { min: 0, max: 255 };
+
+/// How something is done to a process.
+const REMEDY: &[Key] =
+    &[leaf("signal", Leaf::Text(Text::Signal)), leaf("command", Leaf::Texts(Text::Beside))];
 
 pub(super) const KEYS: &[Key] = &[
     leaf("command", Leaf::Texts(Text::Template)),
@@ -118,6 +123,14 @@ pub(super) const KEYS: &[Key] = &[
     probe::PROBE,
     probe::HEARTBEAT,
     probe::THRESHOLD,
+    table(
+        "on",
+        &[
+            table("connection_reset", REMEDY),
+            table("memory_cleanup", REMEDY),
+            table("capture", &[leaf("command", Leaf::Texts(Text::Beside))]),
+        ],
+    ),
 ];
 
 /// `[worker.NAME]` as written, over its defaults.
@@ -177,6 +190,30 @@ pub(in crate::config) struct RawWorker {
     #[serde(default)]
     heartbeat: Option<RawHeartbeat>,
     threshold: RawThreshold,
+    #[serde(default)]
+    on: RawOn,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOn {
+    connection_reset: Option<RawRemedy>,
+    memory_cleanup: Option<RawRemedy>,
+    capture: Option<RawCapture>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRemedy {
+    #[serde(default, deserialize_with = "de::some_signal")]
+    signal: Option<i32>,
+    command: Option<Vec<String>>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCapture {
+    command: Option<Vec<String>>,
 }
 
 /// A word or a table; serde calls both variants of one enum.
@@ -298,6 +335,9 @@ impl RawWorker {
             probes: Vec::new(),
             heartbeat: self.heartbeat.map(RawHeartbeat::settle),
             threshold: self.threshold.settle(),
+            on: self.on.into(),
+            steps: None,
+            strategies: Arc::default(),
         };
         let checks = self.probe.iter().map(|(name, probe)| (name.clone(), probe.checks())).collect();
         let probes = self.probe.into_iter().map(|(name, probe)| probe.settle(name));
@@ -359,6 +399,21 @@ const RECYCLE_JITTER: f64 = 0.1;
 impl From<RawRecycle> for RecycleSettings {
     fn from(raw: RawRecycle) -> Self {
         Self { after: raw.after, jitter: raw.jitter.unwrap_or(RECYCLE_JITTER), memory: raw.memory }
+    }
+}
+
+impl From<RawOn> for OnSettings {
+    fn from(raw: RawOn) -> Self {
+        // One that says nothing, or too much, is told with its place.
+        let remedy = |raw: RawRemedy| match (raw.signal, raw.command) {
+            (Some(signal), _) => Some(Remedy::Signal(signal)),
+            (None, command) => command.map(Remedy::Command),
+        };
+        Self {
+            connection_reset: raw.connection_reset.and_then(remedy),
+            memory_cleanup: raw.memory_cleanup.and_then(remedy),
+            capture: raw.capture.and_then(|capture| capture.command),
+        }
     }
 }
 

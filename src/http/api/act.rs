@@ -240,6 +240,8 @@ fn forgotten(api: &Api, verb: Verb) -> Option<String> {
         | Verb::Apply
         | Verb::Add
         | Verb::Remove
+        | Verb::Recover
+        | Verb::Approve
         | Verb::Shutdown => false,
     };
     let why = api.runtime.info().forgetful().filter(|_| lasts)?;

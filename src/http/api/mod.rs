@@ -9,6 +9,7 @@ mod health;
 mod history;
 mod logs;
 mod look;
+mod recover;
 mod state;
 
 use std::sync::Arc;
@@ -87,12 +88,20 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/workers/{id}", get(look::worker).delete(grow::remove))
         .route("/workers/{id}/logs", get(logs::logs))
         .route("/workers/{id}/state", get(state::show))
+        .route("/workers/{id}/why", get(recover::why))
+        .route("/incidents", get(recover::incidents))
+        .route("/incidents/{id}", get(recover::incident))
+        .route("/strategies", get(recover::strategies))
+        .route("/strategies/export", get(recover::export))
         .route("/supervisors/{name}", get(look::supervisor))
         .route("/config", get(look::config))
         .route("/events", get(events::events))
         .route("/history", get(history::all))
         .route("/actions/{id}", get(act::outcome));
     let acts = Router::new()
+        .route("/workers/{id}/recover", post(recover::recover))
+        .route("/incidents/{id}/approve", post(recover::approve))
+        .route("/strategies/import", post(recover::import))
         .route("/workers/{id}/{verb}", post(act::worker))
         .route("/workers/{id}/state/{verb}", post(state::change))
         .route("/supervisors/{name}/{verb}", post(act::supervisor))

@@ -10,6 +10,7 @@ mod describe;
 mod event;
 mod health;
 mod history;
+mod recovery;
 mod state;
 mod status;
 mod tree;
@@ -21,6 +22,10 @@ pub use describe::{DescribeBody, Detail, OperatorView, OutputView};
 pub use event::EventView;
 pub use health::{HealthBody, HealthDetail, HealthView, LookView, ProbeView};
 pub use history::{BackupBody, HistoryBody, InstanceHistory, InstancePoint, PointView, WorkerHistory};
+pub use recovery::{
+    AdviceView, IncidentBody, IncidentView, IncidentsBody, PlanView, PlansBody, StrategiesBody, WhyBody,
+    WhyView,
+};
 pub use state::{StateView, StatesBody};
 pub use status::{
     EventsBody, Issue, LastExitView, LogLine, LogsBody, NextActionView, RuntimeView, StatusBody,

@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::config::WorkerSettings;
 use crate::exit::{Exit, StartFailure};
 use crate::id::{Incarnation, InstanceId};
-use crate::worker::{Reporter, Runner, WorkerReport};
+use crate::worker::archive::{KEPT, archive};
+use crate::worker::{Deed, Done, Job, Reporter, Runner, Sights, WorkerReport};
 
 use super::guard::Guarded;
 use super::host::{InProcessHost, MAX_ABANDONED};
-use super::inbox::Ordered;
+use super::inbox::{Ask, Order, Ordered};
 use super::life::{End, Life};
 use super::panic::{Panicked, contain};
 use super::registry::{Body, Owned};
@@ -169,6 +171,48 @@ impl Runner for InProcessRunner {
         }
         let on_plane = self.task.is_some();
         self.control.spawn(give_up(life, on_plane));
+    }
+
+    fn perform(&mut self, job: Job, done: Done) {
+        let site = Arc::clone(&self.site);
+        self.control.spawn(async move { done(perform(site, job).await) });
+    }
+}
+
+/// Asks the worker between two messages and waits for its answer.
+async fn ask(
+    site: &Site,
+    timeout: Duration,
+    ask: impl FnOnce(oneshot::Sender<()>) -> Ask,
+) -> Result<(), String> {
+    let Some(life) = site.current() else { return Err("it does not run".to_owned()) };
+    let (reply, answer) = oneshot::channel();
+    if life.site.inbox.order(Some(life.incarnation), Order::Ask(ask(reply))).is_err() {
+        return Err("it does not run".to_owned());
+    }
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err("it ended meanwhile".to_owned()),
+        Err(_) => Err("it did not answer in time".to_owned()),
+    }
+}
+
+async fn perform(site: Arc<Site>, job: Job) -> Result<Sights, String> {
+    match job.deed {
+        // Its state is in its memory, where nobody can look from outside.
+        Deed::Look => Ok(Vec::new()),
+        Deed::ResetConnections => ask(&site, job.timeout, Ask::ResetConnections).await.map(|()| Vec::new()),
+        Deed::TrimMemory => ask(&site, job.timeout, Ask::TrimMemory).await.map(|()| Vec::new()),
+        Deed::Archive => {
+            let put = tokio::task::spawn_blocking(move || {
+                let put = archive(site.saved.dir(), KEPT);
+                site.saved.forget();
+                put
+            })
+            .await;
+            put.map_err(|error| error.to_string())?.map(|()| Vec::new()).map_err(|error| error.to_string())
+        }
+        Deed::Run { .. } => Err("commands run beside processes, and this worker is an actor".to_owned()),
     }
 }
 

@@ -128,6 +128,16 @@ impl CgroupRoot {
 }
 
 impl CgroupRoot {
+    /// The cgroup of an instance as it is, for somebody who visits it for a while; `None`: there is none.
+    pub(super) fn visit(&self, slug: &str) -> Option<Cgroup> {
+        let mut cgroup = Cgroup::open(self.dir().join(slug)).ok()?;
+        let procs = std::fs::OpenOptions::new().write(true).open(cgroup.path.join("cgroup.procs"));
+        // Who visits takes nothing away.
+        cgroup.replaced.store(true, Ordering::Relaxed);
+        cgroup.procs = Some(procs.ok()?);
+        Some(cgroup)
+    }
+
     /// One into which children can be born, in place of a spent one.
     pub(super) fn renew(&self, spent: &Cgroup, slug: &str) -> io::Result<Cgroup> {
         spent.replaced.store(true, Ordering::Relaxed);

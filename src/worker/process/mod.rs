@@ -16,6 +16,7 @@
 //! purpose), `tokio::process` (it reaps by itself), `waitpid` on numbers, and any decision: whether to restart is
 //! the policy's.
 
+mod aside;
 mod beside;
 mod bounds;
 mod capabilities;
@@ -24,7 +25,9 @@ mod children;
 mod clear;
 mod controllers;
 mod daemon;
+mod deeds;
 mod end;
+mod evidence;
 mod failure;
 mod hear;
 mod host;

@@ -181,6 +181,31 @@ impl Recipe {
         })
     }
 
+    /// Another program in the same surroundings, which is not the worker and speaks for nobody.
+    pub(super) fn beside(
+        &self,
+        argv: &[String],
+        pid: Option<u32>,
+        incarnation: Incarnation,
+    ) -> Result<Image, NulByte> {
+        let pid = pid.map_or_else(String::new, |pid| pid.to_string());
+        let filled =
+            argv.iter().map(|text| self.placeholders.fill(&text.replace("{pid}", &pid), incarnation));
+        let argv = filled
+            .map(|text| CString::new(text).map_err(|_| NulByte("command")))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut env = self.render(&self.ours, incarnation, "env")?;
+        env.retain(|variable| !variable.as_bytes().starts_with(b"NOTIFY_SOCKET="));
+        env.extend(self.passed.iter().cloned());
+        env.extend(self.render(&self.env, incarnation, "env")?);
+        Ok(Image {
+            candidates: self.candidates(argv.first()),
+            argv,
+            env,
+            directory: self.directory.render(&self.placeholders, incarnation, "cwd")?,
+        })
+    }
+
     /// A path with its placeholders replaced.
     pub(super) fn path(&self, path: &Path, incarnation: Incarnation) -> PathBuf {
         path.to_str().map_or_else(|| path.to_owned(), |text| self.placeholders.fill(text, incarnation).into())

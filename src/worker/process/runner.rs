@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::id::Incarnation;
 use crate::worker::mailbox::{Sender, mailbox};
-use crate::worker::{Reporter, Runner};
+use crate::worker::{Done, Job, Reporter, Runner};
 
+use super::deeds;
 use super::life::{Command, Life};
 use super::site::Site;
 
@@ -15,13 +16,14 @@ use super::site::Site;
 pub(super) struct ProcessRunner {
     /// Unbounded, because its producer is: one start per end, a stop and a few kills in between.
     commands: Sender<Command>,
+    site: Arc<Site>,
 }
 
 impl ProcessRunner {
     pub(super) fn new(site: Arc<Site>, reporter: Reporter) -> Self {
         let (commands, inbox) = mailbox();
-        tokio::spawn(Life::new(site, reporter, inbox).run());
-        Self { commands }
+        tokio::spawn(Life::new(Arc::clone(&site), reporter, inbox).run());
+        Self { commands, site }
     }
 
     fn send(&self, command: Command) {
@@ -50,5 +52,10 @@ impl Runner for ProcessRunner {
 
     fn kill(&mut self) {
         self.send(Command::Kill);
+    }
+
+    fn perform(&mut self, job: Job, done: Done) {
+        let site = Arc::clone(&self.site);
+        tokio::spawn(async move { done(deeds::perform(site, job).await) });
     }
 }

@@ -152,6 +152,9 @@ pub(super) fn sh(script: &str) -> WorkerSettings {
 
 pub(super) fn command(argv: &[&str]) -> WorkerSettings {
     WorkerSettings {
+        on: crate::config::OnSettings::default(),
+        steps: None,
+        strategies: Arc::default(),
         instances: 1,
         declared: 1,
         spare: 0,

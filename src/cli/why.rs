@@ -1,0 +1,44 @@
+//! `why`: the chain that led to how a worker is, in words.
+
+use clap::Args;
+
+use crate::http::dto::WhyBody;
+use crate::runtime::Target;
+
+use super::args::Format;
+use super::client::encode;
+use super::context::{Context, block_on, parse_target};
+use super::failure::Failure;
+use super::words::safe;
+
+/// Options of `why`.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// Worker or instance
+    worker: String,
+}
+
+pub(crate) fn run(context: &mut Context, args: WhyArgs) -> Result<(), Failure> {
+    let id = match parse_target(&args.worker)? {
+        target @ (Target::Worker(_) | Target::Instance(_)) => target.to_string(),
+        Target::Supervisor(_) | Target::All => {
+            return Err(Failure::Usage("`why` wants a worker or an instance".to_owned()));
+        }
+    };
+    let client = context.client()?;
+    let body: WhyBody =
+        block_on(async { client.get(&format!("/api/v1/workers/{}/why", encode(&id))).await })?;
+    match context.format() {
+        Format::Json | Format::Jsonl => context.print_json(&body, &body.items),
+        Format::Table | Format::Wide | Format::Csv | Format::Name => {
+            let mut text = String::new();
+            for one in &body.items {
+                text.push_str(&format!("{}: {}\n", one.instance, one.status));
+                for line in &one.lines {
+                    text.push_str(&format!("  {}\n", safe(line)));
+                }
+            }
+            context.print(&text)
+        }
+    }
+}

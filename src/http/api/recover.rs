@@ -1,0 +1,189 @@
+//! Recovery: incidents, steps by hand, what was learned, and why something is as it is.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{HeaderMap, Response, StatusCode};
+use serde::Deserialize;
+
+use crate::recovery::Strategy;
+use crate::recovery::learning::Knowledge;
+use crate::runtime::{Act, Asker, Target};
+
+use super::super::actions::{Before, Verb};
+use super::super::dto::{
+    AdviceView, IncidentBody, IncidentView, IncidentsBody, PlanView, PlansBody, StrategiesBody, WhyBody,
+};
+use super::super::peer::{Peer, Role};
+use super::super::{problem::Problem, snapshot, why};
+use super::act::{Asked, Passed, keyed};
+use super::look::worker_target;
+use super::{Api, json};
+
+/// The body of `/recover`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recover {
+    /// A strategy, or a synonym of one.
+    action: String,
+    /// Only says what would be done.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// `POST /api/v1/workers/{id}/recover`
+pub(super) async fn recover(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Asked {
+    let target = worker_target(id)?;
+    let Recover { action, dry_run } = serde_json::from_slice(&body).map_err(|error| {
+        Problem::invalid(format!("a body such as {{\"action\": \"soft_restart\"}}: {error}"))
+    })?;
+    let Some(strategy) = Strategy::parse(&action) else {
+        return Err(Problem::invalid(unknown(&action)));
+    };
+    if dry_run {
+        let items = api.runtime.plans(&target, &strategy)?.into_iter().map(PlanView::from).collect();
+        return Ok(json(&PlansBody { schema: "regrow.recover/1".to_owned(), items }));
+    }
+    peer.require(Role::Operator)?;
+    let request = format!("recover {strategy} {target}");
+    let asker = Asker(peer.name.clone());
+    keyed(&api, &peer, &headers, &request, async || {
+        let before = snapshot::resolve(&api.runtime, &target).unwrap_or_default();
+        let named = target.to_string();
+        let reached = match scaled(&before, &target, &strategy) {
+            Some(instances) => {
+                let act = Act::Scale { instances };
+                api.runtime.act(target.clone(), act, asker.clone()).await?;
+                return Ok(Passed::new(Verb::Act(act), named, Vec::new()));
+            }
+            None => api.runtime.recover(target.clone(), strategy.clone(), asker.clone()).await?,
+        };
+        let meant = before.iter().filter(|state| reached.contains(&state.instance)).map(Before::from);
+        Ok(Passed::new(Verb::Recover, named, meant.collect()))
+    })
+    .await
+}
+
+/// How many instances a worker has after a step that changes their number.
+fn scaled(before: &[crate::supervisor::InstanceState], target: &Target, strategy: &Strategy) -> Option<u32> {
+    let count = u32::try_from(before.len()).unwrap_or(u32::MAX);
+    match (strategy, target) {
+        (Strategy::ScaleUp, Target::Worker(_)) => Some(count.saturating_add(1)),
+        (Strategy::ScaleDown, Target::Worker(_)) => Some(count.saturating_sub(1).max(1)),
+        (_, _) => None,
+    }
+}
+
+fn unknown(action: &str) -> String {
+    let shown: String = action.escape_debug().take(64).collect();
+    let known: Vec<&str> = Strategy::KNOWN.iter().map(Strategy::word).collect();
+    format!("`{shown}` is no recovery strategy; there are {} and those of the file", known.join(", "))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Which {
+    /// A worker or an instance.
+    worker: Option<String>,
+    /// Only those that go on.
+    open: Option<bool>,
+    limit: Option<usize>,
+}
+
+/// `GET /api/v1/incidents`
+pub(super) async fn incidents(
+    State(api): State<Arc<Api>>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Result<Response<Body>, Problem> {
+    let Query(which) = which.map_err(|error| Problem::invalid(error.body_text()))?;
+    let fits = |one: &IncidentView| {
+        which.worker.as_ref().is_none_or(|name| one.worker == *name || one.instance == *name)
+            && which.open.is_none_or(|open| open == one.closed_at.is_none())
+    };
+    let all = api.runtime.healer().incidents().into_iter().map(IncidentView::from);
+    let items = all.filter(fits).take(which.limit.unwrap_or(100)).collect();
+    Ok(json(&IncidentsBody { schema: "regrow.incidents/1".to_owned(), items, next_cursor: None }))
+}
+
+/// `GET /api/v1/incidents/{id}`
+pub(super) async fn incident(
+    State(api): State<Arc<Api>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response<Body>, Problem> {
+    let Path(id) = id.map_err(|error| Problem::invalid(error.body_text()))?;
+    let found = api.runtime.healer().incident(&id).ok_or_else(no_incident)?;
+    Ok(json(&IncidentBody { schema: "regrow.incident/1".to_owned(), incident: found.into() }))
+}
+
+fn no_incident() -> Problem {
+    Problem::not_found("there is no such incident; `regrow incidents` lists those that are kept")
+}
+
+/// `POST /api/v1/incidents/{id}/approve`
+pub(super) async fn approve(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Asked {
+    let Path(id) = id.map_err(|error| Problem::invalid(error.body_text()))?;
+    peer.require(Role::Operator)?;
+    api.runtime.healer().incident(&id).ok_or_else(no_incident)?;
+    keyed(&api, &peer, &headers, &format!("approve {id}"), async || {
+        api.runtime.approve(&id, Asker(peer.name.clone())).await?;
+        Ok(Passed::new(Verb::Approve, id.clone(), Vec::new()))
+    })
+    .await
+}
+
+/// `GET /api/v1/strategies`
+pub(super) async fn strategies(State(api): State<Arc<Api>>) -> Response<Body> {
+    let healer = api.runtime.healer();
+    json(&StrategiesBody {
+        schema: "regrow.strategies/1".to_owned(),
+        items: healer.strategies(),
+        advice: healer.advice().into_iter().map(AdviceView::from).collect(),
+        next_cursor: None,
+    })
+}
+
+/// `GET /api/v1/strategies/export`: all that was learned, for another host.
+pub(super) async fn export(State(api): State<Arc<Api>>) -> Response<Body> {
+    json(&api.runtime.healer().knowledge())
+}
+
+/// `POST /api/v1/strategies/import`
+pub(super) async fn import(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Result<Response<Body>, Problem> {
+    peer.require(Role::Operator)?;
+    let knowledge: Knowledge = serde_json::from_slice(&body)
+        .map_err(|error| Problem::invalid(format!("this is no export of strategies: {error}")))?;
+    let left_out = api.runtime.healer().join(knowledge);
+    let mut response = json(&serde_json::json!({
+        "schema": "regrow.strategies.import/1", "ok": true, "left_out": left_out,
+    }));
+    *response.status_mut() = StatusCode::OK;
+    Ok(response)
+}
+
+/// `GET /api/v1/workers/{id}/why`
+pub(super) async fn why(
+    State(api): State<Arc<Api>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response<Body>, Problem> {
+    let target = worker_target(id)?;
+    let states = snapshot::resolve(&api.runtime, &target)
+        .ok_or_else(|| Problem::not_found(format!("no worker or instance is called `{target}`")))?;
+    let items = states.iter().map(|state| why::of(&api.runtime, state)).collect();
+    Ok(json(&WhyBody { schema: "regrow.why/1".to_owned(), items }))
+}

@@ -1,0 +1,312 @@
+//! Recovery by hand: a step for a worker, an approval, and what a step would do, spelled out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::config::recovery_check::unable;
+use crate::config::{Remedy, Settings, WorkerSettings};
+use crate::exit::signal_name;
+use crate::id::{Incarnation, InstanceId};
+use crate::policy::{ChildKey, Refused, Reply, Request, RestartStrategy};
+use crate::recovery::{Plan, PlanLine, Step, Strategy};
+use crate::supervisor::{Address, Asked, Operator, SupervisorMsg, Wanted};
+
+use super::director::Director;
+use super::handle::{ActError, Asker, Order, RuntimeHandle};
+use super::target::Target;
+
+/// Looking at a worker takes at most this long.
+const LOOK: Duration = Duration::from_secs(5);
+/// Copies of a worker's state that are kept.
+const KEPT: u32 = 3;
+
+/// What is asked of recovery by hand.
+pub enum Mend {
+    /// A step, now.
+    Recover {
+        /// For whom.
+        target: Target,
+        /// What.
+        strategy: Strategy,
+    },
+    /// The step that waits for it may go on.
+    Approve {
+        /// Whose.
+        instance: InstanceId,
+    },
+}
+
+/// Where the answer goes.
+pub(super) type Mended = oneshot::Sender<Result<Vec<InstanceId>, ActError>>;
+
+impl RuntimeHandle {
+    /// Takes one step of recovery with every instance of the target, at once and without the ladder. It does not wait
+    /// for the outcome: that is the incident's.
+    ///
+    /// # Errors
+    /// [`ActError`]: nothing has that name, it cannot be done to it, or the runtime is ending.
+    pub async fn recover(
+        &self,
+        target: Target,
+        strategy: Strategy,
+        by: Asker,
+    ) -> Result<Vec<InstanceId>, ActError> {
+        self.mend(Mend::Recover { target, strategy }, by).await
+    }
+
+    /// Approves the step of an incident that waits for it.
+    ///
+    /// # Errors
+    /// [`ActError`]: there is no such incident, or none of its steps waits.
+    pub async fn approve(&self, incident: &str, by: Asker) -> Result<Vec<InstanceId>, ActError> {
+        let Some(found) = self.healer().incident(incident) else {
+            return Err(ActError::NotFound(incident.to_owned()));
+        };
+        let Ok(instance) = found.instance.parse() else {
+            return Err(ActError::NotFound(found.instance));
+        };
+        self.mend(Mend::Approve { instance }, by).await
+    }
+
+    /// What a step would do to each instance of a target; nothing is done.
+    ///
+    /// # Errors
+    /// [`ActError::NotFound`].
+    pub fn plans(&self, target: &Target, strategy: &Strategy) -> Result<Vec<Plan>, ActError> {
+        let settings = self.info().settings();
+        let meant = |id: &InstanceId| match target {
+            Target::Worker(name) => id.worker() == name,
+            Target::Instance(one) => id == one,
+            Target::All => true,
+            Target::Supervisor(_) => false,
+        };
+        let board = self.board();
+        let states = board.instances();
+        let plans: Vec<Plan> = states
+            .iter()
+            .filter(|state| meant(&state.instance))
+            .filter_map(|state| {
+                let worker = settings.workers.iter().find(|one| one.name == *state.instance.worker())?;
+                Some(plan(&settings, worker, &state.instance, state.incarnation, strategy))
+            })
+            .collect();
+        if plans.is_empty() { Err(ActError::NotFound(target.to_string())) } else { Ok(plans) }
+    }
+
+    async fn mend(&self, mend: Mend, by: Asker) -> Result<Vec<InstanceId>, ActError> {
+        let (reply, answer) = oneshot::channel();
+        self.pass_order(Order::Mend { mend, by, reply }).await?;
+        answer.await.map_err(|_| ActError::ShuttingDown)?
+    }
+}
+
+impl Director {
+    /// Passes what is asked to the supervisors that decide, and answers once they have.
+    pub(super) fn mend(&self, mend: Mend, by: &Asker, reply: Mended) {
+        let asked = match mend {
+            Mend::Recover { target, strategy } => self.ask_steps(&target, &strategy, by),
+            Mend::Approve { instance } => {
+                let approve = |child: ChildKey| Request::Approve { child };
+                self.ask_one(&instance, Box::new(approve), by).map(|answer| vec![(instance, answer)])
+            }
+        };
+        match asked {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(asked) => drop(tokio::spawn(async move {
+                // An asker that has gone away needs no answer.
+                let _ = reply.send(settled(asked).await);
+            })),
+        }
+    }
+
+    fn ask_steps(&self, target: &Target, strategy: &Strategy, by: &Asker) -> Result<Vec<Waiting>, ActError> {
+        let instances = self.instances_of(target)?;
+        let settings = self.settings();
+        let mut asked = Vec::new();
+        for instance in instances {
+            let Some(worker) = settings.workers.iter().find(|one| one.name == *instance.worker()) else {
+                return Err(ActError::NotFound(instance.to_string()));
+            };
+            if self.entry(&instance).is_some_and(|entry| entry.wanted == Wanted::Stopped) {
+                let text = format!("{instance} was stopped by hand: `regrow start {instance}` first");
+                return Err(ActError::Conflict(text));
+            }
+            if let Some(reason) = unable(strategy, worker, &worker.strategies) {
+                return Err(ActError::Conflict(format!("{strategy} cannot be done to {instance}: {reason}")));
+            }
+            let step = Step { timeout: timeout(worker, strategy), ..Step::new(strategy.clone()) };
+            let request = move |child: ChildKey| Request::Recover { child, step: Box::new(step) };
+            let answer = self.ask_one(&instance, Box::new(request), by)?;
+            asked.push((instance, answer));
+        }
+        Ok(asked)
+    }
+
+    fn instances_of(&self, target: &Target) -> Result<Vec<InstanceId>, ActError> {
+        match target {
+            Target::Supervisor(name) => Err(ActError::Conflict(format!(
+                "recover takes workers, and sup:{name} is a supervisor; name those of its workers that are meant"
+            ))),
+            Target::Worker(_) | Target::Instance(_) | Target::All => self.children(target),
+        }
+    }
+
+    fn entry(&self, instance: &InstanceId) -> Option<crate::supervisor::InstanceState> {
+        self.plane.board.instance(instance)
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.info.settings()
+    }
+
+    fn address_of(&self, child: &InstanceId) -> Result<Address, ActError> {
+        let home = self.plane.home(child.worker()).ok_or_else(|| ActError::NotFound(child.to_string()))?;
+        self.plane.supervisor(&home).ok_or_else(|| {
+            ActError::Conflict(format!("supervisor {home}, which owns {child}, is down itself"))
+        })
+    }
+
+    fn ask_one(
+        &self,
+        instance: &InstanceId,
+        request: Box<dyn FnOnce(ChildKey) -> Request + Send>,
+        by: &Asker,
+    ) -> Result<oneshot::Receiver<Reply>, ActError> {
+        let address = self.address_of(instance)?;
+        let (reply, answer) = oneshot::channel();
+        let by = Operator { by: by.0.clone(), at: Timestamp::now() };
+        let asked = Asked { child: instance.to_string(), request, by, reply };
+        let sent = address.send_message(SupervisorMsg::Asked(Box::new(asked)));
+        sent.map_err(|_| ActError::Conflict(format!("the supervisor of {instance} is just ending")))?;
+        Ok(answer)
+    }
+}
+
+/// An instance, and what its supervisor will say.
+type Waiting = (InstanceId, oneshot::Receiver<Reply>);
+
+async fn settled(asked: Vec<Waiting>) -> Result<Vec<InstanceId>, ActError> {
+    let mut done = Vec::new();
+    for (instance, answer) in asked {
+        match answer.await {
+            Ok(Ok(_)) => done.push(instance),
+            Ok(Err(Refused::CannotRecover(reason))) => {
+                return Err(ActError::Conflict(format!("{instance}: {reason}")));
+            }
+            Ok(Err(Refused::ShuttingDown)) | Err(_) => return Err(ActError::ShuttingDown),
+            Ok(Err(refused)) => return Err(ActError::Conflict(format!("{instance}: refused ({refused:?})"))),
+        }
+    }
+    Ok(done)
+}
+
+fn timeout(worker: &WorkerSettings, strategy: &Strategy) -> Duration {
+    let own = match strategy {
+        Strategy::Own(name) => worker.strategies.get(name).map(|own| own.timeout),
+        Strategy::SoftRestart
+        | Strategy::HardRestart
+        | Strategy::Reset
+        | Strategy::Recreate
+        | Strategy::ScaleUp
+        | Strategy::ScaleDown
+        | Strategy::ConnectionReset
+        | Strategy::MemoryCleanup
+        | Strategy::Quarantine => None,
+    };
+    own.unwrap_or_else(|| Step::new(strategy.clone()).timeout)
+}
+
+fn plan(
+    settings: &Settings,
+    worker: &WorkerSettings,
+    instance: &InstanceId,
+    incarnation: Incarnation,
+    strategy: &Strategy,
+) -> Plan {
+    let mut lines = Vec::new();
+    if let Some(reason) = unable(strategy, worker, &worker.strategies) {
+        lines.push(PlanLine::Impossible { reason: reason.to_string() });
+        return Plan { instance: instance.to_string(), strategy: strategy.clone(), lines };
+    }
+    lines.push(PlanLine::Evidence { within: LOOK });
+    let (before, after) = siblings(settings, instance);
+    let signal = worker.actor.is_none().then(|| signal_name(worker.stop.signal));
+    let ask = PlanLine::Ask { signal, patience: worker.stop.drain + worker.stop.timeout };
+    let verify = PlanLine::Verify { hold: worker.verify };
+    let start = PlanLine::Start { incarnation: incarnation.next().0, ready_within: worker.start_timeout };
+    let stop_others = |who: Vec<String>| (!who.is_empty()).then_some(PlanLine::StopSiblings { who });
+    let start_others = |who: Vec<String>| (!who.is_empty()).then_some(PlanLine::StartSiblings { who });
+    match strategy {
+        Strategy::SoftRestart | Strategy::HardRestart | Strategy::Reset | Strategy::Recreate => {
+            lines.extend(stop_others(before));
+            lines.push(if *strategy == Strategy::HardRestart { PlanLine::Kill } else { ask });
+            if matches!(strategy, Strategy::Reset | Strategy::Recreate) {
+                lines.push(PlanLine::Archive { keep: KEPT });
+            }
+            lines.push(start);
+            lines.extend(start_others(after));
+            lines.push(verify);
+        }
+        Strategy::Quarantine => {
+            lines.push(ask);
+            let home = settings.supervisors.iter().find(|one| one.children.contains(instance.worker()));
+            let retry = home.and_then(|home| home.retry).map(|retry| retry.first);
+            lines.push(PlanLine::Park { retry });
+        }
+        Strategy::ConnectionReset
+        | Strategy::MemoryCleanup
+        | Strategy::Own(_)
+        | Strategy::ScaleUp
+        | Strategy::ScaleDown => {
+            lines.push(PlanLine::Do { what: deed(worker, strategy), timeout: timeout(worker, strategy) });
+            lines.push(verify);
+        }
+    }
+    Plan { instance: instance.to_string(), strategy: strategy.clone(), lines }
+}
+
+/// Who is stopped with it, and who is started after it.
+fn siblings(settings: &Settings, instance: &InstanceId) -> (Vec<String>, Vec<String>) {
+    let home = settings.supervisors.iter().find(|one| one.children.contains(instance.worker()));
+    let Some(home) = home else { return (Vec::new(), Vec::new()) };
+    let place = home.children.iter().position(|name| name == instance.worker()).unwrap_or(0);
+    let names = |from: usize| home.children[from.min(home.children.len())..].iter().map(ToString::to_string);
+    let others = |from: usize| names(from).filter(|name| name != instance.worker().as_str());
+    match home.strategy {
+        RestartStrategy::OneForOne | RestartStrategy::SimpleOneForOne => (Vec::new(), Vec::new()),
+        RestartStrategy::RestForOne => {
+            let after: Vec<String> = names(place + 1).collect();
+            (after.iter().rev().cloned().collect(), after)
+        }
+        RestartStrategy::OneForAll => {
+            let all: Vec<String> = others(0).collect();
+            (all.iter().rev().cloned().collect(), all)
+        }
+    }
+}
+
+fn deed(worker: &WorkerSettings, strategy: &Strategy) -> String {
+    let remedy = |remedy: &Option<Remedy>, of_actor: &str| match remedy {
+        Some(Remedy::Signal(signal)) => format!("send {} to its main process", signal_name(*signal)),
+        Some(Remedy::Command(argv)) => format!("run {argv:?} beside it"),
+        None => of_actor.to_owned(),
+    };
+    match strategy {
+        Strategy::ConnectionReset => remedy(&worker.on.connection_reset, "call reset_connections() of it"),
+        Strategy::MemoryCleanup => remedy(&worker.on.memory_cleanup, "call trim_memory() of it"),
+        Strategy::Own(name) => {
+            let argv = worker.strategies.get(name).map(|own| own.command.clone()).unwrap_or_default();
+            format!("run {argv:?} beside it")
+        }
+        Strategy::SoftRestart
+        | Strategy::HardRestart
+        | Strategy::Reset
+        | Strategy::Recreate
+        | Strategy::ScaleUp
+        | Strategy::ScaleDown
+        | Strategy::Quarantine => strategy.to_string(),
+    }
+}

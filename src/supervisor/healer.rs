@@ -1,0 +1,286 @@
+//! What recovery shares over all supervisors of one runtime: the brake, what was learned, and the incidents.
+//!
+//! It decides about no child: it gives leave for a step or does not, says which of the allowed steps experience would
+//! take, and keeps the record. Everything in here is quick and held under one lock; nothing waits.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::id::InstanceId;
+use crate::policy::Time;
+use crate::recovery::learning::{Advice, Candidate, Case, Dice, Knowledge, Look, advise};
+use crate::recovery::{
+    Brake, BrakeChange, BrakeLimits, ErrorClass, Evidence, Finding, Incident, Learn, Outcome, Strategy,
+};
+
+/// Incidents that are kept. The closed ones that are oldest go first; what is older is in the store.
+const MOST_INCIDENTS: usize = 1000;
+/// Cases from which patterns are read.
+const MOST_CASES: usize = 2000;
+
+/// Who asks for leave, and for what.
+pub(super) struct Question<'a> {
+    pub(super) who: &'a InstanceId,
+    pub(super) critical: bool,
+    pub(super) learn: Learn,
+    /// The class of its failure.
+    pub(super) class: &'a str,
+    /// Places of steps, the one whose turn it is first.
+    pub(super) allowed: &'a [(usize, Strategy)],
+    /// What the file says that a strategy costs, in seconds.
+    pub(super) costs: &'a BTreeMap<Strategy, f64>,
+}
+
+/// The shared parts of recovery.
+pub struct Healer {
+    inner: Mutex<Inner>,
+    /// Whether the user has names for failures: most have none, and an end must not wait for a lock.
+    named: AtomicBool,
+}
+
+struct Inner {
+    brake: Brake,
+    knowledge: Knowledge,
+    dice: Dice,
+    classes: Arc<[ErrorClass]>,
+    numbers: HashMap<InstanceId, u64>,
+    incidents: VecDeque<Incident>,
+    cases: VecDeque<Case>,
+    /// Begins every incident's id, so that ids of two lives of a runtime differ.
+    stamp: String,
+    opened: u64,
+}
+
+impl Healer {
+    pub(crate) fn new(seed: u64) -> Self {
+        let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+        Self {
+            named: AtomicBool::new(false),
+            inner: Mutex::new(Inner {
+                brake: Brake::new(BrakeLimits::default()),
+                knowledge: Knowledge::default(),
+                dice: Dice::new(seed),
+                classes: Arc::default(),
+                numbers: HashMap::new(),
+                incidents: VecDeque::new(),
+                cases: VecDeque::new(),
+                stamp,
+                opened: 0,
+            }),
+        }
+    }
+
+    /// What the file says.
+    pub(crate) fn configure(&self, limits: BrakeLimits, classes: Arc<[ErrorClass]>) {
+        let mut inner = self.lock();
+        inner.brake.set_limits(limits);
+        self.named.store(!classes.is_empty(), Ordering::Relaxed);
+        inner.classes = classes;
+    }
+
+    /// The user's name for what a failure left, if one fits.
+    pub(super) fn class_of(&self, evidence: impl FnOnce() -> Evidence) -> Option<Arc<str>> {
+        if !self.named.load(Ordering::Relaxed) {
+            return None;
+        }
+        let classes = Arc::clone(&self.lock().classes);
+        evidence().class_of(&classes)
+    }
+
+    /// What is known of an instance's health.
+    pub(super) fn judged(
+        &self,
+        now: Time,
+        who: &InstanceId,
+        unwell: bool,
+        fleet: usize,
+    ) -> Option<BrakeChange> {
+        let mut inner = self.lock();
+        let number = inner.number(who);
+        inner.brake.judged(now, number, unwell, fleet)
+    }
+
+    /// May a step be taken, and which?
+    pub(super) fn ask(&self, now: Time, question: &Question<'_>) -> Result<(usize, String), &'static str> {
+        let mut inner = self.lock();
+        let number = inner.number(question.who);
+        let leave = inner.brake.ask(now, number, question.critical);
+        if !leave.is_given() {
+            return Err(leave.reason());
+        }
+        Ok(inner.choose(question))
+    }
+
+    /// A step has come to its end, or is not taken now.
+    pub(super) fn returned(&self, now: Time, who: &InstanceId, held: bool) -> Option<BrakeChange> {
+        let mut inner = self.lock();
+        let number = inner.number(who);
+        inner.brake.ended(now, number, held)
+    }
+
+    /// An instance is gone for good.
+    pub(super) fn forget(&self, now: Time, who: &InstanceId) {
+        let mut inner = self.lock();
+        if let Some(number) = inner.numbers.remove(who) {
+            inner.brake.forget(now, number);
+        }
+    }
+
+    /// An incident begins; answers its id.
+    pub(super) fn open(&self, who: &InstanceId, cause: &str, evidence: &Evidence, lasted: Time) -> Arc<str> {
+        let mut inner = self.lock();
+        inner.opened += 1;
+        let id: Arc<str> = format!("{}-{}", inner.stamp, inner.opened).into();
+        let class = evidence.key(&inner.classes);
+        let mut incident =
+            Incident::open(Arc::clone(&id), who.to_string(), cause, &evidence.message, Timestamp::now());
+        incident.class = Some(class);
+        incident.detection_seconds = Some(lasted.as_secs_f64());
+        inner.keep(incident);
+        id
+    }
+
+    /// Changes an incident.
+    pub(super) fn on<T>(&self, id: &str, change: impl FnOnce(&mut Incident) -> T) -> Option<T> {
+        let mut inner = self.lock();
+        inner.incidents.iter_mut().rev().find(|incident| *incident.id == *id).map(change)
+    }
+
+    /// Something was seen.
+    pub(super) fn found(&self, id: &str, sights: Vec<(&'static str, String)>) {
+        let at = Timestamp::now();
+        let _ = self.on(id, |incident| {
+            for (what, text) in sights {
+                incident.find(Finding { what: what.to_owned(), at, text });
+            }
+        });
+    }
+
+    /// A step against a class has ended: that is experience.
+    pub(super) fn learn(&self, class: &Arc<str>, strategy: &Strategy, held: bool, seconds: f64) {
+        let at = wall_seconds();
+        self.lock().knowledge.observe(class, strategy, held, seconds, at);
+    }
+
+    /// A case that patterns may be read from.
+    pub(super) fn note(&self, case: Case) {
+        let mut inner = self.lock();
+        if inner.cases.len() >= MOST_CASES {
+            inner.cases.pop_front();
+        }
+        inner.cases.push_back(case);
+    }
+
+    /// Every incident that is kept, the newest first.
+    #[must_use]
+    pub fn incidents(&self) -> Vec<Incident> {
+        self.lock().incidents.iter().rev().cloned().collect()
+    }
+
+    /// One incident.
+    #[must_use]
+    pub fn incident(&self, id: &str) -> Option<Incident> {
+        self.lock().incidents.iter().find(|incident| *incident.id == *id).cloned()
+    }
+
+    /// What is known of every strategy, by class of failure.
+    #[must_use]
+    pub fn strategies(&self) -> Vec<Look> {
+        self.lock().knowledge.look(wall_seconds())
+    }
+
+    /// Patterns, as something to put into the file.
+    #[must_use]
+    pub fn advice(&self) -> Vec<Advice> {
+        let inner = self.lock();
+        let looks = inner.knowledge.look(wall_seconds());
+        let cases: Vec<Case> = inner.cases.iter().cloned().collect();
+        drop(inner);
+        advise(&cases, &looks)
+    }
+
+    /// All that was learned, to be carried elsewhere.
+    #[must_use]
+    pub fn knowledge(&self) -> Knowledge {
+        self.lock().knowledge.clone()
+    }
+
+    /// Adds what was learned elsewhere; answers how much of it made no sense and was left out.
+    pub fn join(&self, other: Knowledge) -> usize {
+        self.lock().knowledge.join(other)
+    }
+
+    /// Whether much of the fleet fell ill at once.
+    #[must_use]
+    pub fn brake_is_on(&self) -> bool {
+        self.lock().brake.is_on()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn number(&mut self, who: &InstanceId) -> u64 {
+        let next = self.numbers.len() as u64 + 1;
+        // Numbers of those who are gone are used again only once nobody has a higher one.
+        let free = self.numbers.values().max().map_or(next, |most| most + 1);
+        match self.numbers.get(who) {
+            Some(number) => *number,
+            None => *self.numbers.entry(who.clone()).or_insert(free),
+        }
+    }
+
+    fn choose(&mut self, question: &Question<'_>) -> (usize, String) {
+        let first = question.allowed.first().map_or(0, |(place, _)| *place);
+        let turn = "its turn in the ladder".to_owned();
+        if question.learn == Learn::Off || question.allowed.len() < 2 {
+            return (first, turn);
+        }
+        let candidates: Vec<Candidate> = question
+            .allowed
+            .iter()
+            .map(|(_, strategy)| Candidate {
+                strategy: strategy.clone(),
+                cost: question.costs.get(strategy).copied(),
+            })
+            .collect();
+        let auto = question.learn == Learn::Auto;
+        let explore = auto && !question.critical;
+        let choice =
+            self.knowledge.choose(question.class, &candidates, &mut self.dice, explore, wall_seconds());
+        match choice {
+            Some(choice) if auto => (question.allowed[choice.place].0, choice.reason),
+            Some(choice) if choice.place != 0 => {
+                (first, format!("{turn}; experience would take another: {}", choice.reason))
+            }
+            Some(_) | None => (first, turn),
+        }
+    }
+
+    fn keep(&mut self, incident: Incident) {
+        if self.incidents.len() >= MOST_INCIDENTS {
+            let closed = self.incidents.iter().position(|incident| !incident.is_open());
+            self.incidents.remove(closed.unwrap_or(0));
+        }
+        self.incidents.push_back(incident);
+    }
+}
+
+/// What a step that ended like this teaches; `None`: nothing.
+pub(super) fn teaches(outcome: Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::Ok => Some(true),
+        Outcome::Failed => Some(false),
+        Outcome::Skipped | Outcome::Interrupted => None,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds fit the mantissa for the next million centuries")]
+fn wall_seconds() -> f64 {
+    Timestamp::now().as_second() as f64
+}

@@ -1,0 +1,424 @@
+//! Carries out what the policy says about recovery, and tells people about it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::config::{Remedy, WorkerSettings};
+use crate::event::{Cause, Event, EventKind};
+use crate::exit::Exit;
+use crate::id::{Incarnation, InstanceId};
+use crate::policy::{CaseNumber, ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits, Work};
+use crate::recovery::learning::Case;
+use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Why};
+use crate::worker::{Deed, Job, Sights};
+
+use super::actor::{SupervisorMsg, SupervisorState};
+use super::board::Recovering;
+use super::healer::{Question, teaches};
+use super::tree::Who;
+
+/// The incident that is open for a child.
+#[derive(Debug, Clone)]
+pub(super) struct OpenIncident {
+    pub(super) id: Arc<str>,
+    class: Arc<str>,
+    cause: Arc<str>,
+    /// Which start it is about.
+    incarnation: Incarnation,
+    /// When the step that is under way began, and whether it is one of the ladder's.
+    step: Option<(Timestamp, bool)>,
+}
+
+/// What came of something that was done for a step.
+pub(crate) struct Performed {
+    /// For whom.
+    pub(crate) child: ChildKey,
+    /// What was to be done.
+    pub(crate) task: TaskNumber,
+    /// Whether it only was to be looked at.
+    pub(crate) look: bool,
+    /// What was seen, or why it was not done.
+    pub(crate) result: Result<Sights, String>,
+}
+
+impl SupervisorState {
+    /// One act of recovery.
+    pub(super) fn recovery(&mut self, child: ChildKey, case: CaseNumber, act: RecoveryAct) {
+        let Some(instance) = self.instance_of(child) else { return };
+        match act {
+            RecoveryAct::Opened { incarnation, why, lasted } => {
+                self.opened(child, &instance, incarnation, &why, lasted);
+            }
+            RecoveryAct::Ask { allowed } => self.ask_leave(child, case, &instance, &allowed),
+            RecoveryAct::Return { held } => {
+                let change = self.plane.healer.returned(self.plane.now(), &instance, held);
+                self.tell_brake(change);
+            }
+            RecoveryAct::Do { task, incarnation, work, timeout } => {
+                self.have_done(child, &instance, DoThis { task, incarnation, work, timeout });
+            }
+            RecoveryAct::Skipped { strategy, reason } => {
+                let at = Timestamp::now();
+                let text = format!("{strategy} is passed over: {reason}");
+                self.on_incident(child, |incident| incident.skip(strategy.clone(), reason, at));
+                self.count(&instance, &strategy, Outcome::Skipped);
+                self.tell_recovery(child, EventKind::RecoverySkipped, text);
+            }
+            RecoveryAct::Waits { strategy, what, until } => self.tell_waiting(child, strategy, what, until),
+            RecoveryAct::Began { place, strategy, reason } => self.began(child, place, strategy, reason),
+            RecoveryAct::Ended { strategy, outcome, text } => {
+                self.ended(child, &instance, &strategy, outcome, &text);
+            }
+            RecoveryAct::Closed { outcome, text } => self.closed(child, &instance, outcome, &text),
+            RecoveryAct::Breaker { state } => {
+                let text = format!("the breaker of its ladder is {}", state.word().replace('_', " "));
+                self.tell_recovery(child, EventKind::BreakerChanged, text);
+            }
+        }
+    }
+
+    /// Something was done, or not.
+    pub(super) fn performed(&mut self, done: Performed) {
+        let Performed { child, task, look, result } = done;
+        let result = match result {
+            Ok(sights) => {
+                if let Some(incident) = self.incident_of(child) {
+                    self.plane.healer.found(&incident, sights);
+                }
+                Ok(())
+            }
+            // What cannot be seen does not hold a step up.
+            Err(_) if look => Ok(()),
+            Err(text) => Err(text),
+        };
+        self.fact(Fact::Performed { child, task, result });
+    }
+
+    /// An end is about to be told: if the user has a name for it, that comes first.
+    pub(super) fn classify(
+        &mut self,
+        child: ChildKey,
+        incarnation: Incarnation,
+        exit: &Exit,
+        hint: Option<&str>,
+    ) {
+        let class = self.plane.healer.class_of(|| Evidence {
+            cause: Some(Cause::of(exit)),
+            exit_code: exit.code(),
+            signal: exit.signal().map(crate::exit::signal_name),
+            probe: None,
+            message: exit.to_string(),
+            // A start that failed brings its last words along; those of other ends come too late to wait for.
+            lines: hint.into_iter().map(str::to_owned).collect(),
+        });
+        if let Some(class) = class {
+            self.fact(Fact::Classed { child, incarnation, class });
+        }
+    }
+
+    /// What people see of an open incident.
+    pub(super) fn recovering(&self, child: ChildKey, view: &ChildView<'_>) -> Option<Recovering> {
+        let care = view.care?;
+        let open = self.slot(child)?.incident.as_ref()?;
+        Some(Recovering {
+            incident: Arc::clone(&open.id),
+            cause: Arc::clone(&open.cause),
+            strategy: care.strategy.cloned(),
+            stage: care.stage,
+            until: care.until.map(|until| self.plane.wall(until)),
+        })
+    }
+
+    /// The brake went on or off.
+    pub(super) fn tell_brake(&self, change: Option<BrakeChange>) {
+        let text = match change {
+            None => return,
+            Some(BrakeChange::On { unwell, of }) => format!(
+                "{unwell} of {of} instances fell ill at once: recovery is held, one of them is tried (recovery.max_unavailable)"
+            ),
+            Some(BrakeChange::Off) => "recovery goes on".to_owned(),
+        };
+        self.plane.tell(EventKind::BrakeChanged, text);
+    }
+
+    fn opened(
+        &mut self,
+        child: ChildKey,
+        instance: &InstanceId,
+        incarnation: Incarnation,
+        why: &Why,
+        lasted: Duration,
+    ) {
+        let evidence = self.evidence(child, why);
+        let cause: Arc<str> = why.word().into();
+        let id = self.plane.healer.open(instance, &cause, &evidence, lasted);
+        let class = self.plane.healer.incident(&id).and_then(|incident| incident.class);
+        let class = class.unwrap_or_else(|| Arc::clone(&cause));
+        self.note_case(instance, &class);
+        if let Some(slot) = self.slot_mut(child) {
+            slot.incident =
+                Some(OpenIncident { id, class, cause: Arc::clone(&cause), incarnation, step: None });
+            slot.cause = Some(why.cause);
+        }
+        self.tell_recovery(child, EventKind::IncidentOpened, format!("{cause}: {}", why.text));
+    }
+
+    fn evidence(&self, child: ChildKey, why: &Why) -> Evidence {
+        let exit = self.instance_of(child).and_then(|id| self.plane.board.instance(&id)?.last_exit);
+        let view = self.core.child(child);
+        let runs = view.is_some_and(|view| view.phase == crate::policy::Phase::Running);
+        let exit = exit.filter(|_| !runs).map(|last| last.exit);
+        Evidence {
+            cause: Some(why.cause),
+            exit_code: exit.as_ref().and_then(crate::exit::Exit::code),
+            signal: exit.as_ref().and_then(crate::exit::Exit::signal).map(crate::exit::signal_name),
+            probe: None,
+            message: why.text.to_string(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// What could be measured when it failed.
+    fn note_case(&self, instance: &InstanceId, class: &Arc<str>) {
+        let now = Timestamp::now();
+        let zoned = now.to_zoned(TimeZone::UTC);
+        let hour = i16::from(zoned.weekday().to_monday_zero_offset()) * 24 + i16::from(zoned.hour());
+        let ran = self.plane.board.instance(instance).and_then(|entry| entry.last_run);
+        self.plane.healer.note(Case {
+            worker: instance.worker().to_string(),
+            class: class.to_string(),
+            ran,
+            memory: None,
+            hour_of_week: u8::try_from(hour).unwrap_or(0),
+            healed_by: None,
+        });
+    }
+
+    fn ask_leave(
+        &self,
+        child: ChildKey,
+        case: CaseNumber,
+        instance: &InstanceId,
+        allowed: &[(usize, Strategy)],
+    ) {
+        let settings = self.settings_of(instance);
+        let ladder = self.core.child(child).and_then(|view| view.spec.ladder.clone());
+        let costs: BTreeMap<Strategy, f64> = settings.iter().flat_map(|settings| settings.costs()).collect();
+        let class =
+            self.slot(child).and_then(|slot| slot.incident.as_ref()).map(|open| Arc::clone(&open.class));
+        let question = Question {
+            who: instance,
+            critical: settings.is_some_and(|settings| settings.critical),
+            learn: ladder.map_or(Learn::Off, |ladder| ladder.learn),
+            class: class.as_deref().unwrap_or_default(),
+            allowed,
+            costs: &costs,
+        };
+        let answer = self.plane.healer.ask(self.plane.now(), &question);
+        // A fact like any other: it comes after what was decided before.
+        let own = self.ear.address();
+        let _ = own.send_message(SupervisorMsg::Fact(Fact::Leave { child, case, answer }));
+    }
+
+    /// Has something done, and hears of it as [`Performed`].
+    fn have_done(&mut self, child: ChildKey, instance: &InstanceId, order: DoThis) {
+        let DoThis { task, incarnation, work, timeout } = order;
+        let look = work == Work::Gather;
+        let own = self.ear.address();
+        let answer = move |result| {
+            // A supervisor that is gone needs no answer.
+            let _ = own.send_message(SupervisorMsg::Performed(Performed { child, task, look, result }));
+        };
+        let Some(settings) = self.settings_of(instance) else {
+            return answer(Err("its settings are gone".to_owned()));
+        };
+        let means = match &work {
+            Work::Gather => Ok(Means::Deed(Deed::Look)),
+            Work::Carry(strategy) => deed(&settings, strategy),
+        };
+        let pid = self.plane.board.instance(instance).and_then(|entry| entry.pid);
+        let Some(slot) = self.slot_mut(child) else { return answer(Err("it is gone".to_owned())) };
+        match means {
+            Ok(Means::Signal(signal)) => {
+                slot.running.signal(signal);
+                answer(Ok(Vec::new()));
+            }
+            Ok(Means::Deed(deed)) => {
+                let job = Job { incarnation, pid, timeout, deed };
+                slot.running.perform(job, Box::new(answer));
+                if work == Work::Carry(Strategy::Recreate) {
+                    slot.running.remake();
+                }
+            }
+            Err(reason) => answer(Err(reason)),
+        }
+    }
+
+    fn began(&mut self, child: ChildKey, place: Option<usize>, strategy: Strategy, reason: String) {
+        let at = Timestamp::now();
+        let plain = place.is_none() && strategy == Strategy::SoftRestart && reason.starts_with("the plain");
+        let text = format!("{strategy}: {reason}");
+        if let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.as_mut()) {
+            open.step = Some((at, place.is_some()));
+        }
+        self.on_incident(child, |incident| incident.begin(strategy, reason, at));
+        // A plain restart is told by what happens to the worker.
+        if !plain {
+            self.tell_recovery(child, EventKind::RecoveryStep, text);
+        }
+    }
+
+    fn ended(
+        &mut self,
+        child: ChildKey,
+        instance: &InstanceId,
+        strategy: &Strategy,
+        outcome: Outcome,
+        text: &str,
+    ) {
+        let at = Timestamp::now();
+        self.on_incident(child, |incident| {
+            let _ = incident.end_step(outcome, at);
+        });
+        let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.as_mut()) else { return };
+        let Some((began, laddered)) = open.step.take() else { return };
+        let (class, operator) = (Arc::clone(&open.class), &*open.cause == "operator");
+        let seconds = at.duration_since(began).as_secs_f64();
+        if let Some(held) = teaches(outcome).filter(|_| !operator) {
+            self.plane.healer.learn(&class, strategy, held, seconds);
+        }
+        if laddered || operator || *strategy != Strategy::SoftRestart {
+            self.count(instance, strategy, outcome);
+            let kind = match outcome {
+                Outcome::Ok => EventKind::RecoveryVerified,
+                Outcome::Failed | Outcome::Interrupted => EventKind::RecoveryFailed,
+                Outcome::Skipped => EventKind::RecoverySkipped,
+            };
+            let word = if outcome == Outcome::Ok { "helped" } else { "did not help" };
+            self.tell_recovery(child, kind, format!("{strategy} {word} after {seconds:.1} s: {text}"));
+        }
+    }
+
+    fn closed(&mut self, child: ChildKey, instance: &InstanceId, outcome: Outcome, text: &str) {
+        let at = Timestamp::now();
+        self.on_incident(child, |incident| incident.close(outcome, text, at));
+        self.tell_recovery(child, EventKind::IncidentClosed, format!("{}: {text}", outcome.word()));
+        let open = self.slot_mut(child).and_then(|slot| slot.incident.take());
+        if let Some(open) = open
+            && let Some(incident) = self.plane.healer.incident(&open.id)
+        {
+            let seconds = incident.recovery_seconds();
+            let detection = incident.detection_seconds;
+            self.plane.board.update(instance, |entry| {
+                entry.last_incident = Some(Arc::clone(&open.id));
+                if outcome == Outcome::Ok {
+                    entry.recovered.add(detection, seconds);
+                }
+            });
+        }
+    }
+
+    fn tell_waiting(&self, child: ChildKey, strategy: Option<Strategy>, what: Waits, until: Option<Time>) {
+        let step = strategy.map_or_else(|| "its next step".to_owned(), |strategy| strategy.to_string());
+        let left = until.map(|until| until.saturating_sub(self.plane.now()).as_secs());
+        let left = left.map(|left| format!(", at most {left} s")).unwrap_or_default();
+        let incident = self.incident_of(child).unwrap_or_default();
+        let text = match what {
+            Waits::Approval => {
+                format!("{step} waits for approval{left}: `regrow approve {incident}`")
+            }
+            Waits::Delay => format!("{step} waits for its delay{left}"),
+            Waits::Breaker => format!("{step} waits: the breaker is open{left}"),
+            Waits::Brake(reason) => format!("{step} waits: {reason}"),
+        };
+        self.tell_recovery(child, EventKind::RecoveryPlanned, text);
+    }
+
+    fn tell_recovery(&self, child: ChildKey, kind: EventKind, text: String) {
+        let Some(slot) = self.slot(child) else { return };
+        let mut event = Event::new(kind, text);
+        event.supervisor = Some(self.name.clone());
+        if let Who::Worker(instance) = &slot.who {
+            event.worker = Some(instance.worker().clone());
+            event.instance = Some(instance.clone());
+        }
+        if let Some(open) = &slot.incident {
+            event.incident = Some(open.id.to_string());
+            event.incarnation = Some(open.incarnation);
+            event.data.insert("cause", (*open.cause).into());
+        }
+        event.cause = slot.cause;
+        self.plane.emit(event);
+    }
+
+    fn count(&self, instance: &InstanceId, strategy: &Strategy, outcome: Outcome) {
+        self.plane.board.update(instance, |entry| {
+            *entry.recoveries.entry((strategy.to_string(), outcome)).or_default() += 1;
+        });
+    }
+
+    fn on_incident(&self, child: ChildKey, change: impl FnOnce(&mut crate::recovery::Incident)) {
+        if let Some(id) = self.incident_of(child) {
+            let _ = self.plane.healer.on(&id, change);
+        }
+    }
+
+    fn incident_of(&self, child: ChildKey) -> Option<Arc<str>> {
+        self.slot(child)?.incident.as_ref().map(|open| Arc::clone(&open.id))
+    }
+
+    fn instance_of(&self, child: ChildKey) -> Option<InstanceId> {
+        match &self.slot(child)?.who {
+            Who::Worker(instance) => Some(instance.clone()),
+            Who::Supervisor(_) => None,
+        }
+    }
+
+    fn settings_of(&self, instance: &InstanceId) -> Option<Arc<WorkerSettings>> {
+        let node = self.plane.node(&self.name)?;
+        node.workers().into_iter().find(|worker| worker.name == *instance.worker())
+    }
+}
+
+/// Something to be done for a step.
+struct DoThis {
+    task: TaskNumber,
+    incarnation: Incarnation,
+    work: Work,
+    timeout: Duration,
+}
+
+/// How a strategy is carried out on a worker, where it is no restart.
+enum Means {
+    Deed(Deed),
+    Signal(i32),
+}
+
+fn deed(settings: &WorkerSettings, strategy: &Strategy) -> Result<Means, String> {
+    let remedy = |remedy: &Option<Remedy>, of_actor: Deed, key: &str| match remedy {
+        Some(Remedy::Signal(signal)) => Ok(Means::Signal(*signal)),
+        Some(Remedy::Command(argv)) => Ok(Means::Deed(Deed::Run { argv: argv.clone() })),
+        None if settings.actor.is_some() => Ok(Means::Deed(of_actor)),
+        None => Err(format!("worker {} has no on.{key}", settings.name)),
+    };
+    match strategy {
+        Strategy::ConnectionReset => {
+            remedy(&settings.on.connection_reset, Deed::ResetConnections, "connection_reset")
+        }
+        Strategy::MemoryCleanup => remedy(&settings.on.memory_cleanup, Deed::TrimMemory, "memory_cleanup"),
+        Strategy::Reset | Strategy::Recreate => Ok(Means::Deed(Deed::Archive)),
+        Strategy::Own(name) => match settings.strategies.get(name) {
+            Some(own) => Ok(Means::Deed(Deed::Run { argv: own.command.clone() })),
+            None => Err(format!("there is no [strategy.{name}]")),
+        },
+        Strategy::SoftRestart
+        | Strategy::HardRestart
+        | Strategy::ScaleUp
+        | Strategy::ScaleDown
+        | Strategy::Quarantine => Err(format!("{strategy} is nothing that is done beside a worker")),
+    }
+}

@@ -1,0 +1,55 @@
+//! What is done to a process for a step of recovery, beside starting and stopping it.
+
+use std::sync::Arc;
+
+use crate::worker::archive::{KEPT, archive};
+use crate::worker::{Deed, Job, Sights};
+
+use super::aside::{self, Errand};
+use super::evidence;
+use super::identity;
+use super::site::Site;
+
+/// As much of what a failed command said goes into its message.
+const MOST_SAID: usize = 300;
+
+/// Does it.
+///
+/// # Errors
+/// Why it was not done, in words.
+pub(super) async fn perform(site: Arc<Site>, job: Job) -> Result<Sights, String> {
+    match job.deed {
+        Deed::Look => Ok(evidence::gather(site, job.pid, job.incarnation, job.timeout).await),
+        Deed::Archive => put_away(site).await,
+        Deed::Run { argv } => {
+            let Job { incarnation, pid, timeout, .. } = job;
+            let outcome = aside::run(site, Errand { argv, pid, incarnation, timeout }).await?;
+            let said = last_of(&outcome.output);
+            match outcome.code {
+                Some(0) => Ok(vec![("command", outcome.output)]),
+                Some(code) => Err(format!("exit code {code}{said}")),
+                None => Err(format!("a signal ended it{said}")),
+            }
+        }
+        Deed::ResetConnections | Deed::TrimMemory => {
+            Err("only actors can be asked for this; give the worker a signal or a command in `on`".to_owned())
+        }
+    }
+}
+
+async fn put_away(site: Arc<Site>) -> Result<Sights, String> {
+    let put = tokio::task::spawn_blocking(move || {
+        let owner = identity::resolve(&site.settings.isolation).map_err(|failure| failure.to_string())?.owner;
+        archive(&site.layout.state, KEPT).map_err(|error| error.to_string())?;
+        // The next start finds the directory that it is promised.
+        site.layout.make(owner, site.host.is_shared()).map_err(|error| error.to_string())
+    });
+    put.await.map_err(|error| error.to_string())?.map(|()| Vec::new())
+}
+
+/// The last line, for a message.
+fn last_of(output: &str) -> String {
+    let line = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    let short: String = line.chars().take(MOST_SAID).collect();
+    if short.is_empty() { String::new() } else { format!(": {short}") }
+}

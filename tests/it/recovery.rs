@@ -1,0 +1,171 @@
+//! Recovery on real processes: steps by hand, steps that a cause brings, and what is kept of all of it.
+
+use serde_json::Value;
+
+use crate::rig::Rig;
+
+/// Steps hold at once, so that a test waits for what happens and for nothing else.
+const QUICK: &str = "[ladder.default]\nverify = \"50ms\"\n";
+
+fn json(rig: &Rig, arguments: &[&str]) -> Value {
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["-o", "json"]).collect();
+    serde_json::from_str(&rig.ok(&arguments)).unwrap()
+}
+
+/// The newest incident, once it is closed.
+fn closed(rig: &Rig, instance: &str) -> Value {
+    let newest = || json(rig, &["incidents", "--worker", instance])["items"][0].clone();
+    rig.wait("an incident is closed", || newest()["closed_at"].is_string());
+    newest()
+}
+
+fn tried(incident: &Value) -> Vec<(String, String)> {
+    let attempts = incident["attempts"].as_array().unwrap();
+    let word = |attempt: &Value, key: &str| attempt[key].as_str().unwrap_or("under way").to_owned();
+    attempts.iter().map(|attempt| (word(attempt, "strategy"), word(attempt, "outcome"))).collect()
+}
+
+#[test]
+fn a_strategy_of_ones_own_runs_as_the_worker_would_and_is_kept_with_its_evidence() {
+    let rig = Rig::start(&format!(
+        r#"
+[worker.web]
+command = ["sh", "-c", "echo password=hunter2 up; exec sleep 1000"]
+env = {{ COLOUR = "blue" }}
+{QUICK}
+[strategy.flush-cache]
+command = ["sh", "-c", "echo $COLOUR $REGROW_INSTANCE {{pid}} $NOTIFY_SOCKET > {{dir}}/flushed; pwd >> {{dir}}/flushed"]
+"#
+    ));
+    rig.wait_phase("web", "running");
+    rig.wait("it has written", || !rig.text(".regrow/logs/web.log").is_empty());
+    let pid = rig.worker("web")["pid"].as_u64().unwrap();
+    rig.ok(&["recover", "web", "--action", "flush-cache", "--wait"]);
+    let home = std::fs::canonicalize(rig.path(".")).unwrap();
+    assert_eq!(rig.text("flushed"), format!("blue web {pid}\n{}\n", home.display()));
+    assert_eq!(rig.worker("web")["pid"], pid, "it goes on");
+    let incident = closed(&rig, "web");
+    assert_eq!((&incident["cause"], &incident["outcome"]), (&"operator".into(), &"ok".into()));
+    assert_eq!(tried(&incident), [("flush-cache".to_owned(), "ok".to_owned())]);
+    let evidence = incident["evidence"].as_array().unwrap();
+    let of = |what: &str| evidence.iter().find(|one| one["what"] == what).map(|one| one["text"].to_string());
+    assert!(of("output").unwrap().contains("password=(hidden) up"), "{evidence:?}");
+    assert!(of("state").unwrap().contains("State: S"), "{evidence:?}");
+    let id = incident["id"].as_str().unwrap();
+    let exported = rig.ok(&["incidents", "export", id]);
+    let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["type"], &lines[0]["id"]), (&"incident".into(), &id.into()));
+    assert!(!exported.contains("hunter2"));
+    let why = rig.ok(&["why", "web"]);
+    assert!(why.contains("flush-cache ok") && why.contains("somebody asked for it"), "{why}");
+}
+
+#[test]
+fn a_reset_puts_the_state_away_and_starts_afresh() {
+    let rig = Rig::start(&format!(
+        r#"
+[worker.web]
+command = ["sh", "-c", "ls $REGROW_STATE_DIR >> {{dir}}/seen; echo x > $REGROW_STATE_DIR/kept; echo up $REGROW_INCARNATION >> {{dir}}/seen; exec sleep 1000"]
+{QUICK}"#
+    ));
+    rig.wait("it is up", || rig.witness("seen") == ["up 1"]);
+    rig.ok(&["restart", "web", "--wait"]);
+    rig.wait("it is up again", || rig.witness("seen") == ["up 1", "kept", "up 2"]);
+    rig.ok(&["recover", "web", "--action", "reset", "--wait"]);
+    rig.wait("it is up afresh", || rig.witness("seen") == ["up 1", "kept", "up 2", "up 3"]);
+    let archive: Vec<_> = std::fs::read_dir(rig.path(".regrow/archive/web")).unwrap().collect();
+    assert_eq!(archive.len(), 1);
+    assert!(archive[0].as_ref().unwrap().path().join("kept").exists());
+    rig.ok(&["recover", "web", "--action", "recreate", "--wait"]);
+    rig.wait("it is up anew", || rig.witness("seen").last().is_some_and(|line| line == "up 4"));
+}
+
+#[test]
+fn who_ignores_to_be_asked_is_killed_by_the_harder_step() {
+    let rig = Rig::start(&format!(
+        r#"
+[worker.web]
+command = ["sh", "-c", "trap '' TERM; echo up >> {{dir}}/seen; while :; do sleep 1; done"]
+stop.timeout = "10m"
+{QUICK}"#
+    ));
+    rig.wait("it ignores TERM", || rig.witness("seen").len() == 1);
+    let plan = rig.ok(&["recover", "web", "--action", "emergency", "--dry-run"]);
+    assert!(plan.starts_with("hard_restart of web would:\n"), "{plan}");
+    assert!(plan.contains("kill its whole process tree at once"), "{plan}");
+    assert_eq!(rig.witness("seen").len(), 1, "a dry run does nothing");
+    rig.ok(&["recover", "web", "--action", "hard_restart", "--wait"]);
+    rig.wait("it is up again", || rig.witness("seen").len() == 2);
+    assert_eq!(rig.worker("web")["restarts"], 1);
+}
+
+#[test]
+fn a_failure_with_a_name_has_its_step_done_before_the_restart() {
+    let rig = Rig::start(
+        r#"
+error_class = [{ name = "broker_gone", exit_code = 70 }]
+[worker.web]
+command = ["sh", "-c", "echo start >> {dir}/seen; test -e {dir}/mended && exec sleep 1000; exit 70"]
+[ladder.default]
+verify = "50ms"
+steps = [{ do = "soft_restart" }, { do = "mend", when = ["broker_gone"] }]
+[strategy.mend]
+command = ["sh", "-c", "echo mend >> {dir}/seen; touch {dir}/mended"]
+"#,
+    );
+    rig.wait("it runs", || rig.witness("seen") == ["start", "mend", "start"]);
+    let incident = closed(&rig, "web");
+    assert_eq!((&incident["cause"], &incident["outcome"]), (&"broker_gone".into(), &"ok".into()));
+    assert_eq!(tried(&incident), [("mend".to_owned(), "ok".to_owned())]);
+    let learned = json(&rig, &["strategies"]);
+    assert_eq!(learned["items"][0]["class"], "broker_gone");
+    assert_eq!(
+        (&learned["items"][0]["strategy"], &learned["items"][0]["successes"]),
+        (&"mend".into(), &1.into())
+    );
+}
+
+#[test]
+fn when_restarts_do_not_help_the_other_steps_are_tried_before_it_is_parked() {
+    let rig = Rig::start(
+        r#"
+[supervisor.root]
+intensity = { max_restarts = 2, within = "1h" }
+retry_first = "never"
+[worker.web]
+command = ["sh", "-c", "echo start >> {dir}/seen; exit 1"]
+backoff.first = "0s"
+[ladder.default]
+verify = "1h"
+steps = [{ do = "soft_restart" }, { do = "first" }, { do = "reset" }, { do = "quarantine" }]
+[strategy.first]
+command = ["sh", "-c", "echo first >> {dir}/seen; exit 3"]
+"#,
+    );
+    rig.wait_phase("web", "quarantined");
+    assert_eq!(rig.witness("seen"), ["start", "start", "start", "first", "start", "start"]);
+    let incident = closed(&rig, "web");
+    assert_eq!(incident["outcome"], "failed");
+    let failed = |strategy: &str| (strategy.to_owned(), "failed".to_owned());
+    let steps: Vec<_> = tried(&incident).into_iter().filter(|(name, _)| name != "soft_restart").collect();
+    assert_eq!(steps, [failed("first"), failed("reset")]);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_its_reason() {
+    let rig = Rig::start(&format!("[worker.web]\ncommand = [\"sleep\", \"1000\"]\n{QUICK}"));
+    rig.wait_phase("web", "running");
+    for (action, reason) in [
+        ("connection_reset", "the worker has no on.connection_reset"),
+        ("nobody-has-this", "there is no [strategy.nobody-has-this]"),
+    ] {
+        let output = rig.regrow(&["recover", "web", "--action", action]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(reason), "{output:?}");
+    }
+    assert_eq!(rig.code(&["recover", "nobody"]), 4);
+    assert_eq!(rig.code(&["approve", "nothing"]), 4);
+    rig.ok(&["stop", "web", "--wait"]);
+    let output = rig.regrow(&["recover", "web"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("was stopped by hand"), "{output:?}");
+}
