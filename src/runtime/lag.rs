@@ -99,6 +99,7 @@ pub(super) async fn measure(lag: Lag, plane: Arc<Plane>) {
         } else {
             due.await;
         }
+        crate::telemetry::tidy_user_series();
         quiet.look(plane.journal.last_seq());
         let late = lag.note(Instant::now(), if quiet.is_long() { IDLE } else { EVERY });
         // Told once for a stretch of lateness, however long.

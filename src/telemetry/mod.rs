@@ -6,6 +6,7 @@ mod looks;
 mod names;
 mod page;
 mod procfs;
+mod user;
 
 pub use forest::{Measured, Root, measure, working_sets};
 pub use journal::{Journal, Recorded, Subscription};
@@ -14,3 +15,4 @@ pub use page::{OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};
 pub use procfs::{
     Sampler, Usage, boot_time, open_files, open_files_limit, open_files_limit_of, ticks_per_second, usage,
 };
+pub use user::{record_user_series, tidy_user_series, user_series};

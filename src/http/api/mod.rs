@@ -55,8 +55,16 @@ impl Api {
     /// The metrics page, in the form that the scraper wants.
     pub(crate) async fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-        let format = PageFormat::accepted(accept);
-        let page = metrics::scrape(&self.runtime, &self.sampler).render(format);
+        let users = crate::telemetry::user_series();
+        let format = match PageFormat::accepted(accept) {
+            // The user's series come as plain text, which every scraper takes as well.
+            PageFormat::OpenMetrics if users.is_some() => PageFormat::Text,
+            format @ (PageFormat::Text | PageFormat::OpenMetrics | PageFormat::Json) => format,
+        };
+        let mut page = metrics::scrape(&self.runtime, &self.sampler).render(format);
+        if format == PageFormat::Text {
+            page.push_str(users.as_deref().unwrap_or_default());
+        }
         let mut response = Response::new(Body::from(page));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         response
