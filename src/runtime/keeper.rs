@@ -27,6 +27,7 @@ use crate::telemetry::{Journal, Recorded, Sampler, Subscription};
 
 use super::handle::RuntimeInfo;
 use super::launch::StartError;
+use super::lessons;
 use super::past::Past;
 
 /// Events in one commit at most.
@@ -194,12 +195,16 @@ impl Work {
         let mut stopping = false;
         let mut sample = every(SAMPLE, FIRST_SAMPLE);
         let mut trim = every(TRIM, TRIM);
+        if let Err(error) = lessons::recall(&self.store.archive(), &self.info.healer).await {
+            tracing::warn!(%error, "earlier incidents are not known");
+        }
         loop {
             if self.batch.is_empty() && !stopping {
                 tokio::select! {
                     Some(event) = self.live.next() => self.batch.push(event),
                     _ = sample.tick() => {
                         self.sample().await;
+                        self.remember().await;
                         continue;
                     }
                     _ = trim.tick() => {
@@ -219,6 +224,9 @@ impl Work {
             }
             let (full, began) = (self.batch.len() == TOGETHER, Instant::now());
             let kept = self.keep().await;
+            if kept.is_ok() {
+                self.remember().await;
+            }
             if kept.is_ok() && full && !stopping {
                 let rest = (began.elapsed() * RESTS).min(LONGEST_REST);
                 tokio::select! {
@@ -246,7 +254,15 @@ impl Work {
                 }
             }
         }
+        self.remember().await;
         self.settled.send_replace(NOTHING_TO_WAIT_FOR);
+    }
+
+    /// Writes down incidents and lessons. What fails waits for the next time.
+    async fn remember(&self) {
+        if let Err(error) = lessons::remember(&self.store.archive(), &self.info.healer).await {
+            tracing::debug!(%error, "an incident is not kept yet");
+        }
     }
 
     /// Writes down what everybody is like. What fails is told by the store's notes.

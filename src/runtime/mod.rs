@@ -12,6 +12,7 @@ mod intents;
 mod keeper;
 mod lag;
 mod launch;
+mod lessons;
 mod living;
 mod past;
 mod pool;

@@ -3,11 +3,12 @@
 //! It decides about no child: it gives leave for a step or does not, says which of the allowed steps experience would
 //! take, and keeps the record. Everything in here is quick and held under one lock; nothing waits.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::id::InstanceId;
 use crate::policy::Time;
@@ -20,6 +21,25 @@ use crate::recovery::{
 const MOST_INCIDENTS: usize = 1000;
 /// Cases from which patterns are read.
 const MOST_CASES: usize = 2000;
+/// Lessons that wait to be written down; beyond that the oldest are known to this runtime alone.
+const MOST_LESSONS: usize = 4096;
+
+/// What came of one step against one class of failures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lesson {
+    /// The class.
+    pub(crate) class: Arc<str>,
+    /// What was done.
+    pub(crate) strategy: Strategy,
+    /// Whether it held.
+    pub(crate) held: bool,
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// When, in seconds since 1970.
+    pub(crate) at: i64,
+    /// Whom it was done to.
+    pub(crate) worker: String,
+}
 
 /// Who asks for leave, and for what.
 pub(super) struct Question<'a> {
@@ -49,6 +69,10 @@ struct Inner {
     numbers: HashMap<InstanceId, u64>,
     incidents: VecDeque<Incident>,
     cases: VecDeque<Case>,
+    /// Incidents that are not written down as they are now.
+    changed: BTreeSet<Arc<str>>,
+    /// Lessons that are not written down yet.
+    lessons: VecDeque<Lesson>,
     /// Begins every incident's id, so that ids of two lives of a runtime differ.
     stamp: String,
     opened: u64,
@@ -67,6 +91,8 @@ impl Healer {
                 numbers: HashMap::new(),
                 incidents: VecDeque::new(),
                 cases: VecDeque::new(),
+                changed: BTreeSet::new(),
+                lessons: VecDeque::new(),
                 stamp,
                 opened: 0,
             }),
@@ -146,7 +172,10 @@ impl Healer {
     /// Changes an incident.
     pub(super) fn on<T>(&self, id: &str, change: impl FnOnce(&mut Incident) -> T) -> Option<T> {
         let mut inner = self.lock();
-        inner.incidents.iter_mut().rev().find(|incident| *incident.id == *id).map(change)
+        let Inner { incidents, changed, .. } = &mut *inner;
+        let incident = incidents.iter_mut().rev().find(|incident| *incident.id == *id)?;
+        changed.insert(Arc::clone(&incident.id));
+        Some(change(incident))
     }
 
     /// Something was seen.
@@ -160,9 +189,79 @@ impl Healer {
     }
 
     /// A step against a class has ended: that is experience.
-    pub(super) fn learn(&self, class: &Arc<str>, strategy: &Strategy, held: bool, seconds: f64) {
-        let at = wall_seconds();
-        self.lock().knowledge.observe(class, strategy, held, seconds, at);
+    pub(super) fn learn(
+        &self,
+        who: &InstanceId,
+        class: &Arc<str>,
+        strategy: &Strategy,
+        held: bool,
+        seconds: f64,
+    ) {
+        let lesson = Lesson {
+            class: Arc::clone(class),
+            strategy: strategy.clone(),
+            held,
+            seconds,
+            at: Timestamp::now().as_second(),
+            worker: who.worker().to_string(),
+        };
+        self.relearn(&lesson);
+        self.keep_lesson(lesson);
+    }
+
+    /// What an earlier runtime has learned.
+    #[expect(clippy::cast_precision_loss, reason = "seconds fit the mantissa for the next million centuries")]
+    pub(crate) fn relearn(&self, lesson: &Lesson) {
+        let Lesson { class, strategy, held, seconds, at, .. } = lesson;
+        self.lock().knowledge.observe(class, strategy, *held, *seconds, *at as f64);
+    }
+
+    /// It waits to be written down.
+    pub(crate) fn keep_lesson(&self, lesson: Lesson) {
+        let mut inner = self.lock();
+        if inner.lessons.len() >= MOST_LESSONS {
+            inner.lessons.pop_front();
+        }
+        inner.lessons.push_back(lesson);
+    }
+
+    /// Some of the lessons that wait to be written down; they wait no more.
+    pub(crate) fn lessons(&self, most: usize) -> Vec<Lesson> {
+        let mut inner = self.lock();
+        let some = inner.lessons.len().min(most);
+        inner.lessons.drain(..some).collect()
+    }
+
+    /// Some of the incidents that wait to be written down as they are now; they wait no more.
+    pub(crate) fn changed(&self, most: usize) -> Vec<Incident> {
+        let mut inner = self.lock();
+        let Inner { incidents, changed, .. } = &mut *inner;
+        let ids: Vec<Arc<str>> = changed.iter().take(most).cloned().collect();
+        ids.iter()
+            .filter_map(|id| {
+                changed.remove(id);
+                incidents.iter().rev().find(|incident| incident.id == *id).cloned()
+            })
+            .collect()
+    }
+
+    /// An incident is not written down as it is now.
+    pub(crate) fn changes(&self, id: &Arc<str>) {
+        self.lock().changed.insert(Arc::clone(id));
+    }
+
+    /// Incidents of an earlier runtime, the newest first, and whether they are not written down as they are now.
+    pub(crate) fn recall(&self, incidents: Vec<(Incident, bool)>) {
+        let mut inner = self.lock();
+        for (incident, changed) in incidents {
+            if inner.incidents.len() >= MOST_INCIDENTS {
+                break;
+            }
+            if changed {
+                inner.changed.insert(Arc::clone(&incident.id));
+            }
+            inner.incidents.push_front(incident);
+        }
     }
 
     /// A case that patterns may be read from.
@@ -267,6 +366,7 @@ impl Inner {
             let closed = self.incidents.iter().position(|incident| !incident.is_open());
             self.incidents.remove(closed.unwrap_or(0));
         }
+        self.changed.insert(Arc::clone(&incident.id));
         self.incidents.push_back(incident);
     }
 }

@@ -27,6 +27,7 @@ pub use board::{
     StuckSurvivor, SupervisorState, Wanted,
 };
 pub use healer::Healer;
+pub(crate) use healer::Lesson;
 pub(crate) use judged::Judged;
 pub(crate) use line::Address;
 pub(crate) use plane::{Plane, RunnerFactory, Wish};

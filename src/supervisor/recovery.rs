@@ -289,7 +289,7 @@ impl SupervisorState {
         let (class, operator) = (Arc::clone(&open.class), &*open.cause == "operator");
         let seconds = at.duration_since(began).as_secs_f64();
         if let Some(held) = teaches(outcome).filter(|_| !operator) {
-            self.plane.healer.learn(&class, strategy, held, seconds);
+            self.plane.healer.learn(instance, &class, strategy, held, seconds);
         }
         if laddered || operator || *strategy != Strategy::SoftRestart {
             self.count(instance, strategy, outcome);

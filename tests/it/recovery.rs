@@ -169,3 +169,31 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
     let output = rig.regrow(&["recover", "web"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("was stopped by hand"), "{output:?}");
 }
+
+#[test]
+fn incidents_and_what_was_learned_outlive_the_runtime() {
+    let mut rig = Rig::start(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/pids; exec sleep 999\"]\n\
+         [ladder.default]\nverify = \"100ms\"\nsteps = [{ do = \"soft_restart\", attempts = 3 }]\n",
+    );
+    rig.wait_status("web", "healthy");
+    let pid: u32 = rig.witness("pids")[0].parse().unwrap();
+    crate::rig::send(pid, rustix::process::Signal::STOP);
+    let before = closed(&rig, "web");
+    assert_eq!(before["outcome"], "ok", "{before}");
+    let learned = || json(&rig, &["strategies"])["items"].clone();
+    rig.wait("something was learned", || learned().as_array().is_some_and(|items| !items.is_empty()));
+    rig.signal(rustix::process::Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+    rig.launch();
+    rig.wait_status("web", "healthy");
+    rig.wait("it is remembered", || {
+        json(&rig, &["incidents"])["items"].as_array().is_some_and(|items| {
+            items.iter().any(|item| item["id"] == before["id"] && item["outcome"] == "ok")
+        })
+    });
+    rig.wait("so is what was learned", || {
+        let items = json(&rig, &["strategies"])["items"].clone();
+        items.as_array().is_some_and(|items| items.iter().any(|item| item["strategy"] == "soft_restart"))
+    });
+}

@@ -1,0 +1,110 @@
+//! Incidents and what was learned of them, over restarts of the runtime.
+//!
+//! The healer says what has changed, and the keeper's thread writes it down beside the events; what cannot be written
+//! now is tried again. Recovery itself never waits for any of it.
+
+use jiff::Timestamp;
+
+use crate::recovery::{Incident, Outcome};
+use crate::store::{Archive, IncidentQuery, KeptIncident, KeptOutcome, StoreError};
+use crate::supervisor::{Healer, Lesson};
+
+/// Incidents that are read back.
+const INCIDENTS: usize = 1000;
+
+/// Outcomes that are read back: older ones have faded.
+const OUTCOMES: usize = 10_000;
+
+/// Incidents written in one go; the others come with the next.
+const TOGETHER: usize = 64;
+
+/// Reads what an earlier runtime knew.
+pub(super) async fn recall(archive: &Archive, healer: &Healer) -> Result<(), StoreError> {
+    let query = IncidentQuery { limit: INCIDENTS, ..IncidentQuery::default() };
+    let kept = archive.incidents(query).await?;
+    let incidents = kept.iter().filter_map(|kept| {
+        let mut incident: Incident = serde_json::from_str(&kept.body)
+            .inspect_err(|error| tracing::warn!(id = %kept.id, %error, "an incident cannot be read"))
+            .ok()?;
+        // Whoever was to heal it is gone.
+        let open = incident.is_open();
+        incident.close(Outcome::Interrupted, "the runtime ended", Timestamp::now());
+        Some((incident, open))
+    });
+    healer.recall(incidents.collect());
+    for kept in archive.outcomes(OUTCOMES).await? {
+        match serde_json::from_str::<Lesson>(&kept.body) {
+            Ok(lesson) => healer.relearn(&lesson),
+            Err(error) => tracing::warn!(class = %kept.class, %error, "an outcome cannot be read"),
+        }
+    }
+    Ok(())
+}
+
+/// Writes down what has changed.
+pub(super) async fn remember(archive: &Archive, healer: &Healer) -> Result<(), StoreError> {
+    // All at once, so that they share a commit.
+    let incidents = healer.changed(TOGETHER).into_iter().map(|incident| {
+        let (archive, kept) = (archive.clone(), kept_incident(&incident));
+        (incident.id, tokio::spawn(async move { archive.put_incident(kept).await }))
+    });
+    let lessons = healer.lessons(TOGETHER).into_iter().map(|lesson| {
+        let (archive, kept) = (archive.clone(), kept_outcome(&lesson));
+        (lesson, tokio::spawn(async move { archive.put_outcome(kept).await }))
+    });
+    let (incidents, lessons): (Vec<_>, Vec<_>) = (incidents.collect(), lessons.collect());
+    let mut failed = None;
+    for (id, put) in incidents {
+        if let Some(error) = done(put).await {
+            healer.changes(&id);
+            failed = Some(error);
+        }
+    }
+    for (lesson, put) in lessons {
+        if let Some(error) = done(put).await {
+            healer.keep_lesson(lesson);
+            failed = Some(error);
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn done(put: tokio::task::JoinHandle<Result<(), StoreError>>) -> Option<StoreError> {
+    match put.await {
+        Ok(done) => done.err(),
+        // Its panic was told where it happened; the next try is the next round's.
+        Err(_) => Some(StoreError::Closed),
+    }
+}
+
+fn kept_incident(incident: &Incident) -> KeptIncident {
+    KeptIncident {
+        id: incident.id.to_string(),
+        worker: incident.instance.split('/').next().unwrap_or_default().to_owned(),
+        instance: incident.instance.clone(),
+        cause: incident.cause.clone(),
+        opened_at: incident.opened_at,
+        closed_at: incident.closed.as_ref().map(|closed| closed.at),
+        outcome: incident.closed.as_ref().map(|closed| closed.outcome.word().to_owned()),
+        evidence: Vec::new(),
+        body: json(incident),
+    }
+}
+
+fn kept_outcome(lesson: &Lesson) -> KeptOutcome {
+    let at = Timestamp::from_second(lesson.at).unwrap_or_else(|_| Timestamp::now());
+    KeptOutcome {
+        class: lesson.class.to_string(),
+        strategy: lesson.strategy.to_string(),
+        at,
+        outcome: if lesson.held { Outcome::Ok } else { Outcome::Failed }.word().to_owned(),
+        seconds: lesson.seconds,
+        worker: lesson.worker.clone(),
+        body: json(lesson),
+    }
+}
+
+/// Plain values of ours, which always have a text.
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
