@@ -1,6 +1,6 @@
 //! Gathers what the metrics page is made of.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::event::Cause;
 use crate::runtime::RuntimeHandle;
-use crate::supervisor::{Health, InstanceState};
+use crate::supervisor::{Health, InstanceState, Totals};
 use crate::telemetry::{
     Looks, OwnSample, Root, Sampler, Scrape, WorkerSample, boot_time, open_files, open_files_limit,
     ticks_per_second, usage,
@@ -53,11 +53,8 @@ fn worker(state: &InstanceState, sampler: &Sampler, looks: &Looks, now: Timestam
         up: state.ready,
         score: state.score(),
         restarts: Cause::ALL.iter().map(|cause| (*cause, count(*cause))).collect(),
-        recoveries: vec![
-            ("soft_restart", "ok", totals.ok),
-            ("soft_restart", "failed", totals.failed),
-            ("soft_restart", "interrupted", totals.interrupted),
-        ],
+        recoveries: recoveries(state, &totals),
+        breaker: state.breaker.word(),
         started_at: state.started_at.filter(|_| state.pid.is_some()).map(unix),
         cpu_seconds: used.map(|(usage, _)| usage.cpu_seconds),
         cpu_percent: used.and_then(|(_, percent)| percent),
@@ -67,6 +64,17 @@ fn worker(state: &InstanceState, sampler: &Sampler, looks: &Looks, now: Timestam
         probes: looks.of(&state.instance),
         lines_dropped: state.output.dropped.load(Ordering::Relaxed),
     }
+}
+
+/// Plain restarts after a failure and the steps of its ladder, which may be the same strategy.
+fn recoveries(state: &InstanceState, totals: &Totals) -> BTreeMap<(String, &'static str), u64> {
+    let plain = [("ok", totals.ok), ("failed", totals.failed), ("interrupted", totals.interrupted)];
+    let mut all: BTreeMap<_, _> =
+        plain.into_iter().map(|(outcome, count)| (("soft_restart".to_owned(), outcome), count)).collect();
+    for ((strategy, outcome), count) in &state.recoveries {
+        *all.entry((strategy.clone(), outcome.word())).or_default() += count;
+    }
+    all
 }
 
 /// The processes whose trees are looked at.

@@ -100,7 +100,7 @@ fn held_back(runtime: &RuntimeHandle, state: &InstanceState) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(recovery) = &state.recovery {
         let step = recovery.strategy.as_ref().map_or("the next step", |strategy| strategy.word());
-        let until = recovery.until.map(|at| format!(", until {at}")).unwrap_or_default();
+        let until = recovery.until.map(|at| format!(", until {}", whole_seconds(at))).unwrap_or_default();
         let what = match recovery.stage {
             "approval" => format!("a step waits for approval{until}: `regrow approve {}`", recovery.incident),
             "delay" => format!("a step waits for its delay{until}"),
@@ -179,4 +179,8 @@ fn learned(runtime: &RuntimeHandle, state: &InstanceState, own: &[&Incident]) ->
 fn span(since: Timestamp) -> String {
     let seconds = Timestamp::now().duration_since(since).as_secs().max(0).unsigned_abs();
     format_duration(std::time::Duration::from_secs(seconds))
+}
+/// For people, who count in seconds.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    at.round(jiff::Unit::Second).unwrap_or(at)
 }

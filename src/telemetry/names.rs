@@ -80,6 +80,8 @@ pub(super) const RECOVERIES: Family = counter(
     "regrow_recovery_attempts_total",
     "Attempts to recover a worker, by strategy and by what came of them.",
 );
+pub(super) const BREAKER: Family =
+    gauge("regrow_breaker_state", "The breaker of its recovery steps: 1 for the state it is in.");
 pub(super) const EVENTS: Family = counter("regrow_events_total", "Events by kind.");
 pub(super) const EVENTS_DROPPED: Family =
     counter("regrow_events_dropped_total", "Events that slow followers of the stream have lost.");

@@ -14,6 +14,9 @@ use crate::health::Grade;
 use super::looks::{LOOK_BUCKETS, LookState};
 use super::names::{self, Family, MetricKind};
 
+/// The states of a breaker.
+const BREAKER_WORDS: [&str; 3] = ["closed", "open", "half_open"];
+
 /// The contract's words for a status, in the order in which the first that applies is taken.
 pub const STATUS_WORDS: [&str; 15] = [
     "stopped",
@@ -86,7 +89,9 @@ pub struct WorkerSample {
     /// Starts after the first, by cause.
     pub restarts: Vec<(Cause, u64)>,
     /// Attempts to recover it: strategy, outcome, count.
-    pub recoveries: Vec<(&'static str, &'static str, u64)>,
+    pub recoveries: BTreeMap<(String, &'static str), u64>,
+    /// The breaker of its ladder: one of the contract's words.
+    pub breaker: &'static str,
     /// Unix time of the start.
     pub started_at: Option<f64>,
     /// Processor time.
@@ -213,9 +218,16 @@ impl Scrape {
         }
         page.family(names::RECOVERIES);
         for worker in &self.workers {
-            for (strategy, outcome, count) in &worker.recoveries {
+            for ((strategy, outcome), count) in &worker.recoveries {
                 let labels = [worker.id(), worker.by(), ("strategy", strategy), ("outcome", outcome)];
                 page.sample(&labels, *count as f64);
+            }
+        }
+        page.family(names::BREAKER);
+        for worker in &self.workers {
+            for state in BREAKER_WORDS {
+                let labels = [worker.id(), worker.by(), ("state", state)];
+                page.sample(&labels, f64::from(u8::from(worker.breaker == state)));
             }
         }
         self.each(page, names::STARTED, |worker| worker.started_at);
