@@ -7,6 +7,7 @@ use crate::id::Name;
 use crate::policy::{Backoff, Intensity, OnExhausted, Restart};
 use crate::units::format_duration;
 
+use super::reach;
 use super::settings::{Ladder, Settings, SupervisorSettings, WorkerSettings};
 
 /// Hints that do not hinder a start.
@@ -32,6 +33,7 @@ pub(super) fn notes(settings: &Settings) -> Vec<String> {
         .iter()
         .filter(|supervisor| follows_otp(supervisor, &workers_of(settings, supervisor)))
         .map(|supervisor| format!("supervisor `{}` follows OTP's rules exactly", supervisor.name))
+        .chain(reach::notes(&settings.workers))
         .collect()
 }
 
