@@ -2,7 +2,7 @@
 //!
 //! A probe is an actor of its own, so that one that hangs delays no other, and it never begins a look before the last
 //! one is over. What it finds goes to the coordinator as an observation; it judges nothing itself. Every look has one
-//! deadline for all of it, kept in the runtime's own time ([`patience`]): what the runtime loses is not the worker's
+//! deadline for all of it, kept in the runtime's own time (`patience`): what the runtime loses is not the worker's
 //! fault. Bodies and output are read up to a bound, and no redirect is followed.
 //!
 //! A look that could not be made is an `error`, never a failure: a host name that cannot be resolved, a plugin that is
