@@ -31,6 +31,8 @@ pub(crate) struct Parked {
     token: RetryToken,
     /// OTP's message names the child, or in a pool its last process.
     id: Option<String>,
+    /// In which life: a process of an earlier one means nothing to a pool.
+    epoch: u64,
 }
 
 /// One supervisor with its processes.
@@ -133,6 +135,7 @@ impl World {
     /// Delivers the oldest parked retry.
     pub(crate) fn retry(&mut self, step: &mut Step<'_>, parked: &Parked) {
         let (key, token) = match &parked.id {
+            None if parked.epoch != step.epoch => return,
             None => (parked.key, parked.token),
             Some(id) => {
                 let Some(key) = self.core.key(id) else { return };
@@ -240,10 +243,10 @@ impl World {
         if self.is_simple() {
             self.restarting += 1;
             step.out.push(format!("park {}", self.name(key).cloned().unwrap_or_default()));
-            step.parked.push_back(Parked { key, token, id: None });
+            step.parked.push_back(Parked { key, token, id: None, epoch: step.epoch });
         } else {
             step.out.push(format!("park {id}"));
-            step.parked.push_back(Parked { key, token, id: Some(id) });
+            step.parked.push_back(Parked { key, token, id: Some(id), epoch: step.epoch });
         }
     }
 
