@@ -228,34 +228,32 @@ fn search(
             }
         }
         Shape::Each(_, keys) => {
-            for name in names_below(&join_all(&path), places) {
-                let Some(rest) = rest
-                    .strip_prefix(style.normal(&name).as_str())
-                    .and_then(|rest| rest.strip_prefix(style.separator()))
-                else {
-                    continue;
-                };
-                let mut path = path.clone();
-                path.push(name);
-                for key in *keys {
-                    search(key.name, &key.shape, path.clone(), rest, style, places, found);
-                }
-            }
+            below(names_below(&join_all(&path), places), keys, &path, rest, style, places, found);
         }
-        Shape::Named(kind, keys) => {
-            for name in names_of(*kind, places) {
-                let Some(rest) = rest
-                    .strip_prefix(style.normal(&name).as_str())
-                    .and_then(|rest| rest.strip_prefix(style.separator()))
-                else {
-                    continue;
-                };
-                let mut path = path.clone();
-                path.push(name);
-                for key in *keys {
-                    search(key.name, &key.shape, path.clone(), rest, style, places, found);
-                }
-            }
+        Shape::Named(kind, keys) => below(names_of(*kind, places), keys, &path, rest, style, places, found),
+    }
+}
+
+/// Looks below each of the names that there are.
+fn below(
+    names: Vec<String>,
+    keys: &'static [Key],
+    path: &[String],
+    rest: &str,
+    style: Style,
+    places: &Places,
+    found: &mut Vec<Found>,
+) {
+    for name in names {
+        let Some(rest) = rest
+            .strip_prefix(style.normal(&name).as_str())
+            .and_then(|rest| rest.strip_prefix(style.separator()))
+        else {
+            continue;
+        };
+        let path = [path, &[name]].concat();
+        for key in keys {
+            search(key.name, &key.shape, path.clone(), rest, style, places, found);
         }
     }
 }

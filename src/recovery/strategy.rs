@@ -152,6 +152,25 @@ impl Strategy {
     }
 }
 
+impl Strategy {
+    /// The name of one of the user's own.
+    #[must_use]
+    pub fn own(&self) -> Option<&Name> {
+        match self {
+            Self::Own(name) => Some(name),
+            Self::SoftRestart
+            | Self::HardRestart
+            | Self::Reset
+            | Self::Recreate
+            | Self::ScaleUp
+            | Self::ScaleDown
+            | Self::ConnectionReset
+            | Self::MemoryCleanup
+            | Self::Quarantine => None,
+        }
+    }
+}
+
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())

@@ -204,19 +204,8 @@ async fn settled(asked: Vec<Waiting>) -> Result<Vec<InstanceId>, ActError> {
 }
 
 fn timeout(worker: &WorkerSettings, strategy: &Strategy) -> Duration {
-    let own = match strategy {
-        Strategy::Own(name) => worker.strategies.get(name).map(|own| own.timeout),
-        Strategy::SoftRestart
-        | Strategy::HardRestart
-        | Strategy::Reset
-        | Strategy::Recreate
-        | Strategy::ScaleUp
-        | Strategy::ScaleDown
-        | Strategy::ConnectionReset
-        | Strategy::MemoryCleanup
-        | Strategy::Quarantine => None,
-    };
-    own.unwrap_or_else(|| Step::new(strategy.clone()).timeout)
+    let own = strategy.own().and_then(|name| worker.strategies.get(name));
+    own.map_or_else(|| Step::new(strategy.clone()).timeout, |own| own.timeout)
 }
 
 fn plan(

@@ -50,6 +50,24 @@ impl StateRoom {
         }
     }
 
+    /// Of the instance whose state is at `STATE_DIR/w/SLUG/state`.
+    ///
+    /// # Errors
+    /// No instance's state stands there.
+    pub(crate) fn at(state: &Path) -> io::Result<Self> {
+        let own = state.parent();
+        let base = own.and_then(Path::parent).and_then(Path::parent);
+        match (own.and_then(Path::file_name), base) {
+            (Some(slug), Some(base)) => {
+                Ok(Self { state: state.to_owned(), archive: base.join("archive").join(slug) })
+            }
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} is no worker's", state.display()),
+            )),
+        }
+    }
+
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -219,8 +237,13 @@ mod tests {
         for round in 0..5 {
             write(&room, &round.to_string());
             room.archive().unwrap();
+            assert_eq!(room.size().unwrap(), StateSize::default());
         }
-        assert_eq!(room.archives().unwrap().len(), 3);
+        assert_eq!(room.archive().unwrap(), None, "nothing is there");
+        assert_eq!(StateRoom::at(room.path()).unwrap().archives().unwrap(), room.archives().unwrap());
+        let kept = room.archives().unwrap().into_iter().rev();
+        let texts = kept.map(|name| fs::read_to_string(room.archive.join(name).join("file")).unwrap());
+        assert_eq!(texts.collect::<Vec<_>>(), ["2", "3", "4"]);
         room.restore(None).unwrap();
         assert_eq!(read(&room), "4");
     }

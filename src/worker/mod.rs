@@ -2,7 +2,6 @@
 //!
 //! A [`Runner`] owns at most one live incarnation. It decides nothing: it starts, asks, kills and reports.
 
-pub(crate) mod archive;
 pub mod in_process;
 mod kept;
 mod mailbox;

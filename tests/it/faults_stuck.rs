@@ -7,21 +7,27 @@ use rustix::process::Signal;
 use crate::faults_process::pids;
 use crate::rig::{Rig, left_out, root_or_skip, send};
 
+/// A worker that hangs in the kernel, writing to a disk that is frozen, and what else there is.
+fn hanging(others: &str) -> (Rig, FrozenDisk) {
+    let mut rig = Rig::new(&format!(
+        "[worker.disk]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/starts; while :; do dd if=/dev/zero of={{dir}}/mnt/x bs=4k count=1 conv=fsync 2>/dev/null; done\"]\n\
+         stop = {{ timeout = \"300ms\" }}\n{others}"
+    ));
+    let disk = FrozenDisk::make(&rig);
+    rig.launch();
+    rig.wait("it writes", || rig.path("mnt/x").exists());
+    disk.freeze();
+    rig.wait("it hangs in the kernel", || hangs(pids(&rig)[0]));
+    (rig, disk)
+}
+
 #[test]
 fn a8_a_worker_in_uninterruptible_sleep_is_stuck_and_gets_no_second_copy() {
     if !root_or_skip("a frozen file system") || !frozen_disk_possible() {
         return;
     }
-    let rig = Rig::new(
-        "[worker.disk]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/starts; while :; do dd if=/dev/zero of={dir}/mnt/x bs=4k count=1 conv=fsync 2>/dev/null; done\"]\n\
-         stop = { timeout = \"300ms\" }\n[worker.web]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/web; exec sleep 999\"]\n",
-    );
-    let disk = FrozenDisk::make(&rig);
-    let mut rig = rig;
-    rig.launch();
-    rig.wait("it writes", || rig.path("mnt/x").exists());
-    disk.freeze();
-    rig.wait("it hangs in the kernel", || hangs(pids(&rig)[0]));
+    let (rig, disk) =
+        hanging("[worker.web]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/web; exec sleep 999\"]\n");
     rig.ok(&["restart", "disk"]);
     rig.wait_phase("disk", "stuck");
     assert_eq!(rig.witness("starts").len(), 1, "no second copy");
@@ -37,16 +43,7 @@ fn a8_a_survivor_that_cannot_be_killed_is_shown_as_stuck_until_it_is_gone() {
     if !root_or_skip("a frozen file system") || !frozen_disk_possible() {
         return;
     }
-    let rig = Rig::new(
-        "[worker.disk]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/starts; while :; do dd if=/dev/zero of={dir}/mnt/x bs=4k count=1 conv=fsync 2>/dev/null; done\"]\n\
-         stop = { timeout = \"300ms\" }\n[supervisor.root]\nintensity = { max_restarts = 1, within = \"5m\" }\n",
-    );
-    let disk = FrozenDisk::make(&rig);
-    let mut rig = rig;
-    rig.launch();
-    rig.wait("it writes", || rig.path("mnt/x").exists());
-    disk.freeze();
-    rig.wait("it hangs in the kernel", || hangs(pids(&rig)[0]));
+    let (mut rig, disk) = hanging("[supervisor.root]\nintensity = { max_restarts = 1, within = \"5m\" }\n");
     rig.kill_runtime();
     rig.launch();
     rig.wait_phase("disk", "stuck");

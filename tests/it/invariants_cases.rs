@@ -80,20 +80,9 @@ fn s10_a_late_retry_does_not_try_a_child_with_a_fatal_code() {
     let (child, incarnation) = started(&core.on_fact(Time::ZERO, Fact::Boot))[0];
     let later = core.children().nth(1).unwrap();
     let actions = core.on_fact(ms(1), Fact::StartFailed { child, incarnation, exit: failed(1) });
-    let token = actions.iter().find_map(|action| match action {
-        Action::Retry { token, .. } => Some(*token),
-        Action::Start { .. }
-        | Action::Stop { .. }
-        | Action::Report { .. }
-        | Action::Changed { .. }
-        | Action::Added { .. }
-        | Action::Respec { .. }
-        | Action::Removed { .. }
-        | Action::Recovery { .. }
-        | Action::Reply { .. }
-        | Action::Booted
-        | Action::Finished { .. } => None,
-    });
+    let token = actions
+        .iter()
+        .find_map(|action| if let Action::Retry { token, .. } = action { Some(*token) } else { None });
     let retry = Fact::Retry { child, token: token.unwrap() };
     let revive = Fact::Request {
         id: regrow::policy::RequestId(1),

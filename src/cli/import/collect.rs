@@ -43,6 +43,20 @@ enum Read {
     Monitor(Document),
 }
 
+impl Read {
+    fn unit(&self) -> Option<&Unit> {
+        match self {
+            Self::Unit(unit) => Some(unit),
+            Self::Stray(_)
+            | Self::DropIn
+            | Self::Supervisord
+            | Self::Procfile
+            | Self::Pm2(_)
+            | Self::Monitor(_) => None,
+        }
+    }
+}
+
 /// The last part of a path.
 fn base(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
@@ -135,18 +149,7 @@ pub(super) fn collect(sources: &[Source], forced: Option<Format>) -> Result<Form
     }
     drop_ins(sources, &mut read);
     let mut form = Form::default();
-    let units: Vec<&Unit> = read
-        .iter()
-        .filter_map(|(_, one)| match one {
-            Read::Unit(unit) => Some(unit),
-            Read::Stray(_)
-            | Read::DropIn
-            | Read::Supervisord
-            | Read::Procfile
-            | Read::Pm2(_)
-            | Read::Monitor(_) => None,
-        })
-        .collect();
+    let units: Vec<&Unit> = read.iter().filter_map(|(_, one)| one.unit()).collect();
     systemd::names(&mut form, &units);
     let mut implied: Vec<(Format, Range<usize>)> = Vec::new();
     for (number, one) in &read {
@@ -224,18 +227,8 @@ fn one(source: &Source, forced: Option<Format>) -> Result<Read, Refused> {
 /// Puts drop-ins to their units, in the order that systemd has: by name.
 fn drop_ins(sources: &[Source], read: &mut [(usize, Read)]) {
     let mut found: Vec<(String, Unit)> = Vec::new();
-    let named: Vec<String> = read
-        .iter()
-        .filter_map(|(_, one)| match one {
-            Read::Unit(unit) => Some(unit.name.clone()),
-            Read::Stray(_)
-            | Read::DropIn
-            | Read::Supervisord
-            | Read::Procfile
-            | Read::Pm2(_)
-            | Read::Monitor(_) => None,
-        })
-        .collect();
+    let named: Vec<String> =
+        read.iter().filter_map(|(_, one)| one.unit()).map(|unit| unit.name.clone()).collect();
     for (number, one) in read.iter_mut() {
         let is_ours = match one {
             Read::Stray(unit) => named.contains(&unit.name),

@@ -118,18 +118,8 @@ impl RawLadders {
     /// The ladder as it is for a worker that can have everything done.
     pub(in crate::config) fn settle(self, strategies: &BTreeMap<Name, StrategySettings>) -> Ladder {
         let RawLadder { verify, cooldown, steps, learn, breaker } = self.default;
-        let timeout = |run: &Strategy| match run {
-            Strategy::Own(name) => strategies.get(name).map_or(USUAL, |own| own.timeout),
-            Strategy::SoftRestart
-            | Strategy::HardRestart
-            | Strategy::Reset
-            | Strategy::Recreate
-            | Strategy::ScaleUp
-            | Strategy::ScaleDown
-            | Strategy::ConnectionReset
-            | Strategy::MemoryCleanup
-            | Strategy::Quarantine => USUAL,
-        };
+        let timeout =
+            |run: &Strategy| run.own().and_then(|name| strategies.get(name)).map_or(USUAL, |own| own.timeout);
         let step = |raw: RawStep| {
             let run = raw.r#do?;
             let (when, approval) = (raw.when.into(), raw.approval);

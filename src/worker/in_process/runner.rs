@@ -12,8 +12,7 @@ use tokio::task::AbortHandle;
 use crate::config::WorkerSettings;
 use crate::exit::{Exit, StartFailure};
 use crate::id::{Incarnation, InstanceId};
-use crate::worker::archive::{KEPT, archive};
-use crate::worker::{Deed, Done, Job, Reporter, Runner, Sights, WorkerReport};
+use crate::worker::{Deed, Done, Job, Reporter, Runner, Sights, StateRoom, WorkerReport};
 
 use super::guard::Guarded;
 use super::host::{InProcessHost, MAX_ABANDONED};
@@ -204,13 +203,8 @@ async fn perform(site: Arc<Site>, job: Job) -> Result<Sights, String> {
         Deed::ResetConnections => ask(&site, job.timeout, Ask::ResetConnections).await.map(|()| Vec::new()),
         Deed::TrimMemory => ask(&site, job.timeout, Ask::TrimMemory).await.map(|()| Vec::new()),
         Deed::Archive => {
-            let put = tokio::task::spawn_blocking(move || {
-                let put = archive(site.saved.dir(), KEPT);
-                site.saved.forget();
-                put
-            })
-            .await;
-            put.map_err(|error| error.to_string())?.map(|()| Vec::new()).map_err(|error| error.to_string())
+            let put = tokio::task::spawn_blocking(move || StateRoom::at(site.saved.dir())?.archive()).await;
+            put.map_err(|error| error.to_string())?.map(|_| Vec::new()).map_err(|error| error.to_string())
         }
         Deed::Run { .. } => Err("commands run beside processes, and this worker is an actor".to_owned()),
     }

@@ -66,13 +66,6 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// What was saved was put away: nothing is there, and whatever comes next is new.
-    pub(super) fn forget(&self) {
-        let mut last = lock(&self.turn);
-        self.there.store(NEVER, Ordering::Release);
-        *last = None;
-    }
-
     /// `dir` is the worker's own state directory, made at the first save.
     pub(super) fn new(dir: PathBuf) -> Self {
         let there = if dir.join(NAME).exists() { MAYBE } else { NEVER };

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::worker::archive::{KEPT, archive};
-use crate::worker::{Deed, Job, Sights};
+use crate::worker::{Deed, Job, Sights, StateRoom};
 
 use super::aside::{self, Errand};
 use super::evidence;
@@ -40,7 +39,8 @@ pub(super) async fn perform(site: Arc<Site>, job: Job) -> Result<Sights, String>
 async fn put_away(site: Arc<Site>) -> Result<Sights, String> {
     let put = tokio::task::spawn_blocking(move || {
         let owner = identity::resolve(&site.settings.isolation).map_err(|failure| failure.to_string())?.owner;
-        archive(&site.layout.state, KEPT).map_err(|error| error.to_string())?;
+        let room = StateRoom::at(&site.layout.state).map_err(|error| error.to_string())?;
+        room.archive().map_err(|error| error.to_string())?;
         // The next start finds the directory that it is promised.
         site.layout.make(owner, site.host.is_shared()).map_err(|error| error.to_string())
     });
