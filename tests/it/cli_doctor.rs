@@ -82,3 +82,28 @@ fn what_would_refuse_a_start_is_a_failed_check() {
     assert!(of(&checks, "configuration")["message"].as_str().unwrap().contains("problem"), "{checks:?}");
     assert_eq!(of(&checks, "configuration")["outcome"], "failed");
 }
+
+#[test]
+fn what_listens_and_what_lies_here_is_discovered_and_left_alone() {
+    let rig = Rig::start("[worker.web]\ncommand = [\"sleep\", \"999\"]\n");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    std::fs::write(rig.path("Procfile"), "web: ./web\n").unwrap();
+    let before = std::fs::read_dir(rig.path("")).unwrap().count();
+    let body: serde_json::Value =
+        serde_json::from_str(&rig.ok(&["doctor", "--discover", "-o", "json"])).unwrap();
+    assert_eq!(body["schema"], "regrow.doctor/1");
+    let found = body["found"].as_array().unwrap();
+    let port = found.iter().find(|find| find["name"] == address.as_str()).unwrap();
+    assert_eq!((&port["kind"], &port["pid"]), (&"port".into(), &std::process::id().into()), "{port}");
+    let probe = port["probe"].as_str().unwrap();
+    assert!(probe.starts_with(&format!("probe.port.tcp = \"{address}\"")), "{probe}");
+    rig.configure(&format!("[worker.web]\ncommand = [\"sleep\", \"999\"]\n{probe}\n"));
+    rig.ok(&["check"]);
+    let procfile = found.iter().find(|find| find["kind"] == "procfile").unwrap();
+    assert_eq!(procfile["import"], "regrow import Procfile");
+    assert!(rig.ok(&["import", "Procfile"]).contains("[worker.web]"));
+    let table = rig.ok(&["doctor", "--discover"]);
+    assert!(table.contains(&address) && table.contains("nothing was changed"), "{table}");
+    assert_eq!(std::fs::read_dir(rig.path("")).unwrap().count(), before, "it writes nothing");
+}

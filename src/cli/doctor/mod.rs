@@ -2,8 +2,9 @@
 //!
 //! Plain, it looks; it changes nothing. With `--self-test` it tries: the program itself, in a directory of its own,
 //! starts a worker, kills it, sees it healed, and clears up. Each line says what was found, and where something is
-//! wrong, what to do.
+//! wrong, what to do. With `--discover` it tells what else runs here that regrow could look after.
 
+mod discover;
 mod environment;
 mod files;
 mod self_test;
@@ -23,6 +24,9 @@ pub(crate) struct DoctorArgs {
     /// Start, kill and heal a worker of its own with this very program
     #[arg(long)]
     self_test: bool,
+    /// What runs on this machine that regrow could look after: services, other managers' files, ports; changes nothing
+    #[arg(long, conflicts_with = "self_test")]
+    discover: bool,
 }
 
 /// How a check ended.
@@ -71,6 +75,9 @@ impl Check {
 }
 
 pub(crate) fn run(context: &mut Context, args: DoctorArgs) -> Result<(), Failure> {
+    if args.discover {
+        return discover::run(context);
+    }
     let title = if args.self_test { "regrow doctor --self-test" } else { "regrow doctor" };
     let mut page = Page { lines: context.format() == Format::Table || context.format() == Format::Wide };
     if page.lines {
