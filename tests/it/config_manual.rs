@@ -61,3 +61,49 @@ fn the_tour_works_and_gives_no_warnings() {
     assert_eq!(loaded.settings.base_dir, folder);
     assert_eq!(loaded.settings.runtime.state_dir, folder.join(".regrow"));
 }
+
+#[test]
+fn the_thresholds_of_the_seeds_are_one_include_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let seeds = include_str!("../../config/seed-thresholds.toml");
+    std::fs::write(folder.path().join("seed-thresholds.toml"), seeds).unwrap();
+    let main = folder.path().join("regrow.toml");
+    std::fs::write(&main, "include = [\"seed-thresholds.toml\"]\n[worker.web]\ncommand = [\"x\"]\n").unwrap();
+    let loaded = load(&Sources { file: Some(main), ..Sources::default() });
+    let settings = loaded.unwrap_or_else(|diagnostics| panic!("{diagnostics}")).settings;
+    assert_eq!(settings.warnings, Vec::<String>::new());
+    let web = &settings.workers[0];
+    assert_eq!((web.threshold.cpu.warn, web.threshold.cpu.crit), (0.80, Some(0.95)));
+    assert_eq!(web.threshold.memory.warn_bytes, Some(1 << 30));
+    assert_eq!(web.backoff.first, std::time::Duration::from_secs(10));
+    assert_eq!(settings.supervisors[0].intensity.max_restarts, 3);
+    // Every figure of theirs is there under the name that it had.
+    for key in [
+        "check_interval: 30",
+        "health_check_interval = 30",
+        "timeout: 5",
+        "failure_threshold: 3",
+        "heartbeat_timeout = 120",
+        "cpu_threshold = 80.0",
+        "cpu_percent: 90",
+        "cpu_percent > 90",
+        "memory_threshold = 85.0",
+        "memory_percent > 85",
+        "memory_mb: 1024",
+        "gpu_memory_percent > 90",
+        "error_rate: 0.1",
+        "error_rate > 0.05",
+        "error_rate_threshold = 0.3",
+        "queue_backlog_threshold = 100",
+        "queue_size: 100",
+        "retry_delay: 10",
+        "max_retries: 3",
+        "max_restart_attempts = 3",
+        "restart_cooldown = 300",
+        "default: soft_restart",
+        "emergency: hard_restart",
+        "escalation_timeout: 300",
+    ] {
+        assert!(seeds.contains(key), "{key} is missing");
+    }
+}
