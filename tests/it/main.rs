@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
+#[path = "../fleet/mod.rs"]
+#[expect(dead_code, reason = "some of it is for the benches")]
+mod fleets;
 #[path = "../otp/mod.rs"]
 mod otp;
 #[path = "../../examples/otp_trace/main.rs"]
@@ -38,6 +41,7 @@ mod faults_process;
 mod faults_runtime;
 mod faults_state_dir;
 mod faults_stuck;
+mod fleet;
 mod growth;
 mod guest;
 mod hardship;
@@ -59,6 +63,7 @@ mod isolation_user;
 mod learning;
 mod otp_live;
 mod otp_recorded;
+mod packages;
 mod plain_actor;
 mod recovery;
 mod rig;

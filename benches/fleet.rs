@@ -1,0 +1,91 @@
+//! A fleet of real workers: how soon what is ill is well, what is left ill, and who is restarted for nothing.
+//!
+//! `heal`: from the first evidence to the first passing check of the replacement, by the way in which a worker can be
+//! alive and of no use, with the defaults and with short deadlines. `faults`: 200 faults of seven kinds in as many
+//! workers. `calm`: 200 workers that are well for ten minutes, every processor busy, the runtime halted now and then.
+//! `checks`: what it costs to look at 1,000 workers, and how long a look takes.
+//!
+//! `benches/run heal faults calm checks` builds what is measured and calls this.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "measurements are printed; what fails ends the run"
+)]
+
+#[path = "../tests/fleet/mod.rs"]
+#[expect(dead_code, reason = "some of it is for the tests")]
+mod fleet;
+
+use std::time::Duration;
+
+use fleet::heal::Pace;
+use fleet::{calm, checks, faults, heal};
+
+const REGROW: &str = env!("CARGO_BIN_EXE_regrow");
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let wanted = |mode: &str| words.is_empty() || words.iter().any(|word| word == mode);
+    if wanted("heal") {
+        healing(Pace::Short, 10, "< 3");
+        healing(Pace::Usual, 4, "< 30");
+    }
+    if wanted("faults") {
+        falling(Pace::Short, Duration::from_millis(500));
+        falling(Pace::Usual, Duration::from_secs(3));
+    }
+    if wanted("calm") {
+        calmly();
+    }
+    if wanted("checks") {
+        checking();
+    }
+}
+
+/// Each way of being alive and of no use, and what `check` says of it.
+fn healing(pace: Pace, rounds: usize, goal: &str) {
+    println!(
+        "first evidence to the first passing check, {pace:?} deadlines, {rounds} rounds, s; goal {goal}"
+    );
+    let (all, said) = heal::heal(REGROW, pace, rounds);
+    for (way, took) in all {
+        println!("  {:<40} {}", way.words(), took.line());
+    }
+    for line in said.lines().filter(|line| line.contains("at worst")) {
+        println!("  {}", line.trim());
+    }
+}
+
+fn falling(pace: Pace, every: Duration) {
+    let trial = faults::Trial { faults: 200, every, pace, patience: Duration::from_secs(180) };
+    let figures = faults::faults(REGROW, trial);
+    print!("{pace:?} deadlines: {}", figures.page());
+    println!("  goals: > 95 %, < 10 s, < 1 %");
+}
+
+fn calmly() {
+    let trial = calm::Trial {
+        workers: 200,
+        lasting: Duration::from_secs(600),
+        every: Duration::from_secs(30),
+        halt: Duration::from_secs(5),
+    };
+    let figures = calm::calm(REGROW, trial);
+    println!(
+        "200 healthy workers, {:.0} s, every processor busy, runtime halted {} times for 5 s: {} false recoveries, goal 0",
+        figures.lasted,
+        figures.halts,
+        figures.wrong.len()
+    );
+    figures.wrong.iter().for_each(|line| println!("  {line}"));
+    let (filled, due) = figures.samples;
+    println!("data availability: {filled} of {due} samples = {:.3} %, goal > 99.9 %", figures.data() * 100.0);
+}
+
+fn checking() {
+    for (words, interval) in [("30 s, the default", None), ("1 s", Some("1s"))] {
+        let figures = checks::checks(REGROW, 1000, interval, Duration::from_secs(60));
+        println!("1,000 workers, each looked at every {words}, over HTTP: {}", figures.line());
+    }
+}
