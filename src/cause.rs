@@ -21,6 +21,10 @@ pub enum Cause {
     Memory,
     /// It computes more than its threshold, for too long.
     Cpu,
+    /// Too much of what it does fails.
+    ErrorRate,
+    /// Its work takes longer than it should.
+    Slow,
     /// Its disk is full.
     Disk,
     /// Who watches is broken, not the worker.
@@ -33,7 +37,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause that something has.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Crash,
         Self::Oom,
         Self::Hang,
@@ -41,6 +45,8 @@ impl Cause {
         Self::ProbeFailed,
         Self::Memory,
         Self::Cpu,
+        Self::ErrorRate,
+        Self::Slow,
         Self::Disk,
         Self::Monitor,
         Self::Dependency,
@@ -58,6 +64,8 @@ impl Cause {
             Self::ProbeFailed => "probe_failed",
             Self::Memory => "memory",
             Self::Cpu => "cpu",
+            Self::ErrorRate => "error_rate",
+            Self::Slow => "slow",
             Self::Disk => "disk",
             Self::Monitor => "monitor",
             Self::Dependency => "dependency",
@@ -76,6 +84,8 @@ impl Cause {
             | Self::ProbeFailed
             | Self::Memory
             | Self::Cpu
+            | Self::ErrorRate
+            | Self::Slow
             | Self::Disk => true,
             Self::Monitor | Self::Dependency | Self::Operator => false,
         }

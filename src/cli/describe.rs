@@ -114,6 +114,7 @@ pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String
     page.line("restarts", &restarts(detail));
     page.line("wanted", &wanted(detail, now, zone));
     page.line("says", &detail.status_text.as_deref().map(safe).unwrap_or_default());
+    page.list("told", &told(detail, now));
     if let Some(at) = worker.last_heartbeat_at {
         page.line("heartbeat", &relative(at, now));
     }
@@ -184,6 +185,22 @@ fn probes(detail: &Detail, now: Timestamp) -> Vec<String> {
             format!("{}: {}, {} ({at}, took {took})", probe.probe, look.result, look.message)
         })
         .collect()
+}
+
+/// What it told over its own socket.
+fn told(detail: &Detail, now: Timestamp) -> Vec<String> {
+    let Some(told) = &detail.told else { return Vec::new() };
+    let mut lines = Vec::new();
+    let figures = told.progress.iter().map(|progress| format!("progress {progress}"));
+    let figures = figures.chain(told.metrics.iter().map(|(name, value)| format!("{name} {value}")));
+    let figures = figures.collect::<Vec<_>>().join(", ");
+    lines.extend(Some(figures).filter(|figures| !figures.is_empty()));
+    if let Some(last) = &told.last_error {
+        let class = last.class.as_ref().map(|class| format!("{class}: ")).unwrap_or_default();
+        let count = if told.errors == 1 { "1 error".to_owned() } else { format!("{} errors", told.errors) };
+        lines.push(format!("{count}, the last {}: {class}{}", relative(last.at, now), last.message));
+    }
+    lines
 }
 
 fn process(detail: &Detail) -> String {

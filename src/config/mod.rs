@@ -58,8 +58,8 @@ pub use json_schema::json_schema;
 pub use load::{Loaded, load};
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use probes::{
-    CheckSettings, ExecFormat, HeartbeatSettings, HttpCheck, MarkSettings, ProbeSettings, StatusRange,
-    ThresholdSettings,
+    CheckSettings, ExecFormat, HeartbeatSettings, HttpCheck, MarkSettings, ProbeSettings, RateSettings,
+    StatusRange, ThresholdSettings,
 };
 pub use settings::{
     HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, OnSettings, ReadyWhen, RecoverySettings,

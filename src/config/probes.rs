@@ -184,6 +184,19 @@ pub struct ThresholdSettings {
     pub cpu: MarkSettings,
     /// Working set, as a ratio of `limits.memory`.
     pub memory: MarkSettings,
+    /// Unhealthy once nothing of what it tells of its progress has moved for this long.
+    pub progress: Option<Duration>,
+    /// Errors that it tells of, by the minute.
+    pub errors_per_minute: Option<RateSettings>,
+}
+
+/// The marks of a rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateSettings {
+    /// Degraded from here on.
+    pub warn: f64,
+    /// Unhealthy from here on.
+    pub crit: Option<f64>,
 }
 
 /// The marks of one figure.
@@ -376,5 +389,13 @@ pub(super) fn threshold_words(one: &ThresholdSettings) -> Value {
             "for": format_duration(mark.lasting),
         })
     };
-    json!({ "cpu": mark(&one.cpu), "memory": mark(&one.memory) })
+    json!({
+        "cpu": mark(&one.cpu),
+        "memory": mark(&one.memory),
+        "progress": { "crit": one.progress.map(format_duration) },
+        "errors_per_minute": {
+            "warn": one.errors_per_minute.map(|rate| rate.warn),
+            "crit": one.errors_per_minute.and_then(|rate| rate.crit),
+        },
+    })
 }

@@ -204,6 +204,12 @@ impl CoordinatorState {
             Some(false) => case.record.distress(own),
             None => {}
         }
+        if news.moved {
+            case.record.work().progressed(own);
+        }
+        if news.troubles > 0 {
+            case.record.work().trouble(own, news.troubles.into());
+        }
         self.arrange(myself, &instance).await;
         self.begin_ticking(myself);
         self.judge(&instance, now);
@@ -290,13 +296,12 @@ impl CoordinatorState {
 
     fn tick(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
         let own = self.clock.own(now);
-        let late = |case: &&Case| {
+        let late = |case: &mut Case| {
             let unwell =
                 case.told.as_ref().is_some_and(|told| told.unwell.is_some() || !told.issues.is_empty());
-            unwell || case.record.is_late(own)
+            (unwell || case.record.is_late(own)).then(|| case.instance.clone())
         };
-        let due: Vec<InstanceId> =
-            self.cases.values().filter(late).map(|case| case.instance.clone()).collect();
+        let due: Vec<InstanceId> = self.cases.values_mut().filter_map(late).collect();
         for instance in due {
             self.judge(&instance, now);
         }

@@ -19,12 +19,25 @@ pub(super) struct News {
     pub(super) ready: bool,
     /// The last word it said of itself: well, or not.
     pub(super) says: Option<bool>,
+    /// It has moved.
+    pub(super) moved: bool,
+    /// So many things went wrong in it.
+    pub(super) troubles: u32,
     pub(super) ended: bool,
 }
 
 impl News {
     fn of(incarnation: Incarnation) -> Self {
-        Self { incarnation, begun: None, main: None, ready: false, says: None, ended: false }
+        Self {
+            incarnation,
+            begun: None,
+            main: None,
+            ready: false,
+            says: None,
+            moved: false,
+            troubles: 0,
+            ended: false,
+        }
     }
 
     fn add(&mut self, vital: Vital) {
@@ -33,6 +46,8 @@ impl News {
             Vital::Main { pid } => self.main = Some(pid),
             Vital::Ready => self.ready = true,
             Vital::Beat => self.says = Some(true),
+            Vital::Moved => self.moved = true,
+            Vital::Trouble => self.troubles = self.troubles.saturating_add(1),
             Vital::Distress => self.says = Some(false),
             Vital::Ended => self.ended = true,
         }

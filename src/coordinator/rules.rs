@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cause::Cause;
 use crate::config::probes::stands_for_readiness;
 use crate::config::{CheckSettings, HeartbeatSettings, MarkSettings, ReadyWhen, WorkerSettings};
-use crate::health::{HeartRules, Mark, ProbeKind, ProbeRules, RecordRules, Thresholds};
+use crate::health::{HeartRules, Mark, ProbeKind, ProbeRules, RecordRules, Thresholds, WorkRules};
 
 /// The built-in check's place among the probes.
 pub(super) const BUILT_IN: usize = 0;
@@ -50,6 +50,11 @@ pub(super) fn rules(worker: &WorkerSettings) -> RecordRules {
         beats,
         memory: memory(worker),
         cpu: Some(mark(&worker.threshold.cpu)).filter(|_| worker.actor.is_none()),
+        work: WorkRules {
+            progress: worker.threshold.progress,
+            errors_per_minute: worker.threshold.errors_per_minute.map(|rate| (rate.warn, rate.crit)),
+            ..WorkRules::default()
+        },
         ready_by: ready.filter(|_| worker.ready == ReadyWhen::Probe),
         patience: worker.stop.unresponsive_timeout,
     }

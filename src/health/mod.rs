@@ -9,6 +9,7 @@
 //! grade      pass, warn, fail, error           clock     own time; a halt voids what was judged in it
 //! streak     how often in a row before it counts
 //! heart      signs of life: late, lost, dead   gauge     above a mark, and for how long
+//! work       errors, slow tasks, no progress    window    what happened lately, and what is usual
 //! score      0..1, with its terms              flap      an instance that changes its mind is not healthy
 //! record     all of it for one incarnation     verdict   what is told
 //! vital      what becomes of an incarnation
@@ -36,6 +37,8 @@ mod streak;
 mod tests;
 mod verdict;
 mod vital;
+mod window;
+mod work;
 
 pub use clock::{Halt, OwnClock};
 pub use flap::Flap;
@@ -47,3 +50,4 @@ pub use score::{Term, score};
 pub use streak::{Streak, Thresholds};
 pub use verdict::{Health, Unwell, Verdict};
 pub use vital::Vital;
+pub use work::{Ailment, ERROR_WINDOW, ErrorRate, Work, WorkRules};

@@ -13,6 +13,7 @@ use super::heart::{Heart, HeartRules};
 use super::score::{DEGRADED, HEALTHY, Term, score};
 use super::streak::{Streak, Thresholds};
 use super::verdict::{Health, Unwell, Verdict};
+use super::work::{Ailment, Work, WorkRules};
 
 type Time = Duration;
 
@@ -46,6 +47,8 @@ pub struct RecordRules {
     pub memory: Option<Mark>,
     /// Marks of its computing, as a ratio of the cores it may use.
     pub cpu: Option<Mark>,
+    /// Marks of its work.
+    pub work: WorkRules,
     /// The probe that makes it ready, where one does.
     pub ready_by: Option<usize>,
     /// How long a request to end may take if it gives no sign of life.
@@ -90,6 +93,7 @@ pub struct Record {
     heart: Heart,
     memory: Option<Gauge>,
     cpu: Option<Gauge>,
+    work: Work,
     ready: bool,
     flap: Flap,
 }
@@ -103,6 +107,7 @@ impl Record {
             heart: Heart::new(rules.heart),
             memory: rules.memory.map(Gauge::new),
             cpu: rules.cpu.map(Gauge::new),
+            work: Work::new(rules.work.clone()),
             ready: false,
             flap: Flap::default(),
             rules,
@@ -150,13 +155,18 @@ impl Record {
     /// Whether time alone may change the verdict: signs of life are expected.
     #[must_use]
     pub fn ticks(&self) -> bool {
-        self.heart.silence(Duration::ZERO).is_some()
+        self.heart.silence(Duration::ZERO).is_some() || self.work.ticks()
     }
 
-    /// Whether its heartbeat is late, or worse.
-    #[must_use]
-    pub fn is_late(&self, own: Time) -> bool {
-        matches!(self.heart.grade(own), Some(Grade::Warn | Grade::Fail))
+    /// Whether its heartbeat is late, its work stands still, or worse.
+    pub fn is_late(&mut self, own: Time) -> bool {
+        let late = matches!(self.heart.grade(own), Some(Grade::Warn | Grade::Fail));
+        late || self.work.ticks() && !self.work.ailments(own).is_empty()
+    }
+
+    /// Its work, for whoever knows something of it.
+    pub fn work(&mut self) -> &mut Work {
+        &mut self.work
     }
 
     /// A sign of life.
@@ -201,7 +211,8 @@ impl Record {
 
     /// How it is.
     pub fn judge(&mut self, own: Time) -> Verdict {
-        let terms = self.terms(own);
+        let ailments = self.work.ailments(own);
+        let terms = self.terms(own, &ailments);
         let configured: Vec<Option<Grade>> = self
             .sheets()
             .filter(|(rules, _)| !rules.builtin && rules.kind != ProbeKind::Startup)
@@ -211,7 +222,7 @@ impl Record {
         let score = score(&terms).filter(|_| self.ready && (configured.is_empty() || !silent));
         let doubtful = configured.iter().any(|grade| matches!(grade, None | Some(Grade::Error)));
         let blind = !configured.is_empty() && configured.iter().all(|grade| *grade == Some(Grade::Error));
-        let unwell = self.unwell(own).filter(|_| self.ready);
+        let unwell = self.unwell(own, &ailments).filter(|_| self.ready);
         let plain = match score {
             _ if unwell.is_some() => Health::Unhealthy,
             None => Health::Unknown,
@@ -226,6 +237,7 @@ impl Record {
             Health::Unknown | Health::Dead => false,
         };
         let mut issues = self.issues(own);
+        issues.extend(ailments.iter().map(|ailment| ailment.text.clone()));
         if flaps {
             let changes = self.flap.changes();
             issues.push(format!("it changes between healthy and not: {changes} times in 5 minutes"));
@@ -259,7 +271,7 @@ impl Record {
         self.sheets().any(|(rules, sheet)| rules.kind == kind && sheet.streak.standing() == Some(Grade::Fail))
     }
 
-    fn terms(&self, own: Time) -> Vec<Term> {
+    fn terms(&self, own: Time, ailments: &[Ailment]) -> Vec<Term> {
         let mut terms = Vec::with_capacity(self.sheets.len() + 1);
         for (rules, sheet) in self.sheets().filter(|(rules, _)| rules.kind != ProbeKind::Startup) {
             if let Some(result) = sheet.streak.standing() {
@@ -281,11 +293,12 @@ impl Record {
                 add(name, result);
             }
         }
+        ailments.iter().for_each(|ailment| add(ailment.name, ailment.grade));
         terms
     }
 
     /// The gravest thing that must be answered.
-    fn unwell(&self, own: Time) -> Option<Unwell> {
+    fn unwell(&self, own: Time, ailments: &[Ailment]) -> Option<Unwell> {
         if self.heart.grade(own) == Some(Grade::Fail) {
             let (message, lasted) = (self.silence(own), self.heart.silence(own).unwrap_or_default());
             let dead = self.heart.is_dead(own);
@@ -308,7 +321,11 @@ impl Record {
         let (name, cause, gauge) = match (critical(&self.memory), critical(&self.cpu)) {
             (Some(memory), _) => ("memory", Cause::Memory, memory),
             (None, Some(cpu)) => ("cpu", Cause::Cpu, cpu),
-            (None, None) => return None,
+            (None, None) => {
+                let grave = ailments.iter().find(|ailment| ailment.grade == Grade::Fail)?;
+                let (cause, message, lasted) = (grave.cause, grave.text.clone(), grave.lasted);
+                return Some(Unwell { cause, message, patience: None, dead: false, lasted });
+            }
         };
         let (message, lasted) = (above(name, &gauge, own), gauge.lasted(own));
         Some(Unwell { cause, message, patience: None, dead: false, lasted })
@@ -382,7 +399,7 @@ fn above(name: &str, gauge: &Gauge, own: Time) -> String {
 }
 
 /// For people: whole seconds, or milliseconds below ten of them.
-fn rounded(time: Duration) -> String {
+pub(super) fn rounded(time: Duration) -> String {
     let whole = if time < Duration::from_secs(10) {
         Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX) / 100 * 100)
     } else {

@@ -40,6 +40,7 @@ fn rules(probes: Vec<ProbeRules>) -> RecordRules {
         beats: false,
         memory: Some(Mark { warn: Some(0.85), crit: Some(0.95), lasting: secs(30) }),
         cpu: Some(Mark { warn: Some(0.9), crit: None, lasting: secs(60) }),
+        work: WorkRules::default(),
         ready_by: None,
         patience: secs(3),
     }

@@ -17,6 +17,10 @@ pub enum Vital {
     Ready,
     /// It gave a sign of life.
     Beat,
+    /// It told how far it is, and has moved since it told so before.
+    Moved,
+    /// Something went wrong in it, and it goes on.
+    Trouble,
     /// It said that it does not work.
     Distress,
     /// It has ended, or is being ended.

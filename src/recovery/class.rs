@@ -46,15 +46,20 @@ pub struct Evidence {
     pub probe: Option<String>,
     /// The exit's message, or the probe's.
     pub message: String,
+    /// The class that the worker itself gave it.
+    pub named: Option<String>,
     /// The last lines of its output, the newest last.
     pub lines: Vec<String>,
 }
 
 impl Evidence {
-    /// The first of the user's classes that it fits: all that a class asks for must be there.
+    /// The one of the user's classes that the worker named, else the first that it fits: all that a class asks for must
+    /// be there.
     #[must_use]
     pub fn class_of(&self, classes: &[ErrorClass]) -> Option<Arc<str>> {
-        classes.iter().find(|class| self.fits(class)).map(|class| Arc::clone(&class.name))
+        let named = |class: &&ErrorClass| self.named.as_deref() == Some(&*class.name);
+        let found = classes.iter().find(named).or_else(|| classes.iter().find(|class| self.fits(class)));
+        found.map(|class| Arc::clone(&class.name))
     }
 
     /// The name under which experience with it is kept: its class, else its fingerprint.

@@ -3,6 +3,7 @@
 //! Reading it asks no actor, so `status` answers whatever the tree is doing, and a thousand workers cost one
 //! lock each. Writers never wait: an entry's lock is held only to copy.
 
+mod heard;
 mod place;
 mod plans;
 mod recovering;
@@ -17,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::event::Cause;
-use crate::exit::Exit;
 pub use crate::health::Health;
 use crate::health::Verdict;
 use crate::id::{Incarnation, InstanceId, Name};
@@ -27,6 +27,7 @@ use crate::worker::OutputCounters;
 
 use super::attempts::{Attempts, Totals};
 
+pub use heard::{LastExit, Told, Trouble};
 pub(super) use place::{End, Entry, Place};
 pub use plans::{NextAction, StuckSurvivor};
 pub use recovering::{Recovered, Recovering};
@@ -50,21 +51,6 @@ pub struct Operator {
     pub by: String,
     /// When.
     pub at: Timestamp,
-}
-
-/// How the last incarnation ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LastExit {
-    /// How.
-    pub exit: Exit,
-    /// Which start of it.
-    pub incarnation: Incarnation,
-    /// For people: the end in words and the last line of output.
-    pub message: String,
-    /// When.
-    pub at: Timestamp,
-    /// The stack of a panic, where one was walked.
-    pub backtrace: Option<Arc<str>>,
 }
 
 /// Everything people see of one instance.
@@ -116,6 +102,8 @@ pub struct InstanceState {
     pub waits_for: Vec<String>,
     /// What it said about itself (`STATUS=`).
     pub status_text: Option<String>,
+    /// What it told over its own socket.
+    pub told: Option<Arc<Told>>,
     /// Last heartbeat.
     pub last_heartbeat_at: Option<Timestamp>,
     /// What is wrong, in words, as far as it says or shows so itself.
@@ -170,6 +158,7 @@ impl InstanceState {
             budget_left: 0,
             waits_for: Vec::new(),
             status_text: None,
+            told: None,
             last_heartbeat_at: None,
             issues: Vec::new(),
             probed: false,
@@ -290,7 +279,8 @@ impl InstanceState {
     }
 
     fn last_exit_is_a_failure(&self) -> bool {
-        self.restarts > 0 && self.last_exit.as_ref().is_some_and(|last| last.exit != Exit::Stopped)
+        self.restarts > 0
+            && self.last_exit.as_ref().is_some_and(|last| last.exit != crate::exit::Exit::Stopped)
     }
 }
 

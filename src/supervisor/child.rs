@@ -24,7 +24,7 @@ use crate::policy::{ChildKey, Fact, Phase, StopHow};
 use crate::worker::{Done, Job, Reporter, Runner, WorkerReport};
 
 use super::actor::{MakeRunner, SupervisorState};
-use super::board::{InstanceState, Place};
+use super::board::{InstanceState, Place, Told, Trouble};
 use super::gate::Latch;
 use super::line::Reported;
 use super::recovery::OpenIncident;
@@ -225,6 +225,16 @@ impl SupervisorState {
             WorkerReport::MainPid { pid } => self.note(child, |entry| entry.pid = Some(pid)),
             WorkerReport::Status { text } => self.note(child, |entry| entry.status_text = Some(text)),
             WorkerReport::Beat => self.note(child, |entry| entry.last_heartbeat_at = Some(at)),
+            WorkerReport::Figures { progress, metrics, .. } => self.hears(child, |told| {
+                told.progress = progress.or(told.progress);
+                if !metrics.is_empty() {
+                    told.figures = metrics;
+                }
+            }),
+            WorkerReport::Trouble { class, message } => self.hears(child, |told| {
+                told.troubles += 1;
+                told.trouble = Some(Trouble { class, message, at });
+            }),
             WorkerReport::Distress => self.issue(child, "it says that it does not work (WATCHDOG=trigger)"),
             WorkerReport::Stopping => {
                 self.note(child, |entry| entry.status_text = Some("stopping".to_owned()))
@@ -276,6 +286,10 @@ impl SupervisorState {
         self.issue(child, &format!("its main process ended and left {who} behind, which are being killed"));
     }
 
+    fn hears(&mut self, child: ChildKey, change: impl FnOnce(&mut Told)) {
+        self.note(child, |entry| change(Arc::make_mut(entry.told.get_or_insert_default())));
+    }
+
     fn issue(&mut self, child: ChildKey, text: &str) {
         self.note(child, |entry| {
             if !entry.issues.iter().any(|known| known == text) {
@@ -319,10 +333,13 @@ fn vital(report: &WorkerReport) -> Option<Vital> {
         WorkerReport::MainPid { pid } => Some(Vital::Main { pid: *pid }),
         WorkerReport::Beat => Some(Vital::Beat),
         WorkerReport::Distress => Some(Vital::Distress),
+        WorkerReport::Figures { moved: true, .. } => Some(Vital::Moved),
+        WorkerReport::Trouble { .. } => Some(Vital::Trouble),
         WorkerReport::Skipped | WorkerReport::StartFailed { .. } | WorkerReport::Exited { .. } => {
             Some(Vital::Ended)
         }
         WorkerReport::Notes { .. }
+        | WorkerReport::Figures { .. }
         | WorkerReport::Ready
         | WorkerReport::Hint { .. }
         | WorkerReport::LastWords { .. }
@@ -344,5 +361,6 @@ fn begin(entry: &mut InstanceState, at: Timestamp, pid: Option<u32>, adopted: bo
     entry.adopted = adopted;
     entry.started_at = Some(at);
     entry.status_text = None;
+    entry.told = None;
     entry.issues.clear();
 }

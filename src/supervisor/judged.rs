@@ -36,12 +36,18 @@ impl SupervisorState {
         );
         self.tell_brake(change);
         if let Some(unwell) = verdict.unwell.as_ref().filter(|_| runs) {
-            let evidence = || Evidence {
-                cause: Some(unwell.cause),
-                message: unwell.message.clone(),
-                ..Evidence::default()
+            let plane = Arc::clone(&self.plane);
+            let evidence = || {
+                let trouble = self.trouble(child);
+                Evidence {
+                    cause: Some(unwell.cause),
+                    message: unwell.message.clone(),
+                    lines: trouble.iter().map(ToString::to_string).collect(),
+                    named: trouble.and_then(|trouble| trouble.class),
+                    ..Evidence::default()
+                }
             };
-            if let Some(class) = self.plane.healer.class_of(evidence) {
+            if let Some(class) = plane.healer.class_of(evidence) {
                 self.fact(Fact::Classed { child, incarnation, class });
             }
         }

@@ -24,7 +24,7 @@ pub(crate) use actor::{Asked, Outcome, SupervisorMsg, Upward};
 pub use attempts::{Attempts, Totals};
 pub use board::{
     Board, Health, InstanceState, LastExit, NextAction, Operator, Recovered, Recovering, RollState,
-    StuckSurvivor, SupervisorState, Wanted,
+    StuckSurvivor, SupervisorState, Told, Trouble, Wanted,
 };
 pub use healer::Healer;
 pub(crate) use healer::Lesson;

@@ -17,7 +17,7 @@ use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Why};
 use crate::worker::{Deed, Job, Sights};
 
 use super::actor::{SupervisorMsg, SupervisorState};
-use super::board::Recovering;
+use super::board::{Recovering, Trouble};
 use super::healer::{Question, teaches};
 use super::tree::Who;
 
@@ -106,18 +106,29 @@ impl SupervisorState {
         exit: &Exit,
         hint: Option<&str>,
     ) {
-        let class = self.plane.healer.class_of(|| Evidence {
-            cause: Some(Cause::of(exit)),
-            exit_code: exit.code(),
-            signal: exit.signal().map(crate::exit::signal_name),
-            probe: None,
-            message: exit.to_string(),
-            // A start that failed brings its last words along; those of other ends come too late to wait for.
-            lines: hint.into_iter().map(str::to_owned).collect(),
+        let plane = Arc::clone(&self.plane);
+        let class = plane.healer.class_of(|| {
+            let trouble = self.trouble(child);
+            let said = trouble.as_ref().map(ToString::to_string);
+            Evidence {
+                cause: Some(Cause::of(exit)),
+                exit_code: exit.code(),
+                signal: exit.signal().map(crate::exit::signal_name),
+                probe: None,
+                message: exit.to_string(),
+                named: trouble.and_then(|trouble| trouble.class),
+                // A start that failed brings its last words along; those of other ends come too late to wait for.
+                lines: said.into_iter().chain(hint.map(str::to_owned)).collect(),
+            }
         });
         if let Some(class) = class {
             self.fact(Fact::Classed { child, incarnation, class });
         }
+    }
+
+    /// What went wrong in it last, by its own word.
+    pub(super) fn trouble(&mut self, child: ChildKey) -> Option<Trouble> {
+        self.on_board(child, |entry| entry.told.as_ref()?.trouble.clone()).flatten()
     }
 
     /// What people see of an open incident.
@@ -178,6 +189,7 @@ impl SupervisorState {
             signal: exit.as_ref().and_then(crate::exit::Exit::signal).map(crate::exit::signal_name),
             probe: None,
             message: why.text.to_string(),
+            named: None,
             lines: Vec::new(),
         }
     }

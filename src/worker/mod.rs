@@ -9,6 +9,7 @@ pub(crate) mod notify;
 pub mod output;
 pub(crate) mod process;
 mod runner;
+mod talk;
 pub(crate) mod unix;
 
 pub(crate) use kept::changes;

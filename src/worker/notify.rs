@@ -85,20 +85,7 @@ impl NotifySocket {
     /// # Errors
     /// The path is taken by something else, longer than 107 bytes, or not writable.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-        // Before it has a name: no datagram may come without credentials, and no moment exists in which others may send.
-        rustix::net::sockopt::set_socket_passcred(&socket, true)?;
-        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-        let address = SocketAddrUnix::new(path)?;
-        match rustix::net::bind(&socket, &address) {
-            Err(rustix::io::Errno::ADDRINUSE) => {
-                remove_stale(path)?;
-                rustix::net::bind(&socket, &address)?;
-            }
-            done => done?,
-        }
-        restore_mode(path)?;
+        let socket = bind_private(path, SocketType::DGRAM)?;
         Ok(Self { socket: UnixDatagram::from_std(socket.into())? })
     }
 
@@ -114,6 +101,28 @@ impl NotifySocket {
             }
         }
     }
+}
+
+/// Binds a socket that its owner alone can reach, from its first moment on.
+///
+/// # Errors
+/// The path is taken by something that is no socket, longer than 107 bytes, or not writable.
+pub(super) fn bind_private(path: &Path, kind: SocketType) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
+    // Before it has a name: no datagram may come without credentials, and no moment exists in which others may send.
+    rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    let address = SocketAddrUnix::new(path)?;
+    match rustix::net::bind(&socket, &address) {
+        Err(rustix::io::Errno::ADDRINUSE) => {
+            remove_stale(path)?;
+            rustix::net::bind(&socket, &address)?;
+        }
+        done => done?,
+    }
+    restore_mode(path)?;
+    Ok(socket)
 }
 
 /// One datagram; `None` if the kernel did not say who sent it.
@@ -197,7 +206,7 @@ fn parse_line(line: &[u8]) -> Option<NotifyMessage> {
         (b"WATCHDOG", b"1") => Some(NotifyMessage::Beat),
         (b"WATCHDOG", b"trigger") => Some(NotifyMessage::Distress),
         (b"BARRIER", b"1") => Some(NotifyMessage::Barrier),
-        (b"STATUS", text) => Some(NotifyMessage::Status(status(text))),
+        (b"STATUS", text) => Some(NotifyMessage::Status(shown(text))),
         (b"MAINPID", pid) => number(pid).and_then(main_pid),
         (b"EXTEND_TIMEOUT_USEC", time) => {
             number(time).map(|usec| NotifyMessage::Extend(Duration::from_micros(usec)))
@@ -217,8 +226,8 @@ fn main_pid(pid: u64) -> Option<NotifyMessage> {
     i32::try_from(pid).ok().filter(|pid| *pid > 0).map(|pid| NotifyMessage::MainPid(pid.unsigned_abs()))
 }
 
-/// Control characters become spaces: the text goes into tables, logs and alerts.
-fn status(text: &[u8]) -> String {
+/// At most [`MAX_STATUS`] bytes. Control characters become spaces: the text goes into tables, logs and alerts.
+pub(super) fn shown(text: &[u8]) -> String {
     let mut shown = String::new();
     for c in String::from_utf8_lossy(&text[..text.len().min(MAX_STATUS)]).chars() {
         let c = if c.is_control() { ' ' } else { c };

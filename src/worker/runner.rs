@@ -91,6 +91,22 @@ pub enum WorkerReport {
     },
     /// It is alive (`WATCHDOG=1`).
     Beat,
+    /// Figures that it sent along with a heartbeat.
+    Figures {
+        /// How far it is, in a measure of its own.
+        progress: Option<f64>,
+        /// Whether that is another one than it told before.
+        moved: bool,
+        /// Others, by name.
+        metrics: Vec<(String, f64)>,
+    },
+    /// Something went wrong in it, by its own word, and it goes on.
+    Trouble {
+        /// The class that it gives it.
+        class: Option<String>,
+        /// In words.
+        message: String,
+    },
     /// It says that it does not work (`WATCHDOG=trigger`).
     Distress,
     /// It announced its end (`STOPPING=1`).

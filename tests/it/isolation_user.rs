@@ -95,7 +95,7 @@ fn p8_what_belongs_to_a_worker_can_be_reached_by_its_user_alone() {
     assert_eq!(rig.text(".regrow/w/spy/state/found"), "", "the spy found something");
     assert!(rig.text(".regrow/w/spy/state/kill").contains("not permitted"), "P18");
     let uid = |below: &str| fs::symlink_metadata(rig.path(below)).unwrap().uid();
-    for below in ["w/web", "w/web/state", "w/web/out", "w/web/notify"] {
+    for below in ["w/web", "w/web/state", "w/web/out", "w/web/notify", "w/web/talk"] {
         assert_eq!(uid(&format!(".regrow/{below}")), 65534, "{below}");
         assert_eq!(mode(&rig, &format!(".regrow/{below}")) & 0o077, 0, "{below}");
     }

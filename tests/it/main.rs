@@ -76,6 +76,7 @@ mod store_history;
 mod store_journal;
 mod store_power;
 mod store_state;
+mod talk;
 mod templates;
 mod upkeep;
 mod upkeep_left;

@@ -9,8 +9,8 @@ use super::Check;
 use crate::cli::args::Global;
 use crate::cli::words::plural;
 
-/// Descriptors that one worker costs its runtime: its pipe, its notify socket, its process, its cgroup, its log.
-const FILES_PER_WORKER: u64 = 10;
+/// Descriptors that one worker costs its runtime: its pipe, its two sockets, its process, its cgroup, its log.
+const FILES_PER_WORKER: u64 = 11;
 
 /// What the runtime itself has open, and room for those who ask.
 const FILES_OF_ITS_OWN: u64 = 64;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::config::leaf::{Leaf, Text};
 use crate::config::probes::{
-    CheckSettings, ExecFormat, HeartbeatSettings, HttpCheck, MarkSettings, ProbeSettings, StatusRange,
-    ThresholdSettings,
+    CheckSettings, ExecFormat, HeartbeatSettings, HttpCheck, MarkSettings, ProbeSettings, RateSettings,
+    StatusRange, ThresholdSettings,
 };
 use crate::config::schema::{Key, Shape, leaf, table};
 use crate::health::ProbeKind;
@@ -21,8 +21,10 @@ const TIME: Leaf = Leaf::Text(Text::Duration { zero: true });
 const POSITIVE: Leaf = Leaf::Text(Text::Duration { zero: false });
 /// Of a whole; a disk is never more than full.
 const RATIO: Leaf = Leaf::Number { min: 0.0, max: 1.0 };
-/// Of a limit, which a moment may overstep.
-const MARK: Leaf = Leaf::Number { min: 0.01, max: 1000.0 };
+/// Of what it may use; more than all of that is never reached.
+const MARK: Leaf = Leaf::Number { min: 0.01, max: 1.0 };
+/// By the minute. Less than one in five minutes cannot be told from none.
+const RATE: Leaf = Leaf::Number { min: 0.2, max: 1e6 };
 /// More in a row would be hours at the usual period.
 const TIMES: Leaf = Leaf::Integer { min: 1, max: 1000 };
 
@@ -85,6 +87,8 @@ pub(super) const THRESHOLD: Key = table(
                 leaf("for", TIME),
             ],
         ),
+        table("progress", &[leaf("crit", POSITIVE)]),
+        table("errors_per_minute", &[leaf("warn", RATE), leaf("crit", RATE)]),
     ],
 );
 
@@ -213,6 +217,22 @@ pub(super) struct RawHeartbeat {
 pub(super) struct RawThreshold {
     cpu: RawMark,
     memory: RawMark,
+    progress: Option<RawProgress>,
+    errors_per_minute: Option<RawRate>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProgress {
+    #[serde(default, deserialize_with = "de::some_duration")]
+    crit: Option<Duration>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRate {
+    warn: Option<f64>,
+    crit: Option<f64>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -335,6 +355,13 @@ impl RawThreshold {
             warn_bytes: raw.warn_bytes,
             lasting: raw.lasting,
         };
-        ThresholdSettings { cpu: mark(self.cpu), memory: mark(self.memory) }
+        // With `crit` alone there is nothing to warn of before.
+        let rate = |raw: RawRate| Some(RateSettings { warn: raw.warn.or(raw.crit)?, crit: raw.crit });
+        ThresholdSettings {
+            cpu: mark(self.cpu),
+            memory: mark(self.memory),
+            progress: self.progress.and_then(|progress| progress.crit),
+            errors_per_minute: self.errors_per_minute.and_then(rate),
+        }
     }
 }

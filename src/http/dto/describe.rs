@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::{InstanceState, Operator};
+use crate::supervisor::{InstanceState, Operator, Told, Trouble};
 
 use super::health::ProbeView;
 use super::status::{WorkerView, seconds_between, to_millis};
@@ -47,6 +47,9 @@ pub struct Detail {
     pub waits_for: Vec<String>,
     /// What it said about itself.
     pub status_text: Option<String>,
+    /// What it told over its own socket; null if nothing.
+    #[serde(default)]
+    pub told: Option<ToldView>,
     /// What its probes found, with how much each counts in the score.
     #[serde(default)]
     pub probes: Vec<ProbeView>,
@@ -83,6 +86,7 @@ impl Detail {
             backtrace: state.last_exit.as_ref().and_then(|last| last.backtrace.as_deref()).map(str::to_owned),
             waits_for: state.waits_for.clone(),
             status_text: state.status_text.clone(),
+            told: state.told.as_deref().map(ToldView::from),
             probes: Vec::new(),
             notes: state.notes.clone(),
             command: Vec::new(),
@@ -107,6 +111,47 @@ pub struct OperatorView {
 impl From<&Operator> for OperatorView {
     fn from(operator: &Operator) -> Self {
         Self { by: operator.by.clone(), at: to_millis(operator.at) }
+    }
+}
+
+/// What a worker told over its own socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToldView {
+    /// How far it is, in a measure of its own.
+    pub progress: Option<f64>,
+    /// Figures by name.
+    pub metrics: BTreeMap<String, f64>,
+    /// How often something went wrong in it.
+    pub errors: u64,
+    /// What did last.
+    pub last_error: Option<ErrorView>,
+}
+
+/// Something that went wrong in a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ErrorView {
+    /// The class that it gave it.
+    pub class: Option<String>,
+    /// In words.
+    pub message: String,
+    /// When.
+    #[serde(serialize_with = "super::status::millis")]
+    pub at: Timestamp,
+}
+
+impl From<&Told> for ToldView {
+    fn from(told: &Told) -> Self {
+        let error = |trouble: &Trouble| ErrorView {
+            class: trouble.class.clone(),
+            message: trouble.message.clone(),
+            at: to_millis(trouble.at),
+        };
+        Self {
+            progress: told.progress,
+            metrics: told.figures.iter().cloned().collect(),
+            errors: told.troubles,
+            last_error: told.trouble.as_ref().map(error),
+        }
     }
 }
 

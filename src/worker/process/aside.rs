@@ -114,6 +114,7 @@ fn begin(site: &Site, errand: &Errand, tools: &mut Tools) -> Result<Begun, Strin
         image: &image,
         secrets: &variables,
         bounds: &[],
+        watchdog: false,
         rights: &WorkerRights {
             person: identity.person.clone(),
             umask: isolation.umask,

@@ -26,12 +26,12 @@ use super::host::ProcessHost;
 use super::identity;
 use super::layout::Layout;
 use super::pool::Tools;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, SPEAKS};
 use super::secret;
 use super::tree::{self, Reach, Target};
 
-/// Marks of an instance's own processes.
-const MARKS: [&[u8]; 2] = [b"REGROW_STATE_DIR=", b"NOTIFY_SOCKET="];
+/// Marks an instance's own processes.
+const MARK: &[u8] = b"REGROW_STATE_DIR=";
 
 /// What is to run.
 pub(crate) struct Beside {
@@ -94,13 +94,14 @@ fn start(
     let identity = identity::resolve(&settings.isolation)?;
     let layout = Layout::new(&host.workers_dir, &instance.slug(), false, &host.key, host.is_shared());
     let env = (&*host.env, &host.passed);
-    let recipe = Recipe::new(instance, settings, env, &layout.state, &layout.notify)
-        .map_err(|error| system(error.to_string()))?;
+    let recipe = Recipe::new(instance, settings, env, &layout).map_err(|error| system(error.to_string()))?;
     let mut image = recipe.image(*incarnation).map_err(|error| system(error.to_string()))?;
     if let Some((home, name)) = &identity.home {
         Recipe::belong(&mut image, settings, home, name);
     }
-    image.env.retain(|variable| !MARKS.iter().any(|mark| variable.as_bytes().starts_with(mark)));
+    let ours =
+        |variable: &[u8]| variable.starts_with(MARK) || SPEAKS.iter().any(|name| variable.starts_with(name));
+    image.env.retain(|variable| !ours(variable.as_bytes()));
     let secrets = secret::read_all(&settings.isolation.secrets, &host.env)?;
     let secrets: Vec<_> = secrets.iter().map(secret::Secret::variable).collect();
     let rights = WorkerRights {
@@ -118,6 +119,7 @@ fn start(
         image: &image,
         secrets: &secrets,
         bounds: &[],
+        watchdog: false,
         rights: &rights,
         fds: Fds {
             stdin: host.null.as_raw_fd(),

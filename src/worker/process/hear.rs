@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::ReadyWhen;
+use crate::id::Incarnation;
 use crate::worker::WorkerReport;
 use crate::worker::notify::{Notification, NotifyMessage};
 use crate::worker::unix::{pidfd_open, poll_ended};
@@ -78,6 +79,13 @@ impl Life {
         }
         // Last: the sender waits until everything it said is dealt with.
         drop(said.barrier);
+    }
+
+    /// Over its own socket.
+    pub(super) fn says_ready(&mut self, run: &mut Run, n: Incarnation) {
+        if n == run.n {
+            self.heed(run, NotifyMessage::Ready);
+        }
     }
 
     fn heed(&mut self, run: &mut Run, message: NotifyMessage) {

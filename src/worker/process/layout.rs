@@ -32,6 +32,8 @@ pub(super) struct Layout {
     pub(super) err: Option<PathBuf>,
     /// The notify socket.
     pub(super) notify: PathBuf,
+    /// The socket that speaks HTTP.
+    pub(super) talk: PathBuf,
     /// `REGROW_STATE_DIR`.
     pub(super) state: PathBuf,
 }
@@ -41,9 +43,12 @@ impl Layout {
     pub(super) fn new(workers: &Path, slug: &str, separate_stderr: bool, key: &str, shared: bool) -> Self {
         let dir = workers.join(slug);
         let notify = dir.join("notify");
-        let notify =
-            if fits(&notify) { notify } else { socket_home(key, shared).join(key_of(slug.as_bytes())) };
-        Self::at(dir, notify, separate_stderr)
+        let sockets = if fits(&notify) {
+            (notify, dir.join("talk"))
+        } else {
+            sockets_in(&socket_home(key, shared), slug)
+        };
+        Self::at(dir, sockets, separate_stderr)
     }
 
     /// The same where the state directory takes nothing: what is there is used, all else is in the shelter.
@@ -51,14 +56,15 @@ impl Layout {
         let there = |below: &str| workers.join(slug).join(below).symlink_metadata().is_ok();
         let whole = there("state") && there("out") && (there("err") || !separate_stderr);
         let dir = if whole { workers.join(slug) } else { shelter.join("w").join(slug) };
-        Self::at(dir, shelter.join(key_of(slug.as_bytes())), separate_stderr)
+        Self::at(dir, sockets_in(shelter, slug), separate_stderr)
     }
 
-    fn at(dir: PathBuf, notify: PathBuf, separate_stderr: bool) -> Self {
+    fn at(dir: PathBuf, (notify, talk): (PathBuf, PathBuf), separate_stderr: bool) -> Self {
         Self {
             out: dir.join("out"),
             err: separate_stderr.then(|| dir.join("err")),
             notify,
+            talk,
             state: dir.join("state"),
             dir,
         }
@@ -202,6 +208,12 @@ pub(super) fn take_fence(path: &Path) -> io::Result<Option<File>> {
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Both sockets of an instance, away from its directory.
+fn sockets_in(home: &Path, slug: &str) -> (PathBuf, PathBuf) {
+    let name = key_of(slug.as_bytes());
+    (home.join(&name), home.join(format!("{name}-t")))
 }
 
 fn fits(path: &Path) -> bool {

@@ -20,6 +20,7 @@ use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
 use crate::worker::mailbox::Receiver;
 use crate::worker::notify::Notification;
+use crate::worker::talk::Call;
 use crate::worker::unix::{Ended, poll_ended, wait_pidfd, watch_pidfd};
 use crate::worker::{Reporter, WorkerReport};
 
@@ -120,6 +121,8 @@ enum Event {
     Ended,
     Line(bool),
     Said(io::Result<Notification>),
+    Called(Call),
+    SaysReady(Incarnation),
     Drained,
     KillAgain,
     Round,
@@ -219,10 +222,10 @@ impl Life {
         let (on_line, line) = self.line_watch().await;
         let began = Instant::now();
         let (answer, mut outcome) = oneshot::channel();
-        let (site, ground) = (self.site.clone(), self.ground.take());
+        let (site, ground, report) = (self.site.clone(), self.ground.take(), self.report.clone());
         self.site.host.pool.run(move |tools| {
             // Nobody waits any more if the runtime ends; then the process is found by the next one.
-            drop(answer.send(start(&site, ground, n, on_line, tools)));
+            drop(answer.send(start(&site, (ground, &report), n, on_line, tools)));
         });
         let (ground, started) = loop {
             tokio::select! {
@@ -322,6 +325,8 @@ impl Life {
                     tracing::warn!(instance = %self.site.instance, %error, "its notify socket is broken");
                     self.ground = None;
                 }
+                Event::Called(call) => call.serve(),
+                Event::SaysReady(n) => self.says_ready(run, n),
                 Event::Ended if self.leaves_a_daemon(run) => {}
                 Event::Ended => {
                     Box::pin(self.hear_out(run)).await;
@@ -344,6 +349,14 @@ impl Life {
             found = async { line.as_mut()?.await.ok() }, if line.is_some() => Event::Line(found.is_some()),
             said = async { ground?.notify.recv().await.into() }, if ground.is_some() => match said {
                 Some(said) => Event::Said(said),
+                None => Event::KillAgain,
+            },
+            call = async { ground?.talk.accept().await.into() }, if ground.is_some() => match call {
+                Some(call) => Event::Called(call),
+                None => Event::KillAgain,
+            },
+            n = async { ground?.talk.said_ready().await.into() }, if ground.is_some() => match n {
+                Some(n) => Event::SaysReady(n),
                 None => Event::KillAgain,
             },
             seen = async { answer.as_mut()?.await.ok() }, if answer.is_some() => Event::Seen(seen),

@@ -15,6 +15,7 @@ use crate::config::{SecretSource, WorkerSettings};
 use crate::id::{Incarnation, InstanceId};
 use crate::worker::unix::Image;
 
+use super::layout::Layout;
 use super::placeholders::Placeholders;
 
 /// Given to every worker, where the runtime has them.
@@ -24,6 +25,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Meant for the runtime alone, so not even `inherit_env = ["*"]` passes them on.
 const OURS_ALONE: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+/// With these a worker speaks for itself; nobody who is not the worker gets them.
+pub(super) const SPEAKS: [&[u8]; 3] = [b"NOTIFY_SOCKET=", b"REGROW_SOCKET=", b"WATCHDOG_USEC="];
 /// Never worth naming: every shell sets them, and no program fails for want of them.
 const NOISE: [&str; 24] = [
     "PWD",
@@ -124,9 +127,9 @@ impl Recipe {
         instance: &InstanceId,
         settings: &WorkerSettings,
         (runtime_env, last): (&[(OsString, OsString)], &LastPassed),
-        state_dir: &Path,
-        notify: &Path,
+        layout: &Layout,
     ) -> Result<Self, NulByte> {
+        let state_dir = &layout.state;
         let placeholders = Placeholders::new(instance, state_dir, settings.port_of(instance));
         let text = |prefix: &[u8], text: &str, what| Text::new(&placeholders, prefix, text, what);
         let mut argv = Vec::with_capacity(settings.command.len());
@@ -145,7 +148,8 @@ impl Recipe {
             Text::Fixed(variable("REGROW_STATE_DIR", state_dir.as_os_str())?),
             Text::Fixed(variable("REGROW_WORKER", instance.worker().as_str().as_ref())?),
             Text::Varies { prefix: b"REGROW_INCARNATION=".to_vec(), text: "{incarnation}".to_owned() },
-            Text::Fixed(variable("NOTIFY_SOCKET", notify.as_os_str())?),
+            Text::Fixed(variable("NOTIFY_SOCKET", layout.notify.as_os_str())?),
+            Text::Fixed(variable("REGROW_SOCKET", layout.talk.as_os_str())?),
         ];
         let mut ours = ours;
         if let Some(heartbeat) = &settings.heartbeat {
@@ -195,7 +199,7 @@ impl Recipe {
             .map(|text| CString::new(text).map_err(|_| NulByte("command")))
             .collect::<Result<Vec<_>, _>>()?;
         let mut env = self.render(&self.ours, incarnation, "env")?;
-        env.retain(|variable| !variable.as_bytes().starts_with(b"NOTIFY_SOCKET="));
+        env.retain(|variable| !SPEAKS.iter().any(|name| variable.as_bytes().starts_with(name)));
         env.extend(self.passed.iter().cloned());
         env.extend(self.render(&self.env, incarnation, "env")?);
         Ok(Image {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use crate::config::{Limits, StderrTo, WorkerSettings};
 use crate::id::{Incarnation, InstanceId};
-use crate::worker::OutputCounters;
 use crate::worker::notify::NotifySocket;
 use crate::worker::output::{OutputStream, StreamName, StreamSpec};
+use crate::worker::talk::Talk;
+use crate::worker::{OutputCounters, Reporter};
 
 use super::bounds::Bounds;
 use super::cgroup::Cgroup;
@@ -39,6 +40,7 @@ pub(super) struct Ground {
     pub(super) out: OutputStream,
     pub(super) err: Option<OutputStream>,
     pub(super) notify: NotifySocket,
+    pub(super) talk: Talk,
     /// Ours while nothing of the instance lives; the next incarnation's stdout.
     pub(super) fence: Option<File>,
 }
@@ -54,7 +56,8 @@ impl Ground {
         let there = |path: &std::path::Path| path.symlink_metadata().is_ok();
         let layout = &site.layout;
         let cgroup = self.cgroup.as_ref().is_none_or(|cgroup| there(cgroup.path()));
-        cgroup && there(&layout.out) && there(&layout.state) && there(&layout.notify)
+        let sockets = there(&layout.notify) && there(&layout.talk);
+        cgroup && there(&layout.out) && there(&layout.state) && sockets
     }
 }
 
@@ -72,14 +75,14 @@ impl Site {
             Some(shelter) => Layout::sheltered(&host.workers_dir, &instance.slug(), separate, shelter),
         };
         let env = (&*host.env, &host.passed);
-        let recipe = Recipe::new(&instance, &settings, env, &layout.state, &layout.notify);
+        let recipe = Recipe::new(&instance, &settings, env, &layout);
         let target = Target::new(&instance, &layout.state, &layout.out);
         let runtime = tokio::runtime::Handle::current();
         Self { host, instance, settings, layout, recipe, target, counters, runtime }
     }
 
     /// Makes what a start needs. On a spawning thread.
-    pub(super) fn make(&self, owner: Owner) -> io::Result<Ground> {
+    pub(super) fn make(&self, owner: Owner, report: &Reporter) -> io::Result<Ground> {
         if owner.uid != Owner::ourselves().uid {
             self.host.share()?;
         }
@@ -87,19 +90,22 @@ impl Site {
         self.layout.make(owner, self.host.is_shared())?;
         let cgroup = self.make_cgroup();
         let bounds = self.make_bounds(cgroup.as_deref())?;
-        let notify = {
+        let (notify, talk) = {
             let _entered = self.runtime.enter();
-            NotifySocket::bind(&self.layout.notify)?
+            let talk = Talk::bind(&self.layout.talk, self.layout.state.clone(), Arc::clone(report))?;
+            (NotifySocket::bind(&self.layout.notify)?, talk)
         };
         if owner != Owner::ourselves() {
-            give(&self.layout.notify, rustix::fs::FileType::Socket, owner)?;
+            for socket in [&self.layout.notify, &self.layout.talk] {
+                give(socket, rustix::fs::FileType::Socket, owner)?;
+            }
         }
         let out = self.open_stream(StreamName::Stdout, &self.layout.out)?;
         let err = match &self.layout.err {
             Some(fifo) => Some(self.open_stream(StreamName::Stderr, fifo)?),
             None => None,
         };
-        Ok(Ground { cgroup, bounds, out, err, notify, fence: None })
+        Ok(Ground { cgroup, bounds, out, err, notify, talk, fence: None })
     }
 
     /// A cgroup that cannot be made is no reason not to run: the fence still stands.

@@ -1,5 +1,6 @@
 //! One start, from nothing to a program that runs. On a spawning thread, because it may block.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use crate::exit::StartFailure;
 use crate::id::Incarnation;
+use crate::worker::Reporter;
+use crate::worker::talk::Token;
 use crate::worker::unix::{Fds, Image, Launch, Placement, Refusal, Spawned, WorkerRights, dup_onto, spawn};
 
 use super::cgroup::Cgroup;
@@ -48,7 +51,7 @@ pub(super) struct Started {
 /// Starts an incarnation. The ground comes back, made if it was not, whatever became of the start.
 pub(super) fn start(
     site: &Site,
-    ground: Option<Ground>,
+    (ground, report): (Option<Ground>, &Reporter),
     incarnation: Incarnation,
     on_line: Option<OnLine>,
     tools: &mut Tools,
@@ -57,7 +60,7 @@ pub(super) fn start(
         Ok(identity) => identity,
         Err(failure) => return (ground, Err(failure)),
     };
-    let mut ground = match ground.map_or_else(|| make_ground(site, &identity), Ok) {
+    let mut ground = match ground.map_or_else(|| make_ground(site, &identity, report), Ok) {
         Ok(ground) => ground,
         Err(failure) => return (None, Err(failure)),
     };
@@ -72,11 +75,11 @@ pub(super) fn start(
     (keep.then_some(ground), started)
 }
 
-fn make_ground(site: &Site, identity: &Identity) -> Result<Ground, StartFailure> {
+fn make_ground(site: &Site, identity: &Identity, report: &Reporter) -> Result<Ground, StartFailure> {
     let ground = site
         .host
         .reserve
-        .with(is_exhaustion, || site.make(identity.owner))
+        .with(is_exhaustion, || site.make(identity.owner, report))
         .map_err(|error| of_io("cannot prepare the worker's directory", &error))?;
     // Only a first start can meet somebody here: later ones follow an end that saw the cgroup empty. Who was killed a
     // moment ago, because nobody supervised it any more, is just going.
@@ -112,6 +115,8 @@ fn start_on(
         return Ok(running);
     }
     let secrets = secret::read_all(&site.settings.isolation.secrets, &site.host.env)?;
+    let token = Token::fresh().map_err(|error| of_io("cannot make its token", &error))?;
+    image.env.extend(CString::new(format!("REGROW_TOKEN={}", token.secret())));
     let out = take_or_open(site, ground)?;
     let err =
         site.layout.err.as_deref().map(|path| site.host.reserve.with(is_exhaustion, || open_fifo(path)));
@@ -122,6 +127,9 @@ fn start_on(
     let program = Program { image: &image, secrets: &secrets, rights: &rights };
     let launched = launch(site, ground, incarnation, &program, (out, err), tools);
     drop(secrets);
+    let told = marks.clone();
+    // Before anything of it is heard: whoever holds an older token speaks for nobody any more.
+    ground.talk.admit(incarnation, token, Box::new(move |text| told.redact(text)));
     let spawned = launched.map_err(|refusal| explain(&refusal, &image, &site.settings.isolation))?;
     let registered = children::register(spawned.pid);
     tools.page.disarm();
@@ -225,6 +233,7 @@ fn launch(
         pidfs: host.pidfs,
         ignored: host.ignored,
         // A child that goes into its cgroup by itself needs that file too, whose number may be any.
+        watchdog: site.settings.heartbeat.is_some(),
         unshare_from: tools.unshare_from.filter(|_| {
             bounds.is_empty()
                 && !matches!(

@@ -87,12 +87,17 @@ pub(super) struct Plan {
     pub(super) candidates: *const *const c_char,
     pub(super) argv: *const *const c_char,
     pub(super) envp: *const *const c_char,
+    /// Where its pid is to be written for `WATCHDOG_PID=`, [`PID_ROOM`] bytes of zero; null: nowhere.
+    pub(super) watchdog: *mut u8,
     pub(super) nofile: Option<libc::rlimit>,
     /// `cgroup.procs` of the cgroups to enter besides, without which it must not run.
     pub(super) bounds: *const c_int,
     pub(super) bounds_len: usize,
     pub(super) rights: Rights,
 }
+
+/// Digits of a pid, and the end of the text.
+pub(super) const PID_ROOM: usize = 12;
 
 /// Room for one line of the record: an instance id (74), three numbers (20 each), spaces.
 const LINE: usize = 192;
@@ -137,6 +142,7 @@ fn prepare_and_exec(plan: &Plan, report: &Report) -> (Step, i32) {
     }
     // Before the limit of open files, which may be below what the table holds until it is closed.
     write_record(plan, report);
+    write_pid(plan, report);
     if let Err(failed) = rights::shed(&plan.rights, plan.nofile.as_ref()) {
         return failed;
     }
@@ -239,6 +245,19 @@ fn write_record(plan: &Plan, report: &Report) {
     // SAFETY: `at` bytes of `line` are initialised and readable.
     if unsafe { libc::write(plan.record, line.as_ptr().cast(), at) } != at as isize {
         report.unrecorded.store(errno().max(1), Relaxed);
+    }
+}
+
+/// Under systemd a program beats only if it is the one that is meant.
+fn write_pid(plan: &Plan, report: &Report) {
+    if plan.watchdog.is_null() {
+        return;
+    }
+    let mut line = [0u8; LINE];
+    let end = put_number(&mut line, 0, u64::from(report.pid.load(Relaxed).unsigned_abs()), 0);
+    if end <= PID_ROOM {
+        // SAFETY: PID_ROOM bytes are writable there by the plan's promise, and nobody else reads them meanwhile.
+        unsafe { std::ptr::copy_nonoverlapping(line.as_ptr(), plan.watchdog, end) };
     }
 }
 

@@ -69,6 +69,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) nofile: Option<(u64, u64)>,
     /// Variables besides those of the image: `NAME=value` that nobody may print.
     pub(crate) secrets: &'a [&'a CStr],
+    /// Whether it is told its own pid as `WATCHDOG_PID`.
+    pub(crate) watchdog: bool,
     /// Open `cgroup.procs` of the cgroups that hold it to its limits.
     pub(crate) bounds: &'a [RawFd],
     /// What it may do.
@@ -101,6 +103,8 @@ pub(crate) struct Refusal {
     pub(crate) candidate: usize,
 }
 
+const WATCHDOG: &[u8] = b"WATCHDOG_PID=";
+
 /// Starts a program. Returns once the exec succeeded or failed; `page` stays armed, so that nobody takes the
 /// child for a stranger until the caller has registered it and called [`Page::disarm`].
 pub(crate) fn spawn(stack: &mut Stack, page: &Page, launch: &Launch<'_>) -> Result<Spawned, Refusal> {
@@ -108,7 +112,15 @@ pub(crate) fn spawn(stack: &mut Stack, page: &Page, launch: &Launch<'_>) -> Resu
     let argv = pointers(&launch.image.argv);
     let mut envp = pointers(&launch.image.env);
     envp.pop();
-    envp.extend(launch.secrets.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]));
+    envp.extend(launch.secrets.iter().map(|text| text.as_ptr()));
+    // Its pid is known to nobody but itself before it runs.
+    let mut watchdog = [0u8; WATCHDOG.len() + child::PID_ROOM];
+    watchdog[..WATCHDOG.len()].copy_from_slice(WATCHDOG);
+    let watchdog = watchdog.as_mut_ptr();
+    if launch.watchdog {
+        envp.push(watchdog.cast());
+    }
+    envp.push(std::ptr::null());
     let mut plan = Plan {
         report: page.report(),
         stdin: launch.fds.stdin,
@@ -128,6 +140,7 @@ pub(crate) fn spawn(stack: &mut Stack, page: &Page, launch: &Launch<'_>) -> Resu
         candidates: candidates.as_ptr(),
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
+        watchdog: if launch.watchdog { watchdog.wrapping_add(WATCHDOG.len()) } else { std::ptr::null_mut() },
         nofile: launch.nofile.map(|(soft, hard)| libc::rlimit {
             rlim_cur: soft as libc::rlim_t,
             rlim_max: hard as libc::rlim_t,

@@ -221,6 +221,8 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
                 warn_bytes: None,
                 lasting: Duration::from_secs(30),
             },
+            progress: None,
+            errors_per_minute: None,
         },
     }
 }

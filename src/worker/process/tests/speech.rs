@@ -108,3 +108,62 @@ async fn the_main_process_can_be_another_one() {
     assert!(matches!(rig.next().await, WorkerReport::Leftovers { .. }));
     rig.exit().await;
 }
+
+/// A program that asks on its own socket, with what it was given, and writes the answers down.
+fn caller(requests: &str) -> crate::config::WorkerSettings {
+    let script = format!(
+        "import http.client,json,os,socket,time\n\
+         class C(http.client.HTTPConnection):\n    def connect(self):\n        self.sock=socket.socket(socket.AF_UNIX); self.sock.connect(os.environ['REGROW_SOCKET'])\n\
+         def ask(method, what, body=None, token=os.environ['REGROW_TOKEN']):\n    c=C('w'); c.request(method,'/worker/v1/'+what,body,dict(Authorization='Bearer '+token)); r=c.getresponse(); return r.status, r.read()\n\
+         {requests}\n\
+         os.rename('answers.new','answers')\n\
+         time.sleep(1000)"
+    );
+    let mut settings = command(&["python3", "-c", &script]);
+    settings.ready = ReadyWhen::Notify;
+    settings
+}
+
+#[tokio::test]
+async fn over_its_own_socket_it_is_ready_beats_and_keeps_what_the_next_one_finds() {
+    if !can_speak() {
+        return;
+    }
+    let mut rig = Rig::new(caller(
+        "w=open('answers.new','w')\n\
+         print(ask('GET','state'), file=w)\n\
+         print(ask('PUT','state','of '+os.environ['REGROW_INCARNATION'])[0], file=w)\n\
+         print(ask('POST','heartbeat',json.dumps(dict(progress=1)))[0], file=w)\n\
+         print(ask('POST','ready')[0], file=w)\n\
+         w.close()",
+    ));
+    for (n, found) in [(1, "(404, b'"), (2, "(200, b'of 1')")] {
+        rig.runner.start(Incarnation(n));
+        assert!(matches!(rig.next_but_noise().await, WorkerReport::Started { .. }));
+        assert_eq!(rig.next_but_noise().await, WorkerReport::Beat);
+        let figures = WorkerReport::Figures { progress: Some(1.0), moved: true, metrics: Vec::new() };
+        assert_eq!(rig.next_but_noise().await, figures);
+        assert_eq!(rig.next_but_noise().await, WorkerReport::Ready);
+        let answers = super::rig::lines(&rig.path("answers"), 4).await;
+        assert!(answers[0].starts_with(found) && answers[1..] == ["200", "200", "200"], "{answers:?}");
+        std::fs::remove_file(rig.path("answers")).unwrap();
+        rig.runner.kill();
+        assert_eq!(rig.exit().await, Exit::Killed);
+    }
+}
+
+#[tokio::test]
+async fn with_a_heartbeat_it_knows_that_it_is_the_one_who_is_to_beat() {
+    let mut settings = sh("env > env.new; echo pid $$ >> env.new; mv env.new env; exec sleep 1000");
+    settings.heartbeat = Some(crate::config::HeartbeatSettings::default());
+    let mut rig = Rig::new(settings);
+    rig.up(1).await;
+    let env = super::rig::lines(&rig.path("env"), 6).await;
+    let pid = env.iter().find_map(|line| line.strip_prefix("pid ")).unwrap();
+    assert!(
+        env.contains(&format!("WATCHDOG_PID={pid}")) && env.contains(&"WATCHDOG_USEC=10000000".to_owned()),
+        "{env:?}"
+    );
+    rig.runner.kill();
+    rig.exit().await;
+}

@@ -6,6 +6,7 @@ use crate::config::StderrTo;
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
 use crate::worker::WorkerReport;
+use crate::worker::process::layout::Layout;
 use crate::worker::process::recipe::{LastPassed, Recipe};
 
 use super::rig::{NO_CGROUP, PLAIN, Rig, command, lines, runner, sh, signal};
@@ -150,7 +151,10 @@ async fn bytes_that_are_no_text_pass_through() {
     let env = [(odd(b"ODD"), odd(b"\xff\xfe")), (odd(b"\xc3\x28"), odd(b"x"))];
     let id = crate::id::InstanceId::single(settings.name.clone());
     let last = LastPassed::default();
-    let recipe = Recipe::new(&id, &settings, (&env, &last), "/s".as_ref(), "/n".as_ref()).unwrap();
+    let recipe = {
+        let layout = Layout::new("/s".as_ref(), "w", false, "key", false);
+        Recipe::new(&id, &settings, (&env, &last), &layout).unwrap()
+    };
     let image = recipe.image(Incarnation(1)).unwrap();
     for variable in [&b"ODD=\xff\xfe"[..], &b"\xc3\x28=x"[..]] {
         assert!(image.env.iter().any(|found| found.as_bytes() == variable));
