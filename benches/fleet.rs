@@ -49,12 +49,24 @@ fn healing(pace: Pace, rounds: usize, goal: &str) {
         "first evidence to the first passing check, {pace:?} deadlines, {rounds} rounds, s; goal {goal}"
     );
     let (all, said) = heal::heal(REGROW, pace, rounds);
-    for (way, took) in all {
+    for (way, took) in &all {
         println!("  {:<40} {}", way.words(), took.line());
     }
-    for line in said.lines().filter(|line| line.contains("at worst")) {
+    let slowest = all.iter().flat_map(|(_, took)| &took.fault).copied().fold(0.0, f64::max);
+    let told: Vec<&str> = said.lines().filter(|line| line.contains("at worst")).collect();
+    let at_worst = told.iter().filter_map(|line| line.rsplit(" = ").next()).map(seconds).fold(0.0, f64::max);
+    println!("  worst of all {slowest:.1} s; `regrow check` says {at_worst:.1} s at worst");
+    assert!(slowest <= at_worst, "`regrow check` promises more than was seen");
+    for line in told {
         println!("  {}", line.trim());
     }
+}
+
+/// `250ms`, `5s`, `2m`.
+fn seconds(text: &str) -> f64 {
+    let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let known = units.iter().find_map(|(unit, of)| Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * of));
+    known.unwrap_or_else(|| panic!("{text:?} is no time"))
 }
 
 fn falling(pace: Pace, every: Duration) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::health::ProbeKind;
 use crate::recovery::Reach;
 
-use super::probes::ProbeSettings;
+use super::probes::{CheckSettings, HeartbeatSettings, ProbeSettings};
 use super::settings::WorkerSettings;
 
 /// Names that are written out of workers for which the same is true.
@@ -34,56 +34,137 @@ pub(super) fn notes(workers: &[Arc<WorkerSettings>]) -> Vec<String> {
 
 /// `None`: nothing looks at it but the check that its process runs.
 fn reach(worker: &WorkerSettings) -> Option<Reach> {
-    let of_probes = worker.probes.iter().filter(|probe| probe.kind == ProbeKind::Liveness).map(|probe| {
-        let key = |key: &str| format!("probe.{}.{key}", probe.name);
-        (detection(probe), ["period", "timeout", "failure_threshold"].map(key).to_vec())
+    let of_probes = worker.probes.iter().filter(|probe| probe.kind == ProbeKind::Liveness);
+    let of_probes = of_probes.filter(|probe| probe.check != CheckSettings::Heartbeat).map(probed);
+    let beats = worker.probes.iter().find(|probe| probe.check == CheckSettings::Heartbeat);
+    let of_heartbeat = match (&worker.heartbeat, beats) {
+        (Some(heartbeat), _) => Some(heartbeat.lost),
+        (None, Some(_)) => Some(HeartbeatSettings::default().lost),
+        (None, None) => None,
+    };
+    let of_heartbeat = of_heartbeat.map(|lost| Seen {
+        within: lost.saturating_add(TICK),
+        keys: vec!["heartbeat.lost".to_owned()],
+        silent: true,
     });
-    let of_heartbeat =
-        worker.heartbeat.as_ref().map(|heartbeat| (heartbeat.lost, vec!["heartbeat.lost".to_owned()]));
-    let (detected, keys) = of_probes.chain(of_heartbeat).max_by_key(|(time, _)| *time)?;
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    Some(
-        Reach::default()
-            .then("detected within", detected, &keys)
-            .then("stopped within", worker.stop.timeout, &["stop.timeout"])
-            .then("ready within", worker.start_timeout, &["start_timeout"])
-            .then("verified after", worker.verify, &["ladder.default.verify"]),
-    )
+    let ways = of_probes.chain(of_heartbeat).chain(memory(worker));
+    ways.map(|seen| from(worker, &seen)).max_by_key(Reach::total)
 }
 
+/// A way in which its trouble comes to be seen.
+struct Seen {
+    within: Duration,
+    keys: Vec<String>,
+    /// It gives no sign of life, and asking it to end is not worth much patience.
+    silent: bool,
+}
+
+/// Signs of life are looked at this often.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What processes use is read this often.
+const READ: Duration = Duration::from_secs(10);
+
 /// It falls ill just after a look; each look takes all of its time, and after a failure they come closer.
-fn detection(probe: &ProbeSettings) -> Duration {
+fn probed(probe: &ProbeSettings) -> Seen {
     let looks = probe.failure_threshold.max(1);
-    probe
+    let between = probe.retry_period.min(probe.period);
+    let within = probe
         .period
         .saturating_add(probe.timeout.saturating_mul(looks))
-        .saturating_add(probe.retry_period.saturating_mul(looks - 1))
+        .saturating_add(between.saturating_mul(looks - 1));
+    let keys: &[&str] = if looks > 1 {
+        &["period", "timeout", "failure_threshold", "retry_period"]
+    } else {
+        &["period", "timeout", "failure_threshold"]
+    };
+    Seen {
+        within,
+        keys: keys.iter().map(|key| format!("probe.{}.{key}", probe.name)).collect(),
+        silent: false,
+    }
+}
+
+/// It uses too much just after a look, and the mark has to stand for a while.
+fn memory(worker: &WorkerSettings) -> Option<Seen> {
+    let mark = &worker.threshold.memory;
+    let counts = worker.isolation.limits.memory.is_some() && mark.crit.is_some();
+    counts.then(|| Seen {
+        within: mark.lasting.saturating_add(READ),
+        keys: vec!["threshold.memory.for".to_owned()],
+        silent: false,
+    })
+}
+
+/// The first step that restarts, after what is seen in this way.
+fn from(worker: &WorkerSettings, seen: &Seen) -> Reach {
+    let keys: Vec<&str> = seen.keys.iter().map(String::as_str).collect();
+    let stop = &worker.stop;
+    let asked = stop.drain.saturating_add(stop.timeout);
+    let (stopped, mut by) = if seen.silent && stop.unresponsive_timeout < asked {
+        (stop.unresponsive_timeout, vec!["stop.unresponsive_timeout"])
+    } else {
+        (asked, vec!["stop.timeout"])
+    };
+    if by[0] == "stop.timeout" && !stop.drain.is_zero() {
+        by.insert(0, "stop.drain");
+    }
+    Reach::default()
+        .then("detected within", seen.within, &keys)
+        .then("stopped within", stopped, &by)
+        .then("ready within", worker.start_timeout, &["start_timeout"])
+        .then("verified after", worker.verify, &["ladder.default.verify"])
 }
 
 #[cfg(test)]
 mod tests {
     use crate::config::{Sources, load};
 
+    fn notes(toml: &str) -> Vec<String> {
+        let head = "[defaults.worker]\ncommand = [\"x\"]\nstop = { timeout = \"3s\", unresponsive_timeout = \"2s\" }\n\
+                    start_timeout = \"20s\"\n[ladder.default]\nverify = \"5s\"\n";
+        let loaded = load(&Sources::text(format!("{head}{toml}"))).unwrap();
+        loaded.notes.into_iter().filter(|note| note.contains("at worst")).collect()
+    }
+
     #[test]
     fn the_slowest_way_to_see_it_counts_and_names_its_keys() {
-        let loaded = load(&Sources::text(
-            "[defaults.worker]\nstop = { timeout = \"3s\" }\nstart_timeout = \"20s\"\n[ladder.default]\nverify = \"5s\"\n\
-             [worker.plain]\ncommand = [\"x\"]\n\
-             [worker.beats]\ncommand = [\"x\"]\nheartbeat.lost = \"15s\"\n\
-             [worker.web]\ncommand = [\"x\"]\nheartbeat.lost = \"15s\"\n\
+        let notes = notes(
+            "[worker.plain]\n[worker.beats]\nheartbeat.lost = \"15s\"\n\
+             [worker.web]\nheartbeat.lost = \"15s\"\n\
              probe.alive = { tcp = \"127.0.0.1:1\", period = \"30s\", timeout = \"5s\", retry_period = \"1s\", failure_threshold = 3 }\n",
-        ))
-        .unwrap();
-        let notes: Vec<&String> = loaded.notes.iter().filter(|note| note.contains("at worst")).collect();
-        assert_eq!(notes.len(), 2, "{notes:?}");
+        );
         assert_eq!(
-            notes[0],
-            "`beats` at worst: detected within 15s (heartbeat.lost), stopped within 3s (stop.timeout), \
-             ready within 20s (start_timeout), verified after 5s (ladder.default.verify) = 43s"
+            notes,
+            [
+                "`beats` at worst: detected within 15250ms (heartbeat.lost), stopped within 2s \
+                 (stop.unresponsive_timeout), ready within 20s (start_timeout), verified after 5s \
+                 (ladder.default.verify) = 42250ms",
+                "`web` at worst: detected within 47s (probe.alive.period + probe.alive.timeout + \
+                 probe.alive.failure_threshold + probe.alive.retry_period), stopped within 3s (stop.timeout), \
+                 ready within 20s (start_timeout), verified after 5s (ladder.default.verify) = 75s",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_closer_rhythm_bounds_the_pause_after_a_failure() {
+        let notes = notes(
+            "[worker.web]\nprobe.alive = { tcp = \"127.0.0.1:1\", period = \"500ms\", timeout = \"1s\", failure_threshold = 3 }\n",
+        );
+        assert!(notes[0].contains("detected within 4500ms"), "{notes:?}");
+    }
+
+    #[test]
+    fn memory_counts_where_a_limit_is_set_and_draining_takes_its_time() {
+        let notes = notes(
+            "[worker.web]\nlimits.memory = \"1GiB\"\nthreshold.memory.for = \"1m\"\nstop.drain = \"4s\"\n",
         );
         assert!(
-            notes[1]
-                .starts_with("`web` at worst: detected within 47s (probe.alive.period + probe.alive.timeout")
+            notes[0].contains(
+                "detected within 70s (threshold.memory.for), stopped within 7s (stop.drain + stop.timeout)"
+            ),
+            "{notes:?}"
         );
     }
 }
