@@ -28,8 +28,8 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let wanted = |mode: &str| words.is_empty() || words.iter().any(|word| word == mode);
     if wanted("heal") {
-        healing(Pace::Short, 10, "< 3");
-        healing(Pace::Usual, 4, "< 30");
+        healing(Pace::Short, 10, 3.0);
+        healing(Pace::Usual, 4, 30.0);
     }
     if wanted("faults") {
         falling(Pace::Short, Duration::from_millis(500));
@@ -44,7 +44,7 @@ fn main() {
 }
 
 /// Each way of being alive and of no use, and what `check` says of it.
-fn healing(pace: Pace, rounds: usize, goal: &str) {
+fn healing(pace: Pace, rounds: usize, goal: f64) {
     println!(
         "first evidence to the first passing check, {pace:?} deadlines, {rounds} rounds, s; goal {goal}"
     );
@@ -60,6 +60,9 @@ fn healing(pace: Pace, rounds: usize, goal: &str) {
     for line in told {
         println!("  {}", line.trim());
     }
+    let late: Vec<_> =
+        all.iter().filter(|(_, took)| took.evidence.iter().any(|took| *took >= goal)).collect();
+    assert!(late.is_empty(), "later than {goal} s: {late:?}");
 }
 
 /// `250ms`, `5s`, `2m`.
@@ -73,7 +76,10 @@ fn falling(pace: Pace, every: Duration) {
     let trial = faults::Trial { faults: 200, every, pace, patience: Duration::from_secs(180) };
     let figures = faults::faults(REGROW, trial);
     print!("{pace:?} deadlines: {}", figures.page());
-    println!("  goals: > 95 %, < 10 s, < 1 %");
+    let took = figures.mean();
+    let limit = if pace == Pace::Short { 10.0 } else { 30.0 };
+    println!("  goals: > 95 %, < {limit} s, < 1 %");
+    assert!(figures.recovered() > 0.95 && took < limit && figures.wrong() < 0.01, "a goal was missed");
 }
 
 fn calmly() {
@@ -92,12 +98,18 @@ fn calmly() {
     );
     figures.wrong.iter().for_each(|line| println!("  {line}"));
     let (filled, due) = figures.samples;
+    assert!(figures.wrong.is_empty(), "somebody was restarted who was well");
     println!("data availability: {filled} of {due} samples = {:.3} %, goal > 99.9 %", figures.data() * 100.0);
 }
 
 fn checking() {
-    for (words, interval) in [("30 s, the default", None), ("1 s", Some("1s"))] {
-        let figures = checks::checks(REGROW, 1000, interval, Duration::from_secs(60));
-        println!("1,000 workers, each looked at every {words}, over HTTP: {}", figures.line());
+    for (what, http, interval) in [
+        ("whether its process runs, every 5 s, the default", false, None),
+        ("the same every 1 s", false, Some("1s")),
+        ("an HTTP probe every 30 s, the default", true, None),
+        ("the same every 1 s", true, Some("1s")),
+    ] {
+        let figures = checks::checks(REGROW, 1000, http, interval, Duration::from_secs(60));
+        println!("1,000 workers, {what}: {}", figures.line());
     }
 }

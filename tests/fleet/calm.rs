@@ -37,13 +37,15 @@ impl Figures {
     }
 }
 
-/// Processes that do nothing but burn.
+/// Processes that do nothing but burn, for as long as whoever started them lives.
 struct Load(Vec<Child>);
+
+const BURN: &str = "while kill -0 $PPID; do n=0; while [ $n -lt 100000 ]; do n=$((n + 1)); done; done";
 
 impl Load {
     fn on_every_processor() -> Self {
         let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let burn = |_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let burn = |_| Command::new("sh").args(["-c", BURN]).spawn().unwrap();
         Self((0..count).map(burn).collect())
     }
 }
@@ -93,11 +95,20 @@ pub(crate) fn calm(regrow: &str, trial: Trial) -> Figures {
         wrong.push(format!("{} was well and had an incident: {}", one["instance"], one["message"]));
     }
     let history = fleet.json("/api/v1/history?hours=1");
-    let points =
-        history["items"].as_array().unwrap().iter().flat_map(|item| item["points"].as_array().unwrap());
-    let filled = points.filter_map(|point| point["samples"].as_u64()).sum();
-    let due = (lasted / SAMPLED.as_secs_f64()) as u64 * trial.workers as u64;
-    Figures { lasted, halts, wrong, samples: (filled, due) }
+    let counts = history["items"].as_array().unwrap().iter().map(|item| filled_and_due(&item["points"]));
+    let samples = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    Figures { lasted, halts, wrong, samples }
+}
+
+/// How many samples there are, and how many there would be if none were missing between the first and the last.
+fn filled_and_due(points: &serde_json::Value) -> (u64, u64) {
+    let points = points.as_array().unwrap();
+    let at = |point: Option<&serde_json::Value>| -> jiff::Timestamp {
+        point.unwrap()["at"].as_str().unwrap().parse().unwrap()
+    };
+    let span = at(points.last()).duration_since(at(points.first())).as_secs_f64();
+    let filled = points.iter().filter_map(|point| point["samples"].as_u64()).sum();
+    (filled, (span / SAMPLED.as_secs_f64()).round() as u64 + 1)
 }
 
 /// A sample of everybody's health is due this often.

@@ -21,24 +21,32 @@ pub(crate) struct Figures {
 impl Figures {
     /// A line of it.
     pub(crate) fn line(&self) -> String {
-        format!(
-            "{} looks, p99 at most {:.0} ms; {:.2} % of one core, {:.1} MiB resident",
-            self.looks,
-            self.p99 * 1e3,
-            self.cpu * 100.0,
-            self.memory
-        )
+        let looks = match self.looks {
+            0.0 => String::new(),
+            looks => format!("{looks} looks, p99 at most {:.0} ms; ", self.p99 * 1e3),
+        };
+        format!("{looks}{:.2} % of one core, {:.1} MiB resident", self.cpu * 100.0, self.memory)
     }
 }
 
-/// Looks at so many workers over HTTP for a while.
-pub(crate) fn checks(regrow: &str, workers: usize, interval: Option<&str>, lasting: Duration) -> Figures {
-    let mut toml = format!("[defaults.worker]\nready = \"notify\"\nprobe.alive = {{ {HTTP} }}\n");
+/// Looks at so many workers for a while: over HTTP, or only whether their processes run.
+pub(crate) fn checks(
+    regrow: &str,
+    workers: usize,
+    http: bool,
+    interval: Option<&str>,
+    lasting: Duration,
+) -> Figures {
+    let probe = if http { format!("probe.alive = {{ {HTTP} }}\n") } else { String::new() };
+    let mut toml = format!("[defaults.worker]\nready = \"notify\"\n{probe}");
     for n in 0..workers {
         toml.push_str(&format!("[worker.w{n}]\ncommand = [\"{{bin}}\", \"w{n}\", \"{{tell}}\", \"-q\"]\n"));
     }
     let arguments: Vec<&str> = interval.iter().flat_map(|interval| ["--interval", interval]).collect();
-    let fleet = Fleet::start(regrow, &arguments, &toml, workers);
+    let fleet = Fleet::start(regrow, &arguments, &toml, if http { workers } else { 0 });
+    if !http {
+        fleet.wait(Duration::from_secs(120), "every worker is up", |lives| lives.len() == workers);
+    }
     // The first looks, which all come at once, are no measure of the rest.
     std::thread::sleep(Duration::from_secs(35));
     let (before, cpu) = (buckets(&fleet), cpu_seconds(fleet.runtime()));

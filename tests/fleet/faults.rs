@@ -97,9 +97,10 @@ impl Figures {
         1.0 - self.left.len() as f64 / self.faults as f64
     }
 
-    /// From the first evidence to the first passing check, of all of them.
-    pub(crate) fn took(&self) -> Vec<f64> {
-        self.took.values().flatten().copied().collect()
+    /// From the first evidence to the first passing check, the mean of all of them, in seconds.
+    pub(crate) fn mean(&self) -> f64 {
+        let all: Vec<f64> = self.took.values().flatten().copied().collect();
+        mean(&all)
     }
 
     /// Restarts of workers that were well, of all restarts.
@@ -124,10 +125,12 @@ impl Figures {
                 kind.words()
             ));
         }
-        let (took, down) = (self.took(), &self.down);
         page.push_str(&format!("  recovered by itself   {:.1} %\n", self.recovered() * 100.0));
-        page.push_str(&format!("  first evidence to the first passing check, mean   {:.2} s\n", mean(&took)));
-        page.push_str(&format!("  the fault itself to the first passing check, mean {:.2} s\n", mean(down)));
+        page.push_str(&format!("  first evidence to the first passing check, mean   {:.2} s\n", self.mean()));
+        page.push_str(&format!(
+            "  the fault itself to the first passing check, mean {:.2} s\n",
+            mean(&self.down)
+        ));
         page.push_str(&format!(
             "  wrong recoveries   {:.2} % ({} of {})\n",
             self.wrong() * 100.0,
