@@ -226,7 +226,7 @@ impl std::fmt::Display for Exit {
             Self::Core { signal } => write!(f, "ended by signal {} (core dumped)", signal_name(*signal)),
             Self::StartFailed(reason) => write!(f, "start failed: {reason}"),
             Self::StartTimeout => f.write_str("not ready within start_timeout"),
-            Self::Killed => f.write_str("killed: it did not end within stop.timeout"),
+            Self::Killed => f.write_str("killed by regrow"),
             Self::Stopped => f.write_str("stopped as asked"),
             Self::Panicked { message } => write!(f, "panicked: {message}"),
             Self::Error { message } => write!(f, "failed: {message}"),

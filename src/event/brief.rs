@@ -76,6 +76,8 @@ pub(crate) struct Next {
     pub(crate) left: u32,
     /// What it allows.
     pub(crate) limit: Intensity,
+    /// Trials of a parked one that failed in a row.
+    pub(crate) trials: u32,
     /// Its exit code says that a restart cannot help.
     pub(crate) fatal: bool,
 }
@@ -188,8 +190,11 @@ impl Next {
         if self.fatal {
             return "its exit code says that a restart cannot help".to_owned();
         }
-        if self.left > 0 {
+        if self.trials > 0 {
             return "its trial did not hold".to_owned();
+        }
+        if self.left > 0 {
+            return "the steps of its ladder did not help".to_owned();
         }
         let Intensity { max_restarts, within } = self.limit;
         format!("{max_restarts} restarts in {} are spent", format_duration(within))
@@ -236,7 +241,7 @@ mod tests {
     #[test]
     fn an_end_says_how_after_what_time_and_what_comes_next() {
         let limit = Intensity { max_restarts: 10, within: Duration::from_secs(300) };
-        let next = Next { phase: Phase::Running, wait: None, left: 9, limit, fatal: false };
+        let next = Next { phase: Phase::Running, wait: None, left: 9, limit, trials: 0, fatal: false };
         let ended = Ended {
             exit: Exit::Exited { code: 1 },
             hint: Some("look there".to_owned()),

@@ -171,6 +171,7 @@ impl Supervisor {
             paused: child.paused,
             consecutive: child.consecutive,
             budget_left: window.left(self.spec.intensity, self.now),
+            trials: child.trials,
             fatal: matches!(child.state, State::Parked { fatal: true, .. }),
             waits_for: child.waits_for(),
             care: child.care.as_ref().and_then(|care| care.view()),

@@ -54,6 +54,7 @@ impl Supervisor {
         child.trials = 0;
         child.consecutive = 0;
         child.window.clear();
+        self.begin_anew(key);
         self.touch(key);
         self.release(key);
     }

@@ -42,6 +42,10 @@ impl Supervisor {
         let care = child.care.get_or_insert_with(Box::default);
         care.condition = Some((incarnation, condition));
         match (&verdict.unwell, condition) {
+            // What a trial comes to is parking's business: it did not hold.
+            (Some(unwell), _) if child.trial && care.case.is_none() => {
+                self.end_unwell(key, unwell.cause, unwell.patience);
+            }
             (Some(unwell), _) => {
                 let class = care
                     .class
@@ -59,9 +63,17 @@ impl Supervisor {
     fn unwell(&mut self, key: ChildKey, why: Why, deaf: bool, patience: Option<Duration>, lasted: Duration) {
         let now = self.now;
         let Some(child) = self.roster.get_mut(key) else { return };
-        let spared = child.paused.is_some() || child.stopped || child.spec.restart == Restart::Temporary;
-        let runs = child.state == State::Running && !child.trial;
-        let Some(care) = child.care.as_mut().filter(|_| runs && !spared) else { return };
+        let spared = child.paused.is_some()
+            || child.stopped
+            || child.trial
+            || child.spec.restart == Restart::Temporary;
+        let runs = child.state == State::Running;
+        let Some(care) = child.care.as_mut().filter(|_| runs) else { return };
+        // What somebody asked for is verified whatever else holds.
+        let asked = care.case.as_ref().is_some_and(|case| case.origin == Origin::Operator);
+        if spared && !asked {
+            return;
+        }
         let Some(case) = &mut care.case else {
             if care.rests.is_some_and(|until| until > now) || self.is_leaving_alone(key) {
                 return;
@@ -231,7 +243,12 @@ impl Supervisor {
         let situation = Situation { why: &case.why, up: running, deaf: case.deaf };
         let allowed = care.climb.options(&ladder, &situation).allowed;
         let place = match only {
-            Some(only) => only,
+            Some(only) if allowed.contains(&only) => only,
+            // It was waited for so long that it cannot help any more.
+            Some(_) => {
+                self.tell(key, RecoveryAct::Return { held: false });
+                return self.choose(key);
+            }
             // Who answers may only choose among what is allowed.
             None if allowed.contains(&place) => place,
             None => match allowed.first() {

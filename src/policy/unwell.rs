@@ -5,7 +5,9 @@
 //! would start again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::cause::Cause;
 use crate::health::Verdict;
 use crate::id::Incarnation;
 
@@ -25,14 +27,20 @@ impl Supervisor {
             return self.judged_on_ladder(key, incarnation, verdict);
         }
         let Some(unwell) = &verdict.unwell else { return };
+        self.end_unwell(key, unwell.cause, unwell.patience);
+    }
+
+    /// Ends it, and its end is one of its own.
+    pub(super) fn end_unwell(&mut self, key: ChildKey, cause: Cause, patience: Option<Duration>) {
+        let Some(child) = self.roster.get(key) else { return };
         let spared = child.paused.is_some() || child.spec.restart == Restart::Temporary;
         if child.state != State::Running || spared || self.ended.is_some() || self.is_being_stopped(key) {
             return;
         }
         let ran = self.now.saturating_sub(child.since);
         let shutdown = child.spec.shutdown;
-        self.stop(key, After::Unwell { cause: unwell.cause, ran });
-        if let (Some(patience), Shutdown::Timeout(limit)) = (unwell.patience, shutdown)
+        self.stop(key, After::Unwell { cause, ran });
+        if let (Some(patience), Shutdown::Timeout(limit)) = (patience, shutdown)
             && patience < limit
         {
             self.due(key, Some(self.after_now(patience)));

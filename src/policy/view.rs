@@ -94,6 +94,8 @@ pub struct ChildView<'a> {
     pub consecutive: u32,
     /// Restarts that intensity still allows now.
     pub budget_left: u32,
+    /// Trials of a parked one that failed in a row.
+    pub trials: u32,
     /// Whether it is parked because its exit code said that a restart cannot help.
     pub fatal: bool,
     /// Whose parking or missing readiness holds it back, where that is a sibling.

@@ -130,7 +130,8 @@ impl Climb {
     }
 
     /// The first step with a `when` that names this cause and that `tried` does not have yet: it runs before the
-    /// plain restart after an exit. A restart is no such step, because one follows anyway.
+    /// plain restart after an exit, once per incident, however often it ran in earlier ones. A restart is no such step,
+    /// because one follows anyway.
     #[must_use]
     pub fn before_restart(&self, ladder: &Ladder, now: &Situation<'_>, tried: &[usize]) -> Option<usize> {
         self.down_steps(ladder, now, tried).find(|place| !ladder.steps[*place].when.is_empty())
@@ -150,7 +151,7 @@ impl Climb {
     ) -> impl Iterator<Item = usize> + 'a {
         ladder.steps.iter().enumerate().filter_map(move |(place, step)| {
             let kind = !step.run.is_restart() && step.run != Strategy::Quarantine;
-            let open = !tried.contains(&place) && self.used(place) < step.attempts;
+            let open = !tried.contains(&place);
             (kind && open && step.approval.is_none() && skip(step, now).is_none()).then_some(place)
         })
     }

@@ -354,6 +354,7 @@ impl SupervisorState {
             seat: self.seats,
             cause: None,
             hint: None,
+            asked_to_stop: false,
             incident: None,
             told: view.map_or(crate::policy::Phase::Stopped, |view| view.phase),
             running,

@@ -51,6 +51,8 @@ pub(super) struct Slot {
     pub(super) cause: Option<Cause>,
     /// What a person can do about the last failed start.
     pub(super) hint: Option<String>,
+    /// The newest incarnation was asked to end, and has not yet.
+    pub(super) asked_to_stop: bool,
     /// The incident that is open.
     pub(super) incident: Option<OpenIncident>,
     /// The phase that people were told last.

@@ -94,7 +94,10 @@ impl SupervisorState {
         let Some(slot) = self.slot_mut(child) else { return };
         let asked = slot.told == Phase::Stopping && !failure;
         let exit = if asked { as_asked(exit) } else { exit };
-        let hint = slot.hint.take();
+        let patient = std::mem::take(&mut slot.asked_to_stop);
+        let late = (asked && patient && exit == Exit::Killed)
+            .then(|| "it did not end within stop.timeout".to_owned());
+        let hint = late.or(slot.hint.take());
         if !asked {
             slot.cause = Some(Cause::of(&exit));
         }
@@ -126,10 +129,12 @@ impl SupervisorState {
         // A slot goes on counting with a child that took it over; that child's first start is no restart.
         let before = slot.counted.swap(incarnation.0, Ordering::Relaxed);
         let again = incarnation > Incarnation(1) && before != 0;
+        // What a step of the ladder comes to is counted as that.
+        let plain = !slot.incident.as_ref().is_some_and(super::recovery::OpenIncident::is_laddered);
         if again {
             self.on_board(child, |entry| {
                 entry.restarts += 1;
-                if cause.is_some_and(Cause::is_failure) {
+                if plain && cause.is_some_and(Cause::is_failure) {
                     entry.soft_restarts.begin();
                 }
                 *entry.restarts_by_cause.entry(cause.unwrap_or(Cause::Dependency)).or_default() += 1;
@@ -143,6 +148,7 @@ impl SupervisorState {
     pub(super) fn tell_stop(&mut self, child: ChildKey, incarnation: Incarnation, how: StopHow) {
         let Some(slot) = self.slot_mut(child) else { return };
         slot.cause.get_or_insert(Cause::Dependency);
+        slot.asked_to_stop |= how == StopHow::Graceful;
         let text = match how {
             StopHow::Graceful => "asked to stop",
             StopHow::Kill => "killed: its whole process tree",
@@ -154,6 +160,8 @@ impl SupervisorState {
     pub(super) fn tell_wish(&mut self, child: ChildKey, request: &Request, by: Operator) {
         if let Some(slot) = self.slot_mut(child) {
             slot.cause = Some(Cause::Operator);
+            // What its probes said has nothing to do with it.
+            slot.hint = None;
         }
         let view = self.core.child(child);
         let (stopped, paused) =
@@ -333,7 +341,8 @@ impl SupervisorState {
     fn next(&self, view: &ChildView<'_>) -> Next {
         let wait = view.next.and_then(|next| next.at).map(|at| at.saturating_sub(self.now));
         let limit = self.core.spec().intensity;
-        Next { phase: view.phase, wait, left: view.budget_left, limit, fatal: view.fatal }
+        let (left, trials, fatal) = (view.budget_left, view.trials, view.fatal);
+        Next { phase: view.phase, wait, left, limit, trials, fatal }
     }
 
     fn gave_up_text(&self) -> String {

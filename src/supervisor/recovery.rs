@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::{CaseNumber, ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits, Work};
 use crate::recovery::learning::Case;
-use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Why};
+use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why};
 use crate::worker::{Deed, Job, Sights};
 
 use super::actor::{SupervisorMsg, SupervisorState};
@@ -27,10 +27,19 @@ pub(super) struct OpenIncident {
     pub(super) id: Arc<str>,
     class: Arc<str>,
     cause: Arc<str>,
+    /// The same, as restarts are counted by.
+    kind: Cause,
     /// Which start it is about.
     incarnation: Incarnation,
     /// When the step that is under way began, and whether it is one of the ladder's.
     step: Option<(Timestamp, bool)>,
+}
+
+impl OpenIncident {
+    /// Whether the step that is under way is one of the ladder's.
+    pub(super) fn is_laddered(&self) -> bool {
+        self.step.is_some_and(|(_, laddered)| laddered)
+    }
 }
 
 /// What came of something that was done for a step.
@@ -171,9 +180,9 @@ impl SupervisorState {
         let class = class.unwrap_or_else(|| Arc::clone(&cause));
         self.note_case(instance, &class);
         if let Some(slot) = self.slot_mut(child) {
-            slot.incident =
-                Some(OpenIncident { id, class, cause: Arc::clone(&cause), incarnation, step: None });
-            slot.cause = Some(why.cause);
+            let (kind, cause) = (why.cause, Arc::clone(&cause));
+            slot.incident = Some(OpenIncident { id, class, cause, kind, incarnation, step: None });
+            slot.cause = Some(kind);
         }
         self.tell_recovery(child, EventKind::IncidentOpened, format!("{cause}: {}", why.text));
     }
@@ -274,8 +283,14 @@ impl SupervisorState {
         let at = Timestamp::now();
         let plain = place.is_none() && strategy == Strategy::SoftRestart && reason.starts_with("the plain");
         let text = format!("{strategy}: {reason}");
-        if let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.as_mut()) {
+        if let Some(slot) = self.slot_mut(child)
+            && let Some(open) = slot.incident.as_mut()
+        {
             open.step = Some((at, place.is_some()));
+            match strategy.way() {
+                Way::Restart { .. } | Way::WhileDown => _ = slot.cause.get_or_insert(open.kind),
+                Way::WhileUp { .. } | Way::Park => {}
+            }
         }
         self.on_incident(child, |incident| incident.begin(strategy, reason, at));
         // A plain restart is told by what happens to the worker.
@@ -310,7 +325,12 @@ impl SupervisorState {
                 Outcome::Failed | Outcome::Interrupted => EventKind::RecoveryFailed,
                 Outcome::Skipped => EventKind::RecoverySkipped,
             };
-            let word = if outcome == Outcome::Ok { "helped" } else { "did not help" };
+            let word = match outcome {
+                Outcome::Ok => "helped",
+                Outcome::Failed => "did not help",
+                Outcome::Interrupted => "was cut short",
+                Outcome::Skipped => "was passed over",
+            };
             self.tell_recovery(child, kind, format!("{strategy} {word} after {seconds:.1} s: {text}"));
         }
     }
@@ -336,8 +356,8 @@ impl SupervisorState {
 
     fn tell_waiting(&self, child: ChildKey, strategy: Option<Strategy>, what: Waits, until: Option<Time>) {
         let step = strategy.map_or_else(|| "its next step".to_owned(), |strategy| strategy.to_string());
-        let left = until.map(|until| until.saturating_sub(self.plane.now()).as_secs());
-        let left = left.map(|left| format!(", at most {left} s")).unwrap_or_default();
+        let left = until.map(|until| until.saturating_sub(self.plane.now()).as_secs_f64());
+        let left = left.map(|left| format!(", at most {:.0} s", left.ceil())).unwrap_or_default();
         let incident = self.incident_of(child).unwrap_or_default();
         let text = match what {
             Waits::Approval => {

@@ -7,15 +7,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Sources, load};
-use crate::event::EventKind;
+use crate::event::{Cause, EventKind};
 use crate::exit::Exit;
+use crate::health::{Health, Unwell, Verdict};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{ChildKey, Fact, Phase, Refused, Request};
+use crate::recovery::Outcome as Came;
 use crate::telemetry::Journal;
 use crate::worker::{Reporter, Runner, WorkerReport};
 
 use super::actor::{Asked, Outcome, SupervisorMsg, Upward};
+use super::attempts::Attempts;
 use super::board::{Board, InstanceState, Operator};
+use super::judged::Judged;
 use super::line::Address;
 use super::plane::Plane;
 use super::tree::{Node, arguments, supervisor_states};
@@ -76,6 +80,26 @@ impl Tree {
         let tree = Self::grow(toml).await;
         tree.settle().await;
         tree
+    }
+
+    /// Its probes say that it does not work.
+    fn judge(&self, id: &str, cause: Cause) {
+        let (instance, incarnation) = (id.parse().unwrap(), self.entry(id).incarnation);
+        let message = "no answer".to_owned();
+        let unwell = Unwell { cause, message, patience: None, dead: false, lasted: Duration::ZERO };
+        let verdict = Arc::new(Verdict {
+            health: Health::Unhealthy,
+            score: None,
+            terms: Vec::new(),
+            issues: Vec::new(),
+            unwell: Some(unwell),
+            unresponsive: false,
+            accepts: true,
+            started: true,
+            blind: false,
+            flaps: false,
+        });
+        self.plane.judge(Judged { instance, incarnation, verdict });
     }
 
     /// Told to boot; nothing has happened.
@@ -343,6 +367,21 @@ async fn a_worker_over_its_budget_is_parked_and_tried_again() {
         (3, 0, 0),
         "each became ready, and fell later"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_by_the_ladder_is_counted_once_and_for_what_was_wrong() {
+    let tree = Tree::boot("[worker.web]\ncommand = [\"x\"]\nladder = \"default\"\n").await;
+    for _ in 0..2 {
+        tree.judge("web", Cause::ProbeFailed);
+        // Looked at, stopped, started, and verified for a while.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        tree.settle().await;
+    }
+    let entry = tree.entry("web");
+    assert_eq!(entry.restarts_by_cause, [(Cause::ProbeFailed, 2)].into());
+    assert_eq!(entry.soft_restarts, Attempts::default(), "no plain restart of an end");
+    assert_eq!(entry.recoveries, [(("soft_restart".to_owned(), Came::Failed), 1)].into());
 }
 
 #[tokio::test(start_paused = true)]

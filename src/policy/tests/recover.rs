@@ -352,3 +352,76 @@ fn the_end_of_the_supervisor_ends_every_incident() {
     assert!(sim.did().starts_with("closed: interrupted (its supervisor ends)"));
     assert!(sim.core.next_due().is_none());
 }
+
+#[test]
+fn a_trial_that_is_unwell_is_parked_again_at_once_and_for_longer() {
+    let mut sim = sim(&ladder([Step::new(Strategy::Quarantine)]), &["a"]);
+    judge(&mut sim, "a", &sick());
+    let mut waits = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(sim.phase("a"), Phase::Quarantined);
+        let wait = sim.view("a").next.and_then(|next| next.at).unwrap() - sim.now;
+        waits.push(wait);
+        sim.pass(wait);
+        assert_eq!(sim.phase("a"), Phase::Running, "the trial");
+        let _ = sim.did();
+        judge(&mut sim, "a", &sick());
+    }
+    assert_eq!(waits, [waits[0], waits[0] * 2]);
+    assert!(!sim.did().contains("opened"), "what a trial comes to is no incident");
+}
+
+#[test]
+fn a_trial_that_holds_lets_the_ladder_begin_anew() {
+    let mut sim = sim(&ladder([Step::new(Strategy::SoftRestart), Step::new(Strategy::Quarantine)]), &["a"]);
+    for _ in 0..2 {
+        judge(&mut sim, "a", &sick());
+    }
+    assert_eq!(sim.phase("a"), Phase::Quarantined);
+    let wait = sim.view("a").next.and_then(|next| next.at).unwrap() - sim.now;
+    sim.pass(wait);
+    sim.pass(secs(10));
+    let _ = sim.did();
+    judge(&mut sim, "a", &sick());
+    let did = sim.did();
+    assert!(did.contains("began soft_restart"), "{did}");
+}
+
+#[test]
+fn a_step_for_a_cause_runs_once_in_each_incident() {
+    let when: Arc<[Arc<str>]> = Arc::new(["broker_gone".into()]);
+    let mut sim = sim(&ladder([Step { when, ..own("flush-cache") }]), &["a"]);
+    for n in 1..=2 {
+        let class = "broker_gone".into();
+        sim.tell(Fact::Classed { child: sim.key("a"), incarnation: Incarnation(n), class });
+        sim.exit("a", code(70));
+        assert!(sim.did().contains("do flush-cache"), "incident {n}");
+        sim.pass(secs(10));
+        assert!(sim.did().contains("closed: ok"), "incident {n}");
+    }
+}
+
+#[test]
+fn a_soft_step_that_waited_too_long_is_passed_over() {
+    let delay = secs(10);
+    let soft = Step { delay, ..Step::new(Strategy::SoftRestart) };
+    let mut sim = sim(&ladder([soft, Step::new(Strategy::HardRestart)]), &["a"]);
+    judge(&mut sim, "a", &sick());
+    judge(&mut sim, "a", &verdict(Health::Unhealthy, Some(true)));
+    sim.pass(delay);
+    let did = sim.did();
+    assert!(did.contains("skipped soft_restart") && did.contains("kill a#1"), "{did}");
+}
+
+#[test]
+fn what_somebody_asked_for_fails_though_it_is_paused() {
+    let mut sim = sim(&Arc::default(), &["a"]);
+    sim.ask(Request::Pause { child: sim.key("a"), lasting: None });
+    let step = Box::new(Step::new(Strategy::SoftRestart));
+    sim.ask(Request::Recover { child: sim.key("a"), step });
+    judge(&mut sim, "a", &sick());
+    let did = sim.did();
+    assert!(did.contains("ended soft_restart: failed") && did.contains("closed: failed"), "{did}");
+    judge(&mut sim, "a", &sick());
+    assert_eq!(sim.did(), "", "hands off");
+}
