@@ -1,8 +1,12 @@
 //! Carries the journal to the store, and reads it back over restarts.
 //!
-//! A thread of its own follows the journal and puts in what has come since the last commit, with the totals of those
-//! whom it is about. Supervision only emits: between it and the disk lies the journal's own bounded buffer. A disk that
-//! is full or slow costs events that were not kept, which are counted and told; it is tried again every second.
+//! A thread of its own opens the store, follows the journal and puts in what has come since the last commit, with the
+//! totals of those whom it is about. Supervision only emits: between it and the disk lies the journal's own bounded
+//! buffer. A disk that is full or slow costs events that were not kept, which are counted and told; it is tried again
+//! every second.
+//!
+//! Workers start while the store is being opened, and a restart is not disturbed by its own events on their way to the
+//! disk: they are gathered until it is quiet, or until somebody waits for them.
 //!
 //! It also writes down what every instance is like, every ten seconds, and lets go of what is too old.
 //!
@@ -10,25 +14,22 @@
 //! could mean another event after a kill. [`RuntimeHandle::settled`](super::RuntimeHandle::settled) is that wait, with a bound.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
-use crate::event::{Cause, EventKind};
 use crate::id::InstanceId;
-use crate::store::{
-    Beginning, EventCounts, InstanceTotals, KeptEvent, Limits, Options, Sample, Store, StoreError,
-};
+use crate::store::{EventCounts, InstanceTotals, KeptEvent, Limits, Options, Sample, Store, StoreError};
 use crate::supervisor::{Board, Totals};
 use crate::telemetry::{Journal, Recorded, Sampler, Subscription};
 
 use super::handle::RuntimeInfo;
-use super::launch::StartError;
 use super::lessons;
-use super::past::Past;
+use super::past::{self, Past};
 
 /// Events in one commit at most.
 const TOGETHER: usize = 1024;
@@ -47,6 +48,15 @@ const RESTS: u32 = 3;
 /// The longest rest, also where a disk takes seconds for a commit.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
+/// So long nothing happens before what has happened goes to the disk: a restart takes a fiftieth of it.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// Where something happens all the time, it goes to the disk that often; far less than the journal holds comes meanwhile.
+const LONGEST_GATHERING: Duration = Duration::from_millis(250);
+
+/// The same while everybody is started.
+const LONGEST_BOOT: Duration = Duration::from_secs(2);
+
 /// How far it stands back where processors are short: in a storm of crashes the workers come first, and the store keeps
 /// what it can.
 const STANDS_BACK: i32 = 10;
@@ -63,77 +73,85 @@ const NOTHING_TO_WAIT_FOR: u64 = u64::MAX;
 
 /// The thread.
 pub(super) struct Keeper {
-    past: Past,
+    past: Arc<OnceLock<Past>>,
+    opened: Mutex<Option<Receiver<()>>>,
+    boarded: Mutex<Option<oneshot::Sender<()>>>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Keeper {
-    /// Opens the store and lets the journal go on where an earlier runtime was. A disk that does not play along is
-    /// told, and supervision does without.
-    pub(super) fn open(
+    /// Begins to open the store, beside everything else. A disk that does not play along is told, and supervision does
+    /// without.
+    pub(super) fn begin(
         info: &Arc<RuntimeInfo>,
         journal: &Journal,
         board: &Board,
-    ) -> Result<Option<Arc<Self>>, StartError> {
-        let store = match Store::open(&Options::new(&info.state_dir)) {
-            Ok(store) => store,
-            Err(error) => {
-                info.note(format!("no history is kept: {error}"));
-                return Ok(None);
-            }
-        };
-        resume(store.beginning(), journal);
-        let keeper = Self::start(store, journal, board, Arc::clone(info)).map_err(|source| {
-            StartError::System { what: "cannot start the thread that keeps events", source }
-        })?;
-        Ok(Some(Arc::new(keeper)))
-    }
-
-    /// Keeps what comes.
-    fn start(
-        store: Store,
-        journal: &Journal,
-        board: &Board,
-        info: Arc<RuntimeInfo>,
-    ) -> std::io::Result<Self> {
-        let begin = store.beginning().last_seq;
-        let (settled, kept) = watch::channel(begin);
-        let (stop, stopped) = oneshot::channel();
-        let lost = Arc::new(AtomicU64::new(0));
-        let past = Past { store: store.clone(), kept, lost: Arc::clone(&lost), stuck: Arc::default() };
-        // Followed from here on, so that the first event is not missed.
-        let (old, live) = journal.follow(begin);
-        let work = Work {
-            certain: store.is_open(),
-            store,
-            journal: journal.clone(),
-            board: board.clone(),
-            live,
-            batch: old,
-            settled,
-            lost,
-            last: begin,
-            generation: 0,
-            info,
-            sampler: Sampler::default(),
-            clock: Steady::begin(),
-        };
+    ) -> std::io::Result<Arc<Self>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let past: Arc<OnceLock<Past>> = Arc::default();
+        let ((tell, opened), (boarded, wait)) = (sync_channel(1), oneshot::channel());
+        let (stop, stopped) = oneshot::channel();
+        let (found, info, journal, board) =
+            (Arc::clone(&past), Arc::clone(info), journal.clone(), board.clone());
         let thread = std::thread::Builder::new().name("regrow-keeper".to_owned()).spawn(move || {
+            let store = match Store::open(&Options::new(&info.state_dir)) {
+                Ok(store) => store,
+                Err(error) => {
+                    info.note(format!("no history is kept: {error}"));
+                    return;
+                }
+            };
             // Of this thread alone. A system that refuses it has its reasons, and nothing rests on it.
             let _ = rustix::process::nice(STANDS_BACK);
-            runtime.block_on(work.run(stopped));
+            runtime.block_on(async {
+                if wait.await.is_err() {
+                    // There is nobody: the boot has failed.
+                    return;
+                }
+                past::resume(store.beginning(), &journal);
+                past::recall(store.beginning(), &board);
+                let work = Work::begin(store, journal, board, info);
+                // Set once; and whoever has begun this may have gone.
+                let _ = found.set(work.past());
+                let _ = tell.send(());
+                work.run(stopped).await;
+            });
         })?;
-        Ok(Self { past, stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)) })
+        Ok(Arc::new(Self {
+            past,
+            opened: Mutex::new(Some(opened)),
+            boarded: Mutex::new(Some(boarded)),
+            stop: Mutex::new(Some(stop)),
+            thread: Mutex::new(Some(thread)),
+        }))
     }
 
-    pub(super) fn past(&self) -> &Past {
-        &self.past
+    /// Everybody is on the board: what they have behind them can be given to them.
+    pub(super) fn boarded(&self) {
+        // A thread that is gone has no store.
+        let _ = lock(&self.boarded).take().map(|boarded| boarded.send(()));
+    }
+
+    /// What is known of before, once the store is open; `None`: it could not be opened. Blocks, and not before
+    /// everybody is on the board.
+    pub(super) fn wait(&self) -> Option<Past> {
+        if let Some(opened) = lock(&self.opened).take() {
+            // A thread that is gone has told why.
+            let _ = opened.recv();
+        }
+        self.past().cloned()
+    }
+
+    /// The same, as far as it is known now.
+    pub(super) fn past(&self) -> Option<&Past> {
+        self.past.get()
     }
 
     /// Keeps what has come until now and closes the store. Blocks, for a few seconds at most.
     pub(super) fn close(&self) {
+        // Who still waits for everybody to be on the board waits in vain.
+        drop(lock(&self.boarded).take());
         // A receiver that is gone has ended already.
         let _ = lock(&self.stop).take().map(|stop| stop.send(()));
         let until = Instant::now() + LAST;
@@ -146,7 +164,9 @@ impl Keeper {
                 let _ = thread.join();
             }
         }
-        self.past.store.close(LAST);
+        if let Some(past) = self.past() {
+            past.store.close(LAST);
+        }
     }
 }
 
@@ -157,6 +177,7 @@ struct Work {
     live: Subscription,
     batch: Vec<Arc<Recorded>>,
     settled: watch::Sender<u64>,
+    asked: Arc<Notify>,
     lost: Arc<AtomicU64>,
     /// The number of the last event that was kept, or given up.
     last: u64,
@@ -191,10 +212,43 @@ impl Steady {
 }
 
 impl Work {
+    /// What comes behind the last event that was kept.
+    fn begin(store: Store, journal: Journal, board: Board, info: Arc<RuntimeInfo>) -> Self {
+        let last = store.beginning().last_seq;
+        Self {
+            certain: store.is_open(),
+            store,
+            live: journal.after(last),
+            journal,
+            board,
+            batch: Vec::new(),
+            settled: watch::channel(last).0,
+            asked: Arc::default(),
+            lost: Arc::default(),
+            last,
+            generation: 0,
+            info,
+            sampler: Sampler::default(),
+            clock: Steady::begin(),
+        }
+    }
+
+    /// The same as others see it.
+    fn past(&self) -> Past {
+        Past {
+            store: self.store.clone(),
+            kept: self.settled.subscribe(),
+            asked: Arc::clone(&self.asked),
+            lost: Arc::clone(&self.lost),
+            stuck: Arc::default(),
+        }
+    }
+
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
         let mut stopping = false;
         let mut sample = every(SAMPLE, FIRST_SAMPLE);
         let mut trim = every(TRIM, TRIM);
+        let mut longest = LONGEST_BOOT;
         if let Err(error) = lessons::recall(&self.store.archive(), &self.info.healer).await {
             tracing::warn!(%error, "earlier incidents are not known");
         }
@@ -213,6 +267,13 @@ impl Work {
                     }
                     _ = &mut stopped => stopping = true,
                 }
+            }
+            if !stopping {
+                tokio::select! {
+                    () = self.gather(longest) => {}
+                    _ = &mut stopped => stopping = true,
+                }
+                longest = LONGEST_GATHERING;
             }
             while self.batch.len() < TOGETHER
                 && let Some(event) = self.live.next_now()
@@ -256,6 +317,21 @@ impl Work {
         }
         self.remember().await;
         self.settled.send_replace(NOTHING_TO_WAIT_FOR);
+    }
+
+    /// Waits until it is quiet, or until somebody waits for what there is.
+    async fn gather(&self, longest: Duration) {
+        let until = Instant::now() + longest;
+        loop {
+            let before = self.journal.last_seq();
+            tokio::select! {
+                () = tokio::time::sleep(QUIET) => {}
+                () = self.asked.notified() => return,
+            }
+            if self.journal.last_seq() == before || Instant::now() >= until {
+                return;
+            }
+        }
     }
 
     /// Writes down incidents and lessons. What fails waits for the next time.
@@ -383,36 +459,6 @@ fn written(id: &InstanceId, totals: &Totals) -> InstanceTotals {
         recovered: totals.ok,
         failed: totals.failed,
         interrupted: totals.interrupted,
-    }
-}
-
-/// Lets counts and numbers go on where they were.
-fn resume(beginning: &Beginning, journal: &Journal) {
-    let kind = |word: &str| EventKind::ALL.into_iter().find(|kind| kind.word() == word);
-    let counts: Vec<(EventKind, u64)> =
-        beginning.counts.iter().filter_map(|(word, count)| Some((kind(word)?, *count))).collect();
-    journal.resume(beginning.last_seq, &counts);
-}
-
-/// Gives the instances on the board what they have behind them.
-pub(super) fn recall(beginning: &Beginning, board: &Board) {
-    let cause = |word: &str| Cause::ALL.into_iter().find(|cause| cause.word() == word);
-    for totals in &beginning.totals {
-        // An instance of that name is no longer there.
-        let Ok(id) = totals.instance.parse::<InstanceId>() else { continue };
-        board.update(&id, |entry| {
-            entry.earlier = Totals {
-                restarts: totals.restarts,
-                by_cause: totals
-                    .by_cause
-                    .iter()
-                    .filter_map(|(word, count)| Some((cause(word)?, *count)))
-                    .collect(),
-                ok: totals.recovered,
-                failed: totals.failed,
-                interrupted: totals.interrupted,
-            };
-        });
     }
 }
 

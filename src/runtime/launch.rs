@@ -24,7 +24,7 @@ use super::director::Director;
 use super::handle::{Order, RuntimeHandle, RuntimeInfo};
 use super::inherited::{heal_limits, keep_memory_private};
 use super::intents::Intents;
-use super::keeper::{self, Keeper};
+use super::keeper::Keeper;
 use super::lag;
 use super::past::Past;
 use super::raise::{plane, raise};
@@ -176,15 +176,19 @@ impl Runtime {
         info.live_in(Arc::clone(&state_dir));
         healed.into_iter().chain(note).for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());
-        let keeper = if keep { Keeper::open(&info, &journal, &board)? } else { None };
+        let begun = keep.then(|| Keeper::begin(&info, &journal, &board)).transpose();
+        let keeper = begun.map_err(|source| StartError::System {
+            what: "cannot start the thread that keeps events",
+            source,
+        })?;
         let (orders, inbox) = mpsc::channel(ORDERS);
         let actors =
             InProcessHost::new(registry, &info.state_dir, InProcessOptions { plane, one_thread: false });
         let seen = board.clone();
         actors.directory().set_outlook(Box::new(move |id| outlook(&seen, id)));
         let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders)
-            .with_actors(Arc::clone(&actors))
-            .with_past(keeper.as_ref().map(|keeper| keeper.past().clone()));
+            .with_actors(Arc::clone(&actors));
+        let keeps = keeper.clone();
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let control = std::thread::Builder::new()
             .name("regrow-control".to_owned())
@@ -194,7 +198,11 @@ impl Runtime {
             })
             .map_err(|source| StartError::System { what: "cannot start the control thread", source })?;
         match told.recv() {
-            Ok(Ok(())) => Ok(Self { handle, control }),
+            Ok(Ok(())) => {
+                // Everybody is being started meanwhile; who asks for something must see what was before.
+                let past = keeps.and_then(|keeper| keeper.wait());
+                Ok(Self { handle: handle.with_past(past), control })
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StartError::System {
                 what: "the control thread ended at its start",
@@ -316,9 +324,8 @@ async fn boot(
     notes.into_iter().for_each(|note| info.note(note));
     heed_secrets(info, &host, claims.memory);
     let plane = plane(info, runners(&host, &actors), (board, journal), &intents, seed())?;
-    let past = keeper.map(|keeper| keeper.past().clone());
-    if let Some(past) = &past {
-        keeper::recall(past.store().beginning(), &plane.board);
+    if let Some(keeper) = &keeper {
+        keeper.boarded();
     }
     announce(info, &plane);
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
@@ -329,7 +336,8 @@ async fn boot(
         let mut problems = output.problems();
         problems.extend(processes.upgrade().and_then(|host| host.shortage()));
         problems.extend(actors.problems());
-        problems.extend(past.iter().flat_map(Past::notes));
+        let past = keeper.as_ref().and_then(|keeper| keeper.past());
+        problems.extend(past.map(Past::notes).unwrap_or_default());
         problems
     }));
     let means = Means { processes: Arc::clone(&host), actors: watched };

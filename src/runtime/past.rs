@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::store::{EventQuery, KeptEvent, Store, StoreError};
-use crate::telemetry::Recorded;
+use crate::event::{Cause, EventKind};
+use crate::id::InstanceId;
+use crate::store::{Beginning, EventQuery, KeptEvent, Store, StoreError};
+use crate::supervisor::{Board, Totals};
+use crate::telemetry::{Journal, Recorded};
 
 use super::handle::RuntimeHandle;
 
@@ -20,6 +23,8 @@ const SETTLES: Duration = Duration::from_secs(5);
 pub(crate) struct Past {
     pub(super) store: Store,
     pub(super) kept: watch::Receiver<u64>,
+    /// Somebody waits.
+    pub(super) asked: Arc<Notify>,
     pub(super) lost: Arc<AtomicU64>,
     /// One above how far it was when somebody waited in vain: until it moves, nobody else waits.
     pub(super) stuck: Arc<AtomicU64>,
@@ -32,6 +37,9 @@ impl Past {
         let now = *kept.borrow();
         if now < seq && self.stuck.load(Ordering::Relaxed) == now.saturating_add(1) {
             return;
+        }
+        if now < seq {
+            self.asked.notify_one();
         }
         let wait = kept.wait_for(|kept| *kept >= seq);
         // The keeper is gone: shown without.
@@ -96,6 +104,36 @@ impl RuntimeHandle {
         if let Some(past) = self.past() {
             past.settled(seq).await;
         }
+    }
+}
+
+/// Lets counts and numbers go on where they were.
+pub(super) fn resume(beginning: &Beginning, journal: &Journal) {
+    let kind = |word: &str| EventKind::ALL.into_iter().find(|kind| kind.word() == word);
+    let counts: Vec<(EventKind, u64)> =
+        beginning.counts.iter().filter_map(|(word, count)| Some((kind(word)?, *count))).collect();
+    journal.precede(beginning.last_seq, &counts);
+}
+
+/// Gives the instances on the board what they have behind them.
+pub(super) fn recall(beginning: &Beginning, board: &Board) {
+    let cause = |word: &str| Cause::ALL.into_iter().find(|cause| cause.word() == word);
+    for totals in &beginning.totals {
+        // An instance of that name is no longer there.
+        let Ok(id) = totals.instance.parse::<InstanceId>() else { continue };
+        board.update(&id, |entry| {
+            entry.earlier = Totals {
+                restarts: totals.restarts,
+                by_cause: totals
+                    .by_cause
+                    .iter()
+                    .filter_map(|(word, count)| Some((cause(word)?, *count)))
+                    .collect(),
+                ok: totals.recovered,
+                failed: totals.failed,
+                interrupted: totals.interrupted,
+            };
+        });
     }
 }
 

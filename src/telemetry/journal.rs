@@ -153,6 +153,14 @@ impl Journal {
         self.shared.rung.notified().await;
     }
 
+    /// What happened before this runtime: its events were numbered up to here, and so many there were of each kind. For
+    /// when nobody has seen a number yet: whatever has come already goes on behind.
+    pub(crate) fn precede(&self, last_seq: u64, counts: &[(EventKind, u64)]) {
+        let mut ring = self.shared.lock();
+        ring.last_seq += last_seq;
+        ring.add(counts);
+    }
+
     /// Goes on behind this number, and with these counts beside its own. Numbers never go back: what is in memory under
     /// lower ones is forgotten.
     pub fn resume(&self, last_seq: u64, counts: &[(EventKind, u64)]) {
@@ -161,11 +169,7 @@ impl Journal {
             ring.kept.clear();
             ring.last_seq = last_seq;
         }
-        for (kind, count) in counts {
-            if let Some(at) = EventKind::ALL.iter().position(|known| known == kind) {
-                ring.counts[at] += count;
-            }
-        }
+        ring.add(counts);
     }
 
     /// The kept events with a number above `after`, oldest first.
@@ -184,6 +188,11 @@ impl Journal {
         let (kept, next) = (ring.since(after), ring.last_seq + 1);
         drop(ring);
         (in_words(kept), Subscription { next, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Everything after this number, without what is kept.
+    pub(crate) fn after(&self, seq: u64) -> Subscription {
+        Subscription { next: seq + 1, shared: Arc::clone(&self.shared) }
     }
 
     /// How many events of each kind there were.
@@ -220,6 +229,14 @@ impl Shared {
 }
 
 impl Ring {
+    fn add(&mut self, counts: &[(EventKind, u64)]) {
+        for (kind, count) in counts {
+            if let Some(at) = EventKind::ALL.iter().position(|known| known == kind) {
+                self.counts[at] += count;
+            }
+        }
+    }
+
     /// The number of the oldest event.
     fn first(&self) -> u64 {
         self.last_seq + 1 - self.kept.len() as u64
@@ -280,6 +297,19 @@ mod tests {
         assert_eq!(kept.len(), KEPT);
         assert_eq!(kept[0].seq, 11);
         assert!(kept.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1));
+    }
+
+    #[tokio::test]
+    async fn what_happened_before_numbers_were_known_goes_on_behind_them() {
+        let journal = Journal::new();
+        journal.emit(Event::new(EventKind::RuntimeStarted, "started"));
+        journal.emit(Event::new(EventKind::WorkerReady, "ready"));
+        journal.precede(40, &[(EventKind::WorkerReady, 7)]);
+        let mut follower = journal.after(40);
+        let first = follower.next().await.map(|recorded| (recorded.seq, recorded.event.kind));
+        assert_eq!(first, Some((41, EventKind::RuntimeStarted)));
+        assert_eq!((journal.last_seq(), journal.since(41).len()), (42, 1));
+        assert!(journal.counts().contains(&(EventKind::WorkerReady, 8)));
     }
 
     #[tokio::test]
