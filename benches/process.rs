@@ -4,7 +4,7 @@
 //! one task per process, spawn and wait, no logs, no limits, no status. Absolute figures drift on a shared machine,
 //! so what counts is the ratio; both are printed with the spread of their rounds.
 //!
-//! `benches/run` builds everything and calls this. Modes: `kill`, `loop`, `start`, `idle`, `first`, `status`.
+//! `benches/run` builds everything and calls this. Modes: `kill`, `loop`, `start`, `idle`, `first`, `status`, `sweep`.
 
 #![expect(
     clippy::print_stdout,
@@ -43,6 +43,9 @@ fn main() {
     }
     if wanted("status") {
         bench.status();
+    }
+    if wanted("sweep") {
+        bench.sweep();
     }
     if wanted("idle") {
         bench.idle();
@@ -241,6 +244,33 @@ impl Bench {
         );
     }
 
+    /// What it costs to look at 1,000 processes, in the sampler that everything shares.
+    fn sweep(&self) {
+        let mut run = self.run(Who::Floor, 1000, "", "");
+        run.wait_for(1000);
+        let roots: Vec<(u32, regrow::id::InstanceId)> =
+            run.pids.iter().map(|(name, pid)| (*pid, format!("c{name}").parse().unwrap())).collect();
+        let sampler = regrow::telemetry::Sampler::default();
+        let pace = regrow::telemetry::Pace::of(Duration::ZERO);
+        assert!(sampler.sweep(&roots, pace).iter().all(Option::is_some));
+        let mut figures = Vec::new();
+        for _ in 0..20 {
+            // As cold as at a probe's pace.
+            std::thread::sleep(Duration::from_millis(500));
+            let before = thread_cpu();
+            assert!(sampler.sweep(&roots, pace).iter().all(Option::is_some));
+            figures.push((thread_cpu() - before).as_secs_f64() * 1e6 / roots.len() as f64);
+        }
+        let each = quantile(&figures, 0.5);
+        let share = |seconds: f64| each * roots.len() as f64 / 1e6 / seconds * 100.0;
+        let line = |what: &str, figure: f64, goal: &str| {
+            println!("{what:<36} {:>10} {figure:>10.3}   goal {goal}", "");
+        };
+        line("sweep, us for each process", each, "<= 3");
+        line("1,000 processes every 30 s, % of core", share(30.0), "< 0.2");
+        line("1,000 processes every 1 s, % of core", share(1.0), "< 0.5");
+    }
+
     /// CPU time and memory with 500 idle workers over 60 s.
     fn idle(&self) {
         let mut run = self.run(Who::Regrow, 500, "", "");
@@ -338,6 +368,11 @@ fn kill(pid: u32) {
 fn monotonic() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn thread_cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 fn cpu_ms(pid: u32) -> f64 {

@@ -17,16 +17,12 @@ use crate::probe::{Found, Means, ProbeActor, ProbeArguments, Times, make};
 use super::case::Case;
 use super::inbox::{Inbox, News};
 use super::rules::{BUILT_IN, places};
-use super::sweep;
+use super::sweep::{self, SWEEP};
 
 /// How often time alone is looked at, while somebody has a heartbeat or a probe.
 const TICK: Duration = Duration::from_millis(250);
-/// How often the processes are looked at.
-const SWEEP: Duration = Duration::from_secs(5);
-/// The same after a failure, until it stands.
-const SWEEP_AGAIN: Duration = Duration::from_secs(1);
-/// How often their figures are read: a pass over all of `/proc`.
-const FIGURES: Duration = Duration::from_secs(10);
+/// How often it is looked whether settings have changed or the processes are due, while nobody has.
+const TURN: Duration = Duration::from_secs(5);
 /// A supervisor hears this often that somebody is still unwell.
 const URGE: Duration = Duration::from_secs(1);
 
@@ -91,7 +87,10 @@ pub(crate) struct CoordinatorState {
     ticking: bool,
     /// The settings have changed since everybody was last compared with them.
     changed: bool,
-    figures_at: Option<Duration>,
+    /// A probe broke and is not made anew yet.
+    broken: bool,
+    /// When the processes are due.
+    due: Duration,
     settings: Arc<Settings>,
     workers: HashMap<Name, Arc<WorkerSettings>>,
 }
@@ -111,7 +110,7 @@ impl Actor for Coordinator {
     ) -> Result<CoordinatorState, ActorProcessingErr> {
         let CoordinatorArguments { sinks, inbox, means, workers_dir } = arguments;
         let (now, settings) = ((sinks.now)(), (sinks.settings)());
-        drop(myself.send_after(SWEEP, || CoordinatorMsg::Sweep));
+        drop(myself.send_after(TURN, || CoordinatorMsg::Sweep));
         Ok(CoordinatorState {
             workers: by_name(&settings),
             settings,
@@ -120,10 +119,11 @@ impl Actor for Coordinator {
             means,
             workers_dir,
             cases: HashMap::new(),
-            clock: OwnClock::new(now, SWEEP),
+            clock: OwnClock::new(now, TURN),
             ticking: false,
             changed: false,
-            figures_at: None,
+            broken: false,
+            due: now + SWEEP,
         })
     }
 
@@ -165,6 +165,7 @@ impl Actor for Coordinator {
             for case in state.cases.values_mut() {
                 case.probes.retain(|(_, probe)| probe.get_id() != cell.get_id());
             }
+            state.broken = true;
         }
         Ok(())
     }
@@ -309,7 +310,7 @@ impl CoordinatorState {
         if self.ticking {
             drop(myself.send_after(TICK, || CoordinatorMsg::Tick));
         } else {
-            self.clock.set_period(SWEEP);
+            self.clock.set_period(TURN);
         }
     }
 
@@ -329,42 +330,37 @@ impl CoordinatorState {
     async fn sweep(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
         let own = self.clock.own(now);
         self.learn_changes(myself, now).await;
-        let figures = match self.figures_at {
-            Some(at) if now.saturating_sub(at) < FIGURES => HashMap::new(),
-            Some(_) | None => {
-                self.figures_at = Some(now);
-                sweep::figures(self.cases.values())
-            }
-        };
-        let mut again = false;
+        let interval = self.settings.interval;
+        if now < self.due {
+            drop(myself.send_after(TURN.min(self.due - now), || CoordinatorMsg::Sweep));
+            return;
+        }
+        let found = sweep::look(&self.means.sampler, self.cases.values(), interval);
         let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
-        for instance in all {
+        let mut again = false;
+        for (instance, seen) in all.into_iter().zip(found) {
             let Some(case) = self.cases.get_mut(&instance) else { continue };
-            let measured = case.main().and_then(|pid| figures.get(&pid)).copied();
-            if let Some(measured) = measured {
-                sweep::note(case, measured, own, now);
-            }
-            let found = case.stat.as_ref().and_then(sweep::Stat::look);
-            let changes =
-                measured.is_some() || found.as_ref().is_some_and(|found| found.grade != Grade::Pass);
+            let changes = seen.is_some_and(|seen| sweep::note(case, seen, &self.means.sampler, own, now));
+            again |= case.fails();
             let was_well = case.told.as_ref().is_some_and(|told| told.issues.is_empty());
-            if let Some(found) = found {
-                again |= found.grade == Grade::Fail;
-                case.record.observe(own, built_in(now, found));
-            }
             if changes || !was_well {
                 self.judge(&instance, now);
             }
         }
-        let usual = self.settings.interval.unwrap_or(SWEEP).min(SWEEP);
-        let pause = if again { SWEEP_AGAIN.min(usual) } else { usual };
-        drop(myself.send_after(pause, || CoordinatorMsg::Sweep));
+        let usual = interval.unwrap_or(SWEEP).min(SWEEP);
+        let pause = if again { sweep::AGAIN.min(usual) } else { usual };
+        self.due = now + pause;
+        drop(myself.send_after(TURN.min(pause), || CoordinatorMsg::Sweep));
     }
 
     /// Changed settings hold at once for what runs; and a probe that broke runs again.
     async fn learn_changes(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
         self.learn_settings();
         let changed = std::mem::take(&mut self.changed);
+        if !changed && !std::mem::take(&mut self.broken) {
+            return;
+        }
+        self.due = now;
         let own = self.clock.own(now);
         let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
         for instance in all {
@@ -465,7 +461,7 @@ fn changed(case: &Case, before: Health, verdict: &Verdict) -> Event {
     event
 }
 
-fn built_in(now: Duration, found: Found) -> Observation {
+pub(super) fn built_in(now: Duration, found: Found) -> Observation {
     Observation {
         probe: BUILT_IN,
         began: now,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ractor::ActorRef;
 
@@ -10,9 +10,9 @@ use crate::config::WorkerSettings;
 use crate::health::{Health, Record, RecordRules, Verdict};
 use crate::id::{Incarnation, InstanceId};
 use crate::probe::{Patient, ProbeMsg};
+use crate::telemetry::{Condition, Seen};
 
 use super::rules::rules;
-use super::sweep::Stat;
 
 /// One incarnation.
 pub(super) struct Case {
@@ -22,8 +22,8 @@ pub(super) struct Case {
     pub(super) rules: Arc<RecordRules>,
     pub(super) record: Record,
     pub(super) pid: Arc<AtomicU32>,
-    /// Its line in `/proc`, kept open: no other process can come to stand there.
-    pub(super) stat: Option<Stat>,
+    /// What was seen of its process tree last.
+    pub(super) seen: Option<Seen>,
     /// Its probes that run, by their place among the rules.
     pub(super) probes: Vec<(usize, ActorRef<ProbeMsg>)>,
     pub(super) ready: bool,
@@ -35,8 +35,8 @@ pub(super) struct Case {
     pub(super) reported: Option<Health>,
     /// When its supervisor was last told that it is unwell.
     pub(super) urged: Option<Duration>,
-    /// Processor time at the last sweep, and when that was.
-    pub(super) cpu: Option<(f64, Duration)>,
+    /// Processor time when its figures were last compared with marks, and when that was.
+    pub(super) figures: Option<(f64, Instant)>,
 }
 
 impl Case {
@@ -50,7 +50,7 @@ impl Case {
         let rules = Arc::new(rules(&worker));
         Self {
             record: Record::new(Arc::clone(&rules)),
-            stat: pid.and_then(Stat::open),
+            seen: None,
             pid: Arc::new(AtomicU32::new(pid.unwrap_or(0))),
             instance,
             incarnation,
@@ -62,14 +62,19 @@ impl Case {
             told: None,
             reported: None,
             urged: None,
-            cpu: None,
+            figures: None,
         }
     }
 
     /// Its main process is another one.
     pub(super) fn set_main(&mut self, pid: u32) {
         self.pid.store(pid, Ordering::Relaxed);
-        self.stat = Stat::open(pid);
+        (self.seen, self.figures) = (None, None);
+    }
+
+    /// Whether its process did not run at the last look.
+    pub(super) fn fails(&self) -> bool {
+        self.seen.is_some_and(|seen| fails(seen.usage.condition))
     }
 
     /// Its main process.
@@ -102,6 +107,14 @@ impl Case {
             || old.heartbeat != new.heartbeat
             || old.threshold != new.threshold
             || old.stop.unresponsive_timeout != new.stop.unresponsive_timeout
+    }
+}
+
+/// A debugger may halt it.
+pub(super) fn fails(condition: Condition) -> bool {
+    match condition {
+        Condition::Halted | Condition::Zombie => true,
+        Condition::Runs | Condition::Traced => false,
     }
 }
 

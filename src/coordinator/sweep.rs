@@ -1,63 +1,92 @@
 //! One look at all processes: whether they run, and what their trees use.
 //!
-//! Each main process's line in `/proc` is opened once and read again and again: that costs a fifth of opening it, and a
-//! file that was opened for a process never shows another one that came to have its number.
+//! What somebody else has just read counts as well, and what says nothing new changes nothing: an idle fleet costs one
+//! read of each main process now and then.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use crate::config::WorkerSettings;
-use crate::probe::{Found, condition};
-use crate::telemetry::{Measured, Root, measure};
+use crate::health::Grade;
+use crate::probe::in_condition;
+use crate::telemetry::{Pace, Root, Sampler, Seen};
 
-use super::case::Case;
+use super::actor::built_in;
+use super::case::{Case, fails};
 use super::rules::memory_base;
 
-/// A process's line, open.
-pub(super) struct Stat(File);
+/// How often the processes are looked at.
+pub(super) const SWEEP: Duration = Duration::from_secs(10);
+/// The same while a tree uses nothing: from SIGSTOP to its answer in half a minute is what is promised.
+const QUIET: Duration = Duration::from_secs(20);
+/// The same after a failure, until it stands.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
-impl Stat {
-    pub(super) fn open(pid: u32) -> Option<Self> {
-        File::open(format!("/proc/{pid}/stat")).map(Self).ok()
-    }
+/// Figures closer together than this are not compared with marks.
+const FIGURES: Duration = Duration::from_secs(9);
 
-    /// Whether the process runs; `None`: it is gone, which its supervisor hears in another way.
-    pub(super) fn look(&self) -> Option<Found> {
-        let mut line = [0; 1024];
-        match self.0.read_at(&mut line, 0) {
-            Ok(count) => Some(condition(&String::from_utf8_lossy(&line[..count]))),
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => None,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some(Found::error(format!("its state cannot be read: {error}"))),
-        }
+/// What is known of each of them now, in their order.
+pub(super) fn look<'a>(
+    sampler: &Sampler,
+    cases: impl Iterator<Item = &'a Case>,
+    interval: Option<Duration>,
+) -> Vec<Option<Seen>> {
+    let usual = match interval {
+        Some(interval) if interval < SWEEP => Pace::of(interval),
+        Some(_) | None => Pace { every: SWEEP, quiet: QUIET },
+    };
+    let (mut roots, mut failing): (Vec<Root>, Vec<Root>) = (Vec::new(), Vec::new());
+    let mut places = Vec::with_capacity(cases.size_hint().0);
+    for case in cases {
+        let root = case.main().map(|pid| (pid, case.instance.clone()));
+        let list = if case.fails() { &mut failing } else { &mut roots };
+        places.push((case.fails(), root.is_some().then_some(list.len())));
+        list.extend(root);
     }
+    let (found, again) = (sampler.sweep(&roots, usual), sampler.sweep(&failing, Pace::of(AGAIN)));
+    let at = |(fails, place): (bool, Option<usize>)| if fails { again[place?] } else { found[place?] };
+    places.into_iter().map(at).collect()
 }
 
-/// What the trees of these use, by main process.
-pub(super) fn figures<'a>(cases: impl Iterator<Item = &'a Case>) -> HashMap<u32, Measured> {
-    let roots: Vec<Root> = cases.filter_map(|case| Some((case.main()?, case.instance.slug()))).collect();
-    if roots.is_empty() { HashMap::new() } else { measure(&roots) }
+/// Takes note of what was read; whether that is something new for its verdict.
+pub(super) fn note(case: &mut Case, seen: Seen, sampler: &Sampler, own: Duration, now: Duration) -> bool {
+    if case.seen.is_some_and(|before| before.at == seen.at) {
+        return false;
+    }
+    let condition = seen.usage.condition;
+    let same = case.seen.is_some_and(|before| before.usage.condition == condition);
+    case.seen = Some(seen);
+    // That it runs on is nothing new; each look at one that does not counts.
+    let found = (!same || fails(condition)).then(|| in_condition(condition));
+    let observed = found.is_some();
+    if let Some(found) = found {
+        case.record.observe(own, built_in(now, found));
+    }
+    let due = case.figures.is_none_or(|(_, at)| seen.at.saturating_duration_since(at) >= FIGURES);
+    let marked = due && figures(case, seen, sampler, own);
+    observed || marked
+}
+
+/// Compares what a tree uses with its marks; whether one of them says something. The first look at an incarnation has
+/// nothing to compare its processor time with.
+fn figures(case: &mut Case, seen: Seen, sampler: &Sampler, own: Duration) -> bool {
+    if let (Some(base), Some(pid)) = (memory_base(&case.worker), case.main())
+        && let Some(bytes) = sampler.working_set(pid)
+    {
+        case.record.read_memory(own, bytes as f64 / base as f64);
+    }
+    let cpu_seconds = seen.usage.cpu_seconds;
+    if let Some((before, at)) = case.figures.replace((cpu_seconds, seen.at)) {
+        let span = seen.at.saturating_duration_since(at).as_secs_f64();
+        if span > 0.0 {
+            let busy = (cpu_seconds - before).max(0.0) / span;
+            case.record.read_cpu(own, busy / cores(&case.worker));
+        }
+    }
+    case.record.figures(own).into_iter().flatten().any(|grade| grade != Grade::Pass)
 }
 
 /// Cores that a worker may use.
 fn cores(worker: &WorkerSettings) -> f64 {
     let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
     worker.isolation.limits.cpu.map_or(all, |limit| limit.min(all))
-}
-
-/// Notes what a tree uses. The first look at an incarnation has nothing to compare its processor time with.
-pub(super) fn note(case: &mut Case, measured: Measured, own: Duration, now: Duration) {
-    if let Some(base) = memory_base(&case.worker) {
-        case.record.read_memory(own, measured.working_set as f64 / base as f64);
-    }
-    if let Some((before, at)) = case.cpu.replace((measured.cpu_seconds, now)) {
-        let span = now.saturating_sub(at).as_secs_f64();
-        if span > 0.0 {
-            let busy = (measured.cpu_seconds - before).max(0.0) / span;
-            case.record.read_cpu(own, busy / cores(&case.worker));
-        }
-    }
 }

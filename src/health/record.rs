@@ -193,6 +193,12 @@ impl Record {
         }
     }
 
+    /// How its memory and its computing are; `None`: nobody has read them.
+    #[must_use]
+    pub fn figures(&self, own: Time) -> [Option<Grade>; 2] {
+        [&self.memory, &self.cpu].map(|gauge| gauge.and_then(|gauge| gauge.grade(own)))
+    }
+
     /// What is known of each probe, in the order of the rules.
     pub fn sheets(&self) -> impl Iterator<Item = (&ProbeRules, &Sheet)> {
         self.rules.probes.iter().zip(&self.sheets)

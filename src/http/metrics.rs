@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -10,25 +9,25 @@ use crate::event::Cause;
 use crate::runtime::RuntimeHandle;
 use crate::supervisor::{Health, InstanceState, Totals};
 use crate::telemetry::{
-    Looks, OwnSample, Root, Sampler, Scrape, WorkerSample, boot_time, open_files, open_files_limit,
-    ticks_per_second, usage,
+    Looks, OwnSample, Pace, Root, Sampler, Scrape, Seen, WorkerSample, boot_time, open_files,
+    open_files_limit, ticks_per_second, usage,
 };
 
 /// The runtime as it is now.
-pub(crate) fn scrape(runtime: &RuntimeHandle, sampler: &Sampler) -> Scrape {
-    let now = Timestamp::now();
+pub(crate) fn scrape(runtime: &RuntimeHandle) -> Scrape {
     let info = runtime.info();
+    let sampler = info.sampler();
     let settings = info.settings();
     let board = runtime.board();
     let states = board.instances();
-    sampler.look(&roots(&states));
+    sampler.sweep(&roots(&states), Pace::FRESH);
     let looks = info.looks();
     let there: HashSet<_> = states.iter().map(|state| &state.instance).collect();
     looks.keep(|instance| there.contains(instance));
     Scrape {
         version: info.version,
         runtime: settings.runtime.name.clone(),
-        workers: states.iter().map(|state| worker(state, sampler, looks, now)).collect(),
+        workers: states.iter().map(|state| worker(state, sampler, looks)).collect(),
         supervisors: board.supervisors().iter().map(|state| state.name.to_string()).collect(),
         events: runtime.journal().counts(),
         events_dropped: runtime.journal().dropped(),
@@ -40,9 +39,8 @@ pub(crate) fn scrape(runtime: &RuntimeHandle, sampler: &Sampler) -> Scrape {
     }
 }
 
-fn worker(state: &InstanceState, sampler: &Sampler, looks: &Looks, now: Timestamp) -> WorkerSample {
-    let age = state.started_at.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
-    let used = state.pid.and_then(|pid| sampler.sample(pid, age));
+fn worker(state: &InstanceState, sampler: &Sampler, looks: &Looks) -> WorkerSample {
+    let used = used(state, sampler);
     let totals = state.totals();
     let count = |cause| totals.by_cause.get(&cause).copied().unwrap_or(0);
     WorkerSample {
@@ -56,9 +54,9 @@ fn worker(state: &InstanceState, sampler: &Sampler, looks: &Looks, now: Timestam
         recoveries: recoveries(state, &totals),
         breaker: state.breaker.word(),
         started_at: state.started_at.filter(|_| state.pid.is_some()).map(unix),
-        cpu_seconds: used.map(|(usage, _)| usage.cpu_seconds),
-        cpu_percent: used.and_then(|(_, percent)| percent),
-        memory_bytes: used.map(|(usage, _)| usage.resident_bytes),
+        cpu_seconds: used.map(|seen| seen.usage.cpu_seconds),
+        cpu_percent: used.and_then(|seen| seen.percent),
+        memory_bytes: used.map(|seen| seen.usage.resident_bytes),
         open_files: state.pid.and_then(open_files),
         heartbeat_at: state.last_heartbeat_at.map(unix),
         probes: looks.of(&state.instance),
@@ -79,7 +77,13 @@ fn recoveries(state: &InstanceState, totals: &Totals) -> BTreeMap<(String, &'sta
 
 /// The processes whose trees are looked at.
 pub(crate) fn roots(states: &[InstanceState]) -> Vec<Root> {
-    states.iter().filter_map(|state| Some((state.pid?, state.instance.slug()))).collect()
+    states.iter().filter_map(|state| Some((state.pid?, state.instance.clone()))).collect()
+}
+
+/// What the tree of one of them uses.
+pub(crate) fn used(state: &InstanceState, sampler: &Sampler) -> Option<Seen> {
+    let root = (state.pid?, state.instance.clone());
+    sampler.sweep(&[root], Pace::FRESH).into_iter().next()?
 }
 
 fn own(pid: u32) -> Option<OwnSample> {

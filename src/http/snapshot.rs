@@ -1,22 +1,21 @@
 //! From the board to what travels: one pass, one reading of `/proc` per process.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::id::InstanceId;
 use crate::runtime::{RuntimeHandle, Target};
 use crate::supervisor::InstanceState;
-use crate::telemetry::{Sampler, open_files, open_files_limit_of};
+use crate::telemetry::{Condition, Pace, Sampler, open_files, open_files_limit_of};
 
 use super::dto::{Detail, ProbeView, RuntimeView, StatusBody, SupervisorView, Totals, WorkerView};
-use super::metrics::roots;
+use super::metrics::{roots, used};
 
 /// Everything, now.
-pub(crate) fn status(runtime: &RuntimeHandle, sampler: &Sampler) -> StatusBody {
+pub(crate) fn status(runtime: &RuntimeHandle) -> StatusBody {
     let now = Timestamp::now();
     let states = runtime.board().instances();
-    sampler.look(&roots(&states));
+    let sampler = runtime.info().sampler();
+    sampler.sweep(&roots(&states), Pace::FRESH);
     let workers: Vec<_> = states.iter().map(|state| worker(state, sampler, now)).collect();
     StatusBody {
         schema: "regrow.status/1".to_owned(),
@@ -30,11 +29,10 @@ pub(crate) fn status(runtime: &RuntimeHandle, sampler: &Sampler) -> StatusBody {
 /// One instance, with load and memory.
 pub(crate) fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -> WorkerView {
     let mut view = WorkerView::new(state, now);
-    let age = view.uptime_seconds.map(Duration::from_secs_f64);
-    if let Some((usage, percent)) = state.pid.and_then(|pid| sampler.sample(pid, age)) {
-        view.cpu_percent = percent;
-        view.memory_bytes = Some(usage.resident_bytes);
-        if usage.halted {
+    if let Some(seen) = used(state, sampler) {
+        view.cpu_percent = seen.percent;
+        view.memory_bytes = Some(seen.usage.resident_bytes);
+        if matches!(seen.usage.condition, Condition::Halted | Condition::Traced) {
             view.issues.push("stopped by SIGSTOP or a debugger: it exists and does nothing".to_owned());
         }
     }
@@ -51,10 +49,9 @@ fn files_issue(open: Option<u64>, limit: Option<u64>) -> Option<String> {
 }
 
 /// One instance with everything.
-pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState, sampler: &Sampler) -> Detail {
+pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState) -> Detail {
     let now = Timestamp::now();
-    sampler.look(&roots(&runtime.board().instances()));
-    let mut detail = Detail::new(worker(state, sampler, now), state, now);
+    let mut detail = Detail::new(worker(state, runtime.info().sampler(), now), state, now);
     let info = runtime.info();
     let settings = info.settings();
     let configured = settings.workers.iter().find(|one| one.name == *state.instance.worker());

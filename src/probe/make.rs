@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::CheckSettings;
+use crate::telemetry::Sampler;
 use crate::worker::in_process::InProcessHost;
 use crate::worker::process::ProcessHost;
 
@@ -16,6 +17,8 @@ pub(crate) struct Means {
     pub(crate) processes: Arc<ProcessHost>,
     /// Asks actors.
     pub(crate) actors: Arc<InProcessHost>,
+    /// Knows what their processes use.
+    pub(crate) sampler: Sampler,
 }
 
 /// What looks at this; `None` for a heartbeat, which is listened to.

@@ -43,6 +43,6 @@ mod patience;
 mod tests;
 
 pub(crate) use actor::{ProbeActor, ProbeArguments, ProbeMsg, Times};
-pub(crate) use checks::condition;
+pub(crate) use checks::in_condition;
 pub use look::{Found, Look, Patient, Probe};
 pub(crate) use make::{Means, make};

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::{Settings, Sources};
 use crate::id::{InstanceId, Name};
 use crate::supervisor::{Board, Healer};
-use crate::telemetry::{Journal, Looks};
+use crate::telemetry::{Journal, Looks, Sampler};
 use crate::worker::in_process::InProcessHost;
 
 use super::lag::Lag;
@@ -157,6 +157,7 @@ pub struct RuntimeInfo {
     pub(super) lag: Lag,
     pub(super) writers: Arc<Writers>,
     pub(super) looks: Looks,
+    pub(super) sampler: Sampler,
     finished: watch::Sender<Option<Finished>>,
 }
 
@@ -194,6 +195,7 @@ impl RuntimeInfo {
             lag: Lag::new(Instant::now()),
             writers: Arc::default(),
             looks: Looks::default(),
+            sampler: Sampler::default(),
             finished: watch::Sender::new(None),
         }
     }
@@ -277,6 +279,12 @@ impl RuntimeInfo {
     #[must_use]
     pub fn looks(&self) -> &Looks {
         &self.looks
+    }
+
+    /// What the processes of all workers use.
+    #[must_use]
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
     }
 
     /// Notes its end.

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::id::InstanceId;
 use crate::store::{EventCounts, InstanceTotals, KeptEvent, Limits, Options, Sample, Store, StoreError};
 use crate::supervisor::{Board, Totals};
-use crate::telemetry::{Journal, Recorded, Sampler, Subscription};
+use crate::telemetry::{Journal, Pace, Recorded, Root, Subscription};
 
 use super::handle::RuntimeInfo;
 use super::lessons;
@@ -64,6 +64,9 @@ const STANDS_BACK: i32 = 10;
 /// How often it is written down what everybody is like, and when first.
 const SAMPLE: Duration = Duration::from_secs(10);
 const FIRST_SAMPLE: Duration = Duration::from_secs(1);
+
+/// Figures that are no older than this are read by somebody else in time: the coordinator sweeps all by itself.
+const SWEPT: Pace = Pace { every: Duration::from_secs(15), quiet: Duration::from_secs(30) };
 
 /// How often what is too old goes.
 const TRIM: Duration = Duration::from_secs(60);
@@ -186,7 +189,6 @@ struct Work {
     /// Whether it is certain that our numbers are behind those in the file.
     certain: bool,
     info: Arc<RuntimeInfo>,
-    sampler: Sampler,
     clock: Steady,
 }
 
@@ -228,7 +230,6 @@ impl Work {
             last,
             generation: 0,
             info,
-            sampler: Sampler::default(),
             clock: Steady::begin(),
         }
     }
@@ -345,18 +346,17 @@ impl Work {
     async fn sample(&self) {
         let now = Timestamp::now();
         let states = self.board.instances();
-        let roots: Vec<_> =
-            states.iter().filter_map(|state| Some((state.pid?, state.instance.slug()))).collect();
-        self.sampler.look(&roots);
+        let roots: Vec<Root> =
+            states.iter().filter_map(|state| Some((state.pid?, state.instance.clone()))).collect();
+        self.info.sampler.sweep(&roots, SWEPT);
         let samples = states.iter().map(|state| {
-            let age = state.started_at.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
-            let used = state.pid.and_then(|pid| self.sampler.sample(pid, age));
+            let used = state.pid.and_then(|pid| self.info.sampler.seen(pid));
             Sample {
                 instance: state.instance.to_string(),
                 status: state.status(),
                 score: state.score(),
-                cpu_percent: used.and_then(|(_, percent)| percent),
-                memory_bytes: used.map(|(usage, _)| usage.resident_bytes),
+                cpu_percent: used.and_then(|seen| seen.percent),
+                memory_bytes: used.map(|seen| seen.usage.resident_bytes),
             }
         });
         if let Err(error) = self.store.put_samples(now, samples.collect()).await {

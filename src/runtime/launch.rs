@@ -340,7 +340,7 @@ async fn boot(
         problems.extend(past.map(Past::notes).unwrap_or_default());
         problems
     }));
-    let means = Means { processes: Arc::clone(&host), actors: watched };
+    let means = Means { processes: Arc::clone(&host), actors: watched, sampler: info.sampler.clone() };
     let watch = watch::start(info, &plane, means);
     if let Err(error) = &watch {
         info.note(format!("nobody is probed: the watch cannot be started: {error}"));

@@ -92,7 +92,7 @@ pub(super) async fn raise(
     let (edits, waiting) = mpsc::channel(EDITS);
     let editor = Editor { plane: Arc::clone(&plane), info: Arc::clone(&info), intents: Arc::clone(&intents) };
     tokio::spawn(editor.run(waiting));
-    tokio::spawn(recycle::watch(Arc::clone(&plane), edits.clone()));
+    tokio::spawn(recycle::watch(Arc::clone(&plane), info.sampler.clone(), edits.clone()));
     Ok(Director {
         plane,
         info,

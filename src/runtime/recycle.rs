@@ -1,6 +1,6 @@
 //! `recycle`: planned replacement of instances that are well, because of their age or their size.
 //!
-//! Every few seconds one look at all of them: pure arithmetic on when each was started, and one pass over `/proc` only
+//! Every few seconds one look at all of them: pure arithmetic on when each was started, and one sweep over processes only
 //! if somebody has a limit of memory. Who is due is replaced like in a rolling restart, one instance of a worker at a
 //! time, and never while a rolling restart of the worker goes on. It is asked for like an operator's restart, so it
 //! counts for nothing; a paused or stopped instance is left alone.
@@ -19,7 +19,7 @@ use crate::config::{RecycleSettings, WorkerSettings};
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::Phase;
 use crate::supervisor::{InstanceState, Plane, RollState, Wanted};
-use crate::telemetry::working_sets;
+use crate::telemetry::{Pace, Root, Sampler};
 use crate::units::{format_duration, format_size};
 
 use super::handle::Asker;
@@ -80,7 +80,7 @@ fn due(
 }
 
 /// Looks at everybody for as long as the runtime lives.
-pub(super) async fn watch(plane: Arc<Plane>, edits: mpsc::Sender<Editing>) {
+pub(super) async fn watch(plane: Arc<Plane>, sampler: Sampler, edits: mpsc::Sender<Editing>) {
     let mut clock = tokio::time::interval(EVERY);
     let mut tried: HashMap<(InstanceId, Incarnation), Instant> = HashMap::new();
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -92,7 +92,7 @@ pub(super) async fn watch(plane: Arc<Plane>, edits: mpsc::Sender<Editing>) {
             continue;
         }
         tried.retain(|_, at| at.elapsed() < AGAIN);
-        for (instance, n, due) in look(&plane, &workers).await {
+        for (instance, n, due) in look(&plane, &sampler, &workers).await {
             let worker = instance.worker().clone();
             let busy = plane.board.roll(&worker) == Some(RollState::UnderWay);
             if busy || tried.contains_key(&(instance.clone(), n)) {
@@ -107,7 +107,11 @@ pub(super) async fn watch(plane: Arc<Plane>, edits: mpsc::Sender<Editing>) {
 }
 
 /// Who is due now.
-async fn look(plane: &Plane, workers: &[Arc<WorkerSettings>]) -> Vec<(InstanceId, Incarnation, Due)> {
+async fn look(
+    plane: &Plane,
+    sampler: &Sampler,
+    workers: &[Arc<WorkerSettings>],
+) -> Vec<(InstanceId, Incarnation, Due)> {
     let states: Vec<(Arc<WorkerSettings>, InstanceState)> = plane
         .board
         .instances()
@@ -119,16 +123,17 @@ async fn look(plane: &Plane, workers: &[Arc<WorkerSettings>]) -> Vec<(InstanceId
         })
         .collect();
     let measured = |worker: &WorkerSettings| worker.recycle.as_ref().is_some_and(|one| one.memory.is_some());
-    let roots: Vec<(u32, String)> = states
+    let roots: Vec<Root> = states
         .iter()
         .filter(|(worker, _)| measured(worker))
-        .filter_map(|(_, state)| Some((state.pid?, state.instance.slug())))
+        .filter_map(|(_, state)| Some((state.pid?, state.instance.clone())))
         .collect();
-    // A pass over /proc may take milliseconds; the control plane does not wait for it.
+    // A sweep may take milliseconds; the control plane does not wait for it.
     let sizes = if roots.is_empty() {
         HashMap::new()
     } else {
-        tokio::task::spawn_blocking(move || working_sets(&roots)).await.unwrap_or_default()
+        let sampler = sampler.clone();
+        tokio::task::spawn_blocking(move || sizes(&sampler, &roots)).await.unwrap_or_default()
     };
     let now = Timestamp::now();
     let is_due = |(worker, state): &(Arc<WorkerSettings>, InstanceState)| {
@@ -139,6 +144,11 @@ async fn look(plane: &Plane, workers: &[Arc<WorkerSettings>]) -> Vec<(InstanceId
         Some((state.instance.clone(), state.incarnation, due(recycle, lifetime, age, bytes)?))
     };
     states.iter().filter_map(is_due).collect()
+}
+
+fn sizes(sampler: &Sampler, roots: &[Root]) -> HashMap<u32, u64> {
+    sampler.sweep(roots, Pace::of(EVERY));
+    roots.iter().filter_map(|(pid, _)| Some((*pid, sampler.working_set(*pid)?))).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use axum::extract::{Path, State};
 use axum::http::Response;
 use jiff::Timestamp;
 
+use crate::telemetry::Pace;
+
 use super::super::dto::{HealthBody, HealthDetail, HealthView, ProbeView, Totals};
 use super::super::metrics::roots;
 use super::super::{problem::Problem, snapshot};
@@ -17,8 +19,9 @@ use super::{Api, json};
 pub(super) async fn workers(State(api): State<Arc<Api>>) -> Response<Body> {
     let now = Timestamp::now();
     let states = api.runtime.board().instances();
-    api.sampler.look(&roots(&states));
-    let views: Vec<_> = states.iter().map(|state| snapshot::worker(state, &api.sampler, now)).collect();
+    let sampler = api.runtime.info().sampler();
+    sampler.sweep(&roots(&states), Pace::FRESH);
+    let views: Vec<_> = states.iter().map(|state| snapshot::worker(state, sampler, now)).collect();
     let totals = Totals::of(&views);
     let looks = api.runtime.info().looks();
     let workers = states
@@ -44,12 +47,11 @@ pub(super) async fn worker(
     let states = snapshot::resolve(&api.runtime, &target)
         .ok_or_else(|| Problem::not_found(format!("no worker or instance is called `{target}`")))?;
     let now = Timestamp::now();
-    api.sampler.look(&roots(&api.runtime.board().instances()));
     let looks = api.runtime.info().looks();
     let mut details: Vec<_> = states
         .iter()
         .map(|state| {
-            let view = snapshot::worker(state, &api.sampler, now);
+            let view = snapshot::worker(state, api.runtime.info().sampler(), now);
             let probes = ProbeView::all(state, looks);
             HealthDetail { health: HealthView::new(&view, &probes), probes }
         })

@@ -13,7 +13,6 @@ use crate::id::Name;
 use crate::runtime::Target;
 
 use super::super::dto::{DescribeBody, SupervisorView, TreeBody, WorkerView, WorkersBody, effective};
-use super::super::metrics::roots;
 use super::super::{problem::Problem, snapshot};
 use super::{Api, json};
 
@@ -21,11 +20,11 @@ use super::{Api, json};
 const MOST_ITEMS: usize = 10_000;
 
 pub(super) async fn status(State(api): State<Arc<Api>>) -> Response<Body> {
-    json(&snapshot::status(&api.runtime, &api.sampler))
+    json(&snapshot::status(&api.runtime))
 }
 
 pub(super) async fn tree(State(api): State<Arc<Api>>) -> Response<Body> {
-    json(&TreeBody::of(&snapshot::status(&api.runtime, &api.sampler)))
+    json(&TreeBody::of(&snapshot::status(&api.runtime)))
 }
 
 pub(super) async fn config(State(api): State<Arc<Api>>) -> Response<Body> {
@@ -46,7 +45,7 @@ pub(super) async fn workers(
     let Query(page) = page.map_err(|error| Problem::invalid(error.body_text()))?;
     let limit = page.limit.unwrap_or(MOST_ITEMS).clamp(1, MOST_ITEMS);
     let terms = page.filter.as_deref().map(parse_filter).transpose()?.unwrap_or_default();
-    let all = snapshot::status(&api.runtime, &api.sampler).workers;
+    let all = snapshot::status(&api.runtime).workers;
     let begin = match &page.cursor {
         None => 0,
         Some(cursor) => all.iter().position(|worker| worker.instance == *cursor).map_or(0, |at| at + 1),
@@ -64,7 +63,7 @@ pub(super) async fn worker(
     let target = worker_target(id)?;
     let states = snapshot::resolve(&api.runtime, &target)
         .ok_or_else(|| Problem::not_found(format!("no worker or instance is called `{target}`")))?;
-    let items = states.iter().map(|state| snapshot::detail(&api.runtime, state, &api.sampler)).collect();
+    let items = states.iter().map(|state| snapshot::detail(&api.runtime, state)).collect();
     Ok(json(&DescribeBody { schema: "regrow.describe/1".to_owned(), items, next_cursor: None }))
 }
 
@@ -76,11 +75,10 @@ pub(super) async fn supervisor(
     let found = api.runtime.board().supervisors().into_iter().find(|state| state.name == name);
     let state = found.ok_or_else(|| Problem::not_found(format!("no supervisor is called `{name}`")))?;
     let now = Timestamp::now();
-    api.sampler.look(&roots(&api.runtime.board().instances()));
     let children: Vec<WorkerView> = snapshot::resolve(&api.runtime, &Target::Supervisor(name))
         .unwrap_or_default()
         .iter()
-        .map(|state| snapshot::worker(state, &api.sampler, now))
+        .map(|state| snapshot::worker(state, api.runtime.info().sampler(), now))
         .collect();
     Ok(json(&serde_json::json!({
         "schema": "regrow.supervisor/1",

@@ -24,7 +24,7 @@ use axum::{Router, extract::State};
 use tokio::sync::{mpsc, watch};
 
 use crate::runtime::RuntimeHandle;
-use crate::telemetry::{PageFormat, Sampler};
+use crate::telemetry::PageFormat;
 
 use super::actions::Actions;
 use super::{body, metrics, problem::Problem, public};
@@ -32,14 +32,13 @@ use super::{body, metrics, problem::Problem, public};
 /// What every route works on.
 pub(crate) struct Api {
     runtime: RuntimeHandle,
-    sampler: Sampler,
     actions: Actions,
     stopped: watch::Receiver<bool>,
 }
 
 impl Api {
     pub(crate) fn new(runtime: RuntimeHandle, stopped: watch::Receiver<bool>) -> Self {
-        Self { runtime, sampler: Sampler::default(), actions: Actions::default(), stopped }
+        Self { runtime, actions: Actions::default(), stopped }
     }
 
     /// 200 while the runtime's loops turn; never depends on a worker.
@@ -61,7 +60,7 @@ impl Api {
             PageFormat::OpenMetrics if users.is_some() => PageFormat::Text,
             format @ (PageFormat::Text | PageFormat::OpenMetrics | PageFormat::Json) => format,
         };
-        let mut page = metrics::scrape(&self.runtime, &self.sampler).render(format);
+        let mut page = metrics::scrape(&self.runtime).render(format);
         if format == PageFormat::Text {
             page.push_str(users.as_deref().unwrap_or_default());
         }

@@ -15,5 +15,5 @@ pub(super) use exec::Exec;
 pub(super) use grpc::Grpc;
 pub(super) use http::Http;
 pub(super) use process::Process;
-pub(crate) use process::condition;
+pub(crate) use process::in_condition;
 pub(super) use tcp::Tcp;

@@ -1,6 +1,7 @@
 //! The main process runs: no zombie, and not halted.
 
 use crate::probe::{Found, Look, Patient, Probe};
+use crate::telemetry::Condition;
 
 /// Its state in `/proc`.
 pub(in crate::probe) struct Process;
@@ -19,13 +20,20 @@ impl Probe for Process {
 }
 
 /// What a line of `/proc/PID/stat` says.
-pub(crate) fn condition(stat: &str) -> Found {
+fn condition(stat: &str) -> Found {
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     match state {
-        Some('T') => Found::fail("its main process is halted by a signal (SIGSTOP)"),
-        Some('Z' | 'X') => Found::fail("its main process is a zombie"),
-        Some(_) => Found::pass("its main process runs"),
+        Some(state) => in_condition(Condition::of(state)),
         None => Found::error("its state cannot be read"),
+    }
+}
+
+/// The same, of what is known already. A debugger may look.
+pub(crate) fn in_condition(condition: Condition) -> Found {
+    match condition {
+        Condition::Halted => Found::fail("its main process is halted by a signal (SIGSTOP)"),
+        Condition::Zombie => Found::fail("its main process is a zombie"),
+        Condition::Runs | Condition::Traced => Found::pass("its main process runs"),
     }
 }
 

@@ -1,0 +1,321 @@
+//! What the process trees of all workers use: one sampler, whose figures everybody shares.
+//!
+//! History, `status`, metrics, thresholds and the check that a process runs want the same figures. Whoever needs fresh
+//! ones sweeps, and what somebody else has just read is not read again.
+//!
+//! Each process's line in `/proc` is opened once and read again and again: that costs a third of opening it, and a file
+//! that was opened for a process never shows another one that came to have its number. Who has used nothing for a
+//! minute is read less often; its figures stand until then, and they are most probably right.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::id::InstanceId;
+
+use super::memory::Memory;
+use super::procfs::{Usage, ticks_per_second};
+use super::trees::{Line, Roots, Trees};
+
+/// Figures closer together than this say nothing about load.
+const SHORTEST: Duration = Duration::from_millis(900);
+
+/// So long a tree has used nothing before it is read less often.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// A worker's main process.
+pub type Root = (u32, InstanceId);
+
+/// How old figures may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Those of a tree that uses something.
+    pub every: Duration,
+    /// Those of a tree that has used nothing for a minute.
+    pub quiet: Duration,
+}
+
+impl Pace {
+    /// What is shown to people: as new as makes sense.
+    pub const FRESH: Self = Self { every: SHORTEST, quiet: SHORTEST };
+
+    /// Everybody alike.
+    #[must_use]
+    pub fn of(every: Duration) -> Self {
+        Self { every, quiet: every }
+    }
+
+    /// Whether figures of that age are due. Timers are never quite on time.
+    fn is_due(self, quiet: bool, age: Duration) -> bool {
+        let period = if quiet { self.quiet } else { self.every };
+        age >= period.mul_f64(0.9)
+    }
+}
+
+/// A tree at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seen {
+    /// What all of it uses together; its condition is the main process's.
+    pub usage: Usage,
+    /// Its load: 100 is one core, over the time since the figures before, or since its start.
+    pub percent: Option<f64>,
+    /// When it was read.
+    pub at: Instant,
+}
+
+/// The sampler; cheap to clone.
+///
+/// ```
+/// use regrow::telemetry::{Pace, Sampler};
+/// let (sampler, own) = (Sampler::default(), "example".parse().unwrap());
+/// let seen = sampler.sweep(&[(std::process::id(), own)], Pace::FRESH)[0].unwrap();
+/// assert!(seen.usage.resident_bytes > 0);
+/// assert_eq!(sampler.seen(std::process::id()), Some(seen));
+/// ```
+#[derive(Clone, Default)]
+pub struct Sampler(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    all: HashMap<u32, Tree>,
+    trees: Trees,
+}
+
+struct Tree {
+    instance: InstanceId,
+    main: Line,
+    others: Vec<Line>,
+    seen: Option<Seen>,
+    /// Since when it has used nothing.
+    same: Instant,
+    memory: Memory,
+}
+
+impl Sampler {
+    /// Reads the trees of these whose figures are older than the pace allows. What is known of each then, in the same
+    /// order; `None`: it is gone, or not ours to see.
+    pub fn sweep(&self, roots: &[Root], pace: Pace) -> Vec<Option<Seen>> {
+        let mut inner = self.lock();
+        let Inner { all, trees } = &mut *inner;
+        let now = Instant::now();
+        for (pid, instance) in roots {
+            if all.get(pid).is_none_or(|tree| tree.instance != *instance) {
+                let main = trees.root(*pid);
+                all.insert(*pid, Tree::new(instance.clone(), main, now));
+            }
+        }
+        let found = {
+            let has = |pid: u32| all.contains_key(&pid);
+            let named =
+                |slug: &str| all.iter().find(|(_, tree)| tree.instance.slug() == slug).map(|(pid, _)| *pid);
+            trees.news(now, pace.every, &Roots { has: &has, named: &named })
+        };
+        for (root, line) in found {
+            if let Some(tree) = all.get_mut(&root) {
+                tree.others.push(line);
+                tree.seen = None;
+            }
+        }
+        roots.iter().map(|(pid, _)| read(*pid, all, trees, pace, now)).collect()
+    }
+
+    /// What was read last, however long ago.
+    #[must_use]
+    pub fn seen(&self, pid: u32) -> Option<Seen> {
+        self.lock().all.get(&pid)?.seen
+    }
+
+    /// The working set of a tree now: what its cgroup holds without page cache that can go, where the kernel counts
+    /// that, else the resident memory that was read last.
+    #[must_use]
+    pub fn working_set(&self, pid: u32) -> Option<u64> {
+        let mut inner = self.lock();
+        let tree = inner.all.get_mut(&pid)?;
+        let counted = tree.memory.working_set(pid, &tree.instance);
+        counted.or_else(|| Some(tree.seen?.usage.resident_bytes))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(pid: u32, all: &mut HashMap<u32, Tree>, trees: &mut Trees, pace: Pace, now: Instant) -> Option<Seen> {
+    let tree = all.get_mut(&pid)?;
+    if let Some(seen) = tree.seen
+        && !pace.is_due(tree.is_quiet(now), now.saturating_duration_since(seen.at))
+    {
+        return Some(seen);
+    }
+    match tree.read(trees, now) {
+        Some(seen) => Some(seen),
+        None => {
+            if let Some(tree) = all.remove(&pid) {
+                trees.forget(&tree.main);
+                tree.others.iter().for_each(|line| trees.forget(line));
+            }
+            None
+        }
+    }
+}
+
+impl Tree {
+    fn new(instance: InstanceId, main: Line, now: Instant) -> Self {
+        Self { instance, main, others: Vec::new(), seen: None, same: now, memory: Memory::default() }
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.same) >= QUIET
+    }
+
+    fn read(&mut self, trees: &mut Trees, now: Instant) -> Option<Seen> {
+        let main = self.main.read()?;
+        let mut usage = main.with_waited();
+        self.others.retain(|line| match line.read() {
+            Some(stat) => {
+                usage.add(&stat);
+                true
+            }
+            None => {
+                trees.forget(line);
+                false
+            }
+        });
+        let before = self.seen;
+        // The time of a child that nobody waited for is lost with it; a total never falls.
+        usage.cpu_seconds = before.map_or(0.0, |seen| seen.usage.cpu_seconds).max(usage.cpu_seconds);
+        let still = before.is_some_and(|before| before.usage == usage) && usage.condition.runs();
+        if !still {
+            self.same = now;
+        }
+        let seen = Seen { usage, percent: load(before, usage, now), at: now };
+        self.seen = Some(seen);
+        self.seen
+    }
+}
+
+fn load(before: Option<Seen>, usage: Usage, now: Instant) -> Option<f64> {
+    let (busy, span) = match before {
+        Some(seen) => (usage.cpu_seconds - seen.usage.cpu_seconds, now.saturating_duration_since(seen.at)),
+        None => (usage.cpu_seconds, age(usage.started_ticks)),
+    };
+    // A figure over less than a few clock ticks would be noise.
+    (span >= Duration::from_millis(50)).then(|| (busy / span.as_secs_f64() * 1000.0).round() / 10.0)
+}
+
+/// How long ago that was, in clock ticks since boot.
+fn age(started_ticks: u64) -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let now = now.tv_sec as f64 + now.tv_nsec as f64 / 1e9;
+    Duration::try_from_secs_f64(now - started_ticks as f64 / ticks_per_second()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+    use crate::telemetry::procfs::Condition;
+
+    /// A shell in a session of its own with a child; ends when dropped.
+    struct Family(Child);
+
+    impl Family {
+        fn new() -> Self {
+            let mut command = Command::new("sh");
+            command.args(["-c", "sleep 600 & wait"]);
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            Self(command.spawn().unwrap())
+        }
+
+        fn root(&self) -> Root {
+            (self.0.id(), "web".parse().unwrap())
+        }
+    }
+
+    impl Drop for Family {
+        fn drop(&mut self) {
+            let group = rustix::process::Pid::from_child(&self.0);
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            let _ = self.0.wait();
+        }
+    }
+
+    /// Sweeps until the figures are as they should be.
+    fn until(
+        sampler: &Sampler,
+        root: &Root,
+        pace: Pace,
+        right: impl Fn(Option<Seen>) -> bool,
+    ) -> Option<Seen> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let seen = sampler.sweep(std::slice::from_ref(root), pace)[0];
+            if right(seen) {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "{seen:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn children_that_come_later_count_and_an_end_is_seen() {
+        let (sampler, family) = (Sampler::default(), Family::new());
+        let pace = Pace::of(Duration::from_millis(1));
+        let both =
+            until(&sampler, &family.root(), pace, |seen| seen.is_some_and(|seen| seen.usage.threads == 2));
+        let alone = super::super::usage(family.0.id()).unwrap();
+        assert!(both.unwrap().usage.resident_bytes > alone.resident_bytes);
+        let root = family.root();
+        drop(family);
+        until(&sampler, &root, pace, |seen| seen.is_none());
+    }
+
+    #[test]
+    fn what_was_just_read_is_not_read_again() {
+        let (sampler, family) = (Sampler::default(), Family::new());
+        let pace = Pace::of(Duration::from_secs(3600));
+        let first = sampler.sweep(&[family.root()], pace);
+        assert_eq!(sampler.sweep(&[family.root()], pace), first);
+        assert_eq!(sampler.seen(family.0.id()), first[0]);
+        assert_eq!(sampler.seen(1), None, "nobody has asked for it");
+    }
+
+    #[test]
+    fn a_process_that_was_halted_says_so_until_it_goes_on() {
+        let (sampler, family) = (Sampler::default(), Family::new());
+        let (pace, pid) = (Pace::of(Duration::from_millis(1)), rustix::process::Pid::from_child(&family.0));
+        let is = |condition: Condition| {
+            move |seen: Option<Seen>| seen.is_some_and(|seen| seen.usage.condition == condition)
+        };
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        until(&sampler, &family.root(), pace, is(Condition::Halted));
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+        until(&sampler, &family.root(), pace, is(Condition::Runs));
+    }
+
+    fn at(cpu_seconds: f64) -> Usage {
+        let condition = Condition::Runs;
+        Usage { cpu_seconds, resident_bytes: 0, virtual_bytes: 0, threads: 1, condition, started_ticks: 0 }
+    }
+
+    #[test]
+    fn load_is_over_the_time_since_the_figures_before() {
+        let now = Instant::now();
+        let before = Seen { usage: at(1.0), percent: None, at: now };
+        let later = now + Duration::from_secs(2);
+        assert_eq!(load(Some(before), at(2.0), later), Some(50.0));
+        assert_eq!(load(Some(before), at(2.0), now), None, "no time at all");
+        // Started when the machine was.
+        let up = age(0).as_secs_f64();
+        assert!((load(None, at(up / 2.0), now).unwrap() - 50.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn whoever_is_quiet_is_due_less_often() {
+        let pace = Pace { every: Duration::from_secs(10), quiet: Duration::from_secs(20) };
+        let due = |quiet, seconds| pace.is_due(quiet, Duration::from_secs(seconds));
+        assert_eq!([due(false, 8), due(false, 10), due(true, 10), due(true, 20)], [false, true, false, true]);
+    }
+}
