@@ -8,7 +8,7 @@
 //! Workers start while the store is being opened, and a restart is not disturbed by its own events on their way to the
 //! disk: they are gathered until it is quiet, or until somebody waits for them.
 //!
-//! It also writes down what every instance is like, every ten seconds, and lets go of what is too old.
+//! It also takes down what every instance is like, and lets go of what is too old.
 //!
 //! What clients are shown is kept already, as long as the disk keeps anything: otherwise a number that somebody saw
 //! could mean another event after a kill. [`RuntimeHandle::settled`](super::RuntimeHandle::settled) is that wait, with a bound.
@@ -20,13 +20,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::id::InstanceId;
-use crate::store::{EventCounts, InstanceTotals, KeptEvent, Limits, Options, Sample, Store, StoreError};
+use crate::store::{EventCounts, InstanceTotals, KeptEvent, Limits, Options, Store, StoreError};
 use crate::supervisor::{Board, Totals};
-use crate::telemetry::{Journal, Pace, Recorded, Root, Subscription};
+use crate::telemetry::{Journal, Recorded, Subscription};
 
+use super::figures::Figures;
 use super::handle::RuntimeInfo;
 use super::lessons;
 use super::past::{self, Past};
@@ -61,15 +62,17 @@ const LONGEST_BOOT: Duration = Duration::from_secs(2);
 /// what it can.
 const STANDS_BACK: i32 = 10;
 
-/// How often it is written down what everybody is like, and when first.
+/// How often it is taken down what everybody is like, and when first.
 const SAMPLE: Duration = Duration::from_secs(10);
 const FIRST_SAMPLE: Duration = Duration::from_secs(1);
 
-/// Figures that are no older than this are read by somebody else in time: the coordinator sweeps all by itself.
-const SWEPT: Pace = Pace { every: Duration::from_secs(15), quiet: Duration::from_secs(30) };
-
-/// How often what is too old goes.
+/// How often what is too old goes: after a minute with many events, otherwise seldom, because looking costs something.
 const TRIM: Duration = Duration::from_secs(60);
+const SELDOM: Duration = Duration::from_secs(600);
+const MANY: u64 = 1000;
+
+/// Readers of figures that may wait at once; more wait for their turn.
+const READERS: usize = 64;
 
 /// Everything is shown at once: nothing is kept right now, or ever.
 const NOTHING_TO_WAIT_FOR: u64 = u64::MAX;
@@ -189,6 +192,12 @@ struct Work {
     /// Whether it is certain that our numbers are behind those in the file.
     certain: bool,
     info: Arc<RuntimeInfo>,
+    figures: Figures,
+    /// Those who want to read figures that wait to be written.
+    readers: mpsc::Receiver<oneshot::Sender<()>>,
+    ask: mpsc::Sender<oneshot::Sender<()>>,
+    /// When what is too old went last, and the number of the last event then.
+    trimmed: (Instant, u64),
     clock: Steady,
 }
 
@@ -217,6 +226,7 @@ impl Work {
     /// What comes behind the last event that was kept.
     fn begin(store: Store, journal: Journal, board: Board, info: Arc<RuntimeInfo>) -> Self {
         let last = store.beginning().last_seq;
+        let (ask, readers) = mpsc::channel(READERS);
         Self {
             certain: store.is_open(),
             store,
@@ -230,6 +240,10 @@ impl Work {
             last,
             generation: 0,
             info,
+            figures: Figures::default(),
+            readers,
+            ask,
+            trimmed: (Instant::now(), last),
             clock: Steady::begin(),
         }
     }
@@ -240,6 +254,7 @@ impl Work {
             store: self.store.clone(),
             kept: self.settled.subscribe(),
             asked: Arc::clone(&self.asked),
+            readers: self.ask.clone(),
             lost: Arc::clone(&self.lost),
             stuck: Arc::default(),
         }
@@ -248,7 +263,6 @@ impl Work {
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
         let mut stopping = false;
         let mut sample = every(SAMPLE, FIRST_SAMPLE);
-        let mut trim = every(TRIM, TRIM);
         let mut longest = LONGEST_BOOT;
         if let Err(error) = lessons::recall(&self.store.archive(), &self.info.healer).await {
             tracing::warn!(%error, "earlier incidents are not known");
@@ -258,12 +272,17 @@ impl Work {
                 tokio::select! {
                     Some(event) = self.live.next() => self.batch.push(event),
                     _ = sample.tick() => {
-                        self.sample().await;
+                        if self.figures.take(&self.board, &self.info.sampler) {
+                            self.figures.write(&self.store).await;
+                            self.trim_if_due().await;
+                        }
                         self.remember().await;
                         continue;
                     }
-                    _ = trim.tick() => {
-                        self.trim().await;
+                    Some(reply) = self.readers.recv() => {
+                        self.figures.write(&self.store).await;
+                        // Who asked may have gone.
+                        let _ = reply.send(());
                         continue;
                     }
                     _ = &mut stopped => stopping = true,
@@ -312,10 +331,13 @@ impl Work {
                 }
                 tokio::select! {
                     () = tokio::time::sleep(AGAIN) => {}
+                    // There is nothing newer to read. Who asked may have gone.
+                    Some(reply) = self.readers.recv() => drop(reply.send(())),
                     _ = &mut stopped => stopping = true,
                 }
             }
         }
+        self.figures.write(&self.store).await;
         self.remember().await;
         self.settled.send_replace(NOTHING_TO_WAIT_FOR);
     }
@@ -342,25 +364,11 @@ impl Work {
         }
     }
 
-    /// Writes down what everybody is like. What fails is told by the store's notes.
-    async fn sample(&self) {
-        let now = Timestamp::now();
-        let states = self.board.instances();
-        let roots: Vec<Root> =
-            states.iter().filter_map(|state| Some((state.pid?, state.instance.clone()))).collect();
-        self.info.sampler.sweep(&roots, SWEPT);
-        let samples = states.iter().map(|state| {
-            let used = state.pid.and_then(|pid| self.info.sampler.seen(pid));
-            Sample {
-                instance: state.instance.to_string(),
-                status: state.status(),
-                score: state.score(),
-                cpu_percent: used.and_then(|seen| seen.percent),
-                memory_bytes: used.map(|seen| seen.usage.resident_bytes),
-            }
-        });
-        if let Err(error) = self.store.put_samples(now, samples.collect()).await {
-            tracing::debug!(%error, "a sample of health is not kept");
+    async fn trim_if_due(&mut self) {
+        let (age, events) = (self.trimmed.0.elapsed(), self.last.saturating_sub(self.trimmed.1));
+        if age >= SELDOM || age >= TRIM && events >= MANY {
+            self.trimmed = (Instant::now(), self.last);
+            self.trim().await;
         }
     }
 

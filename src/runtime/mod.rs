@@ -5,6 +5,7 @@ mod backup;
 mod builder;
 mod director;
 mod embedded;
+mod figures;
 mod given;
 mod handle;
 mod inherited;

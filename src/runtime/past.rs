@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::event::{Cause, EventKind};
 use crate::id::InstanceId;
-use crate::store::{Beginning, EventQuery, KeptEvent, Store, StoreError};
+use crate::store::{Beginning, EventQuery, KeptEvent, Point, Store, StoreError};
 use crate::supervisor::{Board, Totals};
 use crate::telemetry::{Journal, Recorded};
 
@@ -25,6 +26,8 @@ pub(crate) struct Past {
     pub(super) kept: watch::Receiver<u64>,
     /// Somebody waits.
     pub(super) asked: Arc<Notify>,
+    /// Has figures that wait written.
+    pub(super) readers: mpsc::Sender<oneshot::Sender<()>>,
     pub(super) lost: Arc<AtomicU64>,
     /// One above how far it was when somebody waited in vain: until it moves, nobody else waits.
     pub(super) stuck: Arc<AtomicU64>,
@@ -45,6 +48,20 @@ impl Past {
         // The keeper is gone: shown without.
         if tokio::time::timeout(SETTLES, wait).await.is_err() {
             self.stuck.store(now.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Has the figures of the last minute written, or sees that they will not be soon.
+    async fn figured(&self) {
+        let (reply, written) = oneshot::channel();
+        let written = async {
+            // The keeper is gone: what there is, is written.
+            if self.readers.send(reply).await.is_ok() {
+                let _ = written.await;
+            }
+        };
+        if tokio::time::timeout(SETTLES, written).await.is_err() {
+            tracing::debug!("the last figures are not written yet");
         }
     }
 
@@ -96,6 +113,24 @@ impl RuntimeHandle {
     #[must_use]
     pub fn store(&self) -> Option<&Store> {
         self.past().map(|past| &past.store)
+    }
+
+    /// What an instance was like since then, oldest first: all that was seen until now. None without a store.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the file cannot be read.
+    pub async fn history(
+        &self,
+        instances: &[InstanceId],
+        since: Timestamp,
+    ) -> Result<Option<Vec<Vec<Point>>>, StoreError> {
+        let Some(past) = self.past() else { return Ok(None) };
+        past.figured().await;
+        let mut all = Vec::with_capacity(instances.len());
+        for instance in instances {
+            all.push(past.store.history(&instance.to_string(), since).await?);
+        }
+        Ok(Some(all))
     }
 
     /// Waits until an event is kept, so that its number is good for ever. It does not wait long, and not at all

@@ -35,6 +35,6 @@ pub use error::StoreError;
 pub use events::{EventQuery, KeptEvent};
 pub use open::Options;
 pub use retention::Limits;
-pub use samples::{Point, Sample};
+pub use samples::{Point, Sample, Sweep};
 pub use state::{Beginning, Store};
 pub use totals::{EventCounts, InstanceTotals};

@@ -122,7 +122,7 @@ fn used(conn: &Connection) -> rusqlite::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EventCounts, EventQuery, KeptEvent, Options, Sample};
+    use super::super::{EventCounts, EventQuery, KeptEvent, Options, Sample, Sweep};
     use super::*;
     use crate::event::{Event, EventKind};
 
@@ -150,13 +150,13 @@ mod tests {
 
     async fn sample(store: &Store, second: i64) {
         let sample = Sample {
-            instance: "web".to_owned(),
+            instance: "web".into(),
             status: "healthy",
             score: None,
             cpu_percent: None,
             memory_bytes: None,
         };
-        store.put_samples(at(second), vec![sample]).await.unwrap();
+        store.put_sweeps(vec![Sweep { at: at(second), samples: vec![sample] }]).await.unwrap();
     }
 
     #[tokio::test]

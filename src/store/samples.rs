@@ -4,7 +4,8 @@
 //! sweeps become one block per instance, which is what a question reads; after a day, blocks of minutes. Each row is
 //! one record with version and checksum; a damaged one is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,7 +41,7 @@ const MINUTES: i64 = 1;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Which.
-    pub instance: String,
+    pub instance: Arc<str>,
     /// The contract's word.
     pub status: &'static str,
     /// 0..1; `None`: no data.
@@ -49,6 +50,15 @@ pub struct Sample {
     pub cpu_percent: Option<f64>,
     /// Of its whole tree.
     pub memory_bytes: Option<u64>,
+}
+
+/// What all instances were like at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sweep {
+    /// When.
+    pub at: Timestamp,
+    /// Each of them.
+    pub samples: Vec<Sample>,
 }
 
 /// What an instance was like at one moment, or in one minute.
@@ -104,13 +114,13 @@ struct PointV1 {
 }
 
 impl Store {
-    /// Keeps what all instances are like. A power cut may cost the last ones.
+    /// Keeps what all instances were like. A power cut may cost the last ones.
     ///
     /// # Errors
     /// [`StoreError`]; nothing was kept.
-    pub async fn put_samples(&self, at: Timestamp, samples: Vec<Sample>) -> Result<(), StoreError> {
+    pub async fn put_sweeps(&self, sweeps: Vec<Sweep>) -> Result<(), StoreError> {
         let keep = move |conn: &Connection| {
-            put(conn, at.as_second(), &samples)?;
+            put(conn, &sweeps)?;
             let sweeps: i64 = conn.query_row("SELECT count(*) FROM sweep", [], |row| row.get(0))?;
             if sweeps >= BLOCK { compact(conn) } else { Ok(()) }
         };
@@ -153,26 +163,35 @@ fn said(words: &[String], status: u8) -> &str {
     words.get(usize::from(status)).map_or("unknown", String::as_str)
 }
 
-fn put(conn: &Connection, at: i64, samples: &[Sample]) -> rusqlite::Result<()> {
+fn put(conn: &Connection, sweeps: &[Sweep]) -> rusqlite::Result<()> {
     let mut known = conn.prepare_cached("SELECT id FROM instance WHERE name = ?1")?;
     let mut add = conn.prepare_cached("INSERT INTO instance (name) VALUES (?1)")?;
-    let mut sweep = SweepV1 { at, words: Vec::new(), rows: Vec::with_capacity(samples.len()) };
-    for sample in samples {
-        let id = known.query_row([&sample.instance], |row| row.get(0)).optional()?;
-        let instance = match id {
-            Some(id) => id,
-            None => add.insert([&sample.instance])?,
-        };
-        sweep.rows.push(SampleV1 {
-            instance,
-            status: word(&mut sweep.words, sample.status),
-            score: sample.score.map(|score| score as f32),
-            cpu: sample.cpu_percent.map(|cpu| cpu as f32),
-            memory: sample.memory_bytes,
-        });
+    let mut ids: HashMap<&str, i64> = HashMap::new();
+    for Sweep { at, samples } in sweeps {
+        let mut sweep =
+            SweepV1 { at: at.as_second(), words: Vec::new(), rows: Vec::with_capacity(samples.len()) };
+        for sample in samples {
+            let name: &str = &sample.instance;
+            let instance = match ids.get(name) {
+                Some(id) => *id,
+                None => match known.query_row([name], |row| row.get(0)).optional()? {
+                    Some(id) => id,
+                    None => add.insert([name])?,
+                },
+            };
+            ids.insert(name, instance);
+            sweep.rows.push(SampleV1 {
+                instance,
+                status: word(&mut sweep.words, sample.status),
+                score: sample.score.map(|score| score as f32),
+                cpu: sample.cpu_percent.map(|cpu| cpu as f32),
+                memory: sample.memory_bytes,
+            });
+        }
+        let bytes = encode(Kind::Sweep, &sweep)?;
+        conn.prepare_cached("INSERT INTO sweep (at, record) VALUES (?1, ?2)")?
+            .execute(params![sweep.at, bytes])?;
     }
-    let bytes = encode(Kind::Sweep, &sweep)?;
-    conn.prepare_cached("INSERT INTO sweep (at, record) VALUES (?1, ?2)")?.execute(params![at, bytes])?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn sample(instance: &str, status: &'static str, score: f64, memory: u64) -> Sample {
-    let instance = instance.to_owned();
+    let instance = instance.into();
     Sample { instance, status, score: Some(score), cpu_percent: Some(12.5), memory_bytes: Some(memory) }
 }
 
@@ -20,7 +20,7 @@ async fn sweep(store: &Store, second: i64) {
         sample("web", web, if web == "healthy" { 1.0 } else { 0.7 }, 1000 + second as u64),
         sample("job/0", "stopped", 0.0, 1),
     ];
-    store.put_samples(at(second), samples).await.unwrap();
+    store.put_sweeps(vec![Sweep { at: at(second), samples }]).await.unwrap();
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn history_of_a_week_of_one_of_a_thousand() {
     let (week, step) = (7 * 86_400, 10);
     for second in (0..week).step_by(step) {
         let samples = names.iter().map(|name| sample(name, "healthy", 1.0, 50 << 20)).collect();
-        store.put_samples(at(second), samples).await.unwrap();
+        store.put_sweeps(vec![Sweep { at: at(second), samples }]).await.unwrap();
         if second % 3600 == 0 {
             for _ in 0..3 {
                 store.roll_up(at(second)).await.unwrap();

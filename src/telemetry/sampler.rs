@@ -100,8 +100,8 @@ impl Sampler {
         let now = Instant::now();
         for (pid, instance) in roots {
             if all.get(pid).is_none_or(|tree| tree.instance != *instance) {
-                let main = trees.root(*pid);
-                all.insert(*pid, Tree::new(instance.clone(), main, now));
+                let tree = trees.root(*pid).map(|main| Tree::new(instance.clone(), main, now));
+                tree.and_then(|tree| all.insert(*pid, tree));
             }
         }
         let found = {

@@ -91,14 +91,15 @@ pub(super) struct Roots<'a> {
 type Found = HashMap<u32, (Line, Stat)>;
 
 impl Trees {
-    /// A new main process.
-    pub(super) fn root(&mut self, pid: u32) -> Line {
+    /// A new main process; `None`: it is gone, or not ours to see.
+    pub(super) fn root(&mut self, pid: u32) -> Option<Line> {
+        let line = Line::open(pid)?;
         // Its tree may be known as that of a stranger, unless nobody has looked since it came.
         if self.last.is_none_or(|last| pid <= last) {
             self.listed = None;
         }
         self.owners.remove(&pid);
-        Line::open(pid).unwrap_or(Line { pid, file: None, started: Cell::new(None) })
+        Some(line)
     }
 
     /// This one is gone.
@@ -111,7 +112,7 @@ impl Trees {
     /// Who has come since the last look, with the main process of its tree.
     pub(super) fn news(&mut self, now: Instant, every: Duration, roots: &Roots<'_>) -> Vec<(u32, Line)> {
         let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
-        if self.listed.is_some() && age(self.looked).is_some_and(|age| age < every.mul_f64(0.9)) {
+        if age(self.looked).is_some_and(|age| age < every.mul_f64(0.9)) {
             return Vec::new();
         }
         self.looked = Some(now);

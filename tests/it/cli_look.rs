@@ -240,17 +240,14 @@ fn watch_draws_again_when_something_changes() {
 }
 
 #[test]
-fn a_thousand_workers_are_told_quickly() {
+fn a_thousand_workers_are_all_told() {
     let fake = Fake::start();
     for number in 0..1000 {
         let mut state = fake.board.instance(&id("broker")).unwrap();
         state.instance = id(&format!("w{number}"));
         fake.board.put(state);
     }
-    let begun = std::time::Instant::now();
+    // How quickly is what `benches/run status` measures.
     let output = fake.regrow(&["status"]);
-    let took = begun.elapsed();
     assert_eq!(stdout(&output).lines().count(), 3 + 1004, "{}", stderr(&output));
-    // The promise is 30 ms for the released program; a debug build on a busy machine gets more.
-    assert!(took.as_millis() < 1500, "{took:?}");
 }

@@ -9,9 +9,9 @@ use axum::http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use crate::id::InstanceId;
 use crate::runtime::{BackupError, Target};
-use crate::store::StoreError;
-use crate::supervisor::InstanceState;
+use crate::store::{Point, StoreError};
 
 use super::super::dto::{BackupBody, HistoryBody, InstanceHistory, InstancePoint, WorkerHistory};
 use super::super::peer::{Peer, Role};
@@ -75,19 +75,16 @@ pub(super) async fn of_worker(
 async fn read(api: &Api, target: &Target, hours: f64) -> Result<Vec<InstanceHistory>, Problem> {
     let unknown = || Problem::not_found(format!("no worker or instance is called `{target}`"));
     let states = snapshot::resolve(&api.runtime, target).ok_or_else(unknown)?;
-    let store = api.runtime.store().ok_or_else(nothing)?;
     let back = SignedDuration::try_from_secs_f64(hours * 3600.0).unwrap_or(SignedDuration::MAX);
     let since = Timestamp::now().checked_sub(back).unwrap_or(Timestamp::MIN);
-    let mut items = Vec::with_capacity(states.len());
-    for InstanceState { instance, .. } in states {
-        let points = store.history(&instance.to_string(), since).await.map_err(|error| unreadable(&error))?;
-        items.push(InstanceHistory {
-            worker: instance.worker().to_string(),
-            instance: instance.to_string(),
-            points: points.into_iter().map(Into::into).collect(),
-        });
-    }
-    Ok(items)
+    let instances = snapshot::ids(&states);
+    let found = api.runtime.history(&instances, since).await.map_err(|error| unreadable(&error))?;
+    let item = |(instance, points): (InstanceId, Vec<Point>)| InstanceHistory {
+        worker: instance.worker().to_string(),
+        instance: instance.to_string(),
+        points: points.into_iter().map(Into::into).collect(),
+    };
+    Ok(instances.into_iter().zip(found.ok_or_else(nothing)?).map(item).collect())
 }
 
 fn nothing() -> Problem {
