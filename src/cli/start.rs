@@ -65,6 +65,7 @@ fn interval(text: &str) -> Result<std::time::Duration, String> {
 }
 
 fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
+    crate::worker::process::set_aside();
     crate::worker::unix::share_one_heap();
     crate::telemetry::record_user_series();
     // What explains the file is not needed any more once it runs.

@@ -14,6 +14,7 @@ mod body;
 mod control;
 mod listen;
 mod metrics;
+mod narrow;
 mod peer;
 mod problem;
 mod public;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,12 +16,15 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::config::SocketSettings;
+use crate::worker::process::{Spare, is_exhaustion};
 
+use super::narrow::{Narrow, Stream};
 use super::peer::{Peer, Users};
 use super::problem::Problem;
 use super::public::Public;
@@ -35,8 +39,14 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest request head. Paths, a key and a few headers fit many times.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Pause after a failed accept (out of file descriptors), so that the loop does not spin.
+/// Pause after a failed accept, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long one connection may take while there are no descriptors and others wait for the only one that is left.
+const NARROW: Duration = Duration::from_secs(2);
+
+/// The same for its request: whoever has none is sent away.
+const NARROW_HEADER: Duration = Duration::from_millis(500);
 
 /// What the control socket needs for each connection.
 #[derive(Clone)]
@@ -55,44 +65,138 @@ pub(crate) struct Life {
 
 /// Serves the control socket until told to stop.
 pub(crate) async fn control(listener: UnixListener, control: Control, mut life: Life) {
-    let crowd = Arc::new(Crowd::new());
+    let mut door = Door::new("the control socket");
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = life.over() => return,
         };
-        match accepted {
+        let came = match accepted {
             Ok((stream, _)) => {
                 let service = control.for_peer(&stream);
-                let Some(place) = crowd.place(&mut life).await else { return };
-                tokio::spawn(connection(stream, service, place, life.clone()));
+                door.enter(stream, service, &mut life).await
             }
-            Err(error) => accept_failed("the control socket", &error).await,
+            Err(error) => {
+                let next = async { listener.accept().await.map(|(stream, _)| stream) };
+                door.narrow(&error, &listener, next, |stream| control.for_peer(stream), &mut life).await
+            }
+        };
+        if came.is_none() {
+            return;
         }
     }
 }
 
 /// Serves a TCP address until told to stop.
 pub(crate) async fn public(listener: TcpListener, public: Public, mut life: Life) {
-    let crowd = Arc::new(Crowd::new());
+    let mut door = Door::new("a TCP address");
     let public = Arc::new(public);
+    let service = |_: &TcpStream| {
+        let public = Arc::clone(&public);
+        service_fn(move |request: Request<Incoming>| {
+            let public = Arc::clone(&public);
+            async move { Ok::<_, Infallible>(public.answer(&request).await) }
+        })
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = life.over() => return,
         };
-        match accepted {
+        let came = match accepted {
             Ok((stream, _)) => {
-                let public = Arc::clone(&public);
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let public = Arc::clone(&public);
-                    async move { Ok::<_, Infallible>(public.answer(&request).await) }
-                });
-                let Some(place) = crowd.place(&mut life).await else { return };
-                tokio::spawn(connection(stream, service, place, life.clone()));
+                let service = service(&stream);
+                door.enter(stream, service, &mut life).await
             }
-            Err(error) => accept_failed("a TCP address", &error).await,
+            Err(error) => {
+                let next = async { listener.accept().await.map(|(stream, _)| stream) };
+                door.narrow(&error, &listener, next, service, &mut life).await
+            }
+        };
+        if came.is_none() {
+            return;
         }
+    }
+}
+
+/// Where connections come in.
+struct Door {
+    what: &'static str,
+    crowd: Arc<Crowd>,
+    spare: Spare,
+    /// That nobody gets in as usual was said.
+    told: bool,
+}
+
+impl Door {
+    fn new(what: &'static str) -> Self {
+        Self { what, crowd: Arc::new(Crowd::new()), spare: Spare::new(), told: false }
+    }
+
+    /// Lets a connection in, beside all others. `None`: the servers end.
+    async fn enter<T, S>(&mut self, stream: T, service: S, life: &mut Life) -> Option<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+        S::Future: Send,
+    {
+        self.told = false;
+        let place = self.crowd.place(life).await?;
+        tokio::spawn(connection(stream, service, place, life.clone(), Pace::Usual));
+        Some(())
+    }
+
+    /// Nobody can be let in as usual. Out of descriptors, those who wait come in one by one through the spare one:
+    /// whoever wants to know what is wrong gets an answer, and a crowd waits outside without costing anything.
+    /// `None`: the servers end.
+    async fn narrow<T, S>(
+        &mut self,
+        error: &std::io::Error,
+        listener: &impl AsFd,
+        next: impl Future<Output = std::io::Result<T>>,
+        service: impl FnOnce(&T) -> S,
+        life: &mut Life,
+    ) -> Option<()>
+    where
+        T: Stream,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(%error, "cannot accept on {} as usual; said once until it works again", self.what);
+        }
+        let place = self.crowd.place(life).await?;
+        if is_exhaustion(error)
+            // The error comes also where nobody waits. The spare one is given up for somebody who is there, and for no
+            // longer than it takes to let him in: others are short of it, too.
+            && somebody_waits(listener)
+            && let Some(lent) = self.spare.lend()
+            && let Some(stream) = at_once(next).await
+        {
+            let service = service(&stream);
+            let stream = Narrow::new(stream, lent);
+            let served = connection(stream, service, place, life.clone(), Pace::Narrow);
+            // A slow one is cut off: somebody else may wait.
+            let _ = tokio::time::timeout(NARROW, served).await;
+            return Some(());
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+        Some(())
+    }
+}
+
+/// Whether a connection waits to be accepted.
+fn somebody_waits(listener: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// What can be had without waiting.
+async fn at_once<T>(next: impl Future<Output = std::io::Result<T>>) -> Option<T> {
+    tokio::select! {
+        biased;
+        next = next => next.ok(),
+        () = std::future::ready(()) => None,
     }
 }
 
@@ -168,12 +272,16 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Noted<S> {
     }
 }
 
-async fn accept_failed(what: &str, error: &std::io::Error) {
-    tracing::warn!(%error, "cannot accept on {what}");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
+/// How much of our time a connection gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// What a client can sensibly need.
+    Usual,
+    /// One answer, if it asks at once: others wait for the same descriptor.
+    Narrow,
 }
 
-async fn connection<T, S>(stream: T, service: S, place: Place, mut life: Life)
+async fn connection<T, S>(stream: T, service: S, place: Place, mut life: Life, pace: Pace)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
@@ -182,8 +290,9 @@ where
     let service = Noted { service, place: Arc::clone(&place) };
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(if pace == Pace::Usual { HEADER_TIMEOUT } else { NARROW_HEADER })
         .max_buf_size(HEAD_BYTES)
+        .keep_alive(pace == Pace::Usual)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     // A connection that ends badly is the client's affair.

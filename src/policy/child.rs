@@ -187,12 +187,13 @@ impl Child {
             State::Stopping { after: After::Start, .. } => plan(Plan::Start, None),
             State::Stopping { after: After::TimedOut(_), .. } => plan(Plan::Retry, None),
             State::Stopping { after: After::Unwell { .. }, .. } => plan(Plan::SoftRestart, None),
+            State::Stopping { after: After::Park, .. } => plan(Plan::Quarantine, None),
             State::Stopped
             | State::Done
             | State::Parked { at: None, .. }
             | State::Starting { .. }
             | State::Running
-            | State::Stopping { after: After::Down | After::Park, .. } => None,
+            | State::Stopping { after: After::Down, .. } => None,
         }
     }
 

@@ -71,6 +71,8 @@ pub enum Plan {
     Verify,
     /// Waits for a predecessor or for what `after` names.
     WaitDependency,
+    /// It is parked once it is down.
+    Quarantine,
 }
 
 /// One child, as the core sees it.

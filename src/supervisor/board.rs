@@ -7,6 +7,7 @@ mod heard;
 mod place;
 mod plans;
 mod recovering;
+mod status;
 mod supervisors;
 
 use std::collections::BTreeMap;
@@ -245,42 +246,6 @@ impl InstanceState {
             all.extend(verdict.issues.iter().filter(|issue| !self.issues.contains(issue)).cloned());
         }
         all
-    }
-
-    /// The contract's one word for people: the first that applies of
-    /// `stopped paused done quarantined stuck recovering dead … starting working healthy unknown`.
-    #[must_use]
-    pub fn status(&self) -> &'static str {
-        if self.wanted == Wanted::Paused && self.phase != Phase::Stopped {
-            return "paused";
-        }
-        match self.phase {
-            Phase::Stopping if self.wanted == Wanted::Stopped => "stopped",
-            Phase::Stopped => "stopped",
-            Phase::Done => "done",
-            Phase::Quarantined => "quarantined",
-            Phase::Stuck => "stuck",
-            Phase::Backoff | Phase::Stopping => "recovering",
-            Phase::Starting if self.last_exit_is_a_failure() || self.is_recovering() => "recovering",
-            Phase::Running if self.is_recovering() => "recovering",
-            Phase::Starting | Phase::Waiting => "starting",
-            Phase::Running if self.health() == Health::Unhealthy => match self.verdict() {
-                Some(verdict) if verdict.unresponsive => "unresponsive",
-                Some(_) | None => Health::Unhealthy.word(),
-            },
-            Phase::Running => self.health().word(),
-        }
-    }
-
-    /// An incident is open, and something is done about it.
-    #[must_use]
-    pub fn is_recovering(&self) -> bool {
-        self.recovery.as_ref().is_some_and(Recovering::acts)
-    }
-
-    fn last_exit_is_a_failure(&self) -> bool {
-        self.restarts > 0
-            && self.last_exit.as_ref().is_some_and(|last| last.exit != crate::exit::Exit::Stopped)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use regrow::policy::Phase;
 
 use crate::fake::{Fake, id, stderr, stdout};
+use crate::rig::Rig;
 
 #[test]
 fn an_action_says_what_was_asked_of_whom() {
@@ -143,4 +144,24 @@ fn waiting_for_what_never_comes_by_itself_ends_and_says_why() {
         rig.ok(&["events", "--kind", "worker.exited", "-o", "jsonl"]).matches("\"cause\":\"crash\"").count(),
         0
     );
+}
+
+#[test]
+fn who_is_being_stopped_shows_what_that_leads_to() {
+    let stubborn = "command = [\"sh\", \"-c\", \"trap '' TERM; echo up; while :; do sleep 0.1; done\"]\n\
+                    ready = { log = \"up\" }\nstop = { timeout = \"1h\" }\n";
+    let mut rig = Rig::start(&format!("[worker.web]\n{stubborn}[worker.kept]\n{stubborn}"));
+    rig.wait_status("web", "healthy");
+    rig.wait_status("kept", "healthy");
+    rig.ok(&["restart", "web"]);
+    rig.wait_phase("web", "stopping");
+    assert_eq!(rig.worker("web")["status"], "starting", "nothing is wrong with it, and it comes back");
+    rig.signal(rustix::process::Signal::TERM);
+    rig.wait_phase("kept", "stopping");
+    for worker in ["web", "kept"] {
+        rig.wait_status(worker, "stopped");
+        assert_eq!(rig.worker(worker)["next_action"], serde_json::Value::Null);
+    }
+    rig.signal(rustix::process::Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
 }

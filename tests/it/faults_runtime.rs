@@ -228,6 +228,57 @@ fn c18_without_descriptors_supervision_and_restarts_still_work() {
     assert_eq!(rig.wait_end(), 0);
 }
 
+/// Sets the soft limit of open files of a running process.
+fn limit_files(pid: u32, files: u64) {
+    let pid = rustix::process::Pid::from_raw(pid as i32);
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let limit = rustix::process::Rlimit { current: Some(files), maximum: hard };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn c18_under_a_limit_of_20_ends_are_told_and_healed_and_the_shortage_is_named() {
+    let mut toml = String::new();
+    for index in 0..12 {
+        toml.push_str(&format!(
+            "[worker.w{index}]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/starts-w{index}; exec sleep 999\"]\n"
+        ));
+    }
+    let mut rig = Rig::start(&format!("[defaults.worker]\nbackoff = {{ max = \"500ms\" }}\n{toml}"));
+    let starts = |rig: &Rig, index: usize| rig.witness(&format!("starts-w{index}"));
+    let last = |rig: &Rig, index: usize| starts(rig, index).last().unwrap().parse::<u32>().unwrap();
+    rig.wait("they are up", || (0..12).all(|index| starts(&rig, index).len() == 1));
+    limit_files(rig.runtime(), 20);
+    let short = |rig: &Rig| {
+        let status = rig.try_status()?;
+        Some(status["runtime"]["notes"].to_string().contains("out of file descriptors"))
+    };
+    rig.wait("the shortage is named", || short(&rig) == Some(true));
+    for round in 1..=5 {
+        send(last(&rig, 0), Signal::KILL);
+        rig.wait("it is back", || starts(&rig, 0).len() == round + 1);
+    }
+    (1..12).for_each(|index| send(last(&rig, index), Signal::KILL));
+    rig.wait("every end is known", || {
+        let status = rig.try_status().unwrap_or_default();
+        let ended = |worker: &serde_json::Value| !worker["last_exit"].is_null();
+        status["workers"].as_array().is_some_and(|workers| workers.iter().all(ended))
+    });
+    // A crowd without a question keeps nobody out.
+    let crowd: Vec<_> = (0..8)
+        .map(|_| std::os::unix::net::UnixStream::connect(rig.path(".regrow/regrow.sock")).unwrap())
+        .collect();
+    rig.wait("who asks is answered", || rig.try_status().is_some());
+    drop(crowd);
+    limit_files(rig.runtime(), 4096);
+    for index in 0..12 {
+        rig.wait_status(&format!("w{index}"), "healthy");
+    }
+    rig.wait("the note is gone", || short(&rig) == Some(false));
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+}
+
 #[test]
 fn c19_a_refused_fork_is_retried_and_costs_no_budget() {
     if !root_or_skip("a limit on processes") {

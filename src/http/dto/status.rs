@@ -252,6 +252,7 @@ impl From<&NextAction> for NextActionView {
             Plan::Retry => "retry",
             Plan::Verify => "verify",
             Plan::WaitDependency => "wait_dependency",
+            Plan::Quarantine => "quarantine",
         };
         Self { what: what.to_owned(), at: next.at.map(to_millis) }
     }

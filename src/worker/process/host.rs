@@ -24,7 +24,7 @@ use super::oom::OomWatch;
 use super::pool::Pool;
 use super::recipe::LastPassed;
 use super::record::Record;
-use super::reserve::{Reserve, make_room};
+use super::reserve::Reserve;
 use super::runner::ProcessRunner;
 use super::site::Site;
 use super::{children, shelter, tree};
@@ -127,7 +127,6 @@ impl ProcessHost {
     /// The state directory cannot be written to, or the process is out of descriptors or threads.
     pub(crate) fn open(state_dir: &Path, options: HostOptions) -> io::Result<(Arc<Self>, Vec<String>)> {
         let mut notes = Vec::new();
-        make_room();
         let null: OwnedFd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
         let null = rustix::io::fcntl_dupfd_cloexec(&null, 3)?;
         let state_dir = std::fs::canonicalize(state_dir)?;
@@ -311,8 +310,7 @@ impl ProcessHost {
 
     /// What the process is short of right now, in words.
     pub(crate) fn shortage(&self) -> Option<String> {
-        self.reserve.refill();
-        (!self.reserve.is_whole()).then(|| {
+        self.reserve.is_needed().then(|| {
             "regrow is out of file descriptors: what runs is minded, and nothing new is begun; raise its limit (LimitNOFILE, ulimit -n)".to_owned()
         })
     }

@@ -56,4 +56,4 @@ pub(crate) use capabilities::Capabilities;
 pub(crate) use clear::{Cleared, Survivor};
 pub(crate) use host::{Held, HostOptions, ProcessHost};
 pub(crate) use identity::missing;
-pub(crate) use reserve::set_aside;
+pub(crate) use reserve::{LentSpare, Spare, is_exhaustion, set_aside};

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::worker::unix::{Page, Stack, close_range_works};
 
 use super::children;
+use super::reserve::place;
 
 /// Two: a second one starts processes while the first waits for an exec.
 const THREADS: usize = 2;
@@ -144,7 +145,7 @@ impl Shared {
 impl Tools {
     fn new(shared: &Shared) -> io::Result<Self> {
         let page = Arc::new(Page::new()?);
-        let place = || rustix::io::fcntl_dupfd_cloexec(&shared.null, 3);
+        let place = || place(&shared.null);
         let (stdout, stderr) = (place()?, place()?);
         let highest = shared.highest.max(stdout.as_raw_fd()).max(stderr.as_raw_fd());
         let unshare_from = close_range_works().then_some(highest.unsigned_abs() + 1);

@@ -178,8 +178,9 @@ impl Life {
                 true
             }
             Ok(None) => false,
-            // Not known is not empty.
-            Err(error) if is_exhaustion(&error) => false,
+            // An empty cgroup is enough to report the end: the next start asks the fence before it does anything. Else
+            // not known is not empty.
+            Err(error) if is_exhaustion(&error) => ground.cgroup.is_some(),
             Err(error) => {
                 // It was removed: nobody can be asked, and the next start makes it anew.
                 tracing::warn!(instance = %self.site.instance, %error, "its fence is gone");
