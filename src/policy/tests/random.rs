@@ -147,8 +147,11 @@ impl World {
             self.wished.extend(gone);
         } else if !matches!(request, Request::Pause { .. } | Request::Resume { .. }) {
             self.wished.insert(child);
-        } else if self.open.is_empty() && core.child(child).is_some_and(|v| v.phase != Phase::Stopping) {
-            // Whatever was asked before has come true; only a restart may still be under way.
+        } else if self.open.is_empty()
+            && core.child(child).is_some_and(|v| ![Phase::Stopping, Phase::Stuck].contains(&v.phase))
+        {
+            // Whatever was asked before has come true; only a restart may still be under way, also of one that could not
+            // be killed until now.
             self.wished.remove(&child);
         }
         self.requests += 1;
