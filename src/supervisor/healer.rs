@@ -17,8 +17,8 @@ use crate::recovery::{
     Brake, BrakeChange, BrakeLimits, ErrorClass, Evidence, Finding, Incident, Learn, Outcome, Strategy,
 };
 
-/// Incidents that are kept. The closed ones that are oldest go first; what is older is in the store.
-const MOST_INCIDENTS: usize = 1000;
+use super::casebook::Casebook;
+
 /// Cases from which patterns are read.
 const MOST_CASES: usize = 2000;
 /// Lessons that wait to be written down; beyond that the oldest are known to this runtime alone.
@@ -67,7 +67,7 @@ struct Inner {
     dice: Dice,
     classes: Arc<[ErrorClass]>,
     numbers: HashMap<InstanceId, u64>,
-    incidents: VecDeque<Incident>,
+    incidents: Casebook,
     cases: VecDeque<Case>,
     /// Incidents that are not written down as they are now.
     changed: BTreeSet<Arc<str>>,
@@ -89,7 +89,7 @@ impl Healer {
                 dice: Dice::new(seed),
                 classes: Arc::default(),
                 numbers: HashMap::new(),
-                incidents: VecDeque::new(),
+                incidents: Casebook::default(),
                 cases: VecDeque::new(),
                 changed: BTreeSet::new(),
                 lessons: VecDeque::new(),
@@ -155,27 +155,35 @@ impl Healer {
         }
     }
 
-    /// An incident begins; answers its id.
-    pub(super) fn open(&self, who: &InstanceId, cause: &str, evidence: &Evidence, lasted: Time) -> Arc<str> {
+    /// An incident begins; answers its id and the class of the failure.
+    pub(super) fn open(
+        &self,
+        who: &InstanceId,
+        cause: &str,
+        evidence: &Evidence,
+        lasted: Time,
+    ) -> (Arc<str>, Arc<str>) {
         let mut inner = self.lock();
         inner.opened += 1;
         let id: Arc<str> = format!("{}-{}", inner.stamp, inner.opened).into();
-        let class = evidence.key(&inner.classes);
+        let class: Arc<str> = evidence.key(&inner.classes);
         let mut incident =
             Incident::open(Arc::clone(&id), who.to_string(), cause, &evidence.message, Timestamp::now());
-        incident.class = Some(class);
+        incident.class = Some(Arc::clone(&class));
         incident.detection_seconds = Some(lasted.as_secs_f64());
-        inner.keep(incident);
-        id
+        inner.changed.insert(Arc::clone(&id));
+        inner.incidents.open(incident);
+        (id, class)
     }
 
     /// Changes an incident.
     pub(super) fn on<T>(&self, id: &str, change: impl FnOnce(&mut Incident) -> T) -> Option<T> {
         let mut inner = self.lock();
         let Inner { incidents, changed, .. } = &mut *inner;
-        let incident = incidents.iter_mut().rev().find(|incident| *incident.id == *id)?;
-        changed.insert(Arc::clone(&incident.id));
-        Some(change(incident))
+        incidents.change(id, |incident| {
+            changed.insert(Arc::clone(&incident.id));
+            change(incident)
+        })
     }
 
     /// Something was seen.
@@ -240,7 +248,7 @@ impl Healer {
         ids.iter()
             .filter_map(|id| {
                 changed.remove(id);
-                incidents.iter().rev().find(|incident| incident.id == *id).cloned()
+                incidents.get(id).cloned()
             })
             .collect()
     }
@@ -254,13 +262,13 @@ impl Healer {
     pub(crate) fn recall(&self, incidents: Vec<(Incident, bool)>) {
         let mut inner = self.lock();
         for (incident, changed) in incidents {
-            if inner.incidents.len() >= MOST_INCIDENTS {
+            let id = Arc::clone(&incident.id);
+            if !inner.incidents.recall(incident) {
                 break;
             }
             if changed {
-                inner.changed.insert(Arc::clone(&incident.id));
+                inner.changed.insert(id);
             }
-            inner.incidents.push_front(incident);
         }
     }
 
@@ -276,13 +284,13 @@ impl Healer {
     /// Every incident that is kept, the newest first.
     #[must_use]
     pub fn incidents(&self) -> Vec<Incident> {
-        self.lock().incidents.iter().rev().cloned().collect()
+        self.lock().incidents.newest_first().cloned().collect()
     }
 
     /// One incident.
     #[must_use]
     pub fn incident(&self, id: &str) -> Option<Incident> {
-        self.lock().incidents.iter().find(|incident| *incident.id == *id).cloned()
+        self.lock().incidents.get(id).cloned()
     }
 
     /// What is known of every strategy, by class of failure.
@@ -325,13 +333,13 @@ impl Healer {
 
 impl Inner {
     fn number(&mut self, who: &InstanceId) -> u64 {
-        let next = self.numbers.len() as u64 + 1;
-        // Numbers of those who are gone are used again only once nobody has a higher one.
-        let free = self.numbers.values().max().map_or(next, |most| most + 1);
-        match self.numbers.get(who) {
-            Some(number) => *number,
-            None => *self.numbers.entry(who.clone()).or_insert(free),
+        if let Some(number) = self.numbers.get(who) {
+            return *number;
         }
+        // Numbers of those who are gone are used again only once nobody has a higher one.
+        let free = self.numbers.values().max().map_or(1, |most| most + 1);
+        self.numbers.insert(who.clone(), free);
+        free
     }
 
     fn choose(&mut self, question: &Question<'_>) -> (usize, String) {
@@ -359,15 +367,6 @@ impl Inner {
             }
             Some(_) | None => (first, turn),
         }
-    }
-
-    fn keep(&mut self, incident: Incident) {
-        if self.incidents.len() >= MOST_INCIDENTS {
-            let closed = self.incidents.iter().position(|incident| !incident.is_open());
-            self.incidents.remove(closed.unwrap_or(0));
-        }
-        self.changed.insert(Arc::clone(&incident.id));
-        self.incidents.push_back(incident);
     }
 }
 

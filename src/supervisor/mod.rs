@@ -3,6 +3,7 @@
 mod actor;
 mod attempts;
 mod board;
+mod casebook;
 mod child;
 mod gate;
 mod healer;

@@ -17,7 +17,7 @@ use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why}
 use crate::worker::{Deed, Job, Sights};
 
 use super::actor::{SupervisorMsg, SupervisorState};
-use super::board::{Recovering, Trouble};
+use super::board::{InstanceState, Recovering, Trouble};
 use super::healer::{Question, teaches};
 use super::tree::Who;
 
@@ -175,9 +175,7 @@ impl SupervisorState {
     ) {
         let evidence = self.evidence(child, why);
         let cause: Arc<str> = why.word().into();
-        let id = self.plane.healer.open(instance, &cause, &evidence, lasted);
-        let class = self.plane.healer.incident(&id).and_then(|incident| incident.class);
-        let class = class.unwrap_or_else(|| Arc::clone(&cause));
+        let (id, class) = self.plane.healer.open(instance, &cause, &evidence, lasted);
         self.note_case(instance, &class);
         if let Some(slot) = self.slot_mut(child) {
             let (kind, cause) = (why.cause, Arc::clone(&cause));
@@ -188,10 +186,11 @@ impl SupervisorState {
     }
 
     fn evidence(&self, child: ChildKey, why: &Why) -> Evidence {
-        let exit = self.instance_of(child).and_then(|id| self.plane.board.instance(&id)?.last_exit);
         let view = self.core.child(child);
         let runs = view.is_some_and(|view| view.phase == crate::policy::Phase::Running);
-        let exit = exit.filter(|_| !runs).map(|last| last.exit);
+        let instance = self.instance_of(child).filter(|_| !runs);
+        let last = |entry: &InstanceState| entry.last_exit.as_ref().map(|last| last.exit.clone());
+        let exit = instance.and_then(|id| self.plane.board.read(&id, last)?);
         Evidence {
             cause: Some(why.cause),
             exit_code: exit.as_ref().and_then(crate::exit::Exit::code),
@@ -208,7 +207,7 @@ impl SupervisorState {
         let now = Timestamp::now();
         let zoned = now.to_zoned(TimeZone::UTC);
         let hour = i16::from(zoned.weekday().to_monday_zero_offset()) * 24 + i16::from(zoned.hour());
-        let ran = self.plane.board.instance(instance).and_then(|entry| entry.last_run);
+        let ran = self.plane.board.read(instance, |entry| entry.last_run).flatten();
         self.plane.healer.note(Case {
             worker: instance.worker().to_string(),
             class: class.to_string(),
@@ -261,7 +260,7 @@ impl SupervisorState {
             Work::Gather => Ok(Means::Deed(Deed::Look)),
             Work::Carry(strategy) => deed(&settings, strategy),
         };
-        let pid = self.plane.board.instance(instance).and_then(|entry| entry.pid);
+        let pid = self.plane.board.read(instance, |entry| entry.pid).flatten();
         let Some(slot) = self.slot_mut(child) else { return answer(Err("it is gone".to_owned())) };
         match means {
             Ok(Means::Signal(signal)) => {
@@ -384,7 +383,8 @@ impl SupervisorState {
             event.data.insert("cause", (*open.cause).into());
         }
         event.cause = slot.cause;
-        self.plane.emit(event);
+        self.plane.journal.note(self.at, event);
+        self.unread.set(true);
     }
 
     fn count(&self, instance: &InstanceId, strategy: &Strategy, outcome: Outcome) {

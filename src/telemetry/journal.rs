@@ -116,7 +116,7 @@ impl Journal {
 
     /// Appends an event. Never waits for a reader.
     pub fn emit(&self, event: Event) {
-        self.append(Timestamp::now(), event.kind, Told::Whole(Arc::new(event)));
+        self.note(Timestamp::now(), event);
         self.ring();
     }
 
@@ -124,6 +124,11 @@ impl Journal {
     /// [`ring`](Self::ring): waking a reader costs more than a restart, and several things happen at once.
     pub(crate) fn tell(&self, at: Timestamp, brief: Brief) {
         self.append(at, brief.kind(), Told::Brief(brief));
+    }
+
+    /// Appends an event; nobody is woken before [`ring`](Self::ring).
+    pub(crate) fn note(&self, at: Timestamp, event: Event) {
+        self.append(at, event.kind, Told::Whole(Arc::new(event)));
     }
 
     fn append(&self, at: Timestamp, kind: EventKind, told: Told) {

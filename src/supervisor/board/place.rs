@@ -64,6 +64,17 @@ impl Board {
         slots.instances.iter().for_each(|entry| look(lock(entry).whole()));
     }
 
+    /// Reads something of one instance's state, without a copy of all of it.
+    pub(in super::super) fn read<T>(
+        &self,
+        id: &InstanceId,
+        read: impl FnOnce(&InstanceState) -> T,
+    ) -> Option<T> {
+        let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let at = slots.by_id.get(id).copied()?;
+        Some(read(lock(&slots.instances[at]).whole()))
+    }
+
     /// Changes one instance's state; [`Board::bump`] wakes who waits for a change. Unknown ids are ignored.
     pub(in super::super) fn at<T>(
         &self,
