@@ -26,6 +26,13 @@ const TURN: Duration = Duration::from_secs(5);
 /// A supervisor hears this often that somebody is still unwell.
 const URGE: Duration = Duration::from_secs(1);
 
+/// After news it rests before it looks for more: whoever tells it stands in the midst of a restart, and waking this
+/// thread three times for each would take longer than the restart itself.
+const REST: Duration = Duration::from_millis(2);
+/// So many times as long as the news took it rests, in a storm of them.
+const RESTS: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(50);
+
 /// What the coordinator is told.
 pub(crate) enum CoordinatorMsg {
     /// Something became of incarnations; see [`Inbox`].
@@ -140,8 +147,14 @@ impl Actor for Coordinator {
         }
         match message {
             CoordinatorMsg::News => {
-                for (instance, news) in state.inbox.take() {
-                    state.news(&myself, instance, news, now).await;
+                let all = state.inbox.take();
+                if !all.is_empty() {
+                    for (instance, news) in all {
+                        state.news(&myself, instance, news, now).await;
+                    }
+                    let took = (state.sinks.now)().saturating_sub(now);
+                    let rest = (took * RESTS).clamp(REST, LONGEST_REST);
+                    drop(myself.send_after(rest, || CoordinatorMsg::News));
                 }
             }
             CoordinatorMsg::Observed(instance, incarnation, seen) => {
@@ -212,7 +225,9 @@ impl CoordinatorState {
             case.record.work().trouble(own, news.troubles.into());
         }
         self.arrange(myself, &instance).await;
-        self.begin_ticking(myself);
+        if self.cases.get(&instance).is_some_and(Case::wants_ticks) {
+            self.begin_ticking(myself);
+        }
         self.judge(&instance, now);
     }
 
@@ -316,7 +331,7 @@ impl CoordinatorState {
 
     /// Without a heartbeat or a probe nothing happens between sweeps, and an idle runtime sleeps.
     fn begin_ticking(&mut self, myself: &ActorRef<CoordinatorMsg>) {
-        if !self.ticking && self.wants_ticks() {
+        if !self.ticking {
             self.ticking = true;
             self.clock.set_period(TICK);
             drop(myself.send_after(TICK, || CoordinatorMsg::Tick));
@@ -324,7 +339,7 @@ impl CoordinatorState {
     }
 
     fn wants_ticks(&self) -> bool {
-        self.cases.values().any(|case| case.record.ticks() || !case.probes.is_empty())
+        self.cases.values().any(Case::wants_ticks)
     }
 
     async fn sweep(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
@@ -376,7 +391,9 @@ impl CoordinatorState {
             }
             self.arrange(myself, &instance).await;
         }
-        self.begin_ticking(myself);
+        if self.wants_ticks() {
+            self.begin_ticking(myself);
+        }
     }
 
     fn learn_settings(&mut self) {

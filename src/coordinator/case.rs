@@ -100,6 +100,11 @@ impl Case {
         }
     }
 
+    /// Whether time alone changes what is thought of it.
+    pub(super) fn wants_ticks(&self) -> bool {
+        self.record.ticks() || !self.probes.is_empty()
+    }
+
     /// Whether it is looked at otherwise than these settings say.
     pub(super) fn differs(&self, new: &WorkerSettings) -> bool {
         let old = &self.worker;

@@ -84,10 +84,10 @@ impl Inbox {
         !std::mem::replace(&mut state.rung, true)
     }
 
-    /// Everything that is new.
+    /// Everything that is new; only when that is nothing, the next word rings. Whoever takes something looks again.
     pub(super) fn take(&self) -> HashMap<InstanceId, News> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.rung = false;
+        state.rung = !state.news.is_empty();
         std::mem::take(&mut state.news)
     }
 }
@@ -108,6 +108,9 @@ mod tests {
         let news = inbox.take();
         let expected = News { begun: Some(Some(8)), says: Some(true), ..News::of(Incarnation(2)) };
         assert_eq!(news.get(&web), Some(&expected));
-        assert!(inbox.put(&web, Incarnation(2), Vital::Ended), "taken: the next word rings");
+        assert!(!inbox.put(&web, Incarnation(2), Vital::Ended), "who has taken something looks again");
+        assert_eq!(inbox.take().len(), 1);
+        assert!(inbox.take().is_empty());
+        assert!(inbox.put(&web, Incarnation(3), Vital::Ended), "nothing was left: the next word rings");
     }
 }
