@@ -222,12 +222,13 @@ fn start_tracer() -> Option<SyncSender<Trace>> {
 
 /// The frames between the panic's machinery and ours.
 fn own_frames(whole: &str) -> String {
+    const OURS: [&str; 2] = ["regrow::worker::in_process::guard", "regrow::worker::in_process::run::"];
     const PANICKING: [&str; 5] =
         ["core::panicking", "std::panicking", "rust_panic", "begin_unwind", "core::option"];
     let lines: Vec<&str> = whole.lines().collect();
     let is_place = |line: &&str| line.trim_start().starts_with("at ");
-    let ours =
-        lines.iter().position(|line| !is_place(line) && line.contains("regrow::worker::in_process::guard"));
+    let contains = |line: &&str| OURS.iter().any(|word| line.contains(word));
+    let ours = lines.iter().position(|line| !is_place(&line) && contains(&line));
     let end = ours.unwrap_or(lines.len());
     let machinery = |line: &&str| !is_place(line) && PANICKING.iter().any(|word| line.contains(word));
     let begin = lines[..end].iter().rposition(machinery).map_or(0, |at| at + 1);
