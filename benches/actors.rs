@@ -4,7 +4,8 @@
 //! its supervisor spawns again. They have no budget, no events and no status. Absolute figures drift on a shared
 //! machine, so what counts is the ratio.
 //!
-//! `benches/run actors` calls this. Modes: `latency rate mass memory call spin`.
+//! `benches/run actors` calls this. Modes: `latency rate mass memory call spin`; beside them `tokio`, `ractor` and `regrow`
+//! leave the others out.
 
 #![expect(
     clippy::print_stdout,
@@ -238,13 +239,20 @@ enum Who {
 
 impl Who {
     async fn all(count: usize, ready: &mut UnboundedReceiver<usize>) -> Vec<(&'static str, Self)> {
-        let ractor = Over::spawn(None, Over, count).await.unwrap().0;
-        let all = vec![
-            ("tokio", Self::Tokio(Tokio::start(count))),
-            ("ractor", Self::Ractor(ractor)),
-            ("regrow", Self::Regrow(Regrow::start(count, "").await)),
-        ];
-        for _ in 0..3 * count {
+        let words: Vec<String> = std::env::args().collect();
+        let named = |name: &str| words.iter().any(|word| word == name);
+        let wanted = |name: &str| named(name) || !["tokio", "ractor", "regrow"].into_iter().any(named);
+        let mut all = Vec::new();
+        if wanted("tokio") {
+            all.push(("tokio", Self::Tokio(Tokio::start(count))));
+        }
+        if wanted("ractor") {
+            all.push(("ractor", Self::Ractor(Over::spawn(None, Over, count).await.unwrap().0)));
+        }
+        if wanted("regrow") {
+            all.push(("regrow", Self::Regrow(Regrow::start(count, "").await)));
+        }
+        for _ in 0..all.len() * count {
             ready.recv().await.unwrap();
         }
         all
@@ -265,6 +273,15 @@ impl Who {
             Self::Ractor(over) => over.stop(None),
         }
     }
+}
+
+/// Processor time that this process has used, on all threads.
+fn processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let after_name = text.rsplit_once(") ").unwrap().1;
+    let ticks = after_name.split(' ').skip(11).take(2).map(|word| word.parse::<u64>().unwrap()).sum::<u64>();
+    // The kernel's unit for all programs.
+    Duration::from_millis(ticks * 10)
 }
 
 fn quantile(sorted: &[Duration], share: f64) -> f64 {
@@ -303,7 +320,7 @@ async fn rate() {
     let all = Who::all(64, &mut readies).await;
     for panics in [true, false] {
         for (name, who) in &all {
-            let (total, began) = (60_000, Instant::now());
+            let (total, began, used) = (60_000, Instant::now(), processor());
             (0..64).for_each(|index| who.crash(index, panics));
             for done in 0..total {
                 let index = readies.recv().await.unwrap();
@@ -313,8 +330,9 @@ async fn rate() {
             }
             let what = if panics { "panic" } else { "error" };
             println!(
-                "rate {what} {name:<7} {:.0} restarts/s",
-                f64::from(total) / began.elapsed().as_secs_f64()
+                "rate {what} {name:<7} {:.0} restarts/s, {:.1} µs of processors each",
+                f64::from(total) / began.elapsed().as_secs_f64(),
+                (processor() - used).as_secs_f64() * 1e6 / f64::from(total)
             );
         }
     }
@@ -404,7 +422,9 @@ async fn spin() {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    const PEERS: [&str; 4] = ["--bench", "tokio", "ractor", "regrow"];
+    let words: Vec<String> =
+        std::env::args().skip(1).filter(|word| !PEERS.contains(&word.as_str())).collect();
     let wanted = |mode: &str| words.is_empty() || words.iter().any(|word| word == mode);
     // Panics of the floors are measured without a word on stderr; those of workers never come here.
     std::panic::set_hook(Box::new(|_| {}));
