@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::cause::Cause;
 use crate::config::{Settings, WorkerSettings};
-use crate::event::{Event, EventKind};
+use crate::event::Event;
 use crate::health::{Grade, Health, Observation, OwnClock, Verdict};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::probe::{Found, Means, ProbeActor, ProbeArguments, Times, make};
 
-use super::case::Case;
+use super::case::{Case, changed, looks_alike};
 use super::inbox::{Inbox, News};
 use super::rules::{BUILT_IN, places};
 use super::sweep::{self, SWEEP};
@@ -446,36 +445,6 @@ impl CoordinatorState {
         }
         case.told = Some(verdict);
     }
-}
-
-/// Whether people would see a difference.
-fn looks_alike(a: &Verdict, b: &Verdict) -> bool {
-    (a.health, a.score, a.unresponsive, a.accepts) == (b.health, b.score, b.unresponsive, b.accepts)
-        && a.issues == b.issues
-        && a.terms == b.terms
-}
-
-fn changed(case: &Case, before: Health, verdict: &Verdict) -> Event {
-    let (before, after) = (before.word(), verdict.health.word());
-    let why = verdict.issues.first().map(|issue| format!(": {issue}")).unwrap_or_default();
-    let text = if verdict.blind {
-        format!("none of its probes works any more; the worker is left alone{why}")
-    } else {
-        format!("{before} → {after}{why}")
-    };
-    let mut event = Event::new(EventKind::HealthChanged, text);
-    event.worker = Some(case.instance.worker().clone());
-    event.instance = Some(case.instance.clone());
-    event.incarnation = Some(case.incarnation);
-    event.cause = match &verdict.unwell {
-        Some(unwell) => Some(unwell.cause),
-        None if verdict.blind => Some(Cause::Monitor),
-        None => None,
-    };
-    event.data.insert("from", before.into());
-    event.data.insert("to", after.into());
-    event.data.insert("score", verdict.score.into());
-    event
 }
 
 pub(super) fn built_in(now: Duration, found: Found) -> Observation {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use ractor::ActorRef;
 
+use crate::cause::Cause;
 use crate::config::WorkerSettings;
+use crate::event::{Event, EventKind};
 use crate::health::{Health, Record, RecordRules, Verdict};
 use crate::id::{Incarnation, InstanceId};
 use crate::probe::{Patient, ProbeMsg};
@@ -127,4 +129,35 @@ impl Drop for Case {
     fn drop(&mut self) {
         self.end_probes();
     }
+}
+
+/// Whether people would see a difference.
+pub(super) fn looks_alike(a: &Verdict, b: &Verdict) -> bool {
+    (a.health, a.score, a.unresponsive, a.accepts) == (b.health, b.score, b.unresponsive, b.accepts)
+        && a.issues == b.issues
+        && a.terms == b.terms
+}
+
+/// The event that tells of a change of its health.
+pub(super) fn changed(case: &Case, before: Health, verdict: &Verdict) -> Event {
+    let (before, after) = (before.word(), verdict.health.word());
+    let why = verdict.issues.first().map(|issue| format!(": {issue}")).unwrap_or_default();
+    let text = if verdict.blind {
+        format!("none of its probes works any more; the worker is left alone{why}")
+    } else {
+        format!("{before} → {after}{why}")
+    };
+    let mut event = Event::new(EventKind::HealthChanged, text);
+    event.worker = Some(case.instance.worker().clone());
+    event.instance = Some(case.instance.clone());
+    event.incarnation = Some(case.incarnation);
+    event.cause = match &verdict.unwell {
+        Some(unwell) => Some(unwell.cause),
+        None if verdict.blind => Some(Cause::Monitor),
+        None => None,
+    };
+    event.data.insert("from", before.into());
+    event.data.insert("to", after.into());
+    event.data.insert("score", verdict.score.into());
+    event
 }

@@ -1,4 +1,4 @@
-//! The supervisor actor: reads the clock, asks the policy, carries out what it answered.
+//! The supervisor actor: asks the policy, and carries out what it answered.
 //!
 //! Nothing is decided here and nothing is waited for: what comes of a start or a stop is told by the child's runner
 //! and comes back as a fact. What is left is bookkeeping for people: the board and the events.
@@ -22,15 +22,13 @@ use super::board::{Operator, Wanted};
 use super::child::{Running, Slot};
 use super::gate::Turn;
 use super::judged::Judged;
-use super::line::{Address, Ear, Rung, Word};
+use super::line::{Address, Ear, Rung};
 use super::narrator;
 use super::plane::Plane;
 use super::recovery::Performed;
 use super::reform::Reforming;
 use super::tree::Who;
-
-/// Words that are heard in one turn, before others on the control plane have theirs: a quarter of a millisecond.
-const TOGETHER: usize = 64;
+use super::turn::{Desk, Heard};
 
 /// What a supervisor actor is told.
 pub(crate) enum SupervisorMsg {
@@ -156,14 +154,14 @@ pub(crate) struct SupervisorActor;
 
 impl Actor for SupervisorActor {
     type Msg = Rung;
-    type State = SupervisorState;
+    type State = Arc<Desk>;
     type Arguments = (SupervisorArguments, Address);
 
     async fn pre_start(
         &self,
         myself: ActorRef<Rung>,
         (arguments, address): (SupervisorArguments, Address),
-    ) -> Result<SupervisorState, ActorProcessingErr> {
+    ) -> Result<Arc<Desk>, ActorProcessingErr> {
         let SupervisorArguments { name, spec, children, plane, upward } = arguments;
         let core = Supervisor::new(spec, children.iter().map(|seed| seed.spec.clone()).collect())?;
         let mut state = SupervisorState {
@@ -191,32 +189,20 @@ impl Actor for SupervisorActor {
             state.tell_change(key);
         }
         state.show();
-        state.plane.enter(&state.name, address);
-        Ok(state)
+        state.plane.enter(&state.name, address.clone());
+        let desk = Desk::new(state);
+        address.settle(&desk);
+        Ok(desk)
     }
 
     async fn handle(
         &self,
         _myself: ActorRef<Rung>,
         Rung: Rung,
-        state: &mut SupervisorState,
+        desk: &mut Arc<Desk>,
     ) -> Result<(), ActorProcessingErr> {
-        (state.now, state.at) = (state.plane.now(), Timestamp::now());
-        let mut heard = 0;
-        while heard < TOGETHER
-            && let Some(word) = state.ear.next()
-        {
-            heard += 1;
-            match word {
-                Word::Message(message) => state.told(message),
-                Word::Report(reported) => state.reported(reported),
-            }
-        }
-        state.set_alarm();
-        state.show();
-        if heard == TOGETHER {
+        if desk.turn()? == Heard::More {
             // A flood from one worker must not be the only thing that the control plane sees to.
-            state.ear.again();
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -225,17 +211,15 @@ impl Actor for SupervisorActor {
     async fn post_stop(
         &self,
         _myself: ActorRef<Rung>,
-        state: &mut SupervisorState,
+        desk: &mut Arc<Desk>,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some((_, alarm)) = state.alarm.take() {
-            alarm.abort();
-        }
+        desk.close();
         Ok(())
     }
 }
 
 impl SupervisorState {
-    fn told(&mut self, message: SupervisorMsg) {
+    pub(super) fn told(&mut self, message: SupervisorMsg) {
         match message {
             SupervisorMsg::Fact(fact) => self.fact(fact),
             SupervisorMsg::Judged(judged) => self.judged(judged),
@@ -310,14 +294,12 @@ impl SupervisorState {
 
     /// One timer for all deadlines. It is only ever moved forward: a timer that comes too early finds nothing
     /// due and is set anew, which is cheaper than moving it at every restart.
-    fn set_alarm(&mut self) {
+    pub(super) fn set_alarm(&mut self) {
         let Some(due) = self.core.next_due() else { return };
         if self.alarm.as_ref().is_some_and(|(at, _)| *at <= due) {
             return;
         }
-        if let Some((_, alarm)) = self.alarm.take() {
-            alarm.abort();
-        }
+        self.disarm();
         let (at, own) = (self.plane.instant(due), self.ear.address());
         let alarm = tokio::spawn(async move {
             tokio::time::sleep_until(at).await;
@@ -326,8 +308,15 @@ impl SupervisorState {
         self.alarm = Some((due, alarm));
     }
 
+    /// No deadline is waited for any more.
+    pub(super) fn disarm(&mut self) {
+        if let Some((_, alarm)) = self.alarm.take() {
+            alarm.abort();
+        }
+    }
+
     /// Lets those know who wait for a change on the board, or for events: once for all of a turn, and after its deeds.
-    fn show(&mut self) {
+    pub(super) fn show(&mut self) {
         if std::mem::take(&mut self.unseen) {
             self.plane.board.bump();
         }
@@ -342,7 +331,7 @@ impl SupervisorState {
             self.slots.resize_with(at + 1, || None);
         }
         self.seats += 1;
-        let running = Running::new(&make, self.ear.address().reporter(key, self.seats));
+        let running = Running::new(&make, self.ear.address().reporters(key, self.seats));
         let view = self.core.child(key);
         self.slots[at] = Some(Slot {
             subject: narrator::subject(&self.name, &who),
@@ -407,9 +396,11 @@ impl SupervisorState {
     }
 
     fn turn(&mut self, turn: &Turn) {
+        // As it is now: of two such words that were sent at the same time, either may come last.
+        let held = self.plane.gate.held(&turn.worker);
         for instance in self.plane.gate.instances(&turn.worker) {
             if let Some(child) = self.core.key(&instance.to_string()) {
-                self.fact(Fact::Held { child, held: turn.held });
+                self.fact(Fact::Held { child, held });
                 self.tell_change(child);
             }
         }

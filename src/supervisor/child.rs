@@ -21,12 +21,12 @@ use crate::exit::Exit;
 use crate::health::Vital;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::{ChildKey, Fact, Phase, StopHow};
-use crate::worker::{Done, Job, Reporter, Runner, WorkerReport};
+use crate::worker::{Done, Job, Runner, WorkerReport};
 
 use super::actor::{MakeRunner, SupervisorState};
 use super::board::{InstanceState, Place, Told, Trouble};
 use super::gate::Latch;
-use super::line::Reported;
+use super::line::{Reported, Reporters};
 use super::recovery::OpenIncident;
 use super::tree::Who;
 
@@ -64,7 +64,7 @@ pub(super) struct Slot {
 pub(super) struct Running {
     /// `None` once it has failed: the next start makes another.
     runner: Option<Box<dyn Runner>>,
-    reporter: Reporter,
+    reporters: Reporters,
     /// The next start is of a runner made anew.
     remake: bool,
     current: Incarnation,
@@ -72,9 +72,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(make: &MakeRunner, reporter: Reporter) -> Self {
-        let runner = Some(make(Arc::clone(&reporter)));
-        Self { runner, reporter, remake: false, current: Incarnation::NONE, live: false }
+    pub(super) fn new(make: &MakeRunner, reporters: Reporters) -> Self {
+        let runner = Some(made(make, &reporters));
+        Self { runner, reporters, remake: false, current: Incarnation::NONE, live: false }
     }
 
     /// The next start, and all after it, are of a runner made anew.
@@ -97,7 +97,7 @@ impl Running {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(runner)));
         }
         let exit = Exit::Error { message: "what runs it failed; this is a bug".to_owned() };
-        (self.reporter)(self.current, WorkerReport::Exited { exit });
+        (self.reporters.ringing)(self.current, WorkerReport::Exited { exit });
     }
 
     fn start(&mut self, make: &MakeRunner, incarnation: Incarnation) {
@@ -106,7 +106,7 @@ impl Running {
         if std::mem::take(&mut self.remake) || self.runner.is_none() {
             // The one before ends before the next begins.
             self.runner = None;
-            match catch_unwind(AssertUnwindSafe(|| make(Arc::clone(&self.reporter)))) {
+            match catch_unwind(AssertUnwindSafe(|| made(make, &self.reporters))) {
                 Ok(runner) => self.runner = Some(runner),
                 Err(_) => return self.fail(),
             }
@@ -325,6 +325,12 @@ impl SupervisorState {
     fn note(&mut self, child: ChildKey, change: impl FnOnce(&mut InstanceState)) {
         let _ = self.on_board(child, change);
     }
+}
+
+fn made(make: &MakeRunner, reporters: &Reporters) -> Box<dyn Runner> {
+    let mut runner = make(Arc::clone(&reporters.ringing));
+    runner.lend(&reporters.doing);
+    runner
 }
 
 /// What a report says to whoever watches.

@@ -1,8 +1,8 @@
 //! Who holds whose start back: `after` across the whole tree, and survivors of an earlier runtime.
 //!
 //! The gate knows only readiness. It never stops or restarts anybody: a dependency that fails later leaves
-//! its dependants running. It is written by the supervision actors and the boot, all on the control plane;
-//! the lock is there for the type system and is never contended.
+//! its dependants running. It is written by the supervisors, whose turns may be taken at the same time by several
+//! threads: whoever is told of a turn asks again, so that it does not matter which of two words comes first.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,11 +34,11 @@ pub(crate) struct Latch(Arc<AtomicBool>);
 
 impl Latch {
     fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::SeqCst)
     }
 
     fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        self.0.store(ready, Ordering::SeqCst);
     }
 }
 
@@ -77,7 +77,8 @@ impl Gate {
             state.after.insert(worker.clone(), after.to_vec());
         }
         state.dependants.retain(|_, dependants| !dependants.is_empty());
-        self.waited_for.store(state.dependants.len(), Ordering::Relaxed);
+        // Before anybody's readiness is looked at: see `turn`.
+        self.waited_for.store(state.dependants.len(), Ordering::SeqCst);
         Turn { held: state.held(worker), worker: worker.clone() }
     }
 
@@ -114,11 +115,15 @@ impl Gate {
 
     /// Notes that an instance became ready or is no longer, and says whose turn that changes.
     pub(crate) fn turn(&self, instance: &InstanceId, latch: &Latch, ready: bool) -> Vec<Turn> {
-        if self.waited_for.load(Ordering::Relaxed) == 0 {
-            latch.set(ready);
+        if self.waited_for.load(Ordering::SeqCst) > 0 {
+            return self.change(instance, |_| latch.set(ready));
+        }
+        latch.set(ready);
+        if self.waited_for.load(Ordering::SeqCst) == 0 {
             return Vec::new();
         }
-        self.change(instance, |_| latch.set(ready))
+        // Somebody has begun to wait meanwhile, and may have looked before.
+        self.lock().turns(instance.worker())
     }
 
     /// Every instance of a worker.
@@ -164,8 +169,7 @@ impl Gate {
         if state.ready(worker) == before {
             return Vec::new();
         }
-        let dependants = state.dependants.get(worker).cloned().unwrap_or_default();
-        dependants.into_iter().map(|name| Turn { held: state.held(&name), worker: name }).collect()
+        state.turns(worker)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -176,6 +180,12 @@ impl Gate {
 impl State {
     fn ready(&self, worker: &Name) -> bool {
         self.instances.get(worker).is_some_and(|all| all.0.iter().all(|(_, latch)| latch.get()))
+    }
+
+    /// Whose turn it is now, or is no longer, that wait for this worker.
+    fn turns(&self, worker: &Name) -> Vec<Turn> {
+        let dependants = self.dependants.get(worker).into_iter().flatten();
+        dependants.map(|name| Turn { held: self.held(name), worker: name.clone() }).collect()
     }
 
     fn held(&self, worker: &Name) -> bool {

@@ -4,11 +4,15 @@
 //! of its own, in the order in which it came, and the actor is rung once for all that has come since it last looked.
 //! The order is what rests on it: a retry without delay goes behind everything that was said before it (R22).
 //!
+//! Where the bell would have to wake a thread, and the one who speaks has time, it takes the turn itself instead
+//! ([`super::turn`]): who finds the bell silent is the only one, until nothing waits any more.
+//!
 //! The queue is there before the actor is, and what is said meanwhile waits in it. It ends with the actor's state:
 //! what still waits then is dropped, and with it the askers' ends of their questions.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use ractor::{Actor, ActorRef, SpawnErr};
 
@@ -17,6 +21,7 @@ use crate::policy::ChildKey;
 use crate::worker::{Reporter, WorkerReport};
 
 use super::actor::{SupervisorActor, SupervisorArguments, SupervisorMsg};
+use super::turn::Desk;
 
 /// Room for words that is kept; what ten thousand crashes at once have made is given back.
 const ROOM: usize = 1024;
@@ -51,6 +56,17 @@ pub(crate) struct Address(Arc<Line>);
 struct Line {
     queue: Mutex<Queue>,
     bell: OnceLock<ActorRef<Rung>>,
+    /// What the actor keeps, for as long as it lives.
+    desk: OnceLock<Weak<Desk>>,
+}
+
+/// The ways in which the runner of a child reports.
+#[derive(Clone)]
+pub(super) struct Reporters {
+    /// Rings.
+    pub(super) ringing: Reporter,
+    /// Sees to it that what follows is done, on this thread.
+    pub(super) doing: Reporter,
 }
 
 #[derive(Default)]
@@ -75,12 +91,26 @@ impl Address {
     }
 
     /// Where the runner of a child reports to.
-    pub(super) fn reporter(&self, child: ChildKey, seat: u64) -> Reporter {
-        let line = self.clone();
-        Arc::new(move |incarnation, report| {
-            // A supervisor that is gone has ended the child, and wants to know nothing of it.
-            let _ = line.put(Word::Report(Reported { child, seat, incarnation, report }));
-        })
+    pub(super) fn reporters(&self, child: ChildKey, seat: u64) -> Reporters {
+        // A supervisor that is gone has ended the child, and wants to know nothing of it.
+        let (line, here) = (self.clone(), self.clone());
+        Reporters {
+            ringing: Arc::new(move |incarnation, report| {
+                let _ = line.put(Word::Report(Reported { child, seat, incarnation, report }));
+            }),
+            doing: Arc::new(move |incarnation, report| {
+                let word = Word::Report(Reported { child, seat, incarnation, report });
+                if here.0.push(word).is_ok_and(|silent| silent) {
+                    here.0.attend();
+                }
+            }),
+        }
+    }
+
+    /// From now on others may take its turns.
+    pub(super) fn settle(&self, desk: &Arc<Desk>) {
+        // An actor starts once.
+        let _ = self.0.desk.set(Arc::downgrade(desk));
     }
 
     /// The end of the line that the actor keeps.
@@ -95,14 +125,7 @@ impl Address {
     }
 
     fn put(&self, word: Word) -> Result<(), Gone> {
-        let mut queue = self.0.lock();
-        if queue.closed {
-            return Err(Gone);
-        }
-        queue.waiting.push_back(word);
-        let rung = std::mem::replace(&mut queue.rung, true);
-        drop(queue);
-        if !rung {
+        if self.0.push(word)? {
             self.0.ring();
         }
         Ok(())
@@ -128,6 +151,26 @@ impl Address {
 impl Line {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a word at the end. True: the bell was silent, and whoever put it there must see to it.
+    fn push(&self, word: Word) -> Result<bool, Gone> {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Err(Gone);
+        }
+        queue.waiting.push_back(word);
+        Ok(!std::mem::replace(&mut queue.rung, true))
+    }
+
+    /// Takes the actor's turn. One that fails is the actor's, which is told by the next.
+    fn attend(&self) {
+        let desk = self.desk.get().and_then(Weak::upgrade);
+        let turn = desk.map(|desk| catch_unwind(AssertUnwindSafe(|| desk.turn())));
+        match turn {
+            Some(Ok(Ok(_))) => {}
+            Some(Ok(Err(_)) | Err(_)) | None => self.ring(),
+        }
     }
 
     /// Before the actor is there it needs no bell: it looks first of all.

@@ -19,6 +19,7 @@ mod tests;
 #[cfg(test)]
 mod trace;
 mod tree;
+mod turn;
 
 pub use crate::worker::OutputCounters;
 pub(crate) use actor::{Asked, Outcome, SupervisorMsg, Upward};

@@ -122,7 +122,7 @@ fn catch_up(node: &Arc<Node>, address: &Address, plane: &Arc<Plane>) {
     let _ = address.send_message(SupervisorMsg::Reform(reforming));
 }
 
-/// Never contended: everything here runs on the control plane.
+/// Held only to hand on a word.
 fn lock(line: &Mutex<Line>) -> std::sync::MutexGuard<'_, Line> {
     line.lock().unwrap_or_else(PoisonError::into_inner)
 }

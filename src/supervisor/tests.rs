@@ -29,6 +29,8 @@ use super::tree::{Node, arguments, supervisor_states};
 struct Stage {
     log: Vec<String>,
     live: HashMap<String, (Reporter, Incarnation)>,
+    /// The other way to report.
+    doing: HashMap<String, Reporter>,
     /// Whose next start breaks its runner.
     breaks: Option<String>,
 }
@@ -41,6 +43,10 @@ struct Scripted {
 }
 
 impl Runner for Scripted {
+    fn lend(&mut self, doing: &Reporter) {
+        self.stage.lock().unwrap().doing.insert(self.id.clone(), Arc::clone(doing));
+    }
+
     fn start(&mut self, incarnation: Incarnation) {
         self.current = incarnation;
         let mut stage = self.stage.lock().unwrap();
@@ -104,12 +110,17 @@ impl Tree {
 
     /// Told to boot; nothing has happened.
     async fn grow(toml: &str) -> Self {
+        Self::grow_with(toml, |_| {}).await
+    }
+
+    /// The same, on a plane that is prepared like this.
+    async fn grow_with(toml: &str, prepare: impl FnOnce(&mut Plane)) -> Self {
         let settings = load(&Sources { inline: Some(toml.to_owned()), ..Sources::default() })
             .expect("a valid file")
             .settings;
         let stage: Arc<Mutex<Stage>> = Arc::default();
         let shared = Arc::clone(&stage);
-        let plane = Arc::new(Plane::new(
+        let mut plane = Plane::new(
             Board::new(),
             Journal::new(),
             Arc::new(move |instance, _, _, reporter| {
@@ -117,7 +128,9 @@ impl Tree {
                 Box::new(Scripted { id, stage, reporter, current: Incarnation::NONE })
             }),
             7,
-        ));
+        );
+        prepare(&mut plane);
+        let plane = Arc::new(plane);
         for state in supervisor_states(&settings) {
             plane.board.put_supervisor(state);
         }
@@ -154,6 +167,25 @@ impl Tree {
         let (reporter, incarnation) = gone.unwrap_or_else(|| panic!("{id} does not live"));
         reporter(incarnation, WorkerReport::Exited { exit: Exit::Exited { code: 1 } });
         self.settle().await;
+    }
+
+    /// Crashes it from a thread that has time, so often in a row.
+    fn crash_and_do(&self, id: &str, times: u64) -> std::thread::JoinHandle<()> {
+        let (stage, id) = (Arc::clone(&self.stage), id.to_owned());
+        std::thread::spawn(move || {
+            for _ in 0..times {
+                // Another thread may be about to start it.
+                let (doing, incarnation) = loop {
+                    let mut stage = stage.lock().unwrap();
+                    if let Some((_, incarnation)) = stage.live.remove(&id) {
+                        break (Arc::clone(&stage.doing[&id]), incarnation);
+                    }
+                    drop(stage);
+                    std::thread::yield_now();
+                };
+                doing(incarnation, WorkerReport::Exited { exit: Exit::Exited { code: 1 } });
+            }
+        })
     }
 
     async fn ask(&self, id: &str, request: fn(ChildKey) -> Request) {
@@ -434,4 +466,61 @@ async fn a_million_restarts_grow_nothing() {
     }
     let grown = resident().saturating_sub(before);
     assert!(grown < 1 << 20, "{grown} bytes in {rounds} restarts");
+}
+
+const TWO: &str = r#"
+[supervisor.root]
+intensity = { max_restarts = 100000, within = "1s" }
+[defaults.worker]
+command = ["x"]
+backoff.first = "0s"
+[worker.a]
+[worker.b]
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn whoever_brings_the_word_of_an_end_and_has_time_does_what_follows() {
+    let tree = Tree::boot(TWO).await;
+    tree.log();
+    // Nothing else runs meanwhile: this thread is the control plane's, and it waits.
+    tree.crash_and_do("a", 1).join().unwrap();
+    assert_eq!(tree.log(), ["start a"]);
+    assert_eq!((tree.entry("a").phase, tree.entry("a").restarts), (Phase::Running, 1));
+    tree.crash("a").await;
+    assert_eq!(tree.entry("a").restarts, 2, "and the actor goes on as ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_that_many_threads_take_at_once_lose_no_word_and_start_nobody_twice() {
+    const EACH: u64 = 3000;
+    let tree = Tree::boot(TWO).await;
+    let threads = [tree.crash_and_do("a", EACH), tree.crash_and_do("b", EACH)];
+    while !threads.iter().all(std::thread::JoinHandle::is_finished) {
+        // The control plane has turns of its own: a thread leaves a flood to it.
+        tokio::task::yield_now().await;
+    }
+    tree.settle().await;
+    for (id, thread) in ["a", "b"].into_iter().zip(threads) {
+        thread.join().unwrap();
+        let entry = tree.entry(id);
+        assert_eq!((entry.restarts, entry.incarnation), (EACH, Incarnation(EACH + 1)));
+        assert_eq!(entry.phase, Phase::Running);
+    }
+    assert_eq!(tree.plane.board.stale(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b12_a_turn_that_fails_on_another_thread_is_a_failure_of_the_actor() {
+    // An end that counts as a failed start is tried again through the sink, which belongs to tests.
+    let text = TWO.replace("[worker.a]", "[worker.a]\nmin_uptime = \"1h\"");
+    let broken = |plane: &mut Plane| plane.retries = Some(Arc::new(|_, _, _| panic!("a fault in a turn")));
+    let mut tree = Tree::grow_with(&text, broken).await;
+    tree.settle().await;
+    tree.crash_and_do("a", 1).join().unwrap();
+    tree.settle().await;
+    while let Ok(outcome) = tree.outcomes.try_recv() {
+        assert_eq!(outcome, Outcome::Booted);
+    }
+    assert!(tree.outcomes.is_closed(), "what the actor kept is gone with it");
+    assert!(tree.root.send_message(SupervisorMsg::Fact(Fact::Tick)).is_err());
 }

@@ -180,6 +180,9 @@ pub type Done = Box<dyn FnOnce(Result<Sights, String>) + Send>;
 ///
 /// Object-safe: processes, actors and the scripted workers of tests implement it.
 pub trait Runner: Send {
+    /// Gives it a second way to report, for threads that have nothing better to do and hold no lock: what follows from
+    /// the report is done before it returns. Nobody must use it.
+    fn lend(&mut self, _doing: &Reporter) {}
     /// Begins to start this incarnation.
     fn start(&mut self, incarnation: Incarnation);
     /// Asks it to end.

@@ -228,7 +228,7 @@ fn own_frames(whole: &str) -> String {
     let lines: Vec<&str> = whole.lines().collect();
     let is_place = |line: &&str| line.trim_start().starts_with("at ");
     let contains = |line: &&str| OURS.iter().any(|word| line.contains(word));
-    let ours = lines.iter().position(|line| !is_place(&line) && contains(&line));
+    let ours = lines.iter().position(|line| !is_place(line) && contains(line));
     let end = ours.unwrap_or(lines.len());
     let machinery = |line: &&str| !is_place(line) && PANICKING.iter().any(|word| line.contains(word));
     let begin = lines[..end].iter().rposition(machinery).map_or(0, |at| at + 1);

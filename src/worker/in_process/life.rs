@@ -116,7 +116,7 @@ impl Life {
         let over = state.over;
         drop(state);
         if !over {
-            self.site.report(self.incarnation, WorkerReport::Ready);
+            self.site.report_and_do(self.incarnation, WorkerReport::Ready);
         }
     }
 
@@ -241,7 +241,7 @@ impl Life {
             let exit = Exit::StartFailed(StartFailure::BeforeReady { ended: Box::new(exit) });
             WorkerReport::StartFailed { exit, hint: None }
         };
-        self.site.report(self.incarnation, report);
+        self.site.report_and_do(self.incarnation, report);
         if let Some(trace) = trace {
             self.site.host.trace(&self.site, self.incarnation, trace);
         }

@@ -59,6 +59,14 @@ pub(super) fn contain<T>(who: u64, code: impl FnOnce() -> T) -> Result<T, Box<Pa
     done
 }
 
+/// Runs code that is nobody's, in the midst of a worker's: a panic of it is told like any other.
+pub(super) fn aside<T>(code: impl FnOnce() -> T) -> T {
+    let before = RUNS.replace(0);
+    let done = code();
+    RUNS.set(before);
+    done
+}
+
 /// Notes where panics of workers happen, and how one came there. Once for the whole process; panics of other code go
 /// on to the hook that was there before.
 pub(crate) fn install_hook() {

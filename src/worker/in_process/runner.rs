@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -18,7 +18,7 @@ use super::guard::Guarded;
 use super::host::{InProcessHost, MAX_ABANDONED};
 use super::inbox::{Ask, Order, Ordered};
 use super::life::{End, Life};
-use super::panic::{Panicked, contain};
+use super::panic::{Panicked, aside, contain};
 use super::registry::{Body, Owned};
 use super::saved::{SaveError, Saved};
 use super::watchdog::Watch;
@@ -40,6 +40,8 @@ pub(super) struct Site {
     pub(super) saved: Saved,
     pub(super) watch: Mutex<Watch>,
     reporter: Reporter,
+    /// Reports, and does what follows from it.
+    doing: OnceLock<Reporter>,
     current: Mutex<Option<Arc<Life>>>,
     /// An incarnation was left behind: later ones get a thread of their own.
     apart: AtomicBool,
@@ -65,6 +67,7 @@ impl Site {
             saved: Saved::new(dir),
             watch: Mutex::default(),
             reporter,
+            doing: OnceLock::new(),
             current: Mutex::default(),
             apart: AtomicBool::new(false),
             unsaved: Mutex::default(),
@@ -73,6 +76,15 @@ impl Site {
 
     pub(super) fn report(&self, incarnation: Incarnation, report: WorkerReport) {
         (self.reporter)(incarnation, report);
+    }
+
+    /// The same from a thread that may do what follows itself. Nothing may be locked that a start needs.
+    pub(super) fn report_and_do(&self, incarnation: Incarnation, report: WorkerReport) {
+        match self.doing.get() {
+            // What is done is not this worker's doing.
+            Some(doing) => aside(|| doing(incarnation, report)),
+            None => self.report(incarnation, report),
+        }
     }
 
     /// The newest incarnation, unless it is over.
@@ -149,6 +161,13 @@ impl InProcessRunner {
 }
 
 impl Runner for InProcessRunner {
+    fn lend(&mut self, doing: &Reporter) {
+        // Where everything is one thread there is none to be woken, and tests count on the order of its tasks.
+        if !self.site.host.one_thread {
+            let _ = self.site.doing.set(Arc::clone(doing));
+        }
+    }
+
     fn start(&mut self, incarnation: Incarnation) {
         if let Err(failure) = self.launch(incarnation) {
             let exit = Exit::StartFailed(failure);
