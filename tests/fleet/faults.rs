@@ -50,7 +50,7 @@ impl Kind {
         match self {
             Self::Crash => "crash",
             Self::Hang => "hang",
-            Self::Leak => "leak 30",
+            Self::Leak => "leak 62",
             Self::Spin => "spin",
             Self::Slow => "slow 20000",
             Self::ErrorBurst => "errors",
@@ -259,7 +259,7 @@ fn fleet_of(kinds: &[Kind], pace: Pace) -> (String, usize) {
         match kind {
             Kind::Leak => {
                 let soon = if pace != Pace::Usual { "threshold.memory.for = \"1s\"\n" } else { "" };
-                worker(&name, "", &format!("limits.memory = \"32MiB\"\n{soon}"));
+                worker(&name, "", &format!("limits.memory = \"64MiB\"\n{soon}"));
             }
             Kind::DeadDependency => {
                 worker(&name, "", "");
