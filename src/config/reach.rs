@@ -1,13 +1,15 @@
 //! How long it takes at worst until a worker that runs and does not work is healed, and which keys make it so.
 //!
-//! From the first moment in which it could have been seen, to the end of the time for which the first restart must hold.
+//! From the first moment in which it could have been seen, to the end of the time for which the first restart must hold,
+//! with all that the ladder tries before it. Of a worker that is ill alone: while others are, `recovery.max_parallel` and
+//! the brake may hold its step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::ProbeKind;
-use crate::recovery::Reach;
+use crate::recovery::{Reach, Way};
 
 use super::probes::{CheckSettings, HeartbeatSettings, ProbeSettings};
 use super::settings::WorkerSettings;
@@ -96,6 +98,23 @@ fn memory(worker: &WorkerSettings) -> Option<Seen> {
     })
 }
 
+/// What may pass until the ladder comes to a step that restarts: pauses, approvals, and milder steps that do not help.
+fn before(worker: &WorkerSettings) -> Duration {
+    let mut sum = Duration::ZERO;
+    for step in worker.steps.iter().flat_map(|ladder| &*ladder.steps) {
+        let waits = step.delay.saturating_add(step.approval.unwrap_or_default());
+        match step.run.way() {
+            Way::Restart { .. } | Way::WhileDown => return sum.saturating_add(waits),
+            Way::WhileUp { .. } if step.unable.is_none() => {
+                let once = waits.saturating_add(step.timeout).saturating_add(worker.verify);
+                sum = sum.saturating_add(once.saturating_mul(step.attempts));
+            }
+            Way::WhileUp { .. } | Way::Park => {}
+        }
+    }
+    sum
+}
+
 /// The first step that restarts, after what is seen in this way.
 fn from(worker: &WorkerSettings, seen: &Seen) -> Reach {
     let keys: Vec<&str> = seen.keys.iter().map(String::as_str).collect();
@@ -111,6 +130,7 @@ fn from(worker: &WorkerSettings, seen: &Seen) -> Reach {
     }
     Reach::default()
         .then("detected within", seen.within, &keys)
+        .then_if("tried before within", before(worker), &["ladder.default.steps"])
         .then("stopped within", stopped, &by)
         .then("ready within", worker.start_timeout, &["start_timeout"])
         .then("verified after", worker.verify, &["ladder.default.verify"])
@@ -166,5 +186,15 @@ mod tests {
             ),
             "{notes:?}"
         );
+    }
+
+    #[test]
+    fn what_the_ladder_tries_before_a_restart_takes_its_time() {
+        let notes = notes(
+            "steps = [{ do = \"connection_reset\", attempts = 2 }, { do = \"flush\" }, { do = \"soft_restart\", delay = \"4s\" }]\n\
+             [strategy.flush]\ncommand = [\"x\"]\ntimeout = \"7s\"\n[worker.web]\nheartbeat.lost = \"15s\"\n",
+        );
+        // There is no on.connection_reset, so that step is passed over.
+        assert!(notes[0].contains("tried before within 16s (ladder.default.steps)"), "{notes:?}");
     }
 }

@@ -31,6 +31,12 @@ impl Reach {
         self
     }
 
+    /// The same, where it takes any time at all.
+    #[must_use]
+    pub fn then_if(self, what: &'static str, time: Duration, keys: &[&str]) -> Self {
+        if time.is_zero() { self } else { self.then(what, time, keys) }
+    }
+
     /// All of it.
     #[must_use]
     pub fn total(&self) -> Duration {
