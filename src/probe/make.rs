@@ -8,7 +8,7 @@ use crate::worker::in_process::InProcessHost;
 use crate::worker::process::ProcessHost;
 
 use super::checks::{Disk, Exec, Grpc, Http, Process, Says, Tcp};
-use super::look::Probe;
+use super::look::{Look, Patient, Probe};
 
 /// Through whom looks are made.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub(crate) struct Means {
 
 /// What looks at this; `None` for a heartbeat, which is listened to.
 pub(crate) fn make(check: &CheckSettings, means: &Means) -> Option<Arc<dyn Probe>> {
-    Some(match check.clone() {
+    let probe: Arc<dyn Probe> = match check.clone() {
         CheckSettings::Http(check) => Arc::new(Http { check }),
         CheckSettings::Tcp { address } => Arc::new(Tcp { address }),
         CheckSettings::Grpc { host, service } => Arc::new(Grpc { host, service }),
@@ -34,5 +34,24 @@ pub(crate) fn make(check: &CheckSettings, means: &Means) -> Option<Arc<dyn Probe
         CheckSettings::Disk { path, warn, crit } => Arc::new(Disk { path, warn, crit }),
         CheckSettings::Actor => Arc::new(Says { host: Arc::clone(&means.actors) }),
         CheckSettings::Heartbeat => return None,
-    })
+    };
+    Some(Arc::new(Hushed { probe, processes: Arc::clone(&means.processes) }))
+}
+
+/// What it finds says nothing of the worker's secrets, whoever printed them.
+struct Hushed {
+    probe: Arc<dyn Probe>,
+    processes: Arc<ProcessHost>,
+}
+
+impl Probe for Hushed {
+    fn look<'a>(&'a self, patient: &'a Patient) -> Look<'a> {
+        Box::pin(async {
+            let mut found = self.probe.look(patient).await;
+            let hush = |text| self.processes.hush(&patient.worker.name, text);
+            found.message = hush(found.message);
+            found.metrics = found.metrics.into_iter().map(|(name, value)| (hush(name), value)).collect();
+            found
+        })
+    }
 }

@@ -273,6 +273,7 @@ fn control_thread(
                 let _ = tell.send(Ok(()));
                 let finished = director.run().await;
                 drop(watch);
+                host.end_calls();
                 director.spared.gone(SPARED_GO).await;
                 tokio::select! {
                     () = host.output().flush() => {}

@@ -82,6 +82,61 @@ fn g9_p10_a_canary_is_found_nowhere() {
     assert!(rig.ok(&["check", "--explain"]).contains("secrets.API_TOKEN.env = \"OUTER\""));
 }
 
+/// What commands beside a worker print goes into status, events, incidents and the log of the runtime.
+#[test]
+fn a_canary_that_a_probe_a_step_or_a_capture_prints_is_found_nowhere() {
+    let mut rig = Rig::new(
+        r#"
+[worker.web]
+command = ["sleep", "999"]
+secrets = { DB_PASSWORD = { file = "db" } }
+on.capture.command = ["sh", "-c", "echo captured $DB_PASSWORD"]
+[worker.web.probe.p]
+exec = ["sh", "-c", "echo DB is $DB_PASSWORD broken; exit 1"]
+retry_period = "100ms"
+[ladder.default]
+verify = "50ms"
+learn = "off"
+steps = [{ do = "tell" }, { do = "soft_restart" }, { do = "quarantine" }]
+[strategy.tell]
+command = ["sh", "-c", "echo step saw $DB_PASSWORD; exit 1"]
+"#,
+    );
+    fs::write(rig.path("db"), format!("{FILE}\n")).unwrap();
+    rig.launch();
+    rig.wait("it is parked", || {
+        let why = rig.ok(&["why", "web"]);
+        let events = rig.ok(&["events", "-o", "jsonl"]);
+        why.contains("DB is (hidden) broken") && events.contains("step saw (hidden)")
+    });
+    rig.wait("the capture is kept", || rig.ok(&["incidents", "-o", "json"]).contains("captured (hidden)"));
+    let incidents: serde_json::Value = serde_json::from_str(&rig.ok(&["incidents", "-o", "json"])).unwrap();
+    let mut seen = String::new();
+    for incident in incidents["items"].as_array().unwrap() {
+        seen.push_str(&rig.ok(&["incidents", "export", incident["id"].as_str().unwrap()]));
+    }
+    for verb in [
+        &["status", "-o", "json"][..],
+        &["status", "-o", "wide"],
+        &["describe", "web", "-o", "json"],
+        &["why", "web"],
+        &["events", "-o", "jsonl"],
+        &["incidents", "-o", "json"],
+    ] {
+        seen.push_str(&rig.ok(verb));
+    }
+    for path in ["/api/v1/status", "/health/workers/web", "/metrics"] {
+        seen.push_str(&get(&rig, path));
+    }
+    rig.ok(&["shutdown", "--wait=30s"]);
+    rig.wait_end();
+    for below in ["logs/regrow.log", "state.db", "state.db-wal"] {
+        seen.push_str(&rig.text(&format!(".regrow/{below}")));
+    }
+    seen.push_str(&rig.output());
+    assert!(seen.contains("(hidden)") && !seen.contains(FILE), "{FILE} is in {seen}");
+}
+
 #[test]
 fn a_runtime_that_reads_secrets_leaves_no_core_file() {
     let rig = rig();

@@ -31,7 +31,7 @@ impl Probe for Exec {
                 most: MOST,
             };
             match self.host.run_beside(beside).await {
-                Ok(ran) => judge(self.format, ran.ended, &String::from_utf8_lossy(&ran.output)),
+                Ok(ran) => judge(self.format, ran.ended, &ran.output),
                 Err(failure) => Found::error(format!("cannot be run: {failure}")),
             }
         })

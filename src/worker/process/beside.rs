@@ -1,13 +1,12 @@
 //! Commands beside a worker: they run as its user, with its environment and in its directory, and are none of its tree.
 //!
-//! They have no record, no cgroup and no fence: one that outlives the runtime is nobody's worker. What names an
-//! instance's own processes (`REGROW_STATE_DIR`, the notify socket) is left out of their environment, so that nobody
-//! takes one for a leftover of the worker or for its voice. Output is read up to a bound; the rest is thrown away, so
-//! that a flood is neither kept nor waited for.
+//! They have no record and no fence: nobody takes one for the worker. What names an instance's own processes
+//! (`REGROW_STATE_DIR`, the notify socket) is left out of their environment, so that nobody takes one for a leftover of
+//! the worker or for its voice. What they start ends with them ([`tether`](super::tether)). Output is read up to a bound;
+//! the rest is thrown away, so that a flood is neither kept nor waited for.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -16,11 +15,9 @@ use crate::config::WorkerSettings;
 use crate::exit::StartFailure;
 use crate::id::{Incarnation, InstanceId};
 use crate::worker::unix::{
-    Ended, Fds, Launch, Placement, WorkerRights, dup_onto, poll_ended, send_signal, send_signal_to_group,
-    spawn, wait_pidfd, watch_pidfd, watch_readable,
+    Ended, Fds, Launch, WorkerRights, dup_onto, poll_ended, spawn, watch_pidfd, watch_readable,
 };
 
-use super::children::{self, Registered};
 use super::failure::{explain, of_io};
 use super::host::ProcessHost;
 use super::identity;
@@ -28,7 +25,7 @@ use super::layout::Layout;
 use super::pool::Tools;
 use super::recipe::{Recipe, SPEAKS};
 use super::secret;
-use super::tree::{self, Reach, Target};
+use super::tether::{Running, Tether};
 
 /// Marks an instance's own processes.
 const MARK: &[u8] = b"REGROW_STATE_DIR=";
@@ -50,17 +47,8 @@ pub(crate) struct Beside {
 pub(crate) struct Ran {
     /// With what.
     pub(crate) ended: Ended,
-    /// What it wrote, stdout and stderr together.
-    pub(crate) output: Vec<u8>,
-}
-
-/// A command that runs. Dropping it kills its tree.
-struct Running {
-    pid: u32,
-    pidfd: Arc<OwnedFd>,
-    registered: Option<Registered>,
-    host: Arc<ProcessHost>,
-    over: bool,
+    /// What it wrote, stdout and stderr together, lossily decoded and without the worker's secrets.
+    pub(crate) output: String,
 }
 
 impl ProcessHost {
@@ -70,7 +58,7 @@ impl ProcessHost {
     /// It could not be started, or its end could not be waited for.
     pub(crate) async fn run_beside(self: &Arc<Self>, beside: Beside) -> Result<Ran, StartFailure> {
         let (answer, started) = oneshot::channel();
-        let (host, most) = (Arc::clone(self), beside.most);
+        let (host, most, worker) = (Arc::clone(self), beside.most, beside.settings.name.clone());
         self.pool.run(move |tools| {
             let started = start(&host, &beside, tools);
             // Nobody waits any more: the command goes with the answer.
@@ -78,9 +66,13 @@ impl ProcessHost {
         });
         let lost = || StartFailure::System { detail: "the spawning thread ended".to_owned() };
         let (mut running, pipe) = started.await.map_err(|_| lost())??;
-        let output = read(&pipe, &running.pidfd, most).await;
-        let output = output.map_err(|error| of_io("cannot read its output", &error))?;
-        running.end().await.map(|ended| Ran { ended, output })
+        let mut output = Vec::new();
+        let read = read(&pipe, running.pidfd(), most, &mut output).await;
+        read.map_err(|error| of_io("cannot read its output", &error))?;
+        let ended = running.end().map_err(|error| of_io("cannot take its status", &error))?;
+        let ended = ended
+            .ok_or_else(|| StartFailure::System { detail: "it has ended and has no status".to_owned() })?;
+        Ok(Ran { ended, output: self.hushed(&worker, &output) })
     }
 }
 
@@ -102,7 +94,9 @@ fn start(
     let ours =
         |variable: &[u8]| variable.starts_with(MARK) || SPEAKS.iter().any(|name| variable.starts_with(name));
     image.env.retain(|variable| !ours(variable.as_bytes()));
-    let secrets = secret::read_all(&settings.isolation.secrets, &host.env)?;
+    let tether = Tether::new(host, None);
+    image.env.insert(0, tether.mark());
+    let secrets = host.secrets_of(settings)?;
     let secrets: Vec<_> = secrets.iter().map(secret::Secret::variable).collect();
     let rights = WorkerRights {
         person: identity.person.clone(),
@@ -127,21 +121,15 @@ fn start(
             stderr: tools.stdout.as_raw_fd(),
             record: None,
         },
-        placement: Placement::Nowhere,
+        placement: tether.placement(),
         record_head: b"",
         pidfs: host.pidfs,
         ignored: host.ignored,
-        unshare_from: tools.unshare_from,
+        unshare_from: tools.unshare_from.filter(|_| tether.unshares()),
         nofile: host.nofile,
     };
     let spawned = spawn(&mut tools.stack, &tools.page, &launch);
-    let running = spawned.map(|spawned| Running {
-        pid: spawned.pid,
-        registered: Some(children::register(spawned.pid)),
-        pidfd: Arc::new(spawned.pidfd),
-        host: Arc::clone(host),
-        over: false,
-    });
+    let running = spawned.map(|spawned| tether.tie(spawned));
     tools.page.disarm();
     let back = dup_onto(&host.null, &tools.stdout);
     let running = running.map_err(|refusal| explain(&refusal, &image, &settings.isolation))?;
@@ -150,27 +138,31 @@ fn start(
 }
 
 /// Read without blocking, written as ever.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     Ok((reader, writer))
 }
 
 /// Reads until the command has ended: a child that it leaves behind may hold the pipe open for ever.
-async fn read(pipe: &Arc<OwnedFd>, pidfd: &Arc<OwnedFd>, most: usize) -> io::Result<Vec<u8>> {
+pub(super) async fn read(
+    pipe: &Arc<OwnedFd>,
+    pidfd: &Arc<OwnedFd>,
+    most: usize,
+    kept: &mut Vec<u8>,
+) -> io::Result<()> {
     let (readable, ended) = (watch_readable(Arc::clone(pipe))?, watch_pidfd(Arc::clone(pidfd))?);
-    let mut kept = Vec::new();
     loop {
         tokio::select! {
             biased;
-            guard = readable.readable() => match drain(pipe, &mut kept, most)? {
+            guard = readable.readable() => match drain(pipe, kept, most)? {
                 Drained::Empty => guard?.clear_ready(),
                 Drained::Closed => break,
             },
             guard = ended.readable() => {
                 if poll_ended(pidfd) {
-                    let _ = drain(pipe, &mut kept, most)?;
-                    return Ok(kept);
+                    let _ = drain(pipe, kept, most)?;
+                    return Ok(());
                 }
                 guard?.clear_ready();
             }
@@ -179,7 +171,7 @@ async fn read(pipe: &Arc<OwnedFd>, pidfd: &Arc<OwnedFd>, most: usize) -> io::Res
     while !poll_ended(pidfd) {
         ended.readable().await?.clear_ready();
     }
-    Ok(kept)
+    Ok(())
 }
 
 enum Drained {
@@ -203,50 +195,4 @@ fn drain(pipe: &OwnedFd, kept: &mut Vec<u8>, most: usize) -> io::Result<Drained>
         }
     }
     Ok(Drained::Empty)
-}
-
-impl Running {
-    async fn end(&mut self) -> Result<Ended, StartFailure> {
-        let status = wait_pidfd(&self.pidfd).map_err(|error| of_io("cannot take its status", &error))?;
-        self.over = true;
-        // Its session outlives it if it left somebody behind.
-        self.kill_rest();
-        status.ok_or_else(|| StartFailure::System { detail: "it has ended and has no status".to_owned() })
-    }
-
-    /// Kills what is left of its session, on a thread that may look through all of `/proc`.
-    fn kill_rest(&mut self) {
-        let (pid, registered, pidfd) = (self.pid, self.registered.take(), Arc::clone(&self.pidfd));
-        let over = self.over;
-        self.host.pool.run(move |_| {
-            let target = Target::new(
-                &InstanceId::single(crate::id::Name::root()),
-                Path::new("/nonexistent"),
-                Path::new("/nonexistent"),
-            );
-            if !over {
-                let _ = send_signal_to_group(&pidfd, libc::SIGKILL);
-                let _ = send_signal(&pidfd, libc::SIGKILL);
-            }
-            tree::kill(&target.with(Some(pid), None), None, Reach::Everywhere);
-            // Unregistered: the reaper takes the status of a command that was killed.
-            drop(registered);
-            if !over {
-                for _ in 0..200 {
-                    if !matches!(wait_pidfd(&pidfd), Ok(None)) {
-                        break;
-                    }
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
-            }
-        });
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.over {
-            self.kill_rest();
-        }
-    }
 }

@@ -11,10 +11,17 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::worker::unix::{Placement, Stack, can_clone_into};
+
+/// Begins the name of a command's cgroup; no slug has a dot.
+const CALL: &str = "call.";
+/// So often, and so long each time, a cgroup that was killed is waited for.
+const SWEEPS: u32 = 100;
+const SWEEP: Duration = Duration::from_millis(5);
 
 /// Where the cgroups of one runtime stand.
 #[derive(Debug)]
@@ -73,7 +80,10 @@ impl CgroupRoot {
         let mut why = String::new();
         for parent in [mount.join(own), mount] {
             match Self::try_at(&parent.join(name)) {
-                Ok(root) => return Ok(Self { steps_aside, ..root }),
+                Ok(root) => {
+                    root.sweep();
+                    return Ok(Self { steps_aside, ..root });
+                }
                 Err(error) => why = format!("{}: {error}", parent.display()),
             }
         }
@@ -128,14 +138,38 @@ impl CgroupRoot {
 }
 
 impl CgroupRoot {
-    /// The cgroup of an instance as it is, for somebody who visits it for a while; `None`: there is none.
-    pub(super) fn visit(&self, slug: &str) -> Option<Cgroup> {
-        let mut cgroup = Cgroup::open(self.dir().join(slug)).ok()?;
-        let procs = std::fs::OpenOptions::new().write(true).open(cgroup.path.join("cgroup.procs"));
-        // Who visits takes nothing away.
-        cgroup.replaced.store(true, Ordering::Relaxed);
-        cgroup.procs = Some(procs.ok()?);
-        Some(cgroup)
+    /// One for a command beside a worker: in the cgroup of this instance, if that has one, else beside it.
+    pub(super) fn call(&self, within: Option<&str>, number: u64) -> io::Result<Cgroup> {
+        let inside = within.map(|slug| self.dir().join(slug)).filter(|dir| dir.is_dir());
+        let path = inside.unwrap_or_else(|| self.dir().to_owned()).join(format!("{CALL}{number:016x}"));
+        std::fs::create_dir(&path)?;
+        let mut cgroup = Cgroup::open(path)?;
+        cgroup.root = Some(self.dir.clone());
+        if !self.born {
+            cgroup.procs =
+                Some(std::fs::OpenOptions::new().write(true).open(cgroup.path.join("cgroup.procs"))?);
+        }
+        Ok(cgroup)
+    }
+
+    /// Ends commands that an earlier runtime left beside its workers. Those inside of a worker's end with it.
+    fn sweep(&self) {
+        let calls: Vec<_> = below(self.dir())
+            .filter(|path| {
+                path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(CALL.as_bytes()))
+            })
+            .collect();
+        for path in &calls {
+            if let Err(error) = std::fs::write(path.join("cgroup.kill"), "1") {
+                tracing::warn!(%error, path = %path.display(), "a command that an earlier regrow left cannot be killed");
+            }
+        }
+        for path in &calls {
+            for _ in (0..SWEEPS).take_while(|_| lived_in(path)) {
+                std::thread::sleep(SWEEP);
+            }
+            remove_dir(path);
+        }
     }
 
     /// One into which children can be born, in place of a spent one.

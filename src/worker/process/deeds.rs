@@ -22,7 +22,9 @@ pub(super) async fn perform(site: Arc<Site>, job: Job) -> Result<Sights, String>
         Deed::Archive => put_away(site).await,
         Deed::Run { argv } => {
             let Job { incarnation, pid, timeout, .. } = job;
-            let outcome = aside::run(site, Errand { argv, pid, incarnation, timeout }).await?;
+            let errand = Errand { argv, pid, incarnation, timeout };
+            let undone = |undone: aside::Undone| format!("{}{}", undone.why, last_of(&undone.output));
+            let outcome = aside::run(site, errand).await.map_err(undone)?;
             let said = last_of(&outcome.output);
             match outcome.code {
                 Some(0) => Ok(vec![("command", outcome.output)]),

@@ -38,14 +38,23 @@ pub(super) async fn gather(site: Arc<Site>, pid: Option<u32>, n: Incarnation, wi
     if let (Some(argv), Some(_)) = (site.settings.on.capture.clone(), pid) {
         let timeout = within.saturating_sub(began.elapsed()).saturating_sub(BETWEEN);
         let said = aside::run(Arc::clone(&site), Errand { argv, pid, incarnation: n, timeout }).await;
-        sights.push(("capture", said.map_or_else(|why| why, |outcome| outcome.output)));
+        sights.push(("capture", said.map_or_else(unfinished, |outcome| outcome.output)));
     }
-    let secrets = secrets(&site);
+    let own = Arc::clone(&site);
+    let secrets = tokio::task::spawn_blocking(move || secrets(&own)).await.unwrap_or_default();
     sights.retain(|(_, text)| !text.trim().is_empty());
     for (_, text) in &mut sights {
-        *text = redact(&shortened(text), &secrets);
+        // Shortened last: half a secret would not be known again.
+        let hushed = site.host.hush(&site.settings.name, std::mem::take(text));
+        *text = shortened(&redact(&hushed, &secrets));
     }
     sights
+}
+
+/// What a capture had to say until its time was over, and that it was.
+fn unfinished(undone: aside::Undone) -> String {
+    let said = undone.output.trim_end();
+    if said.is_empty() { undone.why } else { format!("{said}\n({})", undone.why) }
 }
 
 fn look(site: &Site, pid: Option<u32>) -> Sights {

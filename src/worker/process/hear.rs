@@ -101,7 +101,9 @@ impl Life {
             NotifyMessage::Stopping => WorkerReport::Stopping,
             NotifyMessage::Beat => WorkerReport::Beat,
             NotifyMessage::Distress => WorkerReport::Distress,
-            NotifyMessage::Status(text) => WorkerReport::Status { text: run.marks.redact(text) },
+            NotifyMessage::Status(text) => {
+                WorkerReport::Status { text: self.site.host.hush(&self.site.settings.name, text) }
+            }
             NotifyMessage::Extend(by) => WorkerReport::Extend { by },
             NotifyMessage::MainPid(pid) => return self.change_main(run, pid),
             NotifyMessage::Barrier => return,

@@ -7,11 +7,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{SecretSource, WorkerSettings};
-use crate::id::InstanceId;
+use crate::exit::StartFailure;
+use crate::id::{InstanceId, Name};
 use crate::worker::output::{OutputHub, OutputStream};
 use crate::worker::unix::{Image, pidfd_open, pidfs_inode};
 use crate::worker::{OutputCounters, Reporter, Runner};
@@ -26,7 +28,9 @@ use super::recipe::LastPassed;
 use super::record::Record;
 use super::reserve::Reserve;
 use super::runner::ProcessRunner;
+use super::secret::{self, Known, Secret};
 use super::site::Site;
+use super::tether::Calls;
 use super::{children, shelter, tree};
 
 /// How a host behaves.
@@ -59,6 +63,9 @@ impl Default for HostOptions {
         }
     }
 }
+
+/// What commands beside workers get to be gone at the end, after they were killed.
+const CALLS_END: Duration = Duration::from_secs(2);
 
 /// The right to use what an instance has. A runner that is replaced holds it until nothing of it is left; its
 /// successor has the same paths and waits for that.
@@ -96,6 +103,8 @@ pub(crate) struct ProcessHost {
     pub(super) passed: LastPassed,
     /// Variables of ours that hold a secret of some worker.
     sources: Mutex<HashSet<String>>,
+    known: Known,
+    pub(super) calls: Calls,
     pub(super) null: OwnedFd,
     pub(super) pool: Pool,
     pub(super) reserve: Reserve,
@@ -166,6 +175,8 @@ impl ProcessHost {
             env: std::env::vars_os().collect(),
             passed: LastPassed::default(),
             sources: Mutex::default(),
+            known: Known::default(),
+            calls: Calls::default(),
             shared: AtomicBool::new(options.shared),
             controllers: if options.cgroups { OnceLock::new() } else { Controllers::none().into() },
             survivors,
@@ -211,6 +222,34 @@ impl ProcessHost {
         };
         let sources = sources.filter_map(variable).collect();
         *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = sources;
+    }
+
+    /// Reads the secrets of a worker, for it or for a command beside it; from now on they are known where they are
+    /// printed.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub(super) fn secrets_of(&self, settings: &WorkerSettings) -> Result<Vec<Secret>, StartFailure> {
+        let secrets = secret::read_all(&settings.isolation.secrets, &self.env)?;
+        self.known.learn(&settings.name, &secrets);
+        Ok(secrets)
+    }
+
+    /// A text of a worker's surroundings without its secrets. All that is kept or shown of what it and the commands
+    /// beside it say goes through here.
+    pub(crate) fn hush(&self, worker: &Name, text: String) -> String {
+        self.known.hush(worker, text)
+    }
+
+    /// The same of bytes, lossily decoded.
+    pub(super) fn hushed(&self, worker: &Name, bytes: &[u8]) -> String {
+        self.hush(worker, String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// Ends all commands beside workers, and those that are about to begin. Blocks until they are gone, a few seconds
+    /// at most.
+    pub(crate) fn end_calls(&self) {
+        self.calls.close(CALLS_END);
     }
 
     /// Takes out of an environment what came along with everything (`inherit_env = ["*"]`) and is somebody's secret.

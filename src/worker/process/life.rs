@@ -31,7 +31,6 @@ use super::failure::of_io;
 use super::hear::Ignored;
 use super::recipe;
 use super::rounds::{Daemon, Over, Rounds, Seen};
-use super::secret::Marks;
 use super::site::{Ground, Site};
 use super::start::{OnLine, Started, start};
 
@@ -98,8 +97,6 @@ pub(super) struct Run {
     pub(super) adopted: bool,
     /// The limit it is being killed for.
     pub(super) over: Option<Over>,
-    /// Its secrets, known again in what it says.
-    pub(super) marks: Marks,
     pub(super) rounds: Rounds,
 }
 
@@ -238,7 +235,7 @@ impl Life {
         self.ground = ground;
         let adopted = started.as_ref().is_ok_and(|started| started.adopted);
         self.tell_notes(n, adopted);
-        let Started { pid, pidfd, registered, oom_kills, adopted, marks } = started?;
+        let Started { pid, pidfd, registered, oom_kills, adopted } = started?;
         let main = Main::watch(pid, pidfd.clone(), registered).map_err(|error| {
             // Without a way to see its end it must not live.
             self.signal(&pidfd, libc::SIGKILL);
@@ -264,7 +261,6 @@ impl Life {
             daemon,
             adopted,
             over: None,
-            marks,
             rounds: Rounds::default(),
         }))
     }
@@ -393,7 +389,7 @@ impl Life {
             None => meaning(status, run.asked, self.site.settings.stop.signal, oom),
         };
         let killed_by_us = run.over.is_some();
-        let Run { n, ready, asked, began, main, first, marks, .. } = *run;
+        let Run { n, ready, asked, began, main, first, .. } = *run;
         drop((main.registered, first));
         if !ready && (asked == Asked::Nothing || killed_by_us) {
             let failure = StartFailure::BeforeReady { ended: Box::new(exit) };
@@ -406,20 +402,21 @@ impl Life {
             }
             self.tell(n, WorkerReport::Exited { exit });
         }
-        self.drain(n, marks);
+        self.drain(n);
     }
 
     /// Reads the last words without holding up the next start.
-    fn drain(&mut self, n: Incarnation, marks: Marks) {
+    fn drain(&mut self, n: Incarnation) {
         let Some(ground) = &self.ground else { return };
         let (out, err) = (ground.out.drain(), ground.err.as_ref().map(|err| err.drain()));
-        let report = self.report.clone();
+        let (report, site) = (self.report.clone(), Arc::clone(&self.site));
         self.draining = Some(tokio::spawn(async move {
             let mut lines = out.await;
             if let Some(err) = err {
                 lines.extend(err.await);
             }
-            let lines: Vec<String> = lines.into_iter().map(|line| marks.redact(line)).collect();
+            let hush = |line| site.host.hush(&site.settings.name, line);
+            let lines: Vec<String> = lines.into_iter().map(hush).collect();
             if !lines.is_empty() {
                 report(n, WorkerReport::LastWords { lines });
             }

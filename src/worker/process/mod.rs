@@ -49,6 +49,7 @@ mod site;
 mod start;
 #[cfg(test)]
 mod tests;
+mod tether;
 mod tree;
 
 pub(crate) use beside::Beside;

@@ -1,19 +1,22 @@
 //! Secrets: read at each start, handed to the child, and wiped.
 //!
 //! The type has no `Debug`, no `Display` and no serde, so that nothing can print one by accident. Between two starts
-//! none is held. What the child then does with its own environment is the child's business, but its last words, which
-//! go into events and `status`, are looked through for its secrets: what is kept for that is a keyed hash of each.
+//! none is held. What the child then does with its own environment is the child's business, but what it and the commands
+//! beside it say, as far as that goes into events, incidents and `status`, is looked through for its secrets: what is
+//! kept for that is a keyed hash of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::SecretSource;
 use crate::exit::StartFailure;
+use crate::id::Name;
 
 /// The kernel takes no longer string in an environment.
 const LONGEST: u64 = 128 * 1024;
@@ -41,37 +44,69 @@ const SHORTEST: usize = 4;
 /// A prime (2^61 - 1): the hash of a text is its bytes as digits in a secret base, modulo this.
 const PRIME: u64 = (1 << 61) - 1;
 
+/// Of each worker at most so many are known again, the newest: a secret that is changed every day is an old one soon.
+const MOST_MARKS: usize = 256;
+
+/// The secrets of every worker, known again wherever they are printed: by the worker, a probe, a hook or a capture.
+#[derive(Default)]
+pub(super) struct Known(Mutex<HashMap<Name, Marks>>);
+
+impl Known {
+    /// A worker, or a command beside it, is about to be given these. Earlier ones may still be printed.
+    pub(super) fn learn(&self, worker: &Name, secrets: &[Secret]) {
+        if !secrets.is_empty() {
+            self.lock().entry(worker.clone()).or_default().add(secrets);
+        }
+    }
+
+    /// The text without the worker's secrets.
+    pub(super) fn hush(&self, worker: &Name, text: String) -> String {
+        match self.lock().get(worker) {
+            Some(marks) => marks.redact(text),
+            None => text,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Marks>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Knows values again without holding them.
-#[derive(Clone, Default)]
-pub(super) struct Marks {
+struct Marks {
     base: u64,
-    /// Length and hash, the longest first.
+    /// Length and hash, the newest last.
     marks: Vec<(usize, u64)>,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        let base = getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15) % (PRIME - 512) + 256;
+        Self { base, marks: Vec::new() }
+    }
 }
 
 impl Marks {
     /// What is to be known again of these secrets. One of several lines is printed in lines, so each counts.
-    pub(super) fn of(secrets: &[Secret]) -> Self {
-        let base = getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15) % (PRIME - 512) + 256;
-        let mut marks = Self { base, marks: Vec::new() };
+    fn add(&mut self, secrets: &[Secret]) {
         for secret in secrets {
             let bytes = secret.variable().to_bytes();
             let value = memchr::memchr(b'=', bytes).map_or(&[][..], |at| &bytes[at + 1..]);
             for line in value.split(|byte| matches!(byte, b'\n' | b'\r')) {
                 let line = line.trim_ascii();
                 if line.len() >= SHORTEST {
-                    let hash = line.iter().fold(0, |hash, byte| marks.shift(hash, *byte));
-                    marks.marks.push((line.len(), hash));
+                    let hash = line.iter().fold(0, |hash, byte| self.shift(hash, *byte));
+                    self.marks.retain(|known| *known != (line.len(), hash));
+                    self.marks.push((line.len(), hash));
                 }
             }
         }
-        marks.marks.sort_unstable_by(|one, other| other.cmp(one));
-        marks.marks.dedup();
-        marks
+        let old = self.marks.len().saturating_sub(MOST_MARKS);
+        self.marks.drain(..old);
     }
 
     /// The text without them.
-    pub(super) fn redact(&self, text: String) -> String {
+    fn redact(&self, text: String) -> String {
         let mut found: Vec<(usize, usize)> = Vec::new();
         for (length, hash) in &self.marks {
             found.extend(self.places(text.as_bytes(), *length, *hash).map(|at| (at, at + length)));
@@ -197,7 +232,9 @@ mod tests {
 
     fn marks(values: &[&str]) -> Marks {
         let secret = |value: &&str| Secret(CString::new(format!("X={value}")).unwrap());
-        Marks::of(&values.iter().map(secret).collect::<Vec<_>>())
+        let mut marks = Marks::default();
+        marks.add(&values.iter().map(secret).collect::<Vec<_>>());
+        marks
     }
 
     #[test]

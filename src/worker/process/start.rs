@@ -23,7 +23,7 @@ use super::pool::Tools;
 use super::recipe::Recipe;
 use super::record::{Entry, Record};
 use super::reserve::is_exhaustion;
-use super::secret::{self, Marks};
+use super::secret;
 use super::site::{Ground, Site};
 
 /// A fence can be held for some microseconds (or, on a loaded machine, milliseconds) by a stranger: a child of
@@ -44,8 +44,6 @@ pub(super) struct Started {
     pub(super) oom_kills: Option<u64>,
     /// It ran already.
     pub(super) adopted: bool,
-    /// What must not be seen in what it says.
-    pub(super) marks: Marks,
 }
 
 /// Starts an incarnation. The ground comes back, made if it was not, whatever became of the start.
@@ -114,7 +112,7 @@ fn start_on(
     if let Some(running) = take_over(site, &image, identity, incarnation) {
         return Ok(running);
     }
-    let secrets = secret::read_all(&site.settings.isolation.secrets, &site.host.env)?;
+    let secrets = site.host.secrets_of(&site.settings)?;
     let token = Token::fresh().map_err(|error| of_io("cannot make its token", &error))?;
     image.env.extend(CString::new(format!("REGROW_TOKEN={}", token.secret())));
     let out = take_or_open(site, ground)?;
@@ -123,13 +121,12 @@ fn start_on(
     let err = err.transpose().map_err(|error| of_io("cannot open stderr's FIFO", &error))?;
     let oom_kills = ground.oom_kills();
     let rights = rights(site, ground, identity);
-    let marks = Marks::of(&secrets);
     let program = Program { image: &image, secrets: &secrets, rights: &rights };
     let launched = launch(site, ground, incarnation, &program, (out, err), tools);
     drop(secrets);
-    let told = marks.clone();
+    let (host, worker) = (Arc::clone(&site.host), site.settings.name.clone());
     // Before anything of it is heard: whoever holds an older token speaks for nobody any more.
-    ground.talk.admit(incarnation, token, Box::new(move |text| told.redact(text)));
+    ground.talk.admit(incarnation, token, Box::new(move |text| host.hush(&worker, text)));
     let spawned = launched.map_err(|refusal| explain(&refusal, &image, &site.settings.isolation))?;
     let registered = children::register(spawned.pid);
     tools.page.disarm();
@@ -141,7 +138,7 @@ fn start_on(
     });
     tell_shortcomings(site, &spawned);
     let (pid, pidfd) = (spawned.pid, Arc::new(spawned.pidfd));
-    Ok(Started { pid, pidfd, registered, oom_kills, adopted: false, marks })
+    Ok(Started { pid, pidfd, registered, oom_kills, adopted: false })
 }
 
 /// The daemon that runs already, if it is to be taken over. It stays where it is: in the cgroup, and with the output, of
@@ -151,8 +148,11 @@ fn take_over(site: &Site, image: &Image, identity: &Identity, n: Incarnation) ->
     let (pid, pidfd) = daemon::running(&path, image, identity.owner.uid)?;
     // Another worker's process is none that runs by itself, whatever a file says.
     let registered = children::claim(pid)?;
-    let marks = Marks::default();
-    Some(Started { pid, pidfd: Arc::new(pidfd), registered, oom_kills: None, adopted: true, marks })
+    // It may have been given them by whoever started it. What cannot be read now, nobody can print from here.
+    if let Err(failure) = site.host.secrets_of(&site.settings) {
+        tracing::warn!(instance = %site.instance, %failure, "its secrets cannot be hidden in what it says");
+    }
+    Some(Started { pid, pidfd: Arc::new(pidfd), registered, oom_kills: None, adopted: true })
 }
 
 fn rights(site: &Site, ground: &Ground, identity: &Identity) -> WorkerRights {

@@ -27,7 +27,7 @@ const ENVIRON_READ: u64 = 8 * 1024;
 /// Whose tree.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    /// Two variables, as they stand in the environment.
+    /// Two variables, as they stand in the environment. One that is enough stands here twice.
     marks: [Vec<u8>; 2],
     fifo: PathBuf,
     /// A process whose zombie we keep, or that lives: leader of a session and a group.
@@ -63,6 +63,12 @@ impl Target {
             leader: None,
             main: None,
         }
+    }
+
+    /// The tree of a command beside a worker, which carries this variable and leads a session.
+    pub(super) fn of_call(mark: &[u8], leader: u32) -> Self {
+        let fifo = PathBuf::new();
+        Self { marks: [mark.to_owned(), mark.to_owned()], fifo, leader: Some(leader), main: None }
     }
 
     /// The same with these processes known.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test waits for one report and passes over the others")]
 
+mod calls;
 mod ends;
 mod rig;
 mod scale;

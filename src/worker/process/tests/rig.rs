@@ -71,6 +71,12 @@ impl Rig {
         self.dir.path().join(name)
     }
 
+    /// Changes the settings before anything has started.
+    pub(super) fn set(&mut self, change: impl FnOnce(&mut WorkerSettings)) {
+        change(Arc::make_mut(&mut self.settings));
+        (self.runner, self.reports) = runner(&self.host, &self.settings);
+    }
+
     /// Puts a new runner in the place of the old one, once that has let go of the fence.
     pub(super) async fn renew(&mut self) {
         let (runner, reports) = runner(&self.host, &self.settings);
