@@ -111,7 +111,7 @@ impl Pace {
             Self::Usual => "",
             Self::Patient => "[ladder.default]\nverify = \"2s\"\n",
             Self::Short => {
-                "stop = { timeout = \"1s\", unresponsive_timeout = \"300ms\" }\n[ladder.default]\nverify = \"1s\"\n"
+                "start_timeout = \"5s\"\nstop = { timeout = \"1s\", unresponsive_timeout = \"300ms\" }\n[ladder.default]\nverify = \"1s\"\n"
             }
         }
     }
@@ -146,7 +146,7 @@ pub(crate) fn heal(regrow: &str, pace: Pace, rounds: usize) -> (Vec<(Way, Took)>
     let mut toml = format!("[defaults.worker]\nready = \"notify\"\n{}", pace.rest());
     for n in 0..BYSTANDERS {
         toml.push_str(&format!("[worker.b{n}]\ncommand = [\"{{bin}}\", \"b{n}\", \"{{tell}}\", \"-q\"]\n"));
-        toml.push_str(&format!("probe.alive = {{ {HTTP} }}\n"));
+        toml.push_str(&format!("probe.alive = {{ {HTTP}{} }}\n", pace.probe()));
     }
     for (way, n) in Way::ALL.iter().flat_map(|way| (0..rounds).map(move |n| (way, n))) {
         let table = way.table(&format!("{}-{n}", way.name()), pace.probe());

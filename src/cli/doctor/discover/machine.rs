@@ -89,9 +89,12 @@ impl Machine {
             for link in open.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()) {
                 let text = link.to_string_lossy().into_owned();
                 let number = text.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-                if let Some(number) = number.and_then(|number| number.parse().ok()) {
-                    // The first is the one that opened it; its children only inherited it.
-                    found.entry(number).or_insert(process.pid);
+                let Some(number) = number.and_then(|number| number.parse().ok()) else { continue };
+                let known = found.get(&number).copied();
+                let inherited = known.and_then(|pid| self.process(pid)).map(|child| child.parent);
+                // Whoever opened it; its children only inherited it.
+                if known.is_none() || inherited == Some(process.pid) {
+                    found.insert(number, process.pid);
                 }
             }
         }
