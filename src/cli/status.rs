@@ -13,7 +13,7 @@ use super::client::{Client, EventStream};
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
 use super::table::{Cell, Table, bold, dim, green, paint, red, status_style, yellow};
-use super::words::{self, csv, cut, plural, relative, safe, span};
+use super::words::{self, csv, cut, machine, plural, relative, safe, span};
 
 /// `--watch` draws at most this often …
 const REDRAW: Duration = Duration::from_secs(1);
@@ -196,6 +196,9 @@ fn fit(text: String, height: Option<usize>) -> String {
 /// The table with its header lines.
 pub(crate) fn render(body: &StatusBody, now: Timestamp, wide: bool, width: Option<usize>) -> String {
     let mut out = header(body, now);
+    if let Some(host) = body.runtime.host.as_ref().filter(|_| wide) {
+        out.push_str(&format!("{}\n", paint(&format!("machine: {}", machine(host)), dim())));
+    }
     if body.workers.is_empty() {
         out.push_str("\nno workers are configured\n");
         return out;

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::telemetry::HostFigures;
+
 /// A length: `0.4s`, `12s`, `4m12s`, `3h04m`, `2d03h`.
 pub(crate) fn span(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
@@ -26,6 +28,21 @@ pub(crate) fn size(bytes: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A machine in one line.
+pub(crate) fn machine(host: &HostFigures) -> String {
+    let cores = host.cores as u64;
+    let mut parts = vec![plural(cores, "core")];
+    parts.extend(host.cpu_percent.map(|percent| format!("{percent:.0} % busy")));
+    parts.extend(host.load.map(|[one, ..]| format!("load {one:.1}")));
+    let (free, all) = (size(host.memory_available_bytes), size(host.memory_total_bytes));
+    parts.push(format!("{free} of {all} memory available"));
+    parts.extend(host.disk.as_ref().map(|disk| {
+        let (free, all) = (size(disk.available_bytes), size(disk.total_bytes));
+        format!("{free} of {all} free on {}", safe(&disk.path.display().to_string()))
+    }));
+    parts.join(", ")
 }
 
 /// A count with thousands apart: `12,345`.

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::{Settings, Sources};
 use crate::id::{InstanceId, Name};
 use crate::supervisor::{Board, Healer};
-use crate::telemetry::{Journal, Looks, Sampler};
+use crate::telemetry::{Host, Journal, Looks, Sampler};
 use crate::worker::in_process::InProcessHost;
 
 use super::lag::Lag;
@@ -158,6 +158,8 @@ pub struct RuntimeInfo {
     pub(super) writers: Arc<Writers>,
     pub(super) looks: Looks,
     pub(super) sampler: Sampler,
+    /// The machine that it runs on.
+    pub host: Host,
     finished: watch::Sender<Option<Finished>>,
 }
 
@@ -196,6 +198,7 @@ impl RuntimeInfo {
             writers: Arc::default(),
             looks: Looks::default(),
             sampler: Sampler::default(),
+            host: Host::default(),
             finished: watch::Sender::new(None),
         }
     }

@@ -1,5 +1,6 @@
 //! What leaves the runtime for people and machines: the journal of events and the metrics page.
 
+mod host;
 mod journal;
 mod looks;
 mod memory;
@@ -10,6 +11,7 @@ mod sampler;
 mod trees;
 mod user;
 
+pub use host::{DiskFigures, HOST_SHORTEST, Host, HostFigures};
 pub use journal::{Journal, Recorded, Subscription};
 pub use looks::{LOOK_BUCKETS, LookState, Looks};
 pub use page::{OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};

@@ -54,7 +54,9 @@ web  stopped  -  -  0  -  -
 fn wide_csv_and_name_have_their_own_columns() {
     let fake = Fake::start();
     let wide = stdout(&fake.regrow(&["status", "-o", "wide"]));
-    assert!(wide.lines().nth(2).unwrap().contains("SUPERVISOR  PHASE"), "{wide}");
+    let machine = wide.lines().nth(1).unwrap();
+    assert!(machine.starts_with("machine: ") && machine.contains(" memory available, "), "{wide}");
+    assert!(wide.lines().nth(3).unwrap().contains("SUPERVISOR  PHASE"), "{wide}");
     let csv = stdout(&fake.regrow(&["status", "-o", "csv"]));
     assert!(csv.starts_with("instance,worker,supervisor,status,phase,health,pid"));
     assert_eq!(csv.lines().count(), 5);

@@ -36,7 +36,7 @@ fn status_has_the_contracts_shape() {
     assert_eq!(body["schema"], "regrow.status/1");
     let mut runtime = keys(&body["runtime"]);
     runtime.sort_unstable();
-    assert_eq!(runtime, ["config_generation", "name", "notes", "pid", "started_at", "version"]);
+    assert_eq!(runtime, ["config_generation", "host", "name", "notes", "pid", "started_at", "version"]);
     assert_eq!(
         body["totals"],
         serde_json::json!({"total_workers": 4, "healthy_workers": 1, "warning_workers": 0, "critical_workers": 2, "restarts_total": 12})

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 
 /// Package, file, and the line in it without which nothing would go.
-const USED: [(&str, &str, &str); 8] = [
+const USED: [(&str, &str, &str); 9] = [
     ("ractor", "src/coordinator/actor.rs", "impl Actor for Coordinator"),
     ("tokio", "src/worker/in_process/host.rs", "tokio::"),
     ("serde", "src/config/settings.rs", "Deserialize"),
     ("bincode", "src/codec/envelope.rs", "bincode::serde::encode_into_std_write("),
+    ("sysinfo", "src/telemetry/host.rs", "System::new()"),
     ("tracing", "src/coordinator/actor.rs", "tracing::warn!("),
     ("metrics", "src/telemetry/user.rs", "metrics::set_global_recorder("),
     ("metrics-exporter-prometheus", "src/telemetry/user.rs", "PrometheusBuilder::new()"),

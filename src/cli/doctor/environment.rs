@@ -1,5 +1,7 @@
 //! What the machine gives: the kernel's ways to know and to end a process, limits, and the clock.
 
+use std::path::Path;
+
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::{Sources, load};
@@ -7,7 +9,8 @@ use crate::worker::process::Capabilities;
 
 use super::Check;
 use crate::cli::args::Global;
-use crate::cli::words::plural;
+use crate::cli::words::{self, plural};
+use crate::telemetry::{Host, HostFigures};
 
 /// Descriptors that one worker costs its runtime: its pipe, its two sockets, its process, its cgroup, its log.
 const FILES_PER_WORKER: u64 = 11;
@@ -23,7 +26,14 @@ pub(super) fn look(global: &Global) -> Vec<Check> {
     let workers =
         load(&Sources::of_process(global.config.clone())).map_or(0, |one| one.settings.workers.len());
     let can = Capabilities::look();
-    vec![pidfd(&can), cgroup(&can), proc(&can), files(workers as u64), clock(jiff::Timestamp::now())]
+    vec![
+        pidfd(&can),
+        cgroup(&can),
+        proc(&can),
+        files(workers as u64),
+        machine(Host::default().look(Path::new("."))),
+        clock(jiff::Timestamp::now()),
+    ]
 }
 
 fn pidfd(can: &Capabilities) -> Check {
@@ -82,6 +92,33 @@ fn files(workers: u64) -> Check {
     Check::ok(NAME, format!("{shown}; {need}"))
 }
 
+/// Of memory, less than this share makes the kernel look for somebody to kill.
+const MEMORY_LOW: f64 = 0.05;
+/// Of a disk, less than this share is soon none.
+const DISK_LOW: f64 = 0.02;
+
+fn machine(host: Result<HostFigures, String>) -> Check {
+    const NAME: &str = "machine";
+    let host = match host {
+        Ok(host) => host,
+        Err(why) => {
+            let help = "regrow works without; `status` says nothing of the machine";
+            return Check::warning(NAME, format!("does not tell its figures: {why}"), help);
+        }
+    };
+    let shown = words::machine(&host);
+    let low = |free: u64, all: u64, share: f64| all > 0 && (free as f64) < all as f64 * share;
+    if low(host.memory_available_bytes, host.memory_total_bytes, MEMORY_LOW) {
+        let help = "the kernel kills somebody soon: `limits.memory` says who, before it is the runtime";
+        return Check::warning(NAME, format!("{shown}: memory is nearly used up"), help);
+    }
+    if host.disk.as_ref().is_some_and(|disk| low(disk.available_bytes, disk.total_bytes, DISK_LOW)) {
+        let help = "make room, or put `runtime.state_dir` elsewhere: on a full disk history is lost, supervision is not";
+        return Check::warning(NAME, format!("{shown}: the disk is nearly full"), help);
+    }
+    Check::ok(NAME, shown)
+}
+
 /// Restarts, delays and deadlines go by a clock that nobody can set; only what people read goes by this one.
 fn clock(now: jiff::Timestamp) -> Check {
     const NAME: &str = "clock";
@@ -103,6 +140,7 @@ fn clock(now: jiff::Timestamp) -> Check {
 mod tests {
     use super::*;
     use crate::cli::doctor::Outcome;
+    use crate::telemetry::DiskFigures;
 
     fn everything() -> Capabilities {
         Capabilities { pidfd: Ok(()), pidfs: true, cgroup: Ok("/sys/fs/cgroup".into()), sees_others: true }
@@ -129,6 +167,24 @@ mod tests {
         let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         if limit < u64::MAX / FILES_PER_WORKER {
             assert_eq!(files(limit).outcome, Outcome::Failed);
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_short_of_something_is_named() {
+        let disk = |free| Some(DiskFigures { path: "/".into(), total_bytes: 1000, available_bytes: free });
+        let with = |memory, free| HostFigures {
+            cores: 2,
+            cpu_percent: None,
+            load: Some([0.3, 0.2, 0.1]),
+            memory_total_bytes: 1000,
+            memory_available_bytes: memory,
+            disk: disk(free),
+        };
+        let well = machine(Ok(with(500, 500)));
+        assert_eq!((well.outcome, well.message.starts_with("2 cores, load 0.3, ")), (Outcome::Ok, true));
+        for short in [machine(Ok(with(49, 500))), machine(Ok(with(500, 19))), machine(Err("no".to_owned()))] {
+            assert!(short.outcome == Outcome::Warning && short.help.is_some(), "{short:?}");
         }
     }
 

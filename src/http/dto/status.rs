@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime::RuntimeInfo;
 use crate::supervisor::{Health, InstanceState, LastExit, NextAction, SupervisorState};
+use crate::telemetry::HostFigures;
 
 use super::event::EventView;
 
@@ -42,6 +43,9 @@ pub struct RuntimeView {
     pub config_generation: u64,
     /// Degraded modes by name.
     pub notes: Vec<String>,
+    /// The machine that it runs on; null where the system does not tell.
+    #[serde(default)]
+    pub host: Option<HostFigures>,
 }
 
 impl From<&RuntimeInfo> for RuntimeView {
@@ -53,6 +57,7 @@ impl From<&RuntimeInfo> for RuntimeView {
             started_at: to_millis(info.started_at),
             config_generation: info.config_generation(),
             notes: info.notes(),
+            host: info.host.look(&info.state_dir).ok(),
         }
     }
 }
