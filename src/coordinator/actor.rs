@@ -418,6 +418,7 @@ impl CoordinatorState {
             (self.sinks.ready)(instance, case.incarnation, ());
         }
         let was_unwell = case.told.as_ref().is_some_and(|told| told.unwell.is_some());
+        let was_blind = case.told.as_ref().is_some_and(|told| told.blind);
         let due = case.urged.is_none_or(|at| now.saturating_sub(at) >= URGE);
         match verdict.unwell {
             Some(_) if due => {
@@ -428,9 +429,11 @@ impl CoordinatorState {
                 case.urged = None;
                 (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
             }
+            None if verdict.blind != was_blind => {
+                (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
+            }
             Some(_) | None => {}
         }
-        let was_blind = case.told.as_ref().is_some_and(|told| told.blind);
         // That it is well once it is ready says its readiness already.
         let news = match case.reported {
             Some(reported) => reported != verdict.health,

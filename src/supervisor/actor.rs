@@ -345,6 +345,7 @@ impl SupervisorState {
             hint: None,
             asked_to_stop: false,
             incident: None,
+            blind: None,
             told: view.map_or(crate::policy::Phase::Stopped, |view| view.phase),
             running,
         });

@@ -21,6 +21,7 @@ use crate::exit::Exit;
 use crate::health::Vital;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::{ChildKey, Fact, Phase, StopHow};
+use crate::recovery::Outcome;
 use crate::worker::{Done, Job, Runner, WorkerReport};
 
 use super::actor::{MakeRunner, SupervisorState};
@@ -55,6 +56,8 @@ pub(super) struct Slot {
     pub(super) asked_to_stop: bool,
     /// The incident that is open.
     pub(super) incident: Option<OpenIncident>,
+    /// The incident of those who watch it and cannot see, and since which start of it.
+    pub(super) blind: Option<(Arc<str>, Incarnation)>,
     /// The phase that people were told last.
     pub(super) told: Phase,
     pub(super) running: Running,
@@ -190,6 +193,9 @@ impl SupervisorState {
         }
         if let Some(vital) = vital(&report) {
             self.vital(child, incarnation, vital);
+        }
+        if matches!(report, WorkerReport::StartFailed { .. } | WorkerReport::Exited { .. }) {
+            self.sees_again(child, Outcome::Interrupted, "the incarnation that could not be seen is over");
         }
         let Some(running) = self.slot_mut(child).map(|slot| &mut slot.running) else { return };
         match report {

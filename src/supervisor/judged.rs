@@ -51,6 +51,7 @@ impl SupervisorState {
                 self.fact(Fact::Classed { child, incarnation, class });
             }
         }
+        self.watched(child, incarnation, &verdict);
         self.fact(Fact::Judged { child, incarnation, verdict });
     }
 }

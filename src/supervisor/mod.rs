@@ -2,6 +2,7 @@
 
 mod actor;
 mod attempts;
+mod blind;
 mod board;
 mod casebook;
 mod child;

@@ -209,6 +209,13 @@ fn a_probe_that_breaks_makes_unknown_and_restarts_nobody() {
     assert!(web["issues"][0].as_str().unwrap().contains("probe gone does not work"), "{web}");
     assert_eq!(rig.code(&["is-healthy", "web"]), 3);
     assert_eq!(pids(&rig).len(), 1);
+    let incidents = || rig.ok(&["incidents", "-o", "json"]);
+    let monitor =
+        |text: &str| text.contains("\"cause\":\"monitor\"") || text.contains("\"cause\": \"monitor\"");
+    rig.wait("it is an incident of who watches", || monitor(&incidents()));
+    rig.ok(&["restart", "web", "--wait=30s"]);
+    rig.wait("which ends with the incarnation", || incidents().contains("could not be seen is over"));
+    assert_eq!(pids(&rig).len(), 2, "and nobody was restarted for it");
 }
 
 #[test]
@@ -241,4 +248,25 @@ fn a_nagios_plugin_speaks_with_its_exit_code_and_its_figures() {
     assert_eq!(load["last"]["metrics"]["load1"], 9.5, "{load}");
     assert_eq!((&load["result"], &load["kind"]), (&"warn".into(), &"liveness".into()));
     assert_eq!(body["items"][0]["score"], 0.75);
+}
+
+#[test]
+fn e8_a_fault_that_all_share_restarts_a_few_and_not_the_fleet() {
+    let endpoint = Endpoint::open();
+    let rig = Rig::start(&format!(
+        "[recovery]\nmin_failing = 2\nmax_unavailable = 0.1\n\
+         [worker.web]\ncommand = [\"sleep\", \"999\"]\ninstances = 20\n\
+         probe.up = {{ http = {{ url = \"http://127.0.0.1:{}/\" }}, period = \"500ms\", retry_period = \"200ms\", timeout = \"2s\" }}\n",
+        endpoint.port
+    ));
+    let workers = || rig.status()["workers"].as_array().unwrap().clone();
+    let all_well = || workers().iter().all(|worker| worker["status"] == "healthy");
+    rig.wait("all are healthy", all_well);
+    endpoint.hangs.store(true, Ordering::SeqCst);
+    let told = || rig.ok(&["events", "--kind", "brake.changed", "-o", "jsonl"]);
+    rig.wait("the brake is on", || told().contains("fell ill at once"));
+    endpoint.hangs.store(false, Ordering::SeqCst);
+    rig.wait_at_most(Duration::from_secs(120), "all are healthy again", all_well);
+    let restarted = workers().iter().filter(|worker| worker["restarts"] != 0).count();
+    assert!(restarted < 10, "{restarted} of 20 were restarted");
 }
