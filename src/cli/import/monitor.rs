@@ -196,9 +196,12 @@ fn target(key: &str, number: Option<f64>, text: &str) -> Option<Target> {
             Target::Defaults(Setting::text("threshold.memory.warn_bytes", &format_size(bytes as u64)))
         }
         "error_rate" => later("error rates", format!("threshold.error_rate = {{ crit = {} }}", ratio?)),
-        "error_rate_threshold" => {
-            later("error rates", format!("threshold.errors_per_minute = {{ warn = {} }}", number?))
+        "error_rate_threshold" if number.is_some_and(|rate| (0.2..=1e6).contains(&rate)) => {
+            Target::Defaults(Setting::raw("threshold.errors_per_minute.warn", format!("{:?}", number?)))
         }
+        "error_rate_threshold" => Target::Left(
+            "errors by the minute can be watched from 0.2 on: threshold.errors_per_minute.warn".to_owned(),
+        ),
         "queue_size" | "queue_backlog_threshold" => {
             later("queues", format!("[queue.NAME] backlog = {{ warn = {} }}", number?))
         }
