@@ -1,4 +1,4 @@
-//! Actor workers against the program: whether it knows the type, and whether the type can read its settings.
+//! Actor workers and probes against the program: whether it knows them, and whether a type can read its settings.
 //!
 //! Only the program that registers the types can tell, so it hands in who answers.
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::check::Places;
 use super::diagnostic::{Problem, quoted};
+use super::probes::{CheckSettings, ProbeSettings};
 use super::resolve::at;
 use super::schema::Kind;
 use super::settings::WorkerSettings;
@@ -17,6 +18,10 @@ use super::suggest::nearest;
 pub trait ActorCheck: Send + Sync + std::fmt::Debug {
     /// The registered names.
     fn names(&self) -> Vec<String>;
+    /// The registered probes.
+    fn probes(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Whether the actor of this name can read these settings.
     ///
     /// # Errors
@@ -31,8 +36,15 @@ pub(super) fn check(
     places: &Places,
     problems: &mut Vec<Problem>,
 ) {
-    let names = known.names();
+    let (names, probes) = (known.names(), known.probes());
     for worker in workers {
+        for probe in &worker.probes {
+            if let CheckSettings::Custom { name } = &probe.check
+                && !probes.contains(name)
+            {
+                problems.push(no_probe(worker, probe, (name.as_str(), probes.as_slice()), places));
+            }
+        }
         let Some(actor) = &worker.actor else { continue };
         if !names.contains(actor) {
             problems.push(unknown(worker, actor, &names, places));
@@ -42,6 +54,25 @@ pub(super) fn check(
                 format!("actor {} of worker `{}` cannot read its config: {why}", quoted(actor), worker.name);
             problems.push(Problem::new(place, title));
         }
+    }
+}
+
+fn no_probe(
+    worker: &WorkerSettings,
+    probe: &ProbeSettings,
+    (name, known): (&str, &[String]),
+    places: &Places,
+) -> Problem {
+    let place = at(Kind::Worker, &worker.name, &format!("probe.{}.custom", probe.name), places);
+    let problem = Problem::new(place, format!("this program registers no probe {}", quoted(name)));
+    if known.is_empty() {
+        return problem.help(
+            "probes of this kind are Rust code of a program of its own: run the command of the program that calls `.probe(\"Name\", …)`",
+        );
+    }
+    match nearest(name, known.iter().map(String::as_str)) {
+        Some(word) => problem.suggest(Some(word)),
+        None => problem.help(format!("it registers {}", known.join(", "))),
     }
 }
 

@@ -81,6 +81,11 @@ pub enum CheckSettings {
     Heartbeat,
     /// What the actor says of itself.
     Actor,
+    /// A look that the program around the runtime makes, by the name under which it registers it.
+    Custom {
+        /// The name.
+        name: String,
+    },
 }
 
 impl CheckSettings {
@@ -89,9 +94,12 @@ impl CheckSettings {
         match self {
             Self::Process | Self::Heartbeat => !actor,
             Self::Actor => actor,
-            Self::Http(_) | Self::Tcp { .. } | Self::Grpc { .. } | Self::Exec { .. } | Self::Disk { .. } => {
-                true
-            }
+            Self::Http(_)
+            | Self::Tcp { .. }
+            | Self::Grpc { .. }
+            | Self::Exec { .. }
+            | Self::Disk { .. }
+            | Self::Custom { .. } => true,
         }
     }
 }
@@ -303,6 +311,7 @@ fn check_of(
         | CheckSettings::Grpc { .. }
         | CheckSettings::Exec { .. }
         | CheckSettings::Disk { .. }
+        | CheckSettings::Custom { .. }
         | CheckSettings::Process
         | CheckSettings::Heartbeat
         | CheckSettings::Actor => return None,
@@ -353,6 +362,7 @@ pub(super) fn words(one: &ProbeSettings) -> Value {
         }
         CheckSettings::Heartbeat => ("heartbeat", json!({})),
         CheckSettings::Actor => ("actor", json!({})),
+        CheckSettings::Custom { name } => ("custom", json!(name)),
     };
     map.insert(key.to_owned(), check);
     for (key, time) in [

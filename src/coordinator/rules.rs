@@ -94,6 +94,7 @@ fn cause(check: &CheckSettings) -> Cause {
         | CheckSettings::Tcp { .. }
         | CheckSettings::Grpc { .. }
         | CheckSettings::Exec { .. }
+        | CheckSettings::Custom { .. }
         | CheckSettings::Actor => Cause::ProbeFailed,
     }
 }

@@ -10,8 +10,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::health::{Grade, Observation};
 
-use super::look::{Found, Patient, Probe};
 use super::patience::within;
+use super::{Found, Patient, Probe};
 
 /// What a probe actor is told.
 pub(crate) enum ProbeMsg {

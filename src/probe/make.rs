@@ -7,8 +7,8 @@ use crate::telemetry::Sampler;
 use crate::worker::in_process::InProcessHost;
 use crate::worker::process::ProcessHost;
 
-use super::checks::{Disk, Exec, Grpc, Http, Process, Says, Tcp};
-use super::look::{Look, Patient, Probe};
+use super::checks::{Disk, Exec, Grpc, Http, Own, Process, Says, Tcp};
+use super::{Look, Patient, Probe};
 
 /// Through whom looks are made.
 #[derive(Clone)]
@@ -33,6 +33,7 @@ pub(crate) fn make(check: &CheckSettings, means: &Means) -> Option<Arc<dyn Probe
         CheckSettings::Process => Arc::new(Process),
         CheckSettings::Disk { path, warn, crit } => Arc::new(Disk { path, warn, crit }),
         CheckSettings::Actor => Arc::new(Says { host: Arc::clone(&means.actors) }),
+        CheckSettings::Custom { name } => Arc::new(Own { host: Arc::clone(&means.actors), name }),
         CheckSettings::Heartbeat => return None,
     };
     Some(Arc::new(Hushed { probe, processes: Arc::clone(&means.processes) }))

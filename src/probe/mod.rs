@@ -9,11 +9,12 @@
 //! not there, a process table that is full say nothing of the worker.
 //!
 //! ```text
-//! look       the trait, and whom a look is at      actor     when the next look is due
+//! actor      when the next look is due             patience  a deadline that the runtime's own lag moves
 //! checks/    one file for each thing to look at    make      from settings to looks
 //! ```
 //!
-//! The trait [`Probe`] is for users, too: whatever can be asked in Rust can be a probe.
+//! The trait [`Probe`] is for users, too: whatever can be asked in Rust can be a probe. It stands beside `Worker`, since a
+//! program makes both known in the same place, and the file uses it by its name: `probe.lock.custom = "Locked"`.
 //!
 //! ```
 //! use regrow::probe::{Found, Look, Patient, Probe};
@@ -32,17 +33,24 @@
 //!         })
 //!     }
 //! }
+//!
+//! let builder = regrow::Runtime::builder().probe("Locked", Locked("/run/web.lock".into())).toml(
+//!     r#"
+//!     [worker.web]
+//!     command = ["./web"]
+//!     probe.lock = { custom = "Locked", period = "10s" }
+//!     "#,
+//! );
 //! ```
 
 mod actor;
 mod checks;
-mod look;
 mod make;
 mod patience;
 #[cfg(test)]
 mod tests;
 
+pub use crate::worker::look::{Found, Look, Patient, Probe};
 pub(crate) use actor::{ProbeActor, ProbeArguments, ProbeMsg, Times};
 pub(crate) use checks::in_condition;
-pub use look::{Found, Look, Patient, Probe};
 pub(crate) use make::{Means, make};

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::checks::{Grpc, Http, Tcp};
 use super::patience::within;
-use super::{Found, Patient, Probe};
+use super::{Found, Look, Patient, Probe, ProbeActor, ProbeArguments, Times};
 use crate::config::{CheckSettings, Sources, load};
 use crate::health::Grade;
 use crate::id::{Incarnation, InstanceId};
@@ -225,4 +225,72 @@ fn messages_are_one_short_line() {
     assert_eq!(found.message, "a\u{fffd}b");
     assert!(Found::fail("x".repeat(5000)).message.len() <= 300);
     assert_eq!(Found::pass(" \n").message, "pass");
+}
+
+/// An address whose queue of connections is full: the next one is never answered.
+fn full() -> (String, Vec<std::net::TcpStream>, std::net::TcpListener) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the queue is never full");
+    }
+    (address.to_string(), waiting, listener)
+}
+
+#[tokio::test]
+async fn e5_a_connection_that_never_comes_about_ends_with_its_deadline_and_holds_up_nobody() {
+    let (address, _waiting, _listens) = full();
+    let (hangs, slow) = http(&format!("http://{address}/"), "");
+    let late = tokio::spawn(async move { within(Duration::from_secs(1), slow.look(&hangs)).await });
+    let (url, _) = server(|stream| say(stream, "HTTP/1.1 200 OK\r\n\r\n".to_owned())).await;
+    let (patient, quick) = http(&format!("http://{url}/"), "");
+    assert_eq!(look(&quick, &patient).await.grade, Grade::Pass);
+    assert_eq!(tokio::time::timeout(PATIENCE, late).await.unwrap().unwrap(), None);
+}
+
+/// Looks that take longer than the pause between them.
+struct Slow {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    looks: tokio::sync::Semaphore,
+}
+
+impl Probe for Slow {
+    fn look<'a>(&'a self, _: &'a Patient) -> Look<'a> {
+        Box::pin(async {
+            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            self.now.fetch_sub(1, Ordering::SeqCst);
+            self.looks.add_permits(1);
+            Found::pass("at last")
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn e9_a_look_that_is_slower_than_its_period_never_meets_the_next() {
+    let slow = Arc::new(Slow {
+        now: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+        looks: tokio::sync::Semaphore::new(0),
+    });
+    let began = tokio::time::Instant::now();
+    let short = Duration::from_millis(10);
+    let arguments = ProbeArguments {
+        number: 1,
+        times: Times { initial_delay: short, period: short, retry_period: short, timeout: PATIENCE },
+        spread: 0.0,
+        probe: Arc::clone(&slow) as Arc<dyn Probe>,
+        patient: patient("process = {}").0,
+        now: Arc::new(move || began.elapsed()),
+        report: Arc::new(|seen| assert_eq!(seen.grade, Grade::Pass)),
+    };
+    let (probe, _) = ractor::Actor::spawn(None, ProbeActor, arguments).await.unwrap();
+    let looked = tokio::time::timeout(Duration::from_secs(3600), slow.looks.acquire_many(5)).await;
+    assert!(looked.is_ok() && slow.most.load(Ordering::SeqCst) == 1);
+    probe.kill();
 }

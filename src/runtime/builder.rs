@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::config::{Settings, Sources, load};
+use crate::probe::Probe;
 use crate::worker::in_process::{PlainActor, Registry, Worker, WorkerError};
 
 use super::handle::RuntimeHandle;
@@ -83,6 +84,14 @@ impl Builder {
         C: DeserializeOwned + Send + 'static,
     {
         self.registry.add_plain(name, make);
+        self
+    }
+
+    /// Makes a probe known by the name that `probe.X.custom = "Name"` in the configuration uses. It looks at any number of
+    /// instances, each told by its [`Patient`](crate::probe::Patient), on the threads where workers run. A later one of
+    /// the same name takes its place. An example is in [`probe`](crate::probe).
+    pub fn probe(mut self, name: &str, probe: impl Probe + 'static) -> Self {
+        self.registry.add_probe(name, Arc::new(probe));
         self
     }
 

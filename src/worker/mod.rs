@@ -4,6 +4,7 @@
 
 pub mod in_process;
 mod kept;
+pub(crate) mod look;
 mod mailbox;
 pub(crate) mod notify;
 pub mod output;

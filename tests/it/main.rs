@@ -63,6 +63,7 @@ mod isolation_user;
 mod learning;
 mod otp_live;
 mod otp_recorded;
+mod own_probe;
 mod packages;
 mod plain_actor;
 mod recovery;

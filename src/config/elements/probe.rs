@@ -29,8 +29,8 @@ const RATE: Leaf = Leaf::Number { min: 0.2, max: 1e6 };
 const TIMES: Leaf = Leaf::Integer { min: 1, max: 1000 };
 
 /// What can be looked at; a probe has exactly one of these.
-pub(in crate::config) const CHECKS: [&str; 8] =
-    ["http", "tcp", "grpc", "exec", "process", "disk", "heartbeat", "actor"];
+pub(in crate::config) const CHECKS: [&str; 9] =
+    ["http", "tcp", "grpc", "exec", "process", "disk", "heartbeat", "actor", "custom"];
 
 pub(super) const PROBE: Key = Key { name: "probe", shape: Shape::Each("probe", KEYS) };
 
@@ -60,6 +60,7 @@ const KEYS: &[Key] = &[
     table("disk", &[leaf("path", Leaf::Text(Text::Template)), leaf("warn", RATIO), leaf("crit", RATIO)]),
     table("heartbeat", &[]),
     table("actor", &[]),
+    leaf("custom", Leaf::Text(Text::Line)),
     leaf("initial_delay", TIME),
     leaf("period", POSITIVE),
     leaf("retry_period", POSITIVE),
@@ -106,6 +107,7 @@ pub(super) struct RawProbe {
     disk: Option<RawDisk>,
     heartbeat: Option<Nothing>,
     actor: Option<Nothing>,
+    custom: Option<String>,
     #[serde(default, deserialize_with = "de::duration")]
     initial_delay: Duration,
     #[serde(default = "half_a_minute", deserialize_with = "de::duration")]
@@ -258,6 +260,7 @@ impl RawProbe {
             self.disk.is_some(),
             self.heartbeat.is_some(),
             self.actor.is_some(),
+            self.custom.is_some(),
         ];
         CHECKS.into_iter().zip(named).filter(|(_, named)| *named).map(|(name, _)| name).collect()
     }
@@ -276,6 +279,8 @@ impl RawProbe {
             exec.settle()
         } else if let Some(disk) = self.disk {
             disk.settle()
+        } else if let Some(name) = self.custom {
+            CheckSettings::Custom { name }
         } else if self.heartbeat.is_some() {
             CheckSettings::Heartbeat
         } else if self.actor.is_some() {

@@ -6,6 +6,7 @@ mod exec;
 mod grpc;
 mod http;
 mod net;
+mod own;
 mod process;
 mod tcp;
 
@@ -14,6 +15,7 @@ pub(super) use disk::Disk;
 pub(super) use exec::Exec;
 pub(super) use grpc::Grpc;
 pub(super) use http::Http;
+pub(super) use own::Own;
 pub(super) use process::Process;
 pub(crate) use process::in_condition;
 pub(super) use tcp::Tcp;

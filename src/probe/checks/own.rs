@@ -20,7 +20,7 @@ impl Probe for Own {
                 return Found::error(format!("this program has no probe {:?}", self.name));
             };
             let patient = patient.clone();
-            let plane = match self.host.plane() {
+            let plane = match self.host.threads() {
                 Ok(plane) => plane,
                 Err(error) => return Found::error(format!("it cannot be run: {error}")),
             };

@@ -110,6 +110,14 @@ impl InProcessHost {
         &self.registry
     }
 
+    /// Where workers run.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub(crate) fn threads(&self) -> std::io::Result<Handle> {
+        self.plane.handle()
+    }
+
     /// Addresses.
     pub(crate) fn directory(&self) -> &Arc<Directory> {
         &self.directory

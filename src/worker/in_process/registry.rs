@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::config::ActorCheck;
 use crate::id::InstanceId;
+use crate::worker::look::Probe;
 
 use super::directory::Directory;
 use super::failure::WorkerError;
@@ -25,6 +26,7 @@ use super::worker::Worker;
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
     actors: BTreeMap<String, Arc<dyn Factory>>,
+    probes: BTreeMap<String, Arc<dyn Probe>>,
     ground: Ground,
 }
 
@@ -68,6 +70,16 @@ impl Registry {
         self.actors.insert(name.to_owned(), Arc::new(Plain::new(make, self.ground.clone())));
     }
 
+    /// Makes a probe known; a later one of the same name takes its place.
+    pub(crate) fn add_probe(&mut self, name: &str, probe: Arc<dyn Probe>) {
+        self.probes.insert(name.to_owned(), probe);
+    }
+
+    /// A probe by its name.
+    pub(crate) fn probe(&self, name: &str) -> Option<Arc<dyn Probe>> {
+        self.probes.get(name).cloned()
+    }
+
     /// Plain actors run on this tokio runtime; without one, on the worker plane.
     pub(crate) fn settle(&self, ground: tokio::runtime::Handle) {
         self.ground.settle(ground);
@@ -95,6 +107,10 @@ impl std::fmt::Debug for Registry {
 impl ActorCheck for Registry {
     fn names(&self) -> Vec<String> {
         self.actors.keys().cloned().collect()
+    }
+
+    fn probes(&self) -> Vec<String> {
+        self.probes.keys().cloned().collect()
     }
 
     fn check(&self, actor: &str, config: &Value) -> Result<(), String> {
