@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -31,6 +32,10 @@ const TRACES: usize = 16;
 
 /// How far the thread that does it stands back.
 const STANDS_BACK: i32 = 10;
+
+/// After each it rests so many times as long as that took: a crash loop shows the same stack again and again.
+const RESTS: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(500);
 
 /// The longest text of a stack.
 const MAX_TRACE: usize = 8 << 10;
@@ -220,9 +225,12 @@ fn start_tracer() -> Option<SyncSender<Trace>> {
         // Of this thread alone: where processors are short, workers come first. Nothing rests on it.
         let _ = rustix::process::nice(STANDS_BACK);
         while let Ok(Trace { site, incarnation, trace }) = inbox.recv() {
+            let began = Instant::now();
             let text = own_frames(&in_words(&trace));
             tracing::warn!(instance = %site.instance, %incarnation, "stack of a panic:\n{text}");
             site.report(incarnation, WorkerReport::Backtrace { text });
+            drop(site);
+            std::thread::sleep((began.elapsed() * RESTS).min(LONGEST_REST));
         }
     };
     std::thread::Builder::new().name("regrow-traces".to_owned()).spawn(work).ok().map(|_| jobs)

@@ -145,7 +145,7 @@ impl<M> Inbox<M> {
         }
         inner.messages.push_back(message);
         inner.most = inner.most.max(inner.messages.len());
-        inner.wake();
+        wake(inner);
         Ok(())
     }
 
@@ -184,11 +184,12 @@ impl<M> Inbox<M> {
     }
 }
 
-impl<M> Inner<M> {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+/// Wakes who waits, once the mailbox is free again: who is woken looks into it at once, and would wait for it.
+fn wake<M>(mut inner: MutexGuard<'_, Inner<M>>) {
+    let waker = inner.waker.take();
+    drop(inner);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
@@ -204,7 +205,7 @@ impl<M: Send> Ordered for Inbox<M> {
             Order::Ask(_) if inner.orders.len() >= ORDERS => return Err(order),
             Order::Ask(_) => inner.orders.push_back(order),
         }
-        inner.wake();
+        wake(inner);
         Ok(())
     }
 
@@ -224,7 +225,7 @@ impl<M: Send> Ordered for Inbox<M> {
     fn open(&self, incarnation: Incarnation) {
         let mut inner = self.lock();
         inner.open = Some(incarnation);
-        inner.wake();
+        wake(inner);
     }
 
     fn lose_one(&self) {
