@@ -26,7 +26,16 @@ use super::worker::Restored;
 const NAME: &str = "actor.saved";
 
 /// Whose turn it is at each file, for all who have it in hand.
-static TURNS: Mutex<BTreeMap<PathBuf, Weak<Turn>>> = Mutex::new(BTreeMap::new());
+static TURNS: Mutex<Turns> = Mutex::new(Turns { by_dir: BTreeMap::new(), look_at: FEW });
+
+/// As few are kept without a look at who still needs them.
+const FEW: usize = 64;
+
+struct Turns {
+    by_dir: BTreeMap<PathBuf, Weak<Turn>>,
+    /// At so many they are looked through: only when they have doubled, so that ten thousand cost a step each.
+    look_at: usize,
+}
 
 /// Held while the file is read or written. Inside: the last bytes written, by checksum; what has not changed is not
 /// written again.
@@ -168,12 +177,15 @@ impl Saved {
 
 fn turn_of(dir: &Path) -> Arc<Turn> {
     let mut turns = lock(&TURNS);
-    if let Some(turn) = turns.get(dir).and_then(Weak::upgrade) {
+    if let Some(turn) = turns.by_dir.get(dir).and_then(Weak::upgrade) {
         return turn;
     }
-    turns.retain(|_, turn| turn.strong_count() > 0);
+    if turns.by_dir.len() >= turns.look_at {
+        turns.by_dir.retain(|_, turn| turn.strong_count() > 0);
+        turns.look_at = FEW.max(2 * turns.by_dir.len());
+    }
     let turn = Arc::new(Turn::default());
-    turns.insert(dir.to_owned(), Arc::downgrade(&turn));
+    turns.by_dir.insert(dir.to_owned(), Arc::downgrade(&turn));
     turn
 }
 
