@@ -48,7 +48,7 @@ pub(super) fn check(
         let Some(actor) = &worker.actor else { continue };
         if !names.contains(actor) {
             problems.push(unknown(worker, actor, &names, places));
-        } else if let Err(why) = known.check(actor, &worker.config) {
+        } else if let Err(why) = known.check(actor, &worker.config.value()) {
             let place = at(Kind::Worker, &worker.name, "config", places);
             let title =
                 format!("actor {} of worker `{}` cannot read its config: {why}", quoted(actor), worker.name);

@@ -62,7 +62,7 @@ pub use probes::{
     StatusRange, ThresholdSettings,
 };
 pub use settings::{
-    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, OnSettings, ReadyWhen, RecoverySettings,
+    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, OnSettings, OwnConfig, ReadyWhen, RecoverySettings,
     RecycleSettings, Remedy, RuntimeSettings, Settings, SnapshotSettings, SocketSettings, StderrTo,
     StopSettings, StopTo, StrategySettings, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };

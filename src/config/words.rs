@@ -106,7 +106,7 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
     into_map(json!({
         "command": one.command,
         "actor": one.actor,
-        "config": one.config,
+        "config": one.config.value(),
         "snapshot": { "every": format_duration(one.snapshot.every), "on_stop": one.snapshot.on_stop },
         "blocking": one.blocking,
         "restart": match one.restart {

@@ -9,13 +9,13 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::config::{Settings, WorkerSettings};
 use crate::event::Event;
-use crate::health::{Grade, Health, Observation, OwnClock, Verdict};
+use crate::health::{Grade, Health, Observation, OwnClock, RecordRules, Verdict};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::probe::{Found, Means, ProbeActor, ProbeArguments, Times, make};
 
 use super::case::{Case, changed, looks_alike};
 use super::inbox::{Inbox, News};
-use super::rules::{BUILT_IN, places};
+use super::rules::{BUILT_IN, places, shared};
 use super::sweep::{self, SWEEP};
 
 /// How often time alone is looked at, while somebody has a heartbeat or a probe.
@@ -88,7 +88,8 @@ pub(crate) struct CoordinatorState {
     inbox: Inbox,
     means: Means,
     workers_dir: PathBuf,
-    cases: HashMap<InstanceId, Case>,
+    /// In boxes: the table is half empty.
+    cases: HashMap<InstanceId, Box<Case>>,
     clock: OwnClock,
     ticking: bool,
     /// The settings have changed since everybody was last compared with them.
@@ -98,6 +99,8 @@ pub(crate) struct CoordinatorState {
     /// When the processes are due.
     due: Duration,
     settings: Arc<Settings>,
+    /// The rules that were made last: those of many workers are the same.
+    rules: Option<Arc<RecordRules>>,
     workers: HashMap<Name, Arc<WorkerSettings>>,
 }
 
@@ -120,6 +123,7 @@ impl Actor for Coordinator {
         Ok(CoordinatorState {
             workers: by_name(&settings),
             settings,
+            rules: None,
             sinks,
             inbox,
             means,
@@ -224,7 +228,7 @@ impl CoordinatorState {
             case.record.work().trouble(own, news.troubles.into());
         }
         self.arrange(myself, &instance).await;
-        if self.cases.get(&instance).is_some_and(Case::wants_ticks) {
+        if self.cases.get(&instance).is_some_and(|case| case.wants_ticks()) {
             self.begin_ticking(myself);
         }
         self.judge(&instance, now);
@@ -237,7 +241,9 @@ impl CoordinatorState {
             self.cases.remove(instance);
             return;
         };
-        self.cases.insert(instance.clone(), Case::new(instance.clone(), incarnation, worker, pid));
+        let rules = shared(&mut self.rules, &worker);
+        let case = Case::new(instance.clone(), incarnation, worker, rules, pid);
+        self.cases.insert(instance.clone(), Box::new(case));
     }
 
     async fn observed(
@@ -311,7 +317,7 @@ impl CoordinatorState {
 
     fn tick(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
         let own = self.clock.own(now);
-        let late = |case: &mut Case| {
+        let late = |case: &mut Box<Case>| {
             let unwell =
                 case.told.as_ref().is_some_and(|told| told.unwell.is_some() || !told.issues.is_empty());
             (unwell || case.record.is_late(own)).then(|| case.instance.clone())
@@ -338,7 +344,7 @@ impl CoordinatorState {
     }
 
     fn wants_ticks(&self) -> bool {
-        self.cases.values().any(Case::wants_ticks)
+        self.cases.values().any(|case| case.wants_ticks())
     }
 
     async fn sweep(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
@@ -349,7 +355,7 @@ impl CoordinatorState {
             drop(myself.send_after(TURN.min(self.due - now), || CoordinatorMsg::Sweep));
             return;
         }
-        let found = sweep::look(&self.means.sampler, self.cases.values(), interval);
+        let found = sweep::look(&self.means.sampler, self.cases.values().map(Box::as_ref), interval);
         let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
         let mut again = false;
         for (instance, seen) in all.into_iter().zip(found) {
@@ -381,12 +387,14 @@ impl CoordinatorState {
             let Some(case) = self.cases.get_mut(&instance) else { continue };
             let new = self.workers.get(instance.worker()).filter(|new| changed && case.differs(new));
             if let Some(new) = new {
-                let mut fresh = Case::new(instance.clone(), case.incarnation, Arc::clone(new), case.main());
+                let rules = shared(&mut self.rules, new);
+                let (worker, main) = (Arc::clone(new), case.main());
+                let mut fresh = Case::new(instance.clone(), case.incarnation, worker, rules, main);
                 if case.ready {
                     (fresh.ready, fresh.passed_on) = (true, true);
                     fresh.record.ready(own);
                 }
-                *case = fresh;
+                **case = fresh;
             }
             self.arrange(myself, &instance).await;
         }

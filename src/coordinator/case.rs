@@ -14,8 +14,6 @@ use crate::id::{Incarnation, InstanceId};
 use crate::probe::{Patient, ProbeMsg};
 use crate::telemetry::{Condition, Seen};
 
-use super::rules::rules;
-
 /// One incarnation.
 pub(super) struct Case {
     pub(super) instance: InstanceId,
@@ -47,9 +45,9 @@ impl Case {
         instance: InstanceId,
         incarnation: Incarnation,
         worker: Arc<WorkerSettings>,
+        rules: Arc<RecordRules>,
         pid: Option<u32>,
     ) -> Self {
-        let rules = Arc::new(rules(&worker));
         Self {
             record: Record::new(Arc::clone(&rules)),
             seen: None,

@@ -21,8 +21,17 @@ pub(super) fn places(
     (BUILT_IN + 1..).zip(looks)
 }
 
+/// The rules of an instance of this worker: those that were made last, if they are the same.
+pub(super) fn shared(last: &mut Option<Arc<RecordRules>>, worker: &WorkerSettings) -> Arc<RecordRules> {
+    let new = rules(worker);
+    if last.as_ref().is_none_or(|last| **last != new) {
+        *last = None;
+    }
+    Arc::clone(last.get_or_insert_with(|| Arc::new(new)))
+}
+
 /// The rules of an instance of this worker.
-pub(super) fn rules(worker: &WorkerSettings) -> RecordRules {
+fn rules(worker: &WorkerSettings) -> RecordRules {
     let name = if worker.actor.is_some() { "actor" } else { "process" };
     let mut probes = vec![ProbeRules {
         name: Arc::from(name),

@@ -108,8 +108,13 @@ impl RuntimeHandle {
     fn unready(&self) -> Vec<String> {
         let waits =
             |entry: &InstanceState| !entry.ready && entry.wanted == Wanted::Running && !is_done(entry);
-        let entries = self.board().instances().into_iter().filter(waits);
-        entries.map(|entry| format!("{} ({})", entry.instance, entry.status())).collect()
+        let mut unready = Vec::new();
+        self.board().visit(|entry| {
+            if waits(entry) {
+                unready.push(format!("{} ({})", entry.instance, entry.status()));
+            }
+        });
+        unready
     }
 
     /// The events from now on.

@@ -100,7 +100,7 @@ impl Running {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(runner)));
         }
         let exit = Exit::Error { message: "what runs it failed; this is a bug".to_owned() };
-        (self.reporters.ringing)(self.current, WorkerReport::Exited { exit });
+        self.reporters.report(self.current, WorkerReport::Exited { exit });
     }
 
     fn start(&mut self, make: &MakeRunner, incarnation: Incarnation) {
@@ -334,8 +334,8 @@ impl SupervisorState {
 }
 
 fn made(make: &MakeRunner, reporters: &Reporters) -> Box<dyn Runner> {
-    let mut runner = make(Arc::clone(&reporters.ringing));
-    runner.lend(&reporters.doing);
+    let mut runner = make(reporters.ringing());
+    runner.lend(&reporters.doing());
     runner
 }
 

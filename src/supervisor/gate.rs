@@ -86,6 +86,8 @@ impl Gate {
     pub(crate) fn expect(&self, instance: &InstanceId) -> Vec<Turn> {
         self.change(instance, |instances| {
             if let Err(at) = instances.find(instance) {
+                // Mostly it stays the only one.
+                instances.0.reserve_exact(1);
                 instances.0.insert(at, (instance.clone(), Latch::default()));
             }
         })

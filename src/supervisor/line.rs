@@ -61,12 +61,36 @@ struct Line {
 }
 
 /// The ways in which the runner of a child reports.
-#[derive(Clone)]
 pub(super) struct Reporters {
+    line: Address,
+    child: ChildKey,
+    seat: u64,
+}
+
+impl Reporters {
+    /// Says something for the child: what runs it does not.
+    pub(super) fn report(&self, incarnation: Incarnation, report: WorkerReport) {
+        let Self { ref line, child, seat } = *self;
+        // A supervisor that is gone has ended the child, and wants to know nothing of it; so below.
+        let _ = line.put(Word::Report(Reported { child, seat, incarnation, report }));
+    }
+
     /// Rings.
-    pub(super) ringing: Reporter,
+    pub(super) fn ringing(&self) -> Reporter {
+        let own = Self { line: self.line.clone(), ..*self };
+        Arc::new(move |incarnation, report| own.report(incarnation, report))
+    }
+
     /// Sees to it that what follows is done, on this thread.
-    pub(super) doing: Reporter,
+    pub(super) fn doing(&self) -> Reporter {
+        let Self { line, child, seat } = Self { line: self.line.clone(), ..*self };
+        Arc::new(move |incarnation, report| {
+            let word = Word::Report(Reported { child, seat, incarnation, report });
+            if line.0.push(word).is_ok_and(|silent| silent) {
+                line.0.attend();
+            }
+        })
+    }
 }
 
 #[derive(Default)]
@@ -92,19 +116,7 @@ impl Address {
 
     /// Where the runner of a child reports to.
     pub(super) fn reporters(&self, child: ChildKey, seat: u64) -> Reporters {
-        // A supervisor that is gone has ended the child, and wants to know nothing of it.
-        let (line, here) = (self.clone(), self.clone());
-        Reporters {
-            ringing: Arc::new(move |incarnation, report| {
-                let _ = line.put(Word::Report(Reported { child, seat, incarnation, report }));
-            }),
-            doing: Arc::new(move |incarnation, report| {
-                let word = Word::Report(Reported { child, seat, incarnation, report });
-                if here.0.push(word).is_ok_and(|silent| silent) {
-                    here.0.attend();
-                }
-            }),
-        }
+        Reporters { line: self.clone(), child, seat }
     }
 
     /// From now on others may take its turns.
@@ -212,13 +224,13 @@ impl Ear {
         if let Some(word) = self.taken.pop_front() {
             return Some(word);
         }
+        if self.taken.capacity() > ROOM {
+            self.taken = VecDeque::new();
+        }
         let mut queue = self.line.lock();
         if queue.waiting.is_empty() {
             queue.rung = false;
             return None;
-        }
-        if self.taken.capacity() > ROOM {
-            self.taken = VecDeque::new();
         }
         std::mem::swap(&mut queue.waiting, &mut self.taken);
         drop(queue);

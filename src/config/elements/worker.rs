@@ -139,7 +139,7 @@ pub(super) const KEYS: &[Key] = &[
 pub(in crate::config) struct RawWorker {
     command: Option<Vec<String>>,
     actor: Option<String>,
-    config: Option<serde_json::Value>,
+    config: Option<serde_json::Map<String, serde_json::Value>>,
     snapshot: RawSnapshot,
     blocking: bool,
     #[serde(with = "de::RestartDef")]
@@ -303,7 +303,7 @@ impl RawWorker {
             name,
             command: self.command.unwrap_or_default(),
             actor: self.actor,
-            config: self.config.unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new())),
+            config: self.config.unwrap_or_default().into(),
             snapshot: SnapshotSettings { every: self.snapshot.every, on_stop: self.snapshot.on_stop },
             blocking: self.blocking,
             restart: self.restart,

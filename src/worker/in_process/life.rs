@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -221,7 +222,7 @@ impl Life {
     }
 
     /// The pulses one by one, for the watchdog: which of them does not beat.
-    pub(super) fn pulses(&self, out: &mut Vec<u64>) {
+    pub(super) fn pulses(&self, out: &mut SmallVec<[u64; 1]>) {
         out.clear();
         out.push(self.pulse.feel());
         out.extend(self.lock().tasks.iter().map(|task| task.own.pulse.feel()));

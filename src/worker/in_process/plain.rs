@@ -174,7 +174,7 @@ async fn launch<A: Actor, C: DeserializeOwned>(
     make: &Make<A, C>,
     ground: Option<Handle>,
 ) -> Result<Driven<A::Msg>, End> {
-    let config = read::<C>(&life.site.settings.config)
+    let config = read::<C>(&life.site.settings.config.value())
         .map_err(|error| End::Failed(format!("its config cannot be read: {error}")))?;
     let who = PlainActor {
         instance: life.site.instance.clone(),

@@ -43,11 +43,11 @@ pub(super) async fn run<W: Worker>(
     home: Arc<Home<W>>,
 ) -> End {
     let ctx = Context::<W>::new(Arc::clone(&life));
-    let config = match read::<W::Config>(&life.site.settings.config) {
+    let config = match read::<W::Config>(&life.site.settings.config.value()) {
         Ok(config) => config,
         Err(error) => return End::Failed(format!("its config cannot be read: {error}")),
     };
-    let restored = restore::<W>(&life).await;
+    let restored = if life.site.saved.any() { Box::pin(restore::<W>(&life)).await } else { Restored::Fresh };
     let made = match W::start(ctx.clone(), config, restored).await {
         Ok(made) => made,
         Err(error) => return failed(&error),
@@ -66,9 +66,10 @@ pub(super) async fn run<W: Worker>(
                 Ok(went) => went,
                 Err(panicked) => return End::Panicked(panicked),
             },
-            Next::Order(Order::Ask(ask)) => answer(worker, ask, &ctx).await,
+            // In boxes: what seldom runs must not take room beside what waits for a message.
+            Next::Order(Order::Ask(ask)) => Box::pin(answer(worker, ask, &ctx)).await,
             Next::Order(Order::End(end)) => return end,
-            Next::Order(Order::Stop) => return stop(worker, &ctx).await,
+            Next::Order(Order::Stop) => return Box::pin(stop(worker, &ctx)).await,
             Next::Over => return End::Killed,
         };
         if let Err(error) = went {
@@ -88,9 +89,6 @@ async fn caught<T>(who: u64, step: impl Future<Output = T>) -> Result<T, Box<Pan
 }
 
 async fn restore<W: Worker>(life: &Arc<Life>) -> Restored<W::State> {
-    if !life.site.saved.any() {
-        return Restored::Fresh;
-    }
     let own = Arc::clone(life);
     let read = tokio::task::spawn_blocking(move || own.site.saved.read::<W::State>());
     read.await.unwrap_or_else(|error| Restored::Unreadable { reason: error.to_string() })

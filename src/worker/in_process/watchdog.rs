@@ -7,6 +7,7 @@
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::id::Incarnation;
@@ -29,8 +30,9 @@ const FILLS: &str = "its mailbox fills up: it gets messages faster than it handl
 #[derive(Default)]
 pub(super) struct Watch {
     incarnation: Option<Incarnation>,
-    pulses: Vec<u64>,
-    now: Vec<u64>,
+    /// The own one's and those of tasks, which most have none of.
+    pulses: SmallVec<[u64; 1]>,
+    now: SmallVec<[u64; 1]>,
     blocks: bool,
     fills: bool,
     snapshot_at: Option<Instant>,

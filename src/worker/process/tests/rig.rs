@@ -166,7 +166,7 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
         spare: 0,
         numbered: false,
         actor: None,
-        config: serde_json::Value::Null,
+        config: crate::config::OwnConfig::default(),
         snapshot: crate::config::SnapshotSettings { every: Duration::from_secs(10), on_stop: true },
         blocking: false,
         name: Name::try_new("w").unwrap(),
