@@ -461,3 +461,19 @@ pub struct StoreSettings {
     /// Bytes that everything that is kept may take together.
     pub max_disk: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_actors_own_settings_come_out_as_they_went_in() {
+        for value in [json!({}), json!({ "to": { "name": "ann", "at": [1, 0.1] }, "every": null })] {
+            let map = value.as_object().unwrap().clone();
+            assert_eq!(OwnConfig::from(map).value(), value);
+        }
+        assert_eq!(OwnConfig::default().value(), json!({}));
+    }
+}

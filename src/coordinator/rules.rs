@@ -107,3 +107,21 @@ fn cause(check: &CheckSettings) -> Cause {
         | CheckSettings::Actor => Cause::ProbeFailed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Sources, load};
+
+    use super::*;
+
+    #[test]
+    fn workers_that_are_looked_at_alike_share_their_rules() {
+        let text = "[defaults.worker]\ncommand = [\"x\"]\n[worker.a]\n[worker.b]\n[worker.c]\nheartbeat.interval = \"1s\"\n";
+        let settings =
+            load(&Sources::text(text.to_owned())).unwrap_or_else(|problems| panic!("{problems}")).settings;
+        let mut last = None;
+        let [a, b, c] = [0, 1, 2].map(|at| shared(&mut last, &settings.workers[at]));
+        assert!(Arc::ptr_eq(&a, &b));
+        assert!(!Arc::ptr_eq(&b, &c) && *c == rules(&settings.workers[2]));
+    }
+}

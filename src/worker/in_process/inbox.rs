@@ -251,6 +251,9 @@ impl<M: Send> Ordered for Inbox<M> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     const FIRST: Incarnation = Incarnation(1);
@@ -290,6 +293,29 @@ mod tests {
         inbox.push(2).unwrap();
         assert!(matches!(inbox.next(FIRST).await, Next::Message(2)));
         assert_eq!(inbox.close(FIRST), 0);
+    }
+
+    struct Looks(Arc<Inbox<u32>>, AtomicBool);
+
+    impl std::task::Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.inner.try_lock().is_ok(), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_is_woken_finds_the_mailbox_free() {
+        let inbox = Arc::new(open(8));
+        let looks = Arc::new(Looks(Arc::clone(&inbox), AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&looks));
+        let wait = || assert!(inbox.poll_next(FIRST, true, &Context::from_waker(&waker)).is_pending());
+        wait();
+        inbox.push(1).unwrap();
+        assert!(looks.1.swap(false, Ordering::Relaxed));
+        assert!(inbox.poll_next(FIRST, true, &Context::from_waker(&waker)).is_ready());
+        wait();
+        assert!(inbox.order(None, Order::Stop).is_ok());
+        assert!(looks.1.load(Ordering::Relaxed));
     }
 
     #[tokio::test]
