@@ -89,7 +89,7 @@ impl Pace {
     pub(crate) fn heart(self) -> &'static str {
         match self {
             Self::Usual => "interval = \"5s\"",
-            Self::Patient => "interval = \"1s\", late = \"5s\", lost = \"8s\", dead = \"20s\"",
+            Self::Patient => "interval = \"1s\", late = \"6s\", lost = \"12s\", dead = \"24s\"",
             Self::Short => "interval = \"250ms\", late = \"750ms\", lost = \"1500ms\", dead = \"5s\"",
         }
     }
@@ -98,7 +98,7 @@ impl Pace {
     pub(crate) fn probe(self) -> &'static str {
         match self {
             Self::Usual => "",
-            Self::Patient => ", period = \"1s\", retry_period = \"500ms\", timeout = \"3s\"",
+            Self::Patient => ", period = \"1s\", retry_period = \"500ms\", timeout = \"4s\"",
             Self::Short => {
                 ", period = \"500ms\", retry_period = \"100ms\", timeout = \"500ms\", failure_threshold = 2"
             }
@@ -158,14 +158,14 @@ pub(crate) fn heal(regrow: &str, pace: Pace, rounds: usize) -> (Vec<(Way, Took)>
         // As few at once as `recovery.max_parallel` lets pass, and at another moment of the probes' rhythm each time.
         for some in all.chunks_mut(3) {
             std::thread::sleep(Duration::from_millis(137) * n as u32);
-            let struck: Vec<u64> = some.iter().map(|(way, _)| strike(&fleet, *way, n)).collect();
-            for ((way, took), at) in some.iter_mut().zip(struck) {
+            let struck: Vec<(usize, u64)> = some.iter().map(|(way, _)| strike(&fleet, *way, n)).collect();
+            for ((way, took), (life, at)) in some.iter_mut().zip(struck) {
                 let name = format!("{}-{n}", way.name());
                 fleet.wait(Duration::from_secs(300), way.words(), |heard| {
-                    heard[&name].get(1).is_some_and(|life| life.checked.is_some())
+                    heard[&name].get(life).is_some_and(|next| next.checked.is_some())
                 });
                 let lives = &fleet.lives()[&name];
-                let (before, after) = (lives[0], lives[1].checked.unwrap_or_default());
+                let (before, after) = (lives[life - 1], lives[life].checked.unwrap_or_default());
                 // A look that fails is the first evidence, where a look is what finds it.
                 took.evidence.push(seconds(before.missed.unwrap_or(at), after));
                 took.fault.push(seconds(at, after));
@@ -175,12 +175,14 @@ pub(crate) fn heal(regrow: &str, pace: Pace, rounds: usize) -> (Vec<(Way, Took)>
     (all, fleet.verb(regrow, &["check"]))
 }
 
-/// When it was struck.
-fn strike(fleet: &Fleet, way: Way, n: usize) -> u64 {
+/// How many lives it had had by then, and when it was struck.
+fn strike(fleet: &Fleet, way: Way, n: usize) -> (usize, u64) {
     let name = format!("{}-{n}", way.name());
-    match way {
+    let lives = fleet.lives()[&name].len();
+    let at = match way {
         Way::Heartbeat | Way::LoopHttp | Way::LoopExec => fleet.tell(&name, "hang"),
         Way::Halted => fleet.signal(&name, Signal::STOP),
         Way::Endpoint => fleet.tell(&name, "deaf"),
-    }
+    };
+    (lives, at)
 }
