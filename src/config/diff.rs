@@ -263,13 +263,15 @@ fn worker_keys(old: &WorkerSettings, new: &WorkerSettings) -> Vec<KeyChange> {
     }
     if old.verify != new.verify {
         let text = |time| Some(Value::from(crate::units::format_duration(time)));
+        let key = format!("{}.verify", ladder_key(new));
         let (old, new) = (text(old.verify), text(new.verify));
-        keys.push(KeyChange { key: effects::VERIFY.to_owned(), old, new, effect: Effect::InPlace });
+        keys.push(KeyChange { key, old, new, effect: Effect::InPlace });
     }
     if old.steps != new.steps && old.ladder == new.ladder {
         let text = |one: &WorkerSettings| one.steps.as_ref().map(|ladder| words::ladder(ladder).into());
+        let key = ladder_key(new);
         let (old, new) = (text(old), text(new));
-        keys.push(KeyChange { key: effects::STEPS.to_owned(), old, new, effect: Effect::InPlace });
+        keys.push(KeyChange { key, old, new, effect: Effect::InPlace });
     } else if old.strategies != new.strategies {
         let text = |one: &WorkerSettings| Some(words::strategies(&one.strategies));
         let (old, new) = (text(old), text(new));
@@ -280,6 +282,10 @@ fn worker_keys(old: &WorkerSettings, new: &WorkerSettings) -> Vec<KeyChange> {
         keys.push(KeyChange { key: "settings".to_owned(), old: None, new: None, effect: Effect::Restarts });
     }
     keys
+}
+
+fn ladder_key(worker: &WorkerSettings) -> String {
+    format!("ladder.{}", worker.ladder.name().unwrap_or("default"))
 }
 
 /// Under another supervisor it is another child: stopped there, started here.

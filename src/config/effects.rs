@@ -106,16 +106,7 @@ pub(super) const WORKER: &[(&str, Effect)] = &[
     ("heartbeat", InPlace),
     ("threshold", InPlace),
     ("on", InPlace),
-    // Not keys of the worker, but parts of what it is told: `ladder.default.verify` and the steps.
-    (VERIFY, InPlace),
-    (STEPS, InPlace),
 ];
-
-/// The name under which a changed `verify` is told.
-pub(super) const VERIFY: &str = "ladder.default.verify";
-
-/// The name under which changed steps are told.
-pub(super) const STEPS: &str = "ladder.default";
 
 /// Of `[supervisor.*]`: a supervisor is no process, so all of it holds at once.
 pub(super) const SUPERVISOR: &[(&str, Effect)] = &[
@@ -212,7 +203,7 @@ mod tests {
     #[test]
     fn the_table_names_no_key_that_is_not_there() {
         let known = all("", elements::WORKER);
-        for (entry, _) in WORKER.iter().filter(|(entry, _)| *entry != VERIFY && *entry != STEPS) {
+        for (entry, _) in WORKER {
             assert!(known.iter().any(|key| covers(entry, key)), "{entry} is no key");
         }
     }

@@ -44,9 +44,9 @@ pub(super) fn explain(
             TEMPLATE,
         );
     }
-    page.section(&["ladder", "default"]);
+    page.each("ladder", "ladder.default");
     page.section(&["recovery"]);
-    page.strategies();
+    page.each("strategy", "");
     page.classes();
     page.section(&["http"]);
     page.section(&["telemetry"]);
@@ -83,16 +83,18 @@ impl Page<'_> {
         self.table(&name, &name, "", &layer, keys);
     }
 
-    /// `[strategy.*]`, which have no defaults.
-    fn strategies(&mut self) {
-        let all = layers::sub(&self.effective.sections, "strategy");
-        let Some(Key { shape: Shape::Each(_, keys), .. }) = find(FILE, "strategy") else { return };
+    /// `[strategy.*]`, which have no defaults, and `[ladder.*]`, whose default is one of them.
+    fn each(&mut self, kind: &str, inherited: &str) {
+        let all = layers::sub(&self.effective.sections, kind);
+        let Some(Key { shape: Shape::Each(_, keys), .. }) = find(FILE, kind) else { return };
         let mut names: Vec<&String> = all.keys().collect();
         names.sort();
         for name in names {
-            let section = format!("strategy.{name}");
+            let section = format!("{kind}.{name}");
             self.head(&section);
-            self.table(&section, "", "", &layers::sub(&all, name), keys);
+            let below = inherited.rsplit('.').next().unwrap_or_default();
+            let layer = layers::over(&layers::sub(&all, below), &layers::sub(&all, name));
+            self.table(&section, inherited, "", &layer, keys);
         }
     }
 

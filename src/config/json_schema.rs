@@ -159,6 +159,7 @@ fn of_text(text: &Text) -> Value {
         Text::Any | Text::Template | Text::Beside | Text::Regex | Text::LogFilter | Text::Address => {
             json!({ "type": "string" })
         }
+        Text::Ladder => json!({ "type": "string", "pattern": NAME, "maxLength": LONGEST_NAME }),
         Text::Strategy => json!({ "type": "string", "minLength": 1, "maxLength": LONGEST_NAME }),
         Text::Line => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
         Text::Statuses => pattern("^ *[1-5][0-9][0-9]( *[-,] *[1-5][0-9][0-9])* *$"),

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::exit::{signal_name, signal_number};
+use crate::id::Name;
 use crate::units::{parse_duration, parse_size};
 
 use super::diagnostic::quoted;
@@ -61,6 +62,8 @@ pub(super) enum Text {
     Beside,
     /// The name of a recovery strategy, a built-in one or one's own.
     Strategy,
+    /// The name of a ladder, or `none`.
+    Ladder,
     /// A regex over bytes.
     Regex,
     /// A signal's name.
@@ -143,6 +146,7 @@ impl Text {
         match self {
             Self::Line | Self::Any | Self::Template | Self::Beside => "a text".to_owned(),
             Self::Strategy => "the name of a strategy such as `\"soft_restart\"`".to_owned(),
+            Self::Ladder => "`default`, `none`, or the name of a [ladder.NAME]".to_owned(),
             Self::Duration { .. } => "a duration such as `\"5s\"`".to_owned(),
             Self::DurationOrNever => "a duration such as `\"5s\"`, or `\"never\"`".to_owned(),
             Self::Size { .. } => "a size such as `\"20MiB\"`".to_owned(),
@@ -174,6 +178,7 @@ impl Text {
             Self::Template => check_template(text)?,
             Self::Beside => check_template(&text.replace("{pid}", ""))?,
             Self::Strategy => return check_strategy(text),
+            Self::Ladder => check_ladder(text)?,
             Self::Regex => check_regex(text)?,
             Self::Signal => return check_signal(text),
             Self::Mode => check_mode(text)?,
@@ -276,6 +281,12 @@ fn check_strategy(text: &str) -> Result<String, Fault> {
             None => fault.help("a built-in strategy, or the name of a [strategy.NAME]"),
         }
     })
+}
+
+fn check_ladder(text: &str) -> Result<(), Fault> {
+    let fault =
+        |_| Fault::new(format!("cannot be {}", quoted(text))).help("a-z, 0-9, - and _, such as `default`");
+    Name::try_new(text).map(|_| ()).map_err(fault)
 }
 
 fn check_regex(text: &str) -> Result<(), Fault> {

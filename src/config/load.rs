@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use config::{ConfigError, Value, ValueKind};
 use toml::de::DeTable;
@@ -19,9 +18,10 @@ use super::elements::{
     RawSupervisor, RawTelemetry, RawTemplate, RawWorker,
 };
 use super::layers::{self, Layer};
+use super::recovery_check::Steps;
 use super::resolve::{self, Draft};
 use super::schema::Kind;
-use super::settings::{Ladder, Settings, WorkerSettings};
+use super::settings::{Settings, WorkerSettings};
 use super::source::{self, Sources};
 use super::torn::Torn;
 use super::{actors, advice, explain, overrides, recovery_check, syntax, template_check};
@@ -281,7 +281,8 @@ impl Run {
         };
         (settings.supervisors, settings.workers) = (resolved.supervisors, resolved.workers);
         settings.templates = resolved.templates;
-        let with_steps = |worker: &WorkerSettings| laddered(worker, &steps);
+        steps.are_there(&settings, &self.places, &mut self.problems);
+        let with_steps = |worker: &WorkerSettings| steps.of(worker);
         settings.workers = settings.workers.iter().map(|worker| Arc::new(with_steps(worker))).collect();
         let templates = settings.templates.iter().map(|one| Arc::new(one.laddered(&with_steps)));
         settings.templates = templates.collect();
@@ -306,7 +307,7 @@ impl Run {
         Ok(recovery.settle(classes))
     }
 
-    /// The steps of `[ladder.default]`, and one's own strategies.
+    /// The ladders, and one's own strategies.
     fn ladder(
         &mut self,
         sections: &Layer,
@@ -317,10 +318,13 @@ impl Run {
         recovery_check::strategies(&strategies, &self.places, &mut self.problems);
         let strategies = Arc::new(strategies);
         let raw: RawLadders = layers::read(layers::sub(sections, "ladder"))?;
-        recovery_check::steps_do_something(&self.places, &mut self.problems);
-        let ladder = Arc::new(raw.settle(&strategies));
-        recovery_check::ladder(&ladder, &recovery.classes, &strategies, &self.places, &mut self.problems);
-        Ok((ladder, strategies))
+        let ladders = raw.settle(&strategies);
+        let (places, problems) = (&self.places, &mut self.problems);
+        for (name, ladder) in &ladders {
+            recovery_check::steps_do_something(name.as_str(), places, problems);
+            recovery_check::ladder(name, ladder, &recovery.classes, &strategies, places, problems);
+        }
+        Ok(Steps { ladders, strategies })
     }
 
     /// Everything that has no name of the user's.
@@ -359,9 +363,10 @@ impl Run {
                 }
                 Kind::Worker => {
                     let raw = layers::read::<RawWorker>(table)?;
-                    draft.workers.push(raw.settle(name.clone(), &self.base, ladders.verify()));
+                    let verify = ladders.verify(raw.ladder());
+                    draft.workers.push(raw.settle(name.clone(), &self.base, verify));
                 }
-                Kind::Template => draft.templates.push(self.template(name, table, ladders.verify())?),
+                Kind::Template => draft.templates.push(self.template(name, table, &ladders)?),
             }
         }
         Ok(draft)
@@ -371,12 +376,14 @@ impl Run {
         &self,
         name: &Name,
         mut table: Layer,
-        verify: Duration,
+        ladders: &RawLadders,
     ) -> Result<template_check::Draft, ConfigError> {
         let own = ["params", "max"].map(|key| (key.to_owned(), table.remove(key)));
         let own: Layer = own.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         let RawTemplate { params, max } = layers::read(own)?;
-        let sample = layers::read::<RawWorker>(table.clone())?.settle(name.clone(), &self.base, verify);
+        let raw = layers::read::<RawWorker>(table.clone())?;
+        let verify = ladders.verify(raw.ladder());
+        let sample = raw.settle(name.clone(), &self.base, verify);
         Ok(template_check::Draft { sample, params, max, table })
     }
 
@@ -388,20 +395,6 @@ impl Run {
             self.problems.push(Problem::new(place, title));
         }
     }
-}
-
-/// The ladder, and one's own strategies.
-type Steps = (Arc<crate::recovery::Ladder>, Arc<BTreeMap<Name, crate::config::StrategySettings>>);
-
-/// A worker with its ladder.
-fn laddered(worker: &WorkerSettings, (ladder, strategies): &Steps) -> WorkerSettings {
-    let mut own = worker.clone();
-    own.strategies = Arc::clone(strategies);
-    own.steps = match own.ladder {
-        Ladder::Default => Some(recovery_check::of_worker(ladder, worker, strategies)),
-        Ladder::None => None,
-    };
-    own
 }
 
 /// What a template has that no worker has.
@@ -464,9 +457,9 @@ mod tests {
                         format!("{above}.probe.*.{rest}")
                     }
                     None => match path.split_once('.') {
-                        Some(("strategy", below)) => {
+                        Some((each @ ("strategy" | "ladder"), below)) => {
                             let rest = below.split_once('.').map_or("", |(_, rest)| rest);
-                            format!("strategy.*.{rest}")
+                            format!("{each}.*.{rest}")
                         }
                         Some(_) | None => path,
                     },

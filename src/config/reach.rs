@@ -128,12 +128,13 @@ fn from(worker: &WorkerSettings, seen: &Seen) -> Reach {
     if by[0] == "stop.timeout" && !stop.drain.is_zero() {
         by.insert(0, "stop.drain");
     }
+    let verify = format!("ladder.{}.verify", worker.ladder.name().unwrap_or("default"));
     Reach::default()
         .then("detected within", seen.within, &keys)
         .then_if("tried before within", before(worker), &["ladder.default.steps"])
         .then("stopped within", stopped, &by)
         .then("ready within", worker.start_timeout, &["start_timeout"])
-        .then("verified after", worker.verify, &["ladder.default.verify"])
+        .then("verified after", worker.verify, &[&verify])
 }
 
 #[cfg(test)]

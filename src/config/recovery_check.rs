@@ -10,29 +10,40 @@ use crate::recovery::{CAUSES, ErrorClass, Ladder, Step, Strategy};
 use super::check::Places;
 use super::diagnostic::{Problem, quoted};
 use super::elements::RawClass;
-use super::settings::{StrategySettings, WorkerSettings};
+use super::resolve::at;
+use super::schema::Kind;
+use super::settings::{Ladder as Chosen, Settings, StrategySettings, WorkerSettings};
 use super::suggest::nearest;
 
-/// The steps of `[ladder.default]`.
+/// The steps of a `[ladder.NAME]`, where it has its own.
 pub(super) fn ladder(
+    name: &Name,
     ladder: &Ladder,
     classes: &[ErrorClass],
     strategies: &BTreeMap<Name, StrategySettings>,
     places: &Places,
     problems: &mut Vec<Problem>,
 ) {
-    const AT: &str = "ladder.default.steps";
+    let all = format!("ladder.{name}.steps");
+    if name.as_str() == "none" {
+        let title = "no ladder can be called `none`: that is the word for having none".to_owned();
+        let place = places.key("ladder.none").cloned();
+        problems.push(Problem::new(place, title).help("take another name"));
+    }
+    if name.as_str() != "default" && places.value(&all).is_none() {
+        return;
+    }
     let own = |name: &str| strategies.keys().any(|known| known.as_str() == name);
     let mut parked = None;
     let mut at = 0;
     for step in ladder.steps.iter() {
         // A step without `do` is not among the settled ones, and has been told.
-        while places.value(&format!("{AT}[{at}]")).is_some()
-            && places.value(&format!("{AT}[{at}].do")).is_none()
+        while places.value(&format!("{all}[{at}]")).is_some()
+            && places.value(&format!("{all}[{at}].do")).is_none()
         {
             at += 1;
         }
-        let path = format!("{AT}[{at}]");
+        let path = format!("{all}[{at}]");
         at += 1;
         let place = |key: &str| places.value(&format!("{path}.{key}")).cloned();
         if let Strategy::Own(name) = &step.run
@@ -69,13 +80,54 @@ pub(super) fn ladder(
 }
 
 /// Steps that do not say what to do.
-pub(super) fn steps_do_something(places: &Places, problems: &mut Vec<Problem>) {
+pub(super) fn steps_do_something(name: &str, places: &Places, problems: &mut Vec<Problem>) {
     for n in 0.. {
-        let at = format!("ladder.default.steps[{n}]");
+        let at = format!("ladder.{name}.steps[{n}]");
         let Some(place) = places.value(&at) else { return };
         if !places.named(&format!("{at}.do")) {
             let problem = Problem::new(Some(place.clone()), "this step does not say what to do".to_owned());
             problems.push(problem.help("`{ do = \"soft_restart\" }`"));
+        }
+    }
+}
+
+/// The ladders, and one's own strategies.
+pub(super) struct Steps {
+    pub(super) ladders: BTreeMap<Name, Arc<Ladder>>,
+    pub(super) strategies: Arc<BTreeMap<Name, StrategySettings>>,
+}
+
+impl Steps {
+    /// A worker with its ladder.
+    pub(super) fn of(&self, worker: &WorkerSettings) -> WorkerSettings {
+        let mut own = worker.clone();
+        own.strategies = Arc::clone(&self.strategies);
+        // A name that is missing has been told.
+        let name = own.ladder.name();
+        let ladder = name.and_then(|name| self.ladders.iter().find(|(known, _)| known.as_str() == name));
+        own.steps = ladder.map(|(_, ladder)| of_worker(ladder, worker, &self.strategies));
+        own
+    }
+
+    /// Every ladder that somebody names is there.
+    pub(super) fn are_there(&self, settings: &Settings, places: &Places, problems: &mut Vec<Problem>) {
+        for worker in &settings.workers {
+            self.is_there(worker, Kind::Worker, places, problems);
+        }
+        for template in &settings.templates {
+            self.is_there(template.sample(), Kind::Template, places, problems);
+        }
+    }
+
+    fn is_there(&self, worker: &WorkerSettings, kind: Kind, places: &Places, problems: &mut Vec<Problem>) {
+        let Chosen::Named(name) = &worker.ladder else { return };
+        if !self.ladders.contains_key(name) {
+            let title = format!("there is no ladder {}", quoted(name.as_str()));
+            let known = self.ladders.keys().map(Name::as_str).chain(["none"]);
+            let problem = Problem::new(at(kind, &worker.name, "ladder", places), title);
+            let problem = problem.suggest(nearest(name.as_str(), known));
+            let help = "`default`, `none`, or a [ladder.NAME] of this file";
+            problems.push(problem.help_if(Some(help.to_owned())));
         }
     }
 }
@@ -131,7 +183,7 @@ pub(super) fn strategies(
 }
 
 /// The ladder as it is for one worker: what cannot be done to it says why.
-pub(super) fn of_worker(
+fn of_worker(
     ladder: &Arc<Ladder>,
     worker: &WorkerSettings,
     strategies: &BTreeMap<Name, StrategySettings>,
@@ -173,5 +225,71 @@ pub(crate) fn unable(
         | Strategy::MemoryCleanup
         | Strategy::Quarantine
         | Strategy::Own(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::config::{Settings, Sources, load};
+    use crate::recovery::{Learn, Strategy};
+
+    const LADDERS: &str = "[ladder.default]\nverify = \"7s\"\n[ladder.stateful]\ncooldown = \"1h\"\nbreaker.open_after = 3\n\
+        steps = [{ do = \"soft_restart\" }, { do = \"reset\" }]\n[ladder.short]\nverify = \"1s\"\nlearn = \"auto\"\n";
+
+    fn settings(workers: &str) -> Settings {
+        load(&Sources::text(format!("{LADDERS}{workers}"))).unwrap().settings
+    }
+
+    #[test]
+    fn a_named_ladder_has_its_own_words_and_the_others_of_the_default() {
+        let settings = settings(
+            "[worker.a]\ncommand = [\"x\"]\n[worker.b]\ncommand = [\"x\"]\nladder = \"stateful\"\n\
+             [worker.c]\ncommand = [\"x\"]\nladder = \"short\"\n[worker.d]\ncommand = [\"x\"]\nladder = \"none\"\n",
+        );
+        let steps: Vec<_> = settings.workers.iter().map(|worker| worker.steps.clone()).collect();
+        let [Some(a), Some(b), Some(c), None] = steps.as_slice() else { panic!("{steps:?}") };
+        let second = Duration::from_secs(1);
+        assert_eq!((a.verify, b.verify, c.verify), (7 * second, 7 * second, second));
+        assert_eq!(settings.workers.iter().map(|one| one.verify.as_secs()).collect::<Vec<_>>(), [7, 7, 1, 7]);
+        assert_eq!(
+            (b.cooldown, b.breaker.open_after, b.breaker.within),
+            (3600 * second, 3, a.breaker.within)
+        );
+        assert_eq!(
+            b.steps.iter().map(|step| step.run.clone()).collect::<Vec<_>>(),
+            [Strategy::SoftRestart, Strategy::Reset]
+        );
+        assert_eq!((&c.steps, c.learn, a.learn), (&a.steps, Learn::Auto, Learn::Suggest));
+    }
+
+    #[test]
+    fn what_check_explains_of_ladders_reads_back_to_the_same() {
+        let text = format!("{LADDERS}[worker.b]\ncommand = [\"x\"]\nladder = \"stateful\"\n");
+        let loaded = load(&Sources::text(text)).unwrap();
+        let again = load(&Sources::text(loaded.explain())).unwrap();
+        assert_eq!(loaded.settings.workers[0].steps, again.settings.workers[0].steps);
+    }
+
+    #[test]
+    fn a_ladder_that_is_not_there_is_told_with_the_one_that_was_meant() {
+        for (text, told) in [
+            ("[worker.b]\ncommand = [\"x\"]\nladder = \"statefull\"\n", "did you mean `stateful`?"),
+            (
+                "[defaults.worker]\nladder = \"other\"\n[worker.b]\ncommand = [\"x\"]\n",
+                "there is no ladder `other`",
+            ),
+            ("[ladder.none]\nverify = \"1s\"\n", "no ladder can be called `none`"),
+            ("[ladder.more]\nsteps = [{ do = \"nothing\" }]\n", "there is no recovery strategy `nothing`"),
+            ("[ladder.more]\nsteps = [{ attempts = 2 }]\n", "this step does not say what to do"),
+        ] {
+            let problems = load(&Sources::text(format!("{LADDERS}{text}"))).unwrap_err().to_string();
+            assert!(problems.contains(told), "{problems}");
+            assert!(
+                problems.contains(" 1 problem") || problems.contains("\n1 problem"),
+                "told once: {problems}"
+            );
+        }
     }
 }

@@ -420,13 +420,43 @@ pub enum StderrTo {
 }
 
 /// Which recovery steps a worker has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(from = "Name")]
 pub enum Ladder {
     /// Those of `[ladder.default]`.
     Default,
     /// None: plain restarts only.
     None,
+    /// Those of `[ladder.NAME]`.
+    Named(Name),
+}
+
+impl Ladder {
+    /// As it stands in the file: `default`, `none`, or a name.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        self.name().unwrap_or("none")
+    }
+
+    /// The name behind `[ladder.`, unless there is none.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Default => Some("default"),
+            Self::None => None,
+            Self::Named(name) => Some(name.as_str()),
+        }
+    }
+}
+
+impl From<Name> for Ladder {
+    fn from(name: Name) -> Self {
+        match name.as_str() {
+            "default" => Self::Default,
+            "none" => Self::None,
+            _ => Self::Named(name),
+        }
+    }
 }
 
 /// `[http]`

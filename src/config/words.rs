@@ -12,8 +12,8 @@ use crate::units::{format_duration, format_size};
 use super::isolation::SecretSource;
 use super::probes;
 use super::settings::{
-    Ladder, LogOnFull, LogTo, ReadyWhen, Remedy, Settings, StderrTo, StopTo, StrategySettings,
-    SupervisorSettings, WorkerSettings,
+    LogOnFull, LogTo, ReadyWhen, Remedy, Settings, StderrTo, StopTo, StrategySettings, SupervisorSettings,
+    WorkerSettings,
 };
 use super::template::Template;
 
@@ -169,7 +169,7 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
             "memory_cleanup": one.on.memory_cleanup.as_ref().map(remedy),
             "capture": one.on.capture.as_ref().map(|argv| json!({ "command": argv })),
         },
-        "ladder": match one.ladder { Ladder::Default => "default", Ladder::None => "none" },
+        "ladder": one.ladder.word(),
         "probe": one.probes.iter().map(|probe| (probe.name.clone(), probes::words(probe))).collect::<Map<_, _>>(),
         "heartbeat": one.heartbeat.as_ref().map(probes::heartbeat_words),
         "threshold": probes::threshold_words(&one.threshold),

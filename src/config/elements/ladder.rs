@@ -1,4 +1,4 @@
-//! `[ladder.default]`, `[recovery]` and `[[error_class]]`: what is done about a worker that is sick, and by how much of
+//! `[ladder.*]`, `[recovery]` and `[[error_class]]`: what is done about a worker that is sick, and by how much of
 //! the fleet at once.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::leaf::{Leaf, Text};
 use crate::config::schema::{Key, leaf, table};
-use crate::config::settings::{RecoverySettings, StrategySettings};
+use crate::config::settings::{Ladder as ChosenLadder, RecoverySettings, StrategySettings};
 use crate::id::Name;
 use crate::recovery::{BrakeLimits, BreakerLimits, ErrorClass, Ladder, Learn, Step, Strategy};
 
@@ -15,6 +15,8 @@ use super::de;
 
 const TIME: Leaf = Leaf::Text(Text::Duration { zero: true });
 const POSITIVE: Leaf = Leaf::Text(Text::Duration { zero: false });
+/// The ladder that every worker has that says nothing.
+const DEFAULT: &str = "default";
 const LEARN: &[(&str, &str)] = &[("off", "off"), ("suggest", "suggest"), ("auto", "auto")];
 /// What a signal or a quick request takes.
 const USUAL: Duration = Duration::from_secs(20);
@@ -27,23 +29,20 @@ const STEP: &[Key] = &[
     leaf("approval", POSITIVE),
 ];
 
-pub(super) const KEYS: &[Key] = &[table(
-    "default",
-    &[
-        leaf("verify", TIME),
-        leaf("cooldown", TIME),
-        leaf("steps", Leaf::Tables(STEP)),
-        leaf("learn", Leaf::Text(Text::Word(LEARN))),
-        table(
-            "breaker",
-            &[
-                leaf("open_after", Leaf::Integer { min: 1, max: 10_000 }),
-                leaf("within", POSITIVE),
-                leaf("half_open_after", POSITIVE),
-            ],
-        ),
-    ],
-)];
+pub(super) const KEYS: &[Key] = &[
+    leaf("verify", TIME),
+    leaf("cooldown", TIME),
+    leaf("steps", Leaf::Tables(STEP)),
+    leaf("learn", Leaf::Text(Text::Word(LEARN))),
+    table(
+        "breaker",
+        &[
+            leaf("open_after", Leaf::Integer { min: 1, max: 10_000 }),
+            leaf("within", POSITIVE),
+            leaf("half_open_after", POSITIVE),
+        ],
+    ),
+];
 
 pub(super) const RECOVERY: &[Key] = &[
     leaf("max_parallel", Leaf::Integer { min: 1, max: 10_000 }),
@@ -61,26 +60,26 @@ pub(super) const ERROR_CLASS: &[Key] = &[
 pub(super) const STRATEGY: &[Key] =
     &[leaf("command", Leaf::Texts(Text::Beside)), leaf("timeout", POSITIVE), leaf("cost", POSITIVE)];
 
-/// `[ladder]` as written.
+/// `[ladder.*]` as written: `default`, and those of the user.
 #[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct RawLadders {
-    default: RawLadder,
-}
+#[serde(transparent)]
+pub(in crate::config) struct RawLadders(BTreeMap<Name, RawLadder>);
 
-#[derive(Debug, serde::Deserialize)]
+/// What is not said is as in `[ladder.default]`.
+#[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLadder {
-    #[serde(deserialize_with = "de::duration")]
-    verify: Duration,
-    #[serde(deserialize_with = "de::duration")]
-    cooldown: Duration,
-    steps: Vec<RawStep>,
-    learn: Learn,
+    #[serde(default, deserialize_with = "de::some_duration")]
+    verify: Option<Duration>,
+    #[serde(default, deserialize_with = "de::some_duration")]
+    cooldown: Option<Duration>,
+    steps: Option<Vec<RawStep>>,
+    learn: Option<Learn>,
+    #[serde(default)]
     breaker: RawBreaker,
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawStep {
     /// Its absence is told with its place.
@@ -99,25 +98,37 @@ fn once() -> u32 {
     1
 }
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawBreaker {
-    open_after: u32,
-    #[serde(deserialize_with = "de::duration")]
-    within: Duration,
-    #[serde(deserialize_with = "de::duration")]
-    half_open_after: Duration,
+    open_after: Option<u32>,
+    #[serde(default, deserialize_with = "de::some_duration")]
+    within: Option<Duration>,
+    #[serde(default, deserialize_with = "de::some_duration")]
+    half_open_after: Option<Duration>,
 }
 
 impl RawLadders {
-    /// How long a step, or a trial start, must hold.
-    pub(in crate::config) fn verify(&self) -> Duration {
-        self.default.verify
+    /// How long a step, or a trial start, must hold for a worker with this ladder.
+    pub(in crate::config) fn verify(&self, ladder: &ChosenLadder) -> Duration {
+        let of = |name: &str| self.0.iter().find(|(known, _)| known.as_str() == name)?.1.verify;
+        let own = ladder.name().and_then(of);
+        own.or_else(|| of(DEFAULT)).unwrap_or_else(|| Ladder::default().verify)
     }
 
-    /// The ladder as it is for a worker that can have everything done.
-    pub(in crate::config) fn settle(self, strategies: &BTreeMap<Name, StrategySettings>) -> Ladder {
-        let RawLadder { verify, cooldown, steps, learn, breaker } = self.default;
+    /// The ladders as they are for a worker that can have everything done.
+    pub(in crate::config) fn settle(
+        self,
+        strategies: &BTreeMap<Name, StrategySettings>,
+    ) -> BTreeMap<Name, Arc<Ladder>> {
+        let default = self.0.iter().find(|(name, _)| name.as_str() == DEFAULT).map(|(_, raw)| raw.clone());
+        let default = default.map_or_else(Ladder::default, |raw| raw.over(&Ladder::default(), strategies));
+        self.0.into_iter().map(|(name, raw)| (name, Arc::new(raw.over(&default, strategies)))).collect()
+    }
+}
+
+impl RawLadder {
+    fn over(self, base: &Ladder, strategies: &BTreeMap<Name, StrategySettings>) -> Ladder {
         let timeout =
             |run: &Strategy| run.own().and_then(|name| strategies.get(name)).map_or(USUAL, |own| own.timeout);
         let step = |raw: RawStep| {
@@ -132,12 +143,18 @@ impl RawLadders {
                 ..Step::new(run)
             })
         };
-        let breaker = BreakerLimits {
-            open_after: breaker.open_after,
-            within: breaker.within,
-            half_open_after: breaker.half_open_after,
-        };
-        Ladder { steps: steps.into_iter().filter_map(step).collect(), verify, cooldown, learn, breaker }
+        let steps = self.steps.map(|steps| steps.into_iter().filter_map(step).collect());
+        Ladder {
+            steps: steps.unwrap_or_else(|| Arc::clone(&base.steps)),
+            verify: self.verify.unwrap_or(base.verify),
+            cooldown: self.cooldown.unwrap_or(base.cooldown),
+            learn: self.learn.unwrap_or(base.learn),
+            breaker: BreakerLimits {
+                open_after: self.breaker.open_after.unwrap_or(base.breaker.open_after),
+                within: self.breaker.within.unwrap_or(base.breaker.within),
+                half_open_after: self.breaker.half_open_after.unwrap_or(base.breaker.half_open_after),
+            },
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) const FILE: &[Key] = &[
     table("defaults", &[table("worker", worker::KEYS)]),
     Key { name: "worker", shape: Shape::Named(Kind::Worker, worker::KEYS) },
     Key { name: "template", shape: Shape::Named(Kind::Template, template::KEYS) },
-    table("ladder", ladder::KEYS),
+    Key { name: "ladder", shape: Shape::Each("ladder", ladder::KEYS) },
     table("recovery", ladder::RECOVERY),
     Key { name: "strategy", shape: Shape::Each("recovery strategy", ladder::STRATEGY) },
     leaf("error_class", Leaf::Tables(ladder::ERROR_CLASS)),

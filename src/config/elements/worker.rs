@@ -31,7 +31,6 @@ const STOP_TO: &[(&str, &str)] = &[("main", "main"), ("group", "group")];
 const LOG_TO: &[(&str, &str)] = &[("file", "file"), ("stdout", "stdout"), ("both", "both")];
 const ON_FULL: &[(&str, &str)] = &[("drop", "drop"), ("block", "block")];
 const STDERR: &[(&str, &str)] = &[("merge", "merge"), ("separate", "separate")];
-const LADDER: &[(&str, &str)] = &[("default", "default"), ("none", "none")];
 
 const TIME: Leaf = Leaf::Text(Text::Duration { zero: true });
 const POSITIVE: Leaf = Leaf::Text(Text::Duration { zero: false });
@@ -119,7 +118,7 @@ pub(super) const KEYS: &[Key] = &[
             leaf("stderr", Leaf::Text(Text::Word(STDERR))),
         ],
     ),
-    leaf("ladder", Leaf::Text(Text::Word(LADDER))),
+    leaf("ladder", Leaf::Text(Text::Ladder)),
     probe::PROBE,
     probe::HEARTBEAT,
     probe::THRESHOLD,
@@ -285,6 +284,11 @@ struct RawLog {
 }
 
 impl RawWorker {
+    /// Which ladder it has.
+    pub(in crate::config) fn ladder(&self) -> &Ladder {
+        &self.ladder
+    }
+
     /// The settings, with an empty command and without `after`: both need the other workers, or a place, to
     /// complain at.
     pub(in crate::config) fn settle(self, name: Name, base: &Path, verify: Duration) -> Settled {
