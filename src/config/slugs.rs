@@ -14,6 +14,9 @@ use super::settings::{Settings, WorkerSettings};
 /// Whose log is `logs/regrow.log`.
 const RUNTIME: &str = "regrow";
 
+/// Behind the slug in the name of an instance's recovery log.
+const RECOVERY: &str = "_recovery";
+
 impl Settings {
     /// Whose directory a worker would share with this many instances.
     #[must_use]
@@ -25,10 +28,15 @@ impl Settings {
             // Only a name that begins with the other's can meet it.
             let near = other.name.as_str().starts_with(worker.name.as_str())
                 || worker.name.as_str().starts_with(other.name.as_str());
-            near && other.instance_ids().any(|id| own.contains(&id.slug()))
+            near && other.instance_ids().any(|id| own.iter().any(|own| meet(own, &id.slug())))
         };
         others.into_iter().find(clash).map(|other| other.name.clone())
     }
+}
+
+/// Whether two instances would share a directory, or one's log were the recovery log of the other.
+fn meet(a: &str, b: &str) -> bool {
+    a == b || a.strip_suffix(RECOVERY) == Some(b) || b.strip_suffix(RECOVERY) == Some(a)
 }
 
 /// No two instances share a slug.
@@ -49,6 +57,12 @@ pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<
             break;
         }
     }
+    for (slug, id) in &taken {
+        let Some(other) = slug.strip_suffix(RECOVERY).and_then(|slug| taken.get(slug)) else { continue };
+        let place = places.key(&format!("worker.{}", id.worker())).cloned();
+        let title = format!("`logs/{slug}.log` is the recovery log of `{other}` already");
+        problems.push(Problem::new(place, title).help("give one of the two workers another name"));
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +75,16 @@ mod tests {
     fn no_worker_writes_into_the_runtimes_own_log() {
         let refused = load(&Sources::text("[worker.regrow]\ncommand = [\"x\"]\n")).unwrap_err();
         assert!(refused.to_string().contains("no worker can be called `regrow`"), "{refused}");
+    }
+
+    #[test]
+    fn no_worker_writes_into_the_recovery_log_of_another() {
+        let text = "[worker.web]\ncommand = [\"x\"]\n[worker.web_recovery]\ncommand = [\"x\"]\n";
+        let refused = load(&Sources::text(text)).unwrap_err().to_string();
+        assert!(
+            refused.contains("`logs/web_recovery.log` is the recovery log of `web` already"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -31,6 +31,7 @@ use super::figures::Figures;
 use super::handle::RuntimeInfo;
 use super::lessons;
 use super::past::{self, Past};
+use super::timeline::Timeline;
 
 /// Events in one commit at most.
 const TOGETHER: usize = 1024;
@@ -193,6 +194,7 @@ struct Work {
     certain: bool,
     info: Arc<RuntimeInfo>,
     figures: Figures,
+    timeline: Timeline,
     /// Those who want to read figures that wait to be written.
     readers: mpsc::Receiver<oneshot::Sender<()>>,
     ask: mpsc::Sender<oneshot::Sender<()>>,
@@ -239,6 +241,7 @@ impl Work {
             lost: Arc::default(),
             last,
             generation: 0,
+            timeline: Timeline::new(&info.state_dir),
             info,
             figures: Figures::default(),
             readers,
@@ -268,6 +271,8 @@ impl Work {
             tracing::warn!(%error, "earlier incidents are not known");
         }
         loop {
+            // What is still to be kept is in the timelines already.
+            let written = self.batch.len();
             if self.batch.is_empty() && !stopping {
                 tokio::select! {
                     Some(event) = self.live.next() => self.batch.push(event),
@@ -300,6 +305,7 @@ impl Work {
             {
                 self.batch.push(event);
             }
+            self.timeline.note(&self.batch[written..], &self.info.settings());
             if self.batch.is_empty() {
                 break;
             }

@@ -28,6 +28,7 @@ mod stage;
 mod state_dir;
 mod survivors;
 mod target;
+mod timeline;
 mod watch;
 mod whom;
 mod writers;

@@ -61,6 +61,8 @@ pub(super) struct LogFile {
     open: Option<Open>,
     index: Option<IndexWriter>,
     index_problem: Option<String>,
+    /// Whether it is noted when its lines were written.
+    indexed: bool,
     torn: bool,
 }
 
@@ -78,10 +80,17 @@ impl LogFile {
         Self::with_opener(path, max_size, keep, Box::new(open_log))
     }
 
+    /// One whose lines say themselves when they were written.
+    pub(super) fn plain(path: LogPath, max_size: u64, keep: u32) -> Self {
+        // Nothing is known of who wrote last.
+        Self { indexed: false, torn: true, ..Self::new(path, max_size, keep) }
+    }
+
     /// The same with another way of opening.
     pub(super) fn with_opener(path: LogPath, max_size: u64, keep: u32, opener: Opener) -> Self {
         let max_size = max_size.max(1);
-        Self { path, max_size, keep, opener, open: None, index: None, index_problem: None, torn: false }
+        let (open, index, index_problem) = (None, None, None);
+        Self { path, max_size, keep, opener, open, index, index_problem, indexed: true, torn: false }
     }
 
     /// Writes whole lines or parts of one; `starts_line` ends a line that was left open. After an error the file
@@ -137,7 +146,7 @@ impl LogFile {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.open()?.at_line_start {
+        if self.open()?.at_line_start && self.indexed {
             self.note_time();
         }
         let open = self.open()?;
