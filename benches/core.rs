@@ -107,6 +107,7 @@ fn child(index: usize) -> ChildSpec {
         min_uptime: Duration::ZERO,
         verify: Duration::from_secs(10),
         ladder: None,
+        probed: false,
         held: false,
         stopped: false,
         paused: None,

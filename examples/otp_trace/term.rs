@@ -145,6 +145,7 @@ fn plain_child(id: &str, restart: Restart) -> ChildSpec {
         min_uptime: Duration::ZERO,
         verify: Duration::ZERO,
         ladder: None,
+        probed: false,
         held: false,
         stopped: false,
         paused: None,

@@ -428,13 +428,16 @@ impl CoordinatorState {
         let was_unwell = case.told.as_ref().is_some_and(|told| told.unwell.is_some());
         let was_blind = case.told.as_ref().is_some_and(|told| told.blind);
         let due = case.urged.is_none_or(|at| now.saturating_sub(at) >= URGE);
+        // Whoever verifies a step waits for the first word, and must know when there is none any more.
+        let known = verdict.health != Health::Unknown;
+        let news = case.rules.probes.len() > 1 && case.known != known;
         match verdict.unwell {
             Some(_) if due => {
-                case.urged = Some(now);
+                (case.urged, case.known) = (Some(now), true);
                 (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
             }
-            None if was_unwell => {
-                case.urged = None;
+            None if was_unwell || news => {
+                (case.urged, case.known) = (None, known);
                 (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
             }
             None if verdict.blind != was_blind => {

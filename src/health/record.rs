@@ -309,7 +309,7 @@ impl Record {
             let (message, lasted) = (self.silence(own), self.heart.silence(own).unwrap_or_default());
             let dead = self.heart.is_dead(own);
             let patience = (!self.heart.is_distressed()).then_some(self.rules.patience);
-            return Some(Unwell { cause: Cause::Hang, message, patience, dead, lasted });
+            return Some(Unwell { cause: Cause::Hang, message, patience, dead, lasted, looks: None });
         }
         let failing = self.sheets().find(|(rules, sheet)| {
             rules.kind == ProbeKind::Liveness && sheet.streak.standing() == Some(Grade::Fail)
@@ -321,6 +321,7 @@ impl Record {
                 patience: (rules.cause == Cause::Hang).then_some(self.rules.patience),
                 dead: false,
                 lasted: sheet.failing.map_or(Duration::ZERO, |since| own.saturating_sub(since)),
+                looks: Some(sheet.looks),
             });
         }
         let critical = |gauge: &Option<Gauge>| gauge.filter(|gauge| gauge.grade(own) == Some(Grade::Fail));
@@ -330,11 +331,11 @@ impl Record {
             (None, None) => {
                 let grave = ailments.iter().find(|ailment| ailment.grade == Grade::Fail)?;
                 let (cause, message, lasted) = (grave.cause, grave.text.clone(), grave.lasted);
-                return Some(Unwell { cause, message, patience: None, dead: false, lasted });
+                return Some(Unwell { cause, message, patience: None, dead: false, lasted, looks: None });
             }
         };
         let (message, lasted) = (above(name, &gauge, own), gauge.lasted(own));
-        Some(Unwell { cause, message, patience: None, dead: false, lasted })
+        Some(Unwell { cause, message, patience: None, dead: false, lasted, looks: None })
     }
 
     fn silence(&self, own: Time) -> String {

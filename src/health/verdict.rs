@@ -51,6 +51,8 @@ pub struct Unwell {
     pub dead: bool,
     /// Own time since the first of the facts that led to this.
     pub lasted: Duration,
+    /// How often the probe that fails has looked; `None`: no probe speaks.
+    pub looks: Option<u64>,
 }
 
 /// How one incarnation is.

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use crate::event::Cause;
 use crate::runtime::RuntimeHandle;
-use crate::supervisor::{Health, InstanceState, Totals};
+use crate::supervisor::{Health, INCIDENT_BUCKETS, InstanceState, Spread, Totals};
 use crate::telemetry::{
-    Looks, OwnSample, Pace, Root, Sampler, Scrape, Seen, WorkerSample, boot_time, open_files,
+    Histogram, OwnSample, Pace, Root, Sampler, Scrape, Seen, WorkerSample, boot_time, open_files,
     open_files_limit, ticks_per_second, usage,
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn scrape(runtime: &RuntimeHandle) -> Scrape {
     Scrape {
         version: info.version,
         runtime: settings.runtime.name.clone(),
-        workers: states.iter().map(|state| worker(state, sampler, looks)).collect(),
+        workers: states.iter().map(|state| worker(runtime, state, sampler)).collect(),
         supervisors: board.supervisors().iter().map(|state| state.name.to_string()).collect(),
         events: runtime.journal().counts(),
         events_dropped: runtime.journal().dropped(),
@@ -39,7 +39,9 @@ pub(crate) fn scrape(runtime: &RuntimeHandle) -> Scrape {
     }
 }
 
-fn worker(state: &InstanceState, sampler: &Sampler, looks: &Looks) -> WorkerSample {
+fn worker(runtime: &RuntimeHandle, state: &InstanceState, sampler: &Sampler) -> WorkerSample {
+    let recovered = runtime.healer().recovered(&state.instance.to_string());
+    let recovered = recovered.filter(|recovered| recovered.recovery.count > 0);
     let used = used(state, sampler);
     let totals = state.totals();
     let count = |cause| totals.by_cause.get(&cause).copied().unwrap_or(0);
@@ -53,14 +55,24 @@ fn worker(state: &InstanceState, sampler: &Sampler, looks: &Looks) -> WorkerSamp
         restarts: Cause::ALL.iter().map(|cause| (*cause, count(*cause))).collect(),
         recoveries: recoveries(state, &totals),
         breaker: state.breaker.word(),
+        detection: recovered.map(|recovered| histogram(&recovered.detection)),
+        recovery: recovered.map(|recovered| histogram(&recovered.recovery)),
         started_at: state.started_at.filter(|_| state.pid.is_some()).map(unix),
         cpu_seconds: used.map(|seen| seen.usage.cpu_seconds),
         cpu_percent: used.and_then(|seen| seen.percent),
         memory_bytes: used.map(|seen| seen.usage.resident_bytes),
         open_files: state.pid.and_then(open_files),
         heartbeat_at: state.last_heartbeat_at.map(unix),
-        probes: looks.of(&state.instance),
+        probes: runtime.info().looks().of(&state.instance),
         lines_dropped: state.output.dropped.load(Ordering::Relaxed),
+    }
+}
+
+fn histogram(spread: &Spread) -> Histogram {
+    Histogram {
+        buckets: INCIDENT_BUCKETS.into_iter().zip(spread.buckets).collect(),
+        count: spread.count,
+        sum_seconds: spread.sum_seconds,
     }
 }
 

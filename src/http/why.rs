@@ -102,8 +102,8 @@ fn held_back(runtime: &RuntimeHandle, state: &InstanceState) -> Vec<String> {
         let step = recovery.strategy.as_ref().map_or("the next step", |strategy| strategy.word());
         let until = recovery.until.map(|at| format!(", until {}", whole_seconds(at))).unwrap_or_default();
         let what = match recovery.stage {
-            "approval" => format!("a step waits for approval{until}: `regrow approve {}`", recovery.incident),
-            "delay" => format!("a step waits for its delay{until}"),
+            "approval" => format!("{step} waits for approval{until}: `regrow approve {}`", recovery.incident),
+            "delay" => format!("{step} waits for its delay{until}"),
             "held" => format!("recovery rests{until}: too many steps have failed, and the breaker is open"),
             "asking" => format!("leave for {step} was asked for and is not given yet"),
             "gathering" => format!("it is looked at before {step}"),
@@ -149,7 +149,8 @@ fn learned(runtime: &RuntimeHandle, state: &InstanceState, own: &[&Incident]) ->
     let worker = settings.workers.iter().find(|one| one.name == *state.instance.worker());
     let Some(ladder) = worker.and_then(|worker| worker.steps.clone()) else { return Vec::new() };
     if ladder.learn == crate::recovery::Learn::Off {
-        return vec!["nothing is learned from it: ladder.default.learn is off".to_owned()];
+        let name = worker.and_then(|worker| worker.ladder.name()).unwrap_or("default");
+        return vec![format!("nothing is learned from it: ladder.{name}.learn is off")];
     }
     let Some(class) = own.first().and_then(|one| one.class.clone()) else {
         return vec!["nothing was learned from it: it had no incident yet".to_owned()];

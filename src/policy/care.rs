@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::id::Incarnation;
-use crate::recovery::{Breaker, BreakerState, Climb, Ladder, Outcome, Step, Strategy, Why};
+use crate::recovery::{Breaker, BreakerState, Climb, Ladder, Outcome, Situation, Step, Strategy, Why};
 
 use super::spec::Time;
 
@@ -130,7 +130,7 @@ pub struct CareView<'a> {
     pub case: CaseNumber,
     /// What is wrong.
     pub why: &'a Why,
-    /// The step that is under way or comes next.
+    /// The step that is under way, or the one whose turn it is.
     pub strategy: Option<&'a Strategy>,
     /// What goes on, in one word: `choosing asking approval delay held gathering doing restarting healing verifying`.
     pub stage: &'static str,
@@ -177,8 +177,9 @@ pub(super) enum Stage {
     MendDue,
     /// The shell does something while it is down.
     Mending { task: TaskNumber, until: Time },
-    /// Something was done while it ran: its health must turn.
-    Healing { until: Time },
+    /// Something was done while it ran: its health must turn by then; `latest`: and its probe have looked anew. `looks`:
+    /// how often it had looked when it was first heard of after that.
+    Healing { until: Time, latest: Time, looks: Option<u64> },
     /// It must be well until then; `latest`: and known to be by then.
     Verifying { until: Time, latest: Time },
 }
@@ -194,7 +195,7 @@ impl Stage {
             | Self::Gathering { until, .. }
             | Self::Doing { until, .. }
             | Self::Mending { until, .. }
-            | Self::Healing { until }
+            | Self::Healing { until, .. }
             | Self::Verifying { until, .. } => Some(until),
         }
     }
@@ -228,6 +229,8 @@ pub(super) struct Taken {
 pub(super) struct Case {
     pub(super) number: CaseNumber,
     pub(super) why: Why,
+    /// Which start of the child it began with.
+    pub(super) opened: Incarnation,
     pub(super) origin: Origin,
     /// Asking it is in vain.
     pub(super) deaf: bool,
@@ -267,6 +270,8 @@ pub(super) struct Care {
     pub(super) shown: BreakerState,
     pub(super) case: Option<Case>,
     pub(super) condition: Option<(Incarnation, Condition)>,
+    /// How often the probe had looked that speaks against it.
+    pub(super) looks: Option<u64>,
     /// The class of the coming end.
     pub(super) class: Option<(Incarnation, Arc<str>)>,
     /// No new incident before this: the ladder has come to its end.
@@ -280,15 +285,43 @@ impl Care {
         self.condition.filter(|(of, _)| *of == incarnation).map(|(_, condition)| condition)
     }
 
-    pub(super) fn view(&self) -> Option<CareView<'_>> {
+    /// What changes when people must be told anew.
+    pub(super) fn looks(&self) -> Option<(CaseNumber, &'static str, Option<Time>)> {
+        self.case.as_ref().map(|case| (case.number, case.stage.word(), case.stage.until()))
+    }
+
+    /// `up`: the child runs.
+    pub(super) fn view<'a>(&'a self, ladder: Option<&'a Ladder>, up: bool) -> Option<CareView<'a>> {
         let case = self.case.as_ref()?;
+        let taken = case.taken.as_ref().map(|taken| &taken.step.run);
+        let coming = || Some(&ladder?.steps.get(self.coming(case, ladder?, up)?)?.run);
         Some(CareView {
             case: case.number,
             why: &case.why,
-            strategy: case.taken.as_ref().map(|taken| &taken.step.run),
+            strategy: taken.or_else(coming),
             stage: case.stage.word(),
             until: case.stage.until(),
         })
+    }
+
+    /// The step whose turn it is.
+    fn coming(&self, case: &Case, ladder: &Ladder, up: bool) -> Option<usize> {
+        match case.stage {
+            Stage::Approval { place, .. } | Stage::Delay { place, .. } => Some(place),
+            Stage::Asking { only: Some(place), .. } => Some(place),
+            Stage::Asking { only: None, .. } | Stage::Held { .. } => {
+                let situation = Situation { why: &case.why, up, deaf: case.deaf };
+                self.climb.options(ladder, &situation).allowed.first().copied()
+            }
+            Stage::Idle
+            | Stage::Gathering { .. }
+            | Stage::Doing { .. }
+            | Stage::Leading
+            | Stage::MendDue
+            | Stage::Mending { .. }
+            | Stage::Healing { .. }
+            | Stage::Verifying { .. } => None,
+        }
     }
 
     pub(super) fn breaker_state(&self, ladder: &Ladder, now: Time) -> BreakerState {

@@ -7,8 +7,9 @@ use smallvec::SmallVec;
 use crate::cause::Cause;
 use crate::exit::Exit;
 use crate::id::Incarnation;
+use crate::recovery::BreakerState;
 
-use super::care::{Care, CaseNumber, Stage};
+use super::care::{Care, CareView, CaseNumber, Stage};
 use super::fact::{ChildKey, RequestId};
 use super::intensity::Window;
 use super::spec::{ChildSpec, Pause, Restart, Shutdown, SupervisorSpec, Time};
@@ -93,6 +94,7 @@ pub(super) struct Shown {
     paused: Option<Pause>,
     /// The incident, what goes on in it, and until when.
     care: Option<(CaseNumber, &'static str, Option<Time>)>,
+    breaker: BreakerState,
 }
 
 #[derive(Debug, Clone)]
@@ -133,7 +135,8 @@ impl Child {
     pub(super) fn new(spec: ChildSpec, owner: &SupervisorSpec, from: Incarnation, now: Time) -> Self {
         let incarnation = from.max(spec.incarnation);
         let (stopped, paused) = (spec.stopped, spec.paused);
-        let shown = Shown { phase: Phase::Stopped, next: None, incarnation, stopped, paused, care: None };
+        let (phase, next, care, breaker) = (Phase::Stopped, None, None, BreakerState::Closed);
+        let shown = Shown { phase, next, incarnation, stopped, paused, care, breaker };
         Self {
             state: State::Stopped,
             incarnation,
@@ -202,6 +205,11 @@ impl Child {
         case.is_some_and(|case| matches!(case.stage, Stage::Mending { .. }))
     }
 
+    /// The incident that is open.
+    pub(super) fn care_view(&self) -> Option<CareView<'_>> {
+        self.care.as_ref()?.view(self.spec.ladder.as_deref(), self.state == State::Running)
+    }
+
     pub(super) fn looks(&self) -> Shown {
         Shown {
             phase: self.phase(),
@@ -209,11 +217,8 @@ impl Child {
             incarnation: self.incarnation,
             stopped: self.stopped,
             paused: self.paused,
-            care: self
-                .care
-                .as_ref()
-                .and_then(|care| care.view())
-                .map(|view| (view.case, view.stage, view.until)),
+            care: self.care.as_ref().and_then(|care| care.looks()),
+            breaker: self.care.as_ref().map(|care| care.shown).unwrap_or_default(),
         }
     }
 

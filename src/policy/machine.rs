@@ -174,7 +174,7 @@ impl Supervisor {
             trials: child.trials,
             fatal: matches!(child.state, State::Parked { fatal: true, .. }),
             waits_for: child.waits_for(),
-            care: child.care.as_ref().and_then(|care| care.view()),
+            care: child.care_view(),
             breaker: self.breaker_of(child),
         })
     }

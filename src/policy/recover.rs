@@ -27,6 +27,13 @@ use super::spec::{Restart, Time};
 /// Leave that was not given is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// One look may have begun before a step was done; the next one has not.
+const NEW_LOOKS: u64 = 2;
+
+fn has_looked_anew(first: Option<u64>, seen: u64) -> bool {
+    first.is_some_and(|first| seen >= first + NEW_LOOKS)
+}
+
 impl Supervisor {
     /// The probes have spoken of the incarnation that there is.
     pub(super) fn judged_on_ladder(&mut self, key: ChildKey, incarnation: Incarnation, verdict: &Verdict) {
@@ -41,6 +48,7 @@ impl Supervisor {
         }
         let care = child.care.get_or_insert_with(Box::default);
         care.condition = Some((incarnation, condition));
+        care.looks = verdict.unwell.as_ref().and_then(|unwell| unwell.looks);
         match (&verdict.unwell, condition) {
             // What a trial comes to is parking's business: it did not hold.
             (Some(unwell), _) if child.trial && care.case.is_none() => {
@@ -101,8 +109,11 @@ impl Supervisor {
             | Stage::Doing { .. }
             | Stage::Leading
             | Stage::MendDue
-            | Stage::Mending { .. }
-            | Stage::Healing { .. } => case.why = why,
+            | Stage::Mending { .. } => case.why = why,
+            Stage::Healing { until, latest, looks } => {
+                case.stage = Stage::Healing { until, latest, looks: looks.or(care.looks) };
+                case.why = why;
+            }
         }
     }
 
@@ -146,6 +157,7 @@ impl Supervisor {
         care.case = Some(Case {
             number: CaseNumber(care.cases),
             why: why.clone(),
+            opened: incarnation,
             origin,
             deaf: false,
             patience: None,
@@ -310,10 +322,13 @@ impl Supervisor {
     /// A deadline of an incident has come.
     pub(super) fn care_due(&mut self, key: ChildKey) {
         let Some(child) = self.roster.get(key) else { return };
-        let incarnation = child.incarnation;
+        let (incarnation, probed) = (child.incarnation, child.spec.probed);
         let Some(care) = &child.care else { return };
         let condition = care.condition_of(incarnation);
         let Some(case) = &care.case else { return };
+        // Of one that ran before the incident, no news is good news.
+        let unheard = probed && condition.is_none() && incarnation != case.opened;
+        let unsure = unheard || condition == Some(Condition::Unknown);
         match case.stage {
             Stage::Asking { only, .. } => self.ask(key, only),
             Stage::Approval { place, .. } => self.pass_over(key, place),
@@ -322,11 +337,17 @@ impl Supervisor {
             Stage::Gathering { .. } => self.carry(key),
             Stage::Doing { .. } => self.step_failed(key, "it was not done in time"),
             Stage::Mending { .. } => self.mended(key, Err("it was not done in time".to_owned())),
+            Stage::Healing { until, latest, looks }
+                if until < latest && care.looks.is_some_and(|seen| !has_looked_anew(looks, seen)) =>
+            {
+                let until = self.after_now(ASK_AGAIN).min(latest);
+                self.enter(key, Stage::Healing { until, latest, looks });
+            }
             Stage::Healing { .. } if condition == Some(Condition::Unwell) => {
                 self.step_failed(key, "it is as unwell as before");
             }
             Stage::Healing { .. } => self.verify(key),
-            Stage::Verifying { until, latest } if condition == Some(Condition::Unknown) && until < latest => {
+            Stage::Verifying { until, latest } if unsure && until < latest => {
                 let until = self.after_now(ASK_AGAIN).min(latest);
                 self.enter(key, Stage::Verifying { until, latest });
             }
@@ -371,6 +392,7 @@ impl Supervisor {
         let state = care.breaker_state(&ladder, now);
         if std::mem::replace(&mut care.shown, state) != state {
             self.tell(key, RecoveryAct::Breaker { state });
+            self.touch(key);
         }
     }
 

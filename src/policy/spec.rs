@@ -167,6 +167,8 @@ pub struct ChildSpec {
     pub verify: Duration,
     /// The steps of its recovery; `None`: plain restarts only.
     pub ladder: Option<Arc<Ladder>>,
+    /// Whether probes look at it: a step is verified only once they have spoken of the new incarnation.
+    pub probed: bool,
     /// True while a dependency named in `after` is not ready: a start is held back (`waiting`).
     pub held: bool,
     /// True if an operator stopped it in an earlier life of the runtime, or it is not `enabled`: not started at boot.

@@ -145,12 +145,16 @@ impl Supervisor {
         let incarnation = child.incarnation;
         let condition = child.care.as_ref().and_then(|care| care.condition_of(incarnation));
         match condition {
-            Some(Condition::Unwell) => {
-                let until = self.after_now(self.verify_time(key));
-                self.enter(key, Stage::Healing { until });
-            }
+            Some(Condition::Unwell) => self.heal(key),
             Some(Condition::Well | Condition::Unknown) | None => self.verify(key),
         }
+    }
+
+    /// Its health must turn. What a probe says is heard only of looks that began after this.
+    fn heal(&mut self, key: ChildKey) {
+        let until = self.after_now(self.verify_time(key));
+        let latest = until.saturating_add(UNSURE);
+        self.enter(key, Stage::Healing { until, latest, looks: None });
     }
 
     /// It is ready, or its health has turned: it must hold now.
@@ -202,7 +206,7 @@ impl Supervisor {
         if runs && unwell {
             self.choose(key);
         } else if runs {
-            self.enter(key, Stage::Healing { until: self.after_now(self.verify_time(key)) });
+            self.heal(key);
         } else {
             self.enter(key, Stage::Idle);
         }

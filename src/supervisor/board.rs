@@ -31,7 +31,7 @@ use super::attempts::{Attempts, Totals};
 pub use heard::{LastExit, Told, Trouble};
 pub(super) use place::{End, Entry, Place};
 pub use plans::{NextAction, StuckSurvivor};
-pub use recovering::{Recovered, Recovering};
+pub use recovering::{INCIDENT_BUCKETS, Recovered, Recovering, Spread};
 
 /// What an operator wants of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,8 +123,6 @@ pub struct InstanceState {
     pub breaker: BreakerState,
     /// Steps of recovery beside plain restarts, by strategy and what came of them.
     pub recoveries: BTreeMap<(String, Outcome), u64>,
-    /// Incidents that ended well.
-    pub recovered: Recovered,
     /// The last incident that was closed.
     pub last_incident: Option<Arc<str>>,
     /// How long the incarnation before had run, in seconds.
@@ -169,7 +167,6 @@ impl InstanceState {
             recovery: None,
             breaker: BreakerState::Closed,
             recoveries: BTreeMap::new(),
-            recovered: Recovered::default(),
             last_incident: None,
             last_run: None,
         }

@@ -17,6 +17,7 @@ use crate::recovery::{
     Brake, BrakeChange, BrakeLimits, ErrorClass, Evidence, Finding, Incident, Learn, Outcome, Strategy,
 };
 
+use super::board::Recovered;
 use super::casebook::Casebook;
 
 /// Cases from which patterns are read.
@@ -69,6 +70,8 @@ struct Inner {
     numbers: HashMap<InstanceId, u64>,
     incidents: Casebook,
     cases: VecDeque<Case>,
+    /// How long incidents took, by instance.
+    recovered: HashMap<String, Recovered>,
     /// Incidents that are not written down as they are now.
     changed: BTreeSet<Arc<str>>,
     /// Lessons that are not written down yet.
@@ -91,6 +94,7 @@ impl Healer {
                 numbers: HashMap::new(),
                 incidents: Casebook::default(),
                 cases: VecDeque::new(),
+                recovered: HashMap::new(),
                 changed: BTreeSet::new(),
                 lessons: VecDeque::new(),
                 stamp,
@@ -150,6 +154,7 @@ impl Healer {
     /// An instance is gone for good.
     pub(super) fn forget(&self, now: Time, who: &InstanceId) {
         let mut inner = self.lock();
+        inner.recovered.remove(&who.to_string());
         if let Some(number) = inner.numbers.remove(who) {
             inner.brake.forget(now, number);
         }
@@ -184,6 +189,23 @@ impl Healer {
             changed.insert(Arc::clone(&incident.id));
             change(incident)
         })
+    }
+
+    /// An incident is over.
+    pub(super) fn close(&self, id: &str, outcome: Outcome, reason: &str) {
+        let mut inner = self.lock();
+        let Inner { incidents, changed, recovered, .. } = &mut *inner;
+        let _ = incidents.change(id, |incident| {
+            incident.close(outcome, reason, Timestamp::now());
+            recovered.entry(incident.instance.clone()).or_default().add(incident);
+            changed.insert(Arc::clone(&incident.id));
+        });
+    }
+
+    /// How long the incidents of an instance took that ended well.
+    #[must_use]
+    pub fn recovered(&self, instance: &str) -> Option<Recovered> {
+        self.lock().recovered.get(instance).copied()
     }
 
     /// Something was seen.
@@ -261,13 +283,17 @@ impl Healer {
     /// Incidents of an earlier runtime, the newest first, and whether they are not written down as they are now.
     pub(crate) fn recall(&self, incidents: Vec<(Incident, bool)>) {
         let mut inner = self.lock();
+        let Inner { incidents: book, changed: waiting, recovered, .. } = &mut *inner;
         for (incident, changed) in incidents {
             let id = Arc::clone(&incident.id);
-            if !inner.incidents.recall(incident) {
+            let (whose, mut took) = (incident.instance.clone(), Recovered::default());
+            took.add(&incident);
+            if !book.recall(incident) {
                 break;
             }
+            recovered.entry(whose).or_default().join(&took);
             if changed {
-                inner.changed.insert(id);
+                waiting.insert(id);
             }
         }
     }

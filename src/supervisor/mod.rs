@@ -26,8 +26,8 @@ pub use crate::worker::OutputCounters;
 pub(crate) use actor::{Asked, Outcome, SupervisorMsg, Upward};
 pub use attempts::{Attempts, Totals};
 pub use board::{
-    Board, Health, InstanceState, LastExit, NextAction, Operator, Recovered, Recovering, RollState,
-    StuckSurvivor, SupervisorState, Told, Trouble, Wanted,
+    Board, Health, INCIDENT_BUCKETS, InstanceState, LastExit, NextAction, Operator, Recovered, Recovering,
+    RollState, Spread, StuckSurvivor, SupervisorState, Told, Trouble, Wanted,
 };
 pub use healer::Healer;
 pub(crate) use healer::Lesson;

@@ -335,21 +335,12 @@ impl SupervisorState {
     }
 
     fn closed(&mut self, child: ChildKey, instance: &InstanceId, outcome: Outcome, text: &str) {
-        let at = Timestamp::now();
-        self.on_incident(child, |incident| incident.close(outcome, text, at));
+        if let Some(id) = self.incident_of(child) {
+            self.plane.healer.close(&id, outcome, text);
+        }
         self.tell_recovery(child, EventKind::IncidentClosed, format!("{}: {text}", outcome.word()));
-        let open = self.slot_mut(child).and_then(|slot| slot.incident.take());
-        if let Some(open) = open
-            && let Some(incident) = self.plane.healer.incident(&open.id)
-        {
-            let seconds = incident.recovery_seconds();
-            let detection = incident.detection_seconds;
-            self.plane.board.update(instance, |entry| {
-                entry.last_incident = Some(Arc::clone(&open.id));
-                if outcome == Outcome::Ok {
-                    entry.recovered.add(detection, seconds);
-                }
-            });
+        if let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.take()) {
+            self.plane.board.update(instance, |entry| entry.last_incident = Some(open.id));
         }
     }
 

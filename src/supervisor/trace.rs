@@ -377,6 +377,7 @@ fn child(words: &[&str]) -> ChildSpec {
         min_uptime: Duration::ZERO,
         verify: Duration::ZERO,
         ladder: None,
+        probed: false,
         held: false,
         stopped: false,
         paused: None,

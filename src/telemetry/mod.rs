@@ -14,7 +14,7 @@ mod user;
 pub use host::{DiskFigures, HOST_SHORTEST, Host, HostFigures};
 pub use journal::{Journal, Recorded, Subscription};
 pub use looks::{LOOK_BUCKETS, LookState, Looks};
-pub use page::{OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};
+pub use page::{Histogram, OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};
 pub use procfs::{
     Condition, Usage, boot_time, open_files, open_files_limit, open_files_limit_of, ticks_per_second, usage,
 };

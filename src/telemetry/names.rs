@@ -82,6 +82,12 @@ pub(super) const RECOVERIES: Family = counter(
 );
 pub(super) const BREAKER: Family =
     gauge("regrow_breaker_state", "The breaker of its recovery steps: 1 for the state it is in.");
+pub(super) const DETECTION: Family = histogram(
+    "regrow_incident_detection_duration_seconds",
+    "From the first evidence to the incident, of incidents that ended well.",
+);
+pub(super) const RECOVERY: Family =
+    histogram("regrow_incident_recovery_duration_seconds", "From the incident to the verified recovery.");
 pub(super) const EVENTS: Family = counter("regrow_events_total", "Events by kind.");
 pub(super) const EVENTS_DROPPED: Family =
     counter("regrow_events_dropped_total", "Events that slow followers of the stream have lost.");

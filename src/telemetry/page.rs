@@ -71,6 +71,17 @@ impl PageFormat {
     }
 }
 
+/// How often something took how long.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histogram {
+    /// Upper ends in seconds, and how often it took no longer and longer than the end before.
+    pub buckets: Vec<(f64, u64)>,
+    /// How often in all.
+    pub count: u64,
+    /// All together, in seconds.
+    pub sum_seconds: f64,
+}
+
 /// One instance, as the page sees it.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSample {
@@ -92,6 +103,10 @@ pub struct WorkerSample {
     pub recoveries: BTreeMap<(String, &'static str), u64>,
     /// The breaker of its ladder: one of the contract's words.
     pub breaker: &'static str,
+    /// How long it took to see its incidents, those that ended well.
+    pub detection: Option<Histogram>,
+    /// How long it took to heal it then.
+    pub recovery: Option<Histogram>,
     /// Unix time of the start.
     pub started_at: Option<f64>,
     /// Processor time.
@@ -230,6 +245,8 @@ impl Scrape {
                 page.sample(&labels, f64::from(u8::from(worker.breaker == state)));
             }
         }
+        self.incident_family(page, names::DETECTION, |worker| worker.detection.as_ref());
+        self.incident_family(page, names::RECOVERY, |worker| worker.recovery.as_ref());
         self.each(page, names::STARTED, |worker| worker.started_at);
         self.each(page, names::CPU, |worker| worker.cpu_seconds);
         self.each(page, names::CPU_USAGE, |worker| worker.cpu_percent.map(|percent| percent / 100.0));
@@ -238,6 +255,22 @@ impl Scrape {
         self.each(page, names::HEARTBEAT, |worker| worker.heartbeat_at);
         self.probe_families(page);
         self.each(page, names::LINES_DROPPED, |worker| Some(worker.lines_dropped as f64));
+    }
+
+    /// Who had no incident has no series.
+    fn incident_family(
+        &self,
+        page: &mut Page,
+        family: Family,
+        of: impl Fn(&WorkerSample) -> Option<&Histogram>,
+    ) {
+        page.family(family);
+        for worker in &self.workers {
+            if let Some(spread) = of(worker) {
+                let total = (spread.count, spread.sum_seconds);
+                page.histogram(&[worker.id(), worker.by()], spread.buckets.iter().copied(), total);
+            }
+        }
     }
 
     fn probe_families(&self, page: &mut Page) {
@@ -253,7 +286,9 @@ impl Scrape {
         page.family(names::PROBE_SECONDS);
         for worker in &self.workers {
             for (probe, look) in &worker.probes {
-                page.histogram(&[worker.id(), worker.by(), ("probe", &**probe)], look);
+                let buckets = LOOK_BUCKETS.iter().copied().zip(look.buckets);
+                let total = (look.counts.iter().sum(), look.sum_seconds);
+                page.histogram(&[worker.id(), worker.by(), ("probe", &**probe)], buckets, total);
             }
         }
     }
@@ -353,7 +388,12 @@ impl Page {
     }
 
     /// All samples of one histogram. JSON has one name for all of them, so a label says which is which there.
-    fn histogram(&mut self, labels: &[(&str, &str)], look: &LookState) {
+    fn histogram(
+        &mut self,
+        labels: &[(&str, &str)],
+        buckets: impl Iterator<Item = (f64, u64)>,
+        (count, sum_seconds): (u64, f64),
+    ) {
         let mut one = |suffix: &str, more: Option<(&str, &str)>, value: f64| {
             let first = self.pending.is_some();
             if let Some(family) = self.pending.take() {
@@ -373,14 +413,13 @@ impl Page {
             }
         };
         let mut below = 0;
-        for (end, count) in LOOK_BUCKETS.iter().zip(look.buckets) {
-            below += count;
+        for (end, within) in buckets {
+            below += within;
             one("_bucket", Some(("le", &end.to_string())), below as f64);
         }
-        let all: u64 = look.counts.iter().sum();
-        one("_bucket", Some(("le", "+Inf")), all as f64);
-        one("_sum", None, look.sum_seconds);
-        one("_count", None, all as f64);
+        one("_bucket", Some(("le", "+Inf")), count as f64);
+        one("_sum", None, sum_seconds);
+        one("_count", None, count as f64);
     }
 
     fn begin(&mut self, family: Family) {

@@ -104,6 +104,7 @@ fn child(id: &str, restart: Restart) -> ChildSpec {
         min_uptime: zero,
         verify: zero,
         ladder: None,
+        probed: false,
         held: false,
         stopped: false,
         paused: None,

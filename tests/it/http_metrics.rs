@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use regrow::event::Cause;
-use regrow::telemetry::{PageFormat, Scrape, WorkerSample};
+use regrow::telemetry::{Histogram, PageFormat, Scrape, WorkerSample};
 
 use crate::fake::{Fake, id};
 
@@ -233,4 +233,28 @@ fn seed_names_can_be_left_out() {
     let page = scrape(&fake);
     assert_eq!(page.get("system_total_workers", &[]), None);
     assert_eq!(page.count("regrow_worker_up"), 4);
+}
+
+#[test]
+fn how_long_incidents_took_is_a_histogram_of_those_who_had_some() {
+    let spread = Histogram { buckets: vec![(1.0, 2), (60.0, 1)], count: 4, sum_seconds: 1000.5 };
+    let ill = WorkerSample {
+        worker_id: "web/0".to_owned(),
+        status: "healthy",
+        recovery: Some(spread),
+        ..WorkerSample::default()
+    };
+    let well = WorkerSample { worker_id: "web/1".to_owned(), status: "healthy", ..WorkerSample::default() };
+    let scrape = Scrape { workers: vec![ill, well], ..Scrape::default() };
+    const NAME: &str = "regrow_incident_recovery_duration_seconds";
+    for (format, openmetrics) in [(PageFormat::Text, false), (PageFormat::OpenMetrics, true)] {
+        let page = Page::parse(&scrape.render(format), openmetrics);
+        let bucket = |le: &str| page.get(&format!("{NAME}_bucket"), &[("worker_id", "web/0"), ("le", le)]);
+        assert_eq!((bucket("1"), bucket("60"), bucket("+Inf")), (Some(2.0), Some(3.0), Some(4.0)));
+        assert_eq!(page.get(&format!("{NAME}_sum"), &[]), Some(1000.5));
+        assert_eq!(page.count(&format!("{NAME}_count")), 1);
+        assert_eq!(page.count("regrow_incident_detection_duration_seconds_count"), 0);
+    }
+    let json: serde_json::Value = serde_json::from_str(&scrape.render(PageFormat::Json)).unwrap();
+    assert!(json.to_string().contains(NAME));
 }

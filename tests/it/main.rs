@@ -60,6 +60,7 @@ mod isolation_hostile;
 mod isolation_limits;
 mod isolation_secrets;
 mod isolation_user;
+mod ladders;
 mod learning;
 mod otp_live;
 mod otp_recorded;

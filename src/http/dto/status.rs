@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::RuntimeInfo;
-use crate::supervisor::{Health, InstanceState, LastExit, NextAction, SupervisorState};
+use crate::supervisor::{Health, InstanceState, LastExit, NextAction, Recovering, SupervisorState};
 use crate::telemetry::HostFigures;
 
 use super::event::EventView;
@@ -180,9 +180,9 @@ impl WorkerView {
             memory_bytes: None,
             last_heartbeat_at: state.last_heartbeat_at.map(to_millis),
             last_exit: state.last_exit.as_ref().map(LastExitView::from),
-            breaker: "closed".to_owned(),
+            breaker: state.breaker.word().to_owned(),
             critical: state.critical,
-            next_action: state.next_action.as_ref().map(NextActionView::from),
+            next_action: NextActionView::of(state),
         }
     }
 
@@ -246,6 +246,26 @@ pub struct NextActionView {
     /// When; null: once what it waits for has come.
     #[serde(serialize_with = "millis_or_null", default)]
     pub at: Option<Timestamp>,
+}
+
+impl NextActionView {
+    /// What is planned for its next start; else what its recovery does next.
+    fn of(state: &InstanceState) -> Option<Self> {
+        let planned = state.next_action.as_ref().map(Self::from);
+        planned.or_else(|| state.recovery.as_ref().and_then(Self::of_recovery))
+    }
+
+    fn of_recovery(recovery: &Recovering) -> Option<Self> {
+        let until = recovery.until.map(to_millis);
+        let step = || recovery.strategy.as_ref().map(ToString::to_string);
+        let (what, at) = match recovery.stage {
+            "verifying" | "healing" => (Some("verify".to_owned()), until),
+            "delay" | "held" => (step(), until),
+            // Under way, or waiting for somebody's word; its deadline is when it is given up.
+            _ => (step(), None),
+        };
+        Some(Self { what: what?, at })
+    }
 }
 
 impl From<&NextAction> for NextActionView {

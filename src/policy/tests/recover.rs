@@ -18,6 +18,7 @@ fn verdict(health: Health, unwell: Option<bool>) -> Arc<Verdict> {
         patience: Some(secs(3)),
         dead,
         lasted: secs(15),
+        looks: None,
     });
     Arc::new(Verdict {
         health,

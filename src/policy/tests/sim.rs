@@ -44,6 +44,7 @@ pub(super) fn child(words: &str) -> ChildSpec {
         min_uptime: Duration::ZERO,
         verify: secs(10),
         ladder: None,
+        probed: false,
         held: false,
         stopped: false,
         paused: None,

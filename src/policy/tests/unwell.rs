@@ -33,6 +33,7 @@ fn unwell(patience: Option<Duration>) -> Arc<Verdict> {
         patience,
         dead: false,
         lasted: secs(1),
+        looks: None,
     }))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::recovery::Strategy;
+use crate::recovery::{Incident, Outcome, Strategy};
 
 /// An open incident, as people see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,21 +29,76 @@ impl Recovering {
     }
 }
 
-/// Incidents that ended well: how many, and how long it took to see and to heal them.
+/// Upper ends of the buckets in seconds: from a restart at once to half an hour of steps.
+pub const INCIDENT_BUCKETS: [f64; 11] = [0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
+
+/// How long something took, each time.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spread {
+    /// How often.
+    pub count: u64,
+    /// The same by how long, in the order of [`INCIDENT_BUCKETS`]; each counts in one.
+    pub buckets: [u64; INCIDENT_BUCKETS.len()],
+    /// All together, in seconds.
+    pub sum_seconds: f64,
+}
+
+impl Spread {
+    fn add(&mut self, seconds: f64) {
+        self.count += 1;
+        self.sum_seconds += seconds;
+        if let Some(at) = INCIDENT_BUCKETS.iter().position(|end| seconds <= *end) {
+            self.buckets[at] += 1;
+        }
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum_seconds += other.sum_seconds;
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(own, more)| *own += more);
+    }
+}
+
+/// The incidents of an instance that ended well: how long it took to see them and to heal it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Recovered {
-    /// How many.
-    pub count: u64,
-    /// From the first evidence to the incident, all together.
-    pub detection_seconds: f64,
-    /// From the incident to the verified recovery, all together.
-    pub recovery_seconds: f64,
+    /// From the first evidence to the incident.
+    pub detection: Spread,
+    /// From the incident to the verified recovery.
+    pub recovery: Spread,
 }
 
 impl Recovered {
-    pub(crate) fn add(&mut self, detection: Option<f64>, recovery: Option<f64>) {
-        self.count += 1;
-        self.detection_seconds += detection.unwrap_or(0.0);
-        self.recovery_seconds += recovery.unwrap_or(0.0);
+    /// One more, if it ended well.
+    pub(crate) fn add(&mut self, incident: &Incident) {
+        if incident.closed.as_ref().is_some_and(|closed| closed.outcome == Outcome::Ok) {
+            self.detection.add(incident.detection_seconds.unwrap_or(0.0));
+            self.recovery.add(incident.recovery_seconds().unwrap_or(0.0));
+        }
+    }
+
+    /// Those of somebody else, too.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.detection.join(&other.detection);
+        self.recovery.join(&other.recovery);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incidents_that_ended_well_are_counted_by_how_long_they_took() {
+        let (from, mut recovered) = (Timestamp::from_second(10).unwrap(), Recovered::default());
+        for (seconds, outcome) in [(2, Outcome::Ok), (4000, Outcome::Ok), (3, Outcome::Failed)] {
+            let mut incident = Incident::open("i1", "web", "hang", "lost", from);
+            incident.detection_seconds = Some(0.2);
+            incident.close(outcome, "", Timestamp::from_second(10 + seconds).unwrap());
+            recovered.add(&incident);
+        }
+        assert_eq!((recovered.recovery.count, recovered.recovery.sum_seconds), (2, 4002.0));
+        assert_eq!((recovered.recovery.buckets[4], recovered.recovery.buckets.iter().sum::<u64>()), (1, 1));
+        assert_eq!(recovered.detection.buckets[2], 2);
     }
 }
