@@ -161,3 +161,4 @@ pub use worker::in_process::{
     CallError, CastError, Condition, Context, Outcome, PlainActor, RefError, Reply, Restored, SaveError,
     Task, TaskError, Worker, WorkerError, WorkerRef,
 };
+pub use worker::{Ailing, RecoveryStrategy, Remedying};

@@ -22,6 +22,10 @@ pub trait ActorCheck: Send + Sync + std::fmt::Debug {
     fn probes(&self) -> Vec<String> {
         Vec::new()
     }
+    /// The registered recovery strategies.
+    fn strategies(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Whether the actor of this name can read these settings.
     ///
     /// # Errors

@@ -269,7 +269,7 @@ impl Run {
         let draft = self.draft(&effective)?;
         let mut settings = self.sections(sources, &effective.sections)?;
         settings.recovery = self.recovery(&effective.sections)?;
-        let steps = self.ladder(&effective.sections, &settings.recovery)?;
+        let steps = self.ladder(sources, &effective.sections, &settings.recovery)?;
         effective.state_directory =
             sources.state_directory().is_some() && !self.places.named("runtime.state_dir");
         resolve::addresses(&settings.http, &self.places, &mut self.problems);
@@ -310,11 +310,15 @@ impl Run {
     /// The ladders, and one's own strategies.
     fn ladder(
         &mut self,
+        sources: &Sources,
         sections: &Layer,
         recovery: &crate::config::RecoverySettings,
     ) -> Result<Steps, ConfigError> {
         let own: BTreeMap<Name, RawStrategy> = layers::read(layers::sub(sections, "strategy"))?;
-        let strategies: BTreeMap<Name, _> = own.into_iter().map(|(name, raw)| (name, raw.into())).collect();
+        let mut strategies: BTreeMap<Name, _> =
+            own.into_iter().map(|(name, raw)| (name, raw.into())).collect();
+        let known = sources.actors.as_ref().map(|known| known.strategies()).unwrap_or_default();
+        recovery_check::registered(&mut strategies, &known);
         recovery_check::strategies(&strategies, &self.places, &mut self.problems);
         let strategies = Arc::new(strategies);
         let raw: RawLadders = layers::read(layers::sub(sections, "ladder"))?;

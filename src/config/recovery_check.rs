@@ -163,6 +163,14 @@ pub(super) fn classes(classes: &[RawClass], places: &Places, problems: &mut Vec<
     }
 }
 
+/// Adds those that the program has registered. A command of the same name goes before.
+pub(super) fn registered(strategies: &mut BTreeMap<Name, StrategySettings>, known: &[String]) {
+    for name in known.iter().filter_map(|name| Name::try_new(name).ok()) {
+        let own = strategies.entry(name).or_insert_with(StrategySettings::code);
+        own.code = own.command.is_empty();
+    }
+}
+
 /// `[strategy.NAME]`
 pub(super) fn strategies(
     strategies: &BTreeMap<Name, StrategySettings>,
@@ -175,7 +183,7 @@ pub(super) fn strategies(
             let title = format!("`{name}` is a built-in strategy, or another word for one");
             problems.push(Problem::new(place.clone(), title).help("take another name"));
         }
-        if own.command.first().is_none_or(String::is_empty) {
+        if !own.code && own.command.first().is_none_or(String::is_empty) {
             let title = format!("strategy `{name}` has no command");
             problems.push(Problem::new(place, title).help("`command = [\"./flush.sh\", \"{instance}\"]`"));
         }
@@ -216,7 +224,9 @@ pub(crate) fn unable(
         Strategy::Own(name) if !strategies.contains_key(name) => {
             Some(format!("there is no [strategy.{name}]").into())
         }
-        Strategy::Own(_) if is_actor => Some("a command runs beside a process, and this is an actor".into()),
+        Strategy::Own(name) if is_actor && strategies.get(name).is_some_and(|own| !own.code) => {
+            Some("a command runs beside a process, and this is an actor".into())
+        }
         Strategy::SoftRestart
         | Strategy::HardRestart
         | Strategy::Reset

@@ -208,6 +208,8 @@ pub struct StrategySettings {
     pub timeout: Duration,
     /// What it costs, until that was measured.
     pub cost: Option<Duration>,
+    /// It is code that the program has registered, and no command.
+    pub code: bool,
 }
 
 /// `worker.on`

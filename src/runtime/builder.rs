@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{Settings, Sources, load};
 use crate::probe::Probe;
+use crate::worker::RecoveryStrategy;
 use crate::worker::in_process::{PlainActor, Registry, Worker, WorkerError};
 
 use super::handle::RuntimeHandle;
@@ -92,6 +93,14 @@ impl Builder {
     /// the same name takes its place. An example is in [`probe`](crate::probe).
     pub fn probe(mut self, name: &str, probe: impl Probe + 'static) -> Self {
         self.registry.add_probe(name, Arc::new(probe));
+        self
+    }
+
+    /// Makes a recovery strategy known by the name that steps of ladders use: `{ do = "flush-cache" }`. An example is at
+    /// [`RecoveryStrategy`]. A `[strategy.NAME]` of the same name may give it another `timeout` and a `cost`; one with a
+    /// `command` goes before it.
+    pub fn strategy(mut self, name: &str, strategy: impl RecoveryStrategy + 'static) -> Self {
+        self.registry.add_strategy(name, Arc::new(strategy));
         self
     }
 

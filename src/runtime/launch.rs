@@ -331,7 +331,11 @@ async fn boot(
     announce(info, &plane);
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
     let spared = take_in_survivors(info, &host, &plane);
-    let watched = Arc::clone(&actors);
+    let (watched, healing) = (Arc::clone(&actors), Arc::downgrade(&actors));
+    plane.set_remedies(Box::new(move |name, ailing, timeout, done| match healing.upgrade() {
+        Some(actors) => actors.remedy(name, ailing, timeout, done),
+        None => done(Err("the runtime ends".to_owned())),
+    }));
     let (output, processes) = (host.output().clone(), Arc::downgrade(&host));
     info.watch_problems(Box::new(move || {
         let mut problems = output.problems();

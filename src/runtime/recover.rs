@@ -286,6 +286,9 @@ fn deed(worker: &WorkerSettings, strategy: &Strategy) -> String {
     match strategy {
         Strategy::ConnectionReset => remedy(&worker.on.connection_reset, "call reset_connections() of it"),
         Strategy::MemoryCleanup => remedy(&worker.on.memory_cleanup, "call trim_memory() of it"),
+        Strategy::Own(name) if worker.strategies.get(name).is_some_and(|own| own.code) => {
+            format!("call {name} of the program")
+        }
         Strategy::Own(name) => {
             let argv = worker.strategies.get(name).map(|own| own.command.clone()).unwrap_or_default();
             format!("run {argv:?} beside it")

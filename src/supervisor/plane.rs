@@ -13,7 +13,7 @@ use crate::health::Vital;
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{ChildKey, Phase, RetryToken, Time};
 use crate::telemetry::Journal;
-use crate::worker::{OutputCounters, Reporter, Runner};
+use crate::worker::{Ailing, Done, OutputCounters, Reporter, Runner};
 
 use super::actor::SupervisorMsg;
 use super::board::{Board, Operator};
@@ -45,6 +45,9 @@ pub(crate) type RetrySink = Arc<dyn Fn(Address, ChildKey, RetryToken) + Send + S
 /// Who watches what becomes of incarnations; it never waits.
 pub(crate) type VitalSink = Box<dyn Fn(&InstanceId, Incarnation, Vital) + Send + Sync>;
 
+/// Who carries out the strategies that are code of the program.
+pub(crate) type RemedySink = Box<dyn Fn(&Name, Ailing, Time, Done) + Send + Sync>;
+
 /// The shared parts.
 pub(crate) struct Plane {
     /// What people see.
@@ -68,6 +71,7 @@ pub(crate) struct Plane {
     nodes: Mutex<HashMap<Name, Arc<Node>>>,
     wishes: Mutex<HashMap<String, Wish>>,
     vitals: OnceLock<VitalSink>,
+    remedies: OnceLock<RemedySink>,
 }
 
 impl Plane {
@@ -88,6 +92,7 @@ impl Plane {
             nodes: Mutex::default(),
             wishes: Mutex::default(),
             vitals: OnceLock::new(),
+            remedies: OnceLock::new(),
         }
     }
 
@@ -124,6 +129,20 @@ impl Plane {
             lock(&self.wishes).remove(child);
         } else {
             lock(&self.wishes).insert(child.to_owned(), wish);
+        }
+    }
+
+    /// Names who carries out the strategies of the program; the first one stays.
+    pub(crate) fn set_remedies(&self, sink: RemedySink) {
+        // A second one would be a fault of ours, and the first does as well.
+        let _ = self.remedies.set(sink);
+    }
+
+    /// Has a strategy of the program carried out.
+    pub(crate) fn remedy(&self, name: &Name, ailing: Ailing, timeout: Time, done: Done) {
+        match self.remedies.get() {
+            Some(sink) => sink(name, ailing, timeout, done),
+            None => done(Err("this runtime has no strategies of a program".to_owned())),
         }
     }
 

@@ -9,6 +9,7 @@ mod mailbox;
 pub(crate) mod notify;
 pub mod output;
 pub(crate) mod process;
+mod remedy;
 mod runner;
 mod talk;
 pub(crate) mod unix;
@@ -18,4 +19,6 @@ pub use kept::{StateRoom, StateSize};
 pub(crate) use unix::Ended;
 
 pub use output::OutputCounters;
+pub use remedy::{Ailing, RecoveryStrategy, Remedying};
+pub(crate) use remedy::{Remedies, carry_out};
 pub use runner::{Deed, Done, Job, Reporter, Runner, Sights, WorkerReport};

@@ -78,6 +78,7 @@ mod store_history;
 mod store_journal;
 mod store_power;
 mod store_state;
+mod strategies;
 mod talk;
 mod templates;
 mod upkeep;

@@ -210,8 +210,15 @@ pub(in crate::config) struct RawStrategy {
     cost: Option<Duration>,
 }
 
+impl StrategySettings {
+    /// One that the program has registered and the file says nothing of.
+    pub(in crate::config) fn code() -> Self {
+        Self { command: Vec::new(), timeout: USUAL, cost: None, code: true }
+    }
+}
+
 impl From<RawStrategy> for StrategySettings {
     fn from(raw: RawStrategy) -> Self {
-        Self { command: raw.command, timeout: raw.timeout.unwrap_or(USUAL), cost: raw.cost }
+        Self { command: raw.command, timeout: raw.timeout.unwrap_or(USUAL), cost: raw.cost, code: false }
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use crate::config::WorkerSettings;
-use crate::id::{Incarnation, InstanceId};
-use crate::worker::{Reporter, Runner, WorkerReport};
+use crate::id::{Incarnation, InstanceId, Name};
+use crate::worker::{Ailing, Done, Reporter, Runner, WorkerReport, carry_out};
 
 use super::directory::Directory;
 use super::inbox::{Ask, Order};
@@ -121,6 +121,19 @@ impl InProcessHost {
     /// The system gives no threads.
     pub(crate) fn threads(&self) -> std::io::Result<Handle> {
         self.plane.handle()
+    }
+
+    /// Has a recovery strategy of the program carried out on the threads of the workers.
+    pub(crate) fn remedy(&self, name: &Name, ailing: Ailing, timeout: Duration, done: Done) {
+        let Some(strategy) = self.registry.strategy(name.as_str()) else {
+            return done(Err(format!(
+                "there is no [strategy.{name}], and the program has none of that name"
+            )));
+        };
+        match self.plane.handle() {
+            Ok(on) => carry_out(&on, strategy, ailing, timeout, done),
+            Err(error) => done(Err(format!("there are no threads to run it on: {error}"))),
+        }
     }
 
     /// Addresses.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::config::ActorCheck;
 use crate::id::InstanceId;
 use crate::worker::look::Probe;
+use crate::worker::{RecoveryStrategy, Remedies};
 
 use super::directory::Directory;
 use super::failure::WorkerError;
@@ -28,6 +29,7 @@ pub(crate) struct Registry {
     actors: BTreeMap<String, Arc<dyn Factory>>,
     probes: BTreeMap<String, Arc<dyn Probe>>,
     ground: Ground,
+    remedies: Remedies,
 }
 
 /// Makes the inside of actor workers of one type.
@@ -80,6 +82,15 @@ impl Registry {
         self.probes.get(name).cloned()
     }
 
+    /// Makes a recovery strategy known; a later one of the same name takes its place.
+    pub(crate) fn add_strategy(&mut self, name: &str, strategy: Arc<dyn RecoveryStrategy>) {
+        self.remedies.add(name, strategy);
+    }
+
+    pub(super) fn strategy(&self, name: &str) -> Option<Arc<dyn RecoveryStrategy>> {
+        self.remedies.find(name)
+    }
+
     /// Plain actors run on this tokio runtime; without one, on the worker plane.
     pub(crate) fn settle(&self, ground: tokio::runtime::Handle) {
         self.ground.settle(ground);
@@ -111,6 +122,10 @@ impl ActorCheck for Registry {
 
     fn probes(&self) -> Vec<String> {
         self.probes.keys().cloned().collect()
+    }
+
+    fn strategies(&self) -> Vec<String> {
+        self.remedies.names()
     }
 
     fn check(&self, actor: &str, config: &Value) -> Result<(), String> {
