@@ -60,7 +60,7 @@ pub(crate) fn run(context: &mut Context, args: EventsArgs) -> Result<(), Failure
 }
 
 /// Everything, page by page.
-async fn pages(client: &Client, asked: &[String]) -> Result<EventsBody, Failure> {
+pub(crate) async fn pages(client: &Client, asked: &[String]) -> Result<EventsBody, Failure> {
     let page = async |cursor: Option<&str>| -> Result<EventsBody, Failure> {
         let mut terms = asked.to_vec();
         terms.push(format!("limit={PAGE}"));

@@ -1,4 +1,4 @@
-//! `regrow history` and `regrow export history`: what workers were like in the last days.
+//! `regrow history` and `regrow export`: what workers were like in the last days.
 
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ enum What {
     /// Every point of health that was kept
     #[default]
     History,
+    /// All that was learned about recovery, for another host
+    Strategies,
 }
 
 /// A week of a thousand workers is read in some seconds.
@@ -78,7 +80,10 @@ pub(crate) fn run(context: &mut Context, args: HistoryArgs) -> Result<(), Failur
 }
 
 pub(crate) fn export(context: &mut Context, args: ExportArgs) -> Result<(), Failure> {
-    let ExportArgs { what: What::History, json: _, hours } = args;
+    let ExportArgs { what, json: _, hours } = args;
+    if what == What::Strategies {
+        return super::strategies::export(context);
+    }
     let body = ask(context, None, hours)?;
     context.print_json(&body, &body.items)
 }

@@ -5,11 +5,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use crate::http::dto::{IncidentBody, IncidentView, IncidentsBody};
+use crate::http::dto::{EventView, IncidentBody, IncidentView, IncidentsBody};
+use crate::recovery::redact;
 
 use super::args::Format;
-use super::client::encode;
+use super::client::{encode, encode_query};
 use super::context::{Context, block_on};
+use super::events::pages;
 use super::failure::Failure;
 use super::table::{Cell, Table};
 use super::words::{clock, csv, safe, span};
@@ -56,7 +58,10 @@ pub(crate) fn run(context: &mut Context, args: IncidentsArgs) -> Result<(), Fail
         }
         Some(What::Export { id }) => {
             let body = fetch(context, &id)?;
-            context.print_raw(&lines(&body.incident))
+            let client = context.client()?;
+            let asked = [format!("incident={}", encode_query(&id)), "since_seq=0".to_owned()];
+            let events = block_on(async { pages(&client, &asked).await })?;
+            context.print_raw(&lines(&body.incident, &events.items))
         }
     }
 }
@@ -152,14 +157,18 @@ fn render(one: &IncidentView, now: Timestamp, zone: &TimeZone) -> String {
     text
 }
 
-/// One JSON document a line: the incident, then what was tried and seen in the order in which it happened.
-fn lines(one: &IncidentView) -> String {
+/// One JSON document a line: the incident, then what was tried, seen and told in the order in which it happened.
+fn lines(one: &IncidentView, events: &[EventView]) -> String {
     let mut entries: Vec<(Timestamp, serde_json::Value)> = Vec::new();
     for attempt in &one.attempts {
         entries.push((attempt.at, json!({ "type": "attempt", "attempt": attempt })));
     }
     for finding in &one.evidence {
         entries.push((finding.at, json!({ "type": "evidence", "evidence": finding })));
+    }
+    for event in events {
+        let event = EventView { message: redact(&event.message, &[]), ..event.clone() };
+        entries.push((event.at, json!({ "type": "event", "event": event })));
     }
     entries.sort_by_key(|(at, _)| *at);
     let head = json!({

@@ -39,10 +39,7 @@ enum What {
 pub(crate) fn run(context: &mut Context, args: StrategiesArgs) -> Result<(), Failure> {
     let client = context.client()?;
     match args.what {
-        Some(What::Export) => {
-            let all: Value = block_on(async { client.get("/api/v1/strategies/export").await })?;
-            context.print_raw(&format!("{all}\n"))
-        }
+        Some(What::Export) => export(context),
         Some(What::Import) => {
             let mut text = String::new();
             std::io::stdin()
@@ -66,6 +63,13 @@ pub(crate) fn run(context: &mut Context, args: StrategiesArgs) -> Result<(), Fai
             show(context, &body, args.advise)
         }
     }
+}
+
+/// Everything that was learned, as one document.
+pub(crate) fn export(context: &mut Context) -> Result<(), Failure> {
+    let client = context.client()?;
+    let all: Value = block_on(async { client.get("/api/v1/strategies/export").await })?;
+    context.print_raw(&format!("{all}\n"))
 }
 
 fn show(context: &mut Context, body: &StrategiesBody, advise: bool) -> Result<(), Failure> {

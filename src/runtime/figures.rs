@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::id::InstanceId;
+use crate::config::WorkerSettings;
+use crate::id::{InstanceId, Name};
 use crate::store::{Sample, Store, Sweep};
 use crate::supervisor::Board;
-use crate::telemetry::{Pace, Root, Sampler, Seen};
+use crate::telemetry::{Pace, Root, Seen};
+
+use super::handle::RuntimeInfo;
 
 /// Figures that are no older than this are read by somebody else in time: the coordinator sweeps all by itself.
 const SWEPT: Pace = Pace { every: Duration::from_secs(15), quiet: Duration::from_secs(30) };
@@ -34,11 +37,13 @@ pub(super) struct Figures {
 
 impl Figures {
     /// Takes down what everybody is like now. Whether enough wait to be written.
-    pub(super) fn take(&mut self, board: &Board, sampler: &Sampler) -> bool {
-        let at = Timestamp::now();
+    pub(super) fn take(&mut self, board: &Board, info: &RuntimeInfo) -> bool {
+        let (at, settings) = (Timestamp::now(), info.settings());
+        let limit = |worker: &WorkerSettings| Some((worker.name.clone(), worker.isolation.limits.memory?));
+        let limits: HashMap<Name, u64> = settings.workers.iter().filter_map(|worker| limit(worker)).collect();
         let mut roots: Vec<Root> = Vec::new();
         board.visit(|state| roots.extend(state.pid.map(|pid| (pid, state.instance.clone()))));
-        let seen = sampler.sweep(&roots, SWEPT);
+        let seen = info.sampler.sweep(&roots, SWEPT);
         let seen: HashMap<u32, Seen> =
             roots.iter().zip(seen).filter_map(|((pid, _), seen)| Some((*pid, seen?))).collect();
         let before = std::mem::take(&mut self.before);
@@ -49,6 +54,10 @@ impl Figures {
             let name = known.unwrap_or_else(|| state.instance.to_string().into());
             names.insert(state.instance.clone(), Arc::clone(&name));
             let seen = state.pid.and_then(|pid| Some((pid, seen.get(&pid)?)));
+            if let (Some((_, seen)), Some(limit)) = (seen, limits.get(state.instance.worker())) {
+                // Patterns are read from it, should it fail.
+                info.healer.note_memory(&state.instance, seen.usage.resident_bytes as f64 / *limit as f64);
+            }
             samples.push(Sample {
                 instance: name,
                 status: state.status(),

@@ -277,7 +277,7 @@ impl Work {
                 tokio::select! {
                     Some(event) = self.live.next() => self.batch.push(event),
                     _ = sample.tick() => {
-                        if self.figures.take(&self.board, &self.info.sampler) {
+                        if self.figures.take(&self.board, &self.info) {
                             self.figures.write(&self.store).await;
                             self.trim_if_due().await;
                         }

@@ -4,7 +4,9 @@
 //! now is tried again. Recovery itself never waits for any of it.
 
 use jiff::Timestamp;
+use serde::Deserialize;
 
+use crate::recovery::learning::Knowledge;
 use crate::recovery::{Incident, Outcome};
 use crate::store::{Archive, IncidentQuery, KeptIncident, KeptOutcome, StoreError};
 use crate::supervisor::{Healer, Lesson};
@@ -33,8 +35,12 @@ pub(super) async fn recall(archive: &Archive, healer: &Healer) -> Result<(), Sto
     });
     healer.recall(incidents.collect());
     for kept in archive.outcomes(OUTCOMES).await? {
-        match serde_json::from_str::<Lesson>(&kept.body) {
-            Ok(lesson) => healer.relearn(&lesson),
+        match serde_json::from_str::<Learned>(&kept.body) {
+            Ok(Learned::Lesson(lesson)) => healer.relearn(&lesson),
+            Ok(Learned::Import { import }) => {
+                let left_out = healer.rejoin(import);
+                tracing::debug!(left_out, "what was learned elsewhere is known again");
+            }
             Err(error) => tracing::warn!(class = %kept.class, %error, "an outcome cannot be read"),
         }
     }
@@ -52,7 +58,12 @@ pub(super) async fn remember(archive: &Archive, healer: &Healer) -> Result<(), S
         let (archive, kept) = (archive.clone(), kept_outcome(&lesson));
         (lesson, tokio::spawn(async move { archive.put_outcome(kept).await }))
     });
+    let imports = healer.imports().into_iter().map(|import| {
+        let (archive, kept) = (archive.clone(), kept_import(&import));
+        (import, tokio::spawn(async move { archive.put_outcome(kept).await }))
+    });
     let (incidents, lessons): (Vec<_>, Vec<_>) = (incidents.collect(), lessons.collect());
+    let imports: Vec<_> = imports.collect();
     let mut failed = None;
     for (id, put) in incidents {
         if let Some(error) = done(put).await {
@@ -66,7 +77,21 @@ pub(super) async fn remember(archive: &Archive, healer: &Healer) -> Result<(), S
             failed = Some(error);
         }
     }
+    for (import, put) in imports {
+        if let Some(error) = done(put).await {
+            healer.keep_import(import);
+            failed = Some(error);
+        }
+    }
     failed.map_or(Ok(()), Err)
+}
+
+/// What stands in an outcome's body.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Learned {
+    Lesson(Lesson),
+    Import { import: Knowledge },
 }
 
 async fn done(put: tokio::task::JoinHandle<Result<(), StoreError>>) -> Option<StoreError> {
@@ -101,6 +126,19 @@ fn kept_outcome(lesson: &Lesson) -> KeptOutcome {
         seconds: lesson.seconds,
         worker: lesson.worker.clone(),
         body: json(lesson),
+    }
+}
+
+/// All that came from elsewhere at once.
+fn kept_import(import: &Knowledge) -> KeptOutcome {
+    KeptOutcome {
+        class: String::new(),
+        strategy: "import".to_owned(),
+        at: Timestamp::now(),
+        outcome: Outcome::Ok.word().to_owned(),
+        seconds: 0.0,
+        worker: String::new(),
+        body: json(&serde_json::json!({ "import": import })),
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) enum SupervisorMsg {
     Probed(InstanceId, Incarnation),
     /// Something was done for a step of recovery, or not.
     Performed(Performed),
+    /// An end has waited long enough for its last words.
+    NoWords(ChildKey, Incarnation),
     /// A deadline of the policy has come.
     Due,
     /// Somebody asks for something.
@@ -225,6 +227,7 @@ impl SupervisorState {
             SupervisorMsg::Judged(judged) => self.judged(judged),
             SupervisorMsg::Probed(instance, incarnation) => self.probed(&instance, incarnation),
             SupervisorMsg::Performed(done) => self.performed(done),
+            SupervisorMsg::NoWords(child, incarnation) => self.words_came(child, incarnation, &[]),
             SupervisorMsg::Due => {
                 self.alarm = None;
                 self.fact(Fact::Tick);
@@ -344,6 +347,7 @@ impl SupervisorState {
             cause: None,
             hint: None,
             asked_to_stop: false,
+            held: None,
             incident: None,
             blind: None,
             told: view.map_or(crate::policy::Phase::Stopped, |view| view.phase),

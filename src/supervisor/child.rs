@@ -26,6 +26,7 @@ use crate::worker::{Done, Job, Runner, WorkerReport};
 
 use super::actor::{MakeRunner, SupervisorState};
 use super::board::{InstanceState, Place, Told, Trouble};
+use super::ends::HeldEnd;
 use super::gate::Latch;
 use super::line::{Reported, Reporters};
 use super::recovery::OpenIncident;
@@ -54,6 +55,8 @@ pub(super) struct Slot {
     pub(super) hint: Option<String>,
     /// The newest incarnation was asked to end, and has not yet.
     pub(super) asked_to_stop: bool,
+    /// An end that is held until its last words are there.
+    pub(super) held: Option<HeldEnd>,
     /// The incident that is open.
     pub(super) incident: Option<OpenIncident>,
     /// The incident of those who watch it and cannot see, and since which start of it.
@@ -209,21 +212,21 @@ impl SupervisorState {
             WorkerReport::Ready => self.fact(Fact::Ready { child, incarnation }),
             WorkerReport::StartFailed { exit, hint } => {
                 running.live = false;
-                self.classify(child, incarnation, &exit, hint.as_deref());
-                self.hint(child, incarnation, hint);
-                self.fact(Fact::StartFailed { child, incarnation, exit });
+                self.start_failed(child, incarnation, exit, hint);
             }
             WorkerReport::Exited { exit } => {
                 running.live = false;
-                self.classify(child, incarnation, &exit, None);
-                self.fact(Fact::Exited { child, incarnation, exit });
+                self.exited(child, incarnation, exit);
             }
             WorkerReport::Extend { by } => {
                 let by = by.min(LONGEST_EXTENSION);
                 self.fact(Fact::Extend { child, incarnation, by });
             }
             WorkerReport::Hint { text } => self.hint(child, incarnation, Some(text)),
-            WorkerReport::LastWords { lines } => self.last_words(child, incarnation, &lines),
+            WorkerReport::LastWords { lines } => {
+                self.words_came(child, incarnation, &lines);
+                self.last_words(child, incarnation, &lines);
+            }
             WorkerReport::Backtrace { text } => self.backtrace(child, incarnation, text),
             WorkerReport::Unread { count } => self.plane.board.count_all_stale(count as u64),
             WorkerReport::Issue { text } => self.issue(child, &text),

@@ -60,6 +60,8 @@ pub struct Healer {
     inner: Mutex<Inner>,
     /// Whether the user has names for failures: most have none, and an end must not wait for a lock.
     named: AtomicBool,
+    /// Whether one of them goes by what was written.
+    reads: AtomicBool,
 }
 
 struct Inner {
@@ -70,12 +72,16 @@ struct Inner {
     numbers: HashMap<InstanceId, u64>,
     incidents: Casebook,
     cases: VecDeque<Case>,
+    /// How much of their limits instances took when that was last looked at.
+    memory: HashMap<InstanceId, f64>,
     /// How long incidents took, by instance.
     recovered: HashMap<String, Recovered>,
     /// Incidents that are not written down as they are now.
     changed: BTreeSet<Arc<str>>,
     /// Lessons that are not written down yet.
     lessons: VecDeque<Lesson>,
+    /// What was learned elsewhere and is not written down yet.
+    imports: Vec<Knowledge>,
     /// Begins every incident's id, so that ids of two lives of a runtime differ.
     stamp: String,
     opened: u64,
@@ -86,6 +92,7 @@ impl Healer {
         let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
         Self {
             named: AtomicBool::new(false),
+            reads: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 brake: Brake::new(BrakeLimits::default()),
                 knowledge: Knowledge::default(),
@@ -94,9 +101,11 @@ impl Healer {
                 numbers: HashMap::new(),
                 incidents: Casebook::default(),
                 cases: VecDeque::new(),
+                memory: HashMap::new(),
                 recovered: HashMap::new(),
                 changed: BTreeSet::new(),
                 lessons: VecDeque::new(),
+                imports: Vec::new(),
                 stamp,
                 opened: 0,
             }),
@@ -108,7 +117,23 @@ impl Healer {
         let mut inner = self.lock();
         inner.brake.set_limits(limits);
         self.named.store(!classes.is_empty(), Ordering::Relaxed);
+        self.reads.store(classes.iter().any(|class| class.pattern.is_some()), Ordering::Relaxed);
         inner.classes = classes;
+    }
+
+    /// Whether a name of the user's goes by what a failure wrote.
+    pub(super) fn reads_words(&self) -> bool {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// How much of its limit an instance takes.
+    pub(crate) fn note_memory(&self, who: &InstanceId, part: f64) {
+        self.lock().memory.insert(who.clone(), part);
+    }
+
+    /// The same, as it was last.
+    pub(super) fn memory_of(&self, who: &InstanceId) -> Option<f64> {
+        self.lock().memory.get(who).copied()
     }
 
     /// The user's name for what a failure left, if one fits.
@@ -155,6 +180,7 @@ impl Healer {
     pub(super) fn forget(&self, now: Time, who: &InstanceId) {
         let mut inner = self.lock();
         inner.recovered.remove(&who.to_string());
+        inner.memory.remove(who);
         if let Some(number) = inner.numbers.remove(who) {
             inner.brake.forget(now, number);
         }
@@ -167,11 +193,13 @@ impl Healer {
         cause: &str,
         evidence: &Evidence,
         lasted: Time,
+        named: Option<Arc<str>>,
     ) -> (Arc<str>, Arc<str>) {
         let mut inner = self.lock();
         inner.opened += 1;
         let id: Arc<str> = format!("{}-{}", inner.stamp, inner.opened).into();
-        let class: Arc<str> = evidence.key(&inner.classes);
+        // It may have had its name from words that are not at hand any more.
+        let class: Arc<str> = named.unwrap_or_else(|| evidence.key(&inner.classes));
         let mut incident =
             Incident::open(Arc::clone(&id), who.to_string(), cause, &evidence.message, Timestamp::now());
         incident.class = Some(Arc::clone(&class));
@@ -343,7 +371,23 @@ impl Healer {
 
     /// Adds what was learned elsewhere; answers how much of it made no sense and was left out.
     pub fn join(&self, other: Knowledge) -> usize {
+        self.keep_import(other.clone());
+        self.rejoin(other)
+    }
+
+    /// The same for what is written down already.
+    pub(crate) fn rejoin(&self, other: Knowledge) -> usize {
         self.lock().knowledge.join(other)
+    }
+
+    /// It waits to be written down.
+    pub(crate) fn keep_import(&self, other: Knowledge) {
+        self.lock().imports.push(other);
+    }
+
+    /// Everything from elsewhere that waits to be written down; it waits no more.
+    pub(crate) fn imports(&self) -> Vec<Knowledge> {
+        std::mem::take(&mut self.lock().imports)
     }
 
     /// Whether much of the fleet fell ill at once.

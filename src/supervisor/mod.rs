@@ -6,6 +6,7 @@ mod blind;
 mod board;
 mod casebook;
 mod child;
+mod ends;
 mod gate;
 mod healer;
 mod judged;

@@ -10,11 +10,11 @@ use jiff::tz::TimeZone;
 use crate::config::{Remedy, WorkerSettings};
 use crate::event::{Cause, Event, EventKind};
 use crate::exit::Exit;
-use crate::id::{Incarnation, InstanceId};
+use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{CaseNumber, ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits, Work};
 use crate::recovery::learning::Case;
 use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why};
-use crate::worker::{Deed, Job, Sights};
+use crate::worker::{Ailing, Deed, Job, Sights};
 
 use super::actor::{SupervisorMsg, SupervisorState};
 use super::board::{InstanceState, Recovering, Trouble};
@@ -113,7 +113,7 @@ impl SupervisorState {
         child: ChildKey,
         incarnation: Incarnation,
         exit: &Exit,
-        hint: Option<&str>,
+        lines: Vec<String>,
     ) {
         let plane = Arc::clone(&self.plane);
         let class = plane.healer.class_of(|| {
@@ -126,8 +126,7 @@ impl SupervisorState {
                 probe: None,
                 message: exit.to_string(),
                 named: trouble.and_then(|trouble| trouble.class),
-                // A start that failed brings its last words along; those of other ends come too late to wait for.
-                lines: said.into_iter().chain(hint.map(str::to_owned)).collect(),
+                lines: said.into_iter().chain(lines).collect(),
             }
         });
         if let Some(class) = class {
@@ -175,8 +174,8 @@ impl SupervisorState {
     ) {
         let evidence = self.evidence(child, why);
         let cause: Arc<str> = why.word().into();
-        let (id, class) = self.plane.healer.open(instance, &cause, &evidence, lasted);
-        self.note_case(instance, &class);
+        let (id, class) = self.plane.healer.open(instance, &cause, &evidence, lasted, why.class.clone());
+        self.note_case(instance, &class, why.cause);
         if let Some(slot) = self.slot_mut(child) {
             let (kind, cause) = (why.cause, Arc::clone(&cause));
             slot.incident = Some(OpenIncident { id, class, cause, kind, incarnation, step: None });
@@ -203,16 +202,20 @@ impl SupervisorState {
     }
 
     /// What could be measured when it failed.
-    fn note_case(&self, instance: &InstanceId, class: &Arc<str>) {
+    fn note_case(&self, instance: &InstanceId, class: &Arc<str>, cause: Cause) {
         let now = Timestamp::now();
         let zoned = now.to_zoned(TimeZone::UTC);
         let hour = i16::from(zoned.weekday().to_monday_zero_offset()) * 24 + i16::from(zoned.hour());
-        let ran = self.plane.board.read(instance, |entry| entry.last_run).flatten();
+        let ran = self.plane.board.read(instance, |entry| match entry.started_at {
+            Some(since) => Some(now.duration_since(since).as_secs_f64()),
+            None => entry.last_run,
+        });
+        let memory = self.plane.healer.memory_of(instance);
         self.plane.healer.note(Case {
             worker: instance.worker().to_string(),
             class: class.to_string(),
-            ran,
-            memory: None,
+            ran: ran.flatten(),
+            memory: if cause == Cause::Oom { Some(1.0) } else { memory },
             hour_of_week: u8::try_from(hour).unwrap_or(0),
             healed_by: None,
         });
@@ -263,6 +266,11 @@ impl SupervisorState {
         let pid = self.plane.board.read(instance, |entry| entry.pid).flatten();
         let Some(slot) = self.slot_mut(child) else { return answer(Err("it is gone".to_owned())) };
         match means {
+            Ok(Means::Code(name)) => {
+                let cause = slot.incident.as_ref().map(|open| open.cause.to_string()).unwrap_or_default();
+                let ailing = Ailing { instance: instance.clone(), incarnation, pid, cause };
+                self.plane.remedy(&name, ailing, timeout, Box::new(answer));
+            }
             Ok(Means::Signal(signal)) => {
                 slot.running.signal(signal);
                 answer(Ok(Vec::new()));
@@ -419,6 +427,8 @@ struct DoThis {
 enum Means {
     Deed(Deed),
     Signal(i32),
+    /// Of the program.
+    Code(Name),
 }
 
 fn deed(settings: &WorkerSettings, strategy: &Strategy) -> Result<Means, String> {
@@ -435,6 +445,7 @@ fn deed(settings: &WorkerSettings, strategy: &Strategy) -> Result<Means, String>
         Strategy::MemoryCleanup => remedy(&settings.on.memory_cleanup, Deed::TrimMemory, "memory_cleanup"),
         Strategy::Reset | Strategy::Recreate => Ok(Means::Deed(Deed::Archive)),
         Strategy::Own(name) => match settings.strategies.get(name) {
+            Some(own) if own.code => Ok(Means::Code(name.clone())),
             Some(own) => Ok(Means::Deed(Deed::Run { argv: own.command.clone() })),
             None => Err(format!("there is no [strategy.{name}]")),
         },

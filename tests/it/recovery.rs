@@ -1,5 +1,8 @@
 //! Recovery on real processes: steps by hand, steps that a cause brings, and what is kept of all of it.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::rig::Rig;
@@ -55,6 +58,8 @@ command = ["sh", "-c", "echo $COLOUR $REGROW_INSTANCE {{pid}} $NOTIFY_SOCKET > {
     let exported = rig.ok(&["incidents", "export", id]);
     let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&lines[0]["type"], &lines[0]["id"]), (&"incident".into(), &id.into()));
+    let told = |kind: &str| lines.iter().any(|line| line["event"]["kind"] == kind);
+    assert!(told("incident.opened") && told("recovery.verified"), "{exported}");
     assert!(!exported.contains("hunter2"));
     let why = rig.ok(&["why", "web"]);
     assert!(why.contains("flush-cache ok") && why.contains("somebody asked for it"), "{why}");
@@ -123,6 +128,48 @@ command = ["sh", "-c", "echo mend >> {dir}/seen; touch {dir}/mended"]
         (&learned["items"][0]["strategy"], &learned["items"][0]["successes"]),
         (&"mend".into(), &1.into())
     );
+}
+
+#[test]
+fn a_failure_is_named_by_what_it_wrote_last() {
+    let rig = Rig::start(
+        r#"
+error_class = [{ name = "broker_gone", match = "refused by the broker" }]
+[worker.web]
+command = ["sh", "-c", "echo start >> {dir}/seen; test -e {dir}/mended && exec sleep 1000; echo refused by the broker; exit 1"]
+[ladder.default]
+verify = "50ms"
+steps = [{ do = "soft_restart" }, { do = "mend", when = ["broker_gone"] }]
+[strategy.mend]
+command = ["sh", "-c", "echo mend >> {dir}/seen; touch {dir}/mended"]
+"#,
+    );
+    rig.wait("it runs", || rig.witness("seen") == ["start", "mend", "start"]);
+    let incident = closed(&rig, "web");
+    assert_eq!((&incident["cause"], &incident["class"]), (&"broker_gone".into(), &"broker_gone".into()));
+    assert_eq!(tried(&incident), [("mend".to_owned(), "ok".to_owned())]);
+    assert_eq!(json(&rig, &["strategies"])["items"][0]["class"], "broker_gone");
+    assert!(rig.ok(&["export", "strategies", "--json"]).contains("broker_gone"));
+}
+
+#[test]
+fn what_was_learned_elsewhere_outlives_the_runtime_too() {
+    let mut rig = Rig::start("[worker.web]\ncommand = [\"sleep\", \"1000\"]\n");
+    let known = |rig: &Rig, class: &str| {
+        let items = json(rig, &["strategies"])["items"].clone();
+        items.as_array().is_some_and(|items| items.iter().any(|item| item["class"] == class))
+    };
+    let elsewhere = r#"{"classes":{"far_away":{"outcomes":{"soft_restart":
+        {"successes":2.0,"failures":0.0,"seconds":9.0,"seen":1.7e9,"tried":2,"held":2}},"seen":1.7e9}}}"#;
+    let mut import = rig.command(&["strategies", "import"]);
+    let mut import = import.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    import.stdin.take().unwrap().write_all(elsewhere.as_bytes()).unwrap();
+    assert!(import.wait().unwrap().success());
+    assert!(known(&rig, "far_away"));
+    rig.signal(rustix::process::Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+    rig.launch();
+    rig.wait("it is known again", || known(&rig, "far_away"));
 }
 
 #[test]
