@@ -107,7 +107,7 @@ fn child(index: usize) -> ChildSpec {
         min_uptime: Duration::ZERO,
         verify: Duration::from_secs(10),
         ladder: None,
-        probed: false,
+        heard_within: Duration::ZERO,
         held: false,
         stopped: false,
         paused: None,

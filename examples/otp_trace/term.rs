@@ -145,7 +145,7 @@ fn plain_child(id: &str, restart: Restart) -> ChildSpec {
         min_uptime: Duration::ZERO,
         verify: Duration::ZERO,
         ladder: None,
-        probed: false,
+        heard_within: Duration::ZERO,
         held: false,
         stopped: false,
         paused: None,

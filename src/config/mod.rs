@@ -33,7 +33,7 @@ mod pid_files;
 mod placeholder;
 mod ports;
 pub(crate) mod probes;
-mod reach;
+pub(crate) mod reach;
 pub(crate) mod recovery_check;
 mod resolve;
 mod schema;

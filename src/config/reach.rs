@@ -38,19 +38,31 @@ pub(super) fn notes(workers: &[Arc<WorkerSettings>]) -> Vec<String> {
 fn reach(worker: &WorkerSettings) -> Option<Reach> {
     let of_probes = worker.probes.iter().filter(|probe| probe.kind == ProbeKind::Liveness);
     let of_probes = of_probes.filter(|probe| probe.check != CheckSettings::Heartbeat).map(probed);
-    let beats = worker.probes.iter().find(|probe| probe.check == CheckSettings::Heartbeat);
-    let of_heartbeat = match (&worker.heartbeat, beats) {
-        (Some(heartbeat), _) => Some(heartbeat.lost),
-        (None, Some(_)) => Some(HeartbeatSettings::default().lost),
-        (None, None) => None,
-    };
-    let of_heartbeat = of_heartbeat.map(|lost| Seen {
+    let of_heartbeat = silence(worker).map(|lost| Seen {
         within: lost.saturating_add(TICK),
         keys: vec!["heartbeat.lost".to_owned()],
         silent: true,
     });
     let ways = of_probes.chain(of_heartbeat).chain(memory(worker));
     ways.map(|seen| from(worker, &seen)).max_by_key(Reach::total)
+}
+
+/// How long its own checks may take to say how a worker is that has just become ready; zero: it has none.
+pub(crate) fn heard_within(worker: &WorkerSettings) -> Duration {
+    let speaks =
+        |probe: &&ProbeSettings| probe.kind != ProbeKind::Startup && probe.check != CheckSettings::Heartbeat;
+    let of_probes = worker.probes.iter().filter(speaks);
+    let of_probes = of_probes.map(|probe| probe.initial_delay.saturating_add(probed(probe).within));
+    of_probes.chain(silence(worker)).max().unwrap_or_default()
+}
+
+/// How long it may be silent; `None`: nobody expects a sign of life.
+fn silence(worker: &WorkerSettings) -> Option<Duration> {
+    let beats = worker.probes.iter().any(|probe| probe.check == CheckSettings::Heartbeat);
+    match &worker.heartbeat {
+        Some(heartbeat) => Some(heartbeat.lost),
+        None => beats.then(|| HeartbeatSettings::default().lost),
+    }
 }
 
 /// A way in which its trouble comes to be seen.

@@ -429,15 +429,15 @@ impl CoordinatorState {
         let was_blind = case.told.as_ref().is_some_and(|told| told.blind);
         let due = case.urged.is_none_or(|at| now.saturating_sub(at) >= URGE);
         // Whoever verifies a step waits for the first word, and must know when there is none any more.
-        let known = verdict.health != Health::Unknown;
-        let news = case.rules.probes.len() > 1 && case.known != known;
+        let holds = verdict.holds;
+        let news = (case.rules.probes.len() > 1 || case.rules.beats) && case.holds != holds;
         match verdict.unwell {
             Some(_) if due => {
-                (case.urged, case.known) = (Some(now), true);
+                (case.urged, case.holds) = (Some(now), false);
                 (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
             }
             None if was_unwell || news => {
-                (case.urged, case.known) = (None, known);
+                (case.urged, case.holds) = (None, holds);
                 (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
             }
             None if verdict.blind != was_blind => {

@@ -33,8 +33,8 @@ pub(super) struct Case {
     pub(super) told: Option<Arc<Verdict>>,
     /// The health that the last event about it told.
     pub(super) reported: Option<Health>,
-    /// Whether anything was known of its health when its supervisor was last told.
-    pub(super) known: bool,
+    /// Whether it was well when its supervisor was last told.
+    pub(super) holds: bool,
     /// When its supervisor was last told that it is unwell.
     pub(super) urged: Option<Duration>,
     /// Processor time when its figures were last compared with marks, and when that was.
@@ -63,7 +63,7 @@ impl Case {
             passed_on: false,
             told: None,
             reported: None,
-            known: false,
+            holds: false,
             urged: None,
             figures: None,
         }

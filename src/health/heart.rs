@@ -33,13 +33,14 @@ pub struct Heart {
     /// In own time; `None`: not armed.
     last: Option<Time>,
     distress: bool,
+    beaten: bool,
 }
 
 impl Heart {
     /// One that waits for its first beat, or for [`Self::arm`].
     #[must_use]
     pub fn new(rules: HeartRules) -> Self {
-        Self { rules, last: None, distress: false }
+        Self { rules, last: None, distress: false, beaten: false }
     }
 
     /// From now on beats are expected, whether one came or not.
@@ -51,6 +52,13 @@ impl Heart {
     pub fn beat(&mut self, own: Time) {
         self.last = Some(own);
         self.distress = false;
+        self.beaten = true;
+    }
+
+    /// Whether a beat has come at all.
+    #[must_use]
+    pub fn has_beaten(&self) -> bool {
+        self.beaten
     }
 
     /// It says itself that it does not work.

@@ -242,6 +242,13 @@ impl Record {
             Health::Degraded | Health::Unhealthy => self.flap.see(own, false),
             Health::Unknown | Health::Dead => false,
         };
+        let judged = unwell.is_none() && self.ready && score.is_none_or(|score| score >= DEGRADED);
+        let heard = match configured.is_empty() {
+            true => !self.rules.beats,
+            false => configured.iter().all(Option::is_some) && !blind,
+        };
+        let beaten = self.heart.has_beaten();
+        let holds = judged && (heard || configured.is_empty() && beaten) && (beaten || !self.rules.beats);
         let mut issues = self.issues(own);
         issues.extend(ailments.iter().map(|ailment| ailment.text.clone()));
         if flaps {
@@ -254,6 +261,7 @@ impl Record {
             score: score.map(|score| if damped { score.min(HEALTHY - 0.01) } else { score }),
             unresponsive: unwell.as_ref().is_some_and(|unwell| unwell.patience.is_some()),
             accepts: !self.fails(ProbeKind::Readiness),
+            holds,
             started: self.rules.ready_by.is_none_or(|probe| self.passed(probe)),
             terms,
             issues,

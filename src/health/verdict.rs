@@ -74,6 +74,9 @@ pub struct Verdict {
     pub accepts: bool,
     /// The check that stands for its readiness has passed (`ready = "probe"`).
     pub started: bool,
+    /// Whether its own checks say that it works: it is ready, none of them fails, and at least one has passed since its
+    /// start; with an expected heartbeat, one has come. Without checks of its own, that it is ready.
+    pub holds: bool,
     /// None of its configured checks works any more: a fault of who watches.
     pub blind: bool,
     /// It changes between healthy and not again and again.

@@ -180,8 +180,8 @@ pub(super) enum Stage {
     /// Something was done while it ran: its health must turn by then; `latest`: and its probe have looked anew. `looks`:
     /// how often it had looked when it was first heard of after that.
     Healing { until: Time, latest: Time, looks: Option<u64> },
-    /// It must be well until then; `latest`: and known to be by then.
-    Verifying { until: Time, latest: Time },
+    /// It must be well until then; with `proven: false` its checks must first say that it is, by then.
+    Verifying { until: Time, proven: bool },
 }
 
 impl Stage {

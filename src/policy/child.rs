@@ -186,6 +186,8 @@ impl Child {
             State::Backoff { at, plan: what, .. } => plan(*what, *at),
             State::Ended { .. } => plan(Plan::SoftRestart, None),
             State::Parked { at: Some(at), .. } => plan(Plan::Retry, Some(*at)),
+            // When its checks will first say that it works, nobody knows.
+            State::Running if self.trial && !self.spec.heard_within.is_zero() => plan(Plan::Verify, None),
             State::Running if self.trial => plan(Plan::Verify, Some(self.since + self.spec.verify)),
             State::Stopping { after: After::Start, .. } => plan(Plan::Start, None),
             State::Stopping { after: After::TimedOut(_), .. } => plan(Plan::Retry, None),

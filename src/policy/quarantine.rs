@@ -41,9 +41,23 @@ impl Supervisor {
         let Some(child) = self.roster.get(key) else { return };
         let verify = child.spec.verify;
         if verify.is_zero() {
-            self.verified(key);
-        } else {
-            self.due(key, Some(self.after_now(verify)));
+            return self.verified(key);
+        }
+        // Its checks speak first, if it has some.
+        let waits = child.spec.ladder.is_some() && !child.spec.heard_within.is_zero();
+        let first = if waits { self.heard_within(key).saturating_add(verify) } else { verify };
+        self.due(key, Some(self.after_now(first)));
+    }
+
+    /// Its checks say for the first time that it works: from now on it must hold.
+    pub(super) fn trial_is_well(&mut self, key: ChildKey) {
+        let Some(child) = self.roster.get(key).filter(|child| child.trial && child.state == State::Running)
+        else {
+            return;
+        };
+        let at = self.after_now(child.spec.verify);
+        if self.timers.get(key.0).is_some_and(|due| at < due) {
+            self.due(key, Some(at));
         }
     }
 

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::health::{Health, Verdict};
+use crate::health::Verdict;
 use crate::id::Incarnation;
 use crate::recovery::{BreakerState, Ladder, Outcome, Situation, Step, Strategy, Why};
 
@@ -38,12 +38,12 @@ impl Supervisor {
     /// The probes have spoken of the incarnation that there is.
     pub(super) fn judged_on_ladder(&mut self, key: ChildKey, incarnation: Incarnation, verdict: &Verdict) {
         let Some(child) = self.roster.get_mut(key) else { return };
-        let condition = match (&verdict.unwell, verdict.health) {
-            (Some(_), _) => Condition::Unwell,
-            (None, Health::Healthy | Health::Degraded) => Condition::Well,
-            (None, Health::Unknown | Health::Unhealthy | Health::Dead) => Condition::Unknown,
+        let condition = match &verdict.unwell {
+            Some(_) => Condition::Unwell,
+            None if verdict.holds => Condition::Well,
+            None => Condition::Unknown,
         };
-        if child.care.is_none() && condition != Condition::Unwell {
+        if child.care.is_none() && condition != Condition::Unwell && !child.trial {
             return;
         }
         let care = child.care.get_or_insert_with(Box::default);
@@ -64,7 +64,15 @@ impl Supervisor {
                 self.unwell(key, why, unwell.dead, unwell.patience, unwell.lasted);
             }
             (None, Condition::Well) => self.well(key),
-            (None, Condition::Unknown | Condition::Unwell) => {}
+            (None, Condition::Unknown | Condition::Unwell) => self.unsure(key),
+        }
+    }
+
+    /// Nobody can tell any more how it is: what it has held so far proves nothing.
+    fn unsure(&mut self, key: ChildKey) {
+        let stage = self.case(key).map(|case| case.stage);
+        if let Some(Stage::Verifying { proven: true, .. }) = stage {
+            self.verify(key);
         }
     }
 
@@ -118,9 +126,10 @@ impl Supervisor {
     }
 
     fn well(&mut self, key: ChildKey) {
+        self.trial_is_well(key);
         let Some(case) = self.case(key) else { return };
         match case.stage {
-            Stage::Healing { .. } => self.verify(key),
+            Stage::Healing { .. } | Stage::Verifying { proven: false, .. } => self.verify(key),
             Stage::Idle
             | Stage::Asking { .. }
             | Stage::Approval { .. }
@@ -322,13 +331,10 @@ impl Supervisor {
     /// A deadline of an incident has come.
     pub(super) fn care_due(&mut self, key: ChildKey) {
         let Some(child) = self.roster.get(key) else { return };
-        let (incarnation, probed) = (child.incarnation, child.spec.probed);
+        let incarnation = child.incarnation;
         let Some(care) = &child.care else { return };
         let condition = care.condition_of(incarnation);
         let Some(case) = &care.case else { return };
-        // Of one that ran before the incident, no news is good news.
-        let unheard = probed && condition.is_none() && incarnation != case.opened;
-        let unsure = unheard || condition == Some(Condition::Unknown);
         match case.stage {
             Stage::Asking { only, .. } => self.ask(key, only),
             Stage::Approval { place, .. } => self.pass_over(key, place),
@@ -347,11 +353,11 @@ impl Supervisor {
                 self.step_failed(key, "it is as unwell as before");
             }
             Stage::Healing { .. } => self.verify(key),
-            Stage::Verifying { until, latest } if unsure && until < latest => {
-                let until = self.after_now(ASK_AGAIN).min(latest);
-                self.enter(key, Stage::Verifying { until, latest });
+            Stage::Verifying { proven: true, .. } => self.held_up(key),
+            // Neither it nor the step can help that.
+            Stage::Verifying { proven: false, .. } => {
+                self.interrupt(key, "none of its checks says whether it works");
             }
-            Stage::Verifying { .. } => self.held_up(key),
             Stage::Idle | Stage::Leading | Stage::MendDue => {}
         }
     }

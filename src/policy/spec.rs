@@ -167,8 +167,9 @@ pub struct ChildSpec {
     pub verify: Duration,
     /// The steps of its recovery; `None`: plain restarts only.
     pub ladder: Option<Arc<Ladder>>,
-    /// Whether probes look at it: a step is verified only once they have spoken of the new incarnation.
-    pub probed: bool,
+    /// How long its own checks (probes, an expected heartbeat) may take to say how a new incarnation is; zero: it has
+    /// none, and is well while it is ready. A step is verified only once they have spoken.
+    pub heard_within: Duration,
     /// True while a dependency named in `after` is not ready: a start is held back (`waiting`).
     pub held: bool,
     /// True if an operator stopped it in an earlier life of the runtime, or it is not `enabled`: not started at boot.

@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// So much longer than a step's own timeout its answer is waited for.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A verification goes on for this long beyond its time while nothing is known of the worker's health.
+/// So much longer than its checks should take at worst their first word is waited for.
 const UNSURE: Duration = Duration::from_secs(60);
 
 impl Supervisor {
@@ -166,8 +166,28 @@ impl Supervisor {
         if verify.is_zero() {
             return self.held_up(key);
         }
-        let until = self.after_now(verify);
-        self.enter(key, Stage::Verifying { until, latest: until.saturating_add(UNSURE) });
+        let proven = self.is_proven(key);
+        let until = self.after_now(if proven { verify } else { self.heard_within(key) });
+        self.enter(key, Stage::Verifying { until, proven });
+    }
+
+    /// Whether its own checks, if it has some, say that it works. Of one that ran before the incident and that they said
+    /// nothing against, no news is good news.
+    fn is_proven(&self, key: ChildKey) -> bool {
+        let Some(child) = self.roster.get(key) else { return false };
+        let care = child.care.as_ref();
+        let ran =
+            care.and_then(|care| care.case.as_ref()).is_some_and(|case| case.opened == child.incarnation);
+        match care.and_then(|care| care.condition_of(child.incarnation)) {
+            Some(Condition::Well) => true,
+            Some(Condition::Unknown | Condition::Unwell) => child.spec.heard_within.is_zero(),
+            None => ran || child.spec.heard_within.is_zero(),
+        }
+    }
+
+    /// How long its checks may take to say something; a runtime that is late itself has some time to spare.
+    pub(super) fn heard_within(&self, key: ChildKey) -> Duration {
+        self.roster.get(key).map_or(UNSURE, |child| child.spec.heard_within.saturating_add(UNSURE))
     }
 
     /// The step held.

@@ -377,7 +377,7 @@ fn child(words: &[&str]) -> ChildSpec {
         min_uptime: Duration::ZERO,
         verify: Duration::ZERO,
         ladder: None,
-        probed: false,
+        heard_within: Duration::ZERO,
         held: false,
         stopped: false,
         paused: None,

@@ -3,10 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::config::{
-    CheckSettings, ProbeSettings, Settings, StopSettings, SupervisorSettings, WorkerSettings,
-};
-use crate::health::ProbeKind;
+use crate::config::reach::heard_within;
+use crate::config::{Settings, StopSettings, SupervisorSettings, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
     Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Pause, Phase, Restart, RestartStrategy, Shutdown,
@@ -229,11 +227,6 @@ impl Branch {
     }
 }
 
-/// Whether a probe says how a worker that runs is: a startup probe is over by then, and heartbeats are no looks.
-fn speaks(probe: &ProbeSettings) -> bool {
-    probe.kind != ProbeKind::Startup && probe.check != CheckSettings::Heartbeat
-}
-
 fn worker_spec(
     instance: &InstanceId,
     worker: &WorkerSettings,
@@ -253,7 +246,7 @@ fn worker_spec(
         min_uptime: worker.min_uptime,
         verify: worker.verify,
         ladder: worker.steps.clone(),
-        probed: worker.probes.iter().any(speaks),
+        heard_within: heard_within(worker),
         held,
         stopped: stopped || !worker.enabled,
         paused: None,
@@ -281,7 +274,7 @@ fn supervisor_spec(node: &Node, stopped: bool, incarnation: Incarnation) -> Chil
         min_uptime: std::time::Duration::ZERO,
         verify: std::time::Duration::from_secs(10),
         ladder: None,
-        probed: false,
+        heard_within: std::time::Duration::ZERO,
         held: false,
         stopped,
         paused: None,

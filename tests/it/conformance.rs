@@ -104,7 +104,7 @@ fn child(id: &str, restart: Restart) -> ChildSpec {
         min_uptime: zero,
         verify: zero,
         ladder: None,
-        probed: false,
+        heard_within: Duration::ZERO,
         held: false,
         stopped: false,
         paused: None,

@@ -135,7 +135,7 @@ pub(crate) fn child(dice: &mut Dice, spec: &SupervisorSpec, id: &str, backoff: b
         incarnation: Incarnation(if dice.chance(10) { dice.between(1, 9) } else { 0 }),
         paused: None,
         ladder: None,
-        probed: false,
+        heard_within: Duration::ZERO,
     };
     let paused = (!simple && dice.chance(4))
         .then(|| Pause { until: dice.chance(60).then(|| ms(dice.between(1, 80) * 100)) });

@@ -29,6 +29,7 @@ fn verdict(health: Health, unwell: Option<bool>) -> Arc<Verdict> {
         unwell,
         accepts: true,
         started: true,
+        holds: matches!(health, Health::Healthy | Health::Degraded),
         blind: false,
         flaps: false,
     })
@@ -425,4 +426,69 @@ fn what_somebody_asked_for_fails_though_it_is_paused() {
     assert!(did.contains("ended soft_restart: failed") && did.contains("closed: failed"), "{did}");
     judge(&mut sim, "a", &sick());
     assert_eq!(sim.did(), "", "hands off");
+
+/// Its probes take at most ten seconds to say something.
+fn probed(ladder: &Arc<Ladder>) -> Sim {
+    let mut spec = child("a");
+    (spec.ladder, spec.heard_within) = (Some(Arc::clone(ladder)), secs(10));
+    let mut sim = Sim::of(Sim::spec(OneForOne, OnExhausted::Quarantine, 2), vec![spec]).booted();
+    sim.heal = true;
+    sim
+}
+
+fn unknown() -> Arc<Verdict> {
+    verdict(Health::Unknown, None)
+}
+
+#[test]
+fn no_step_has_held_before_the_probes_of_the_replacement_have_passed() {
+    let mut sim = probed(&Arc::default());
+    judge(&mut sim, "a", &sick());
+    let _ = sim.did();
+    sim.pass(secs(30));
+    assert_eq!(sim.did(), "", "nothing was heard of it");
+    judge(&mut sim, "a", &well());
+    sim.pass(secs(9));
+    assert_eq!(sim.did(), "");
+    judge(&mut sim, "a", &unknown());
+    sim.pass(secs(10));
+    assert_eq!(sim.did(), "", "it has to hold all of the time");
+    judge(&mut sim, "a", &well());
+    sim.pass(secs(10));
+    assert_eq!(sim.did(), "ended soft_restart: ok, closed: ok (well for 10s)");
+}
+
+#[test]
+fn a_replacement_of_which_nothing_can_be_told_proves_nothing() {
+    let mut sim = probed(&Arc::default());
+    judge(&mut sim, "a", &sick());
+    let _ = sim.did();
+    sim.pass(secs(300));
+    assert_eq!(
+        sim.did(),
+        "ended soft_restart: interrupted, closed: interrupted (none of its checks says whether it works)"
+    );
+}
+
+#[test]
+fn a_replacement_that_never_passes_fails_its_step() {
+    let mut sim = probed(&Arc::default());
+    judge(&mut sim, "a", &sick());
+    let _ = sim.did();
+    sim.pass(secs(12));
+    judge(&mut sim, "a", &sick());
+    assert!(sim.did().starts_with("ended soft_restart: failed, began soft_restart"));
+}
+
+#[test]
+fn a_trial_holds_once_its_probes_have_passed_for_long_enough() {
+    let mut sim = probed(&ladder([Step::new(Strategy::Quarantine)]));
+    judge(&mut sim, "a", &sick());
+    let wait = sim.view("a").next.and_then(|next| next.at).unwrap() - sim.now;
+    sim.pass(wait + secs(15));
+    judge(&mut sim, "a", &well());
+    sim.pass(secs(9));
+    judge(&mut sim, "a", &sick());
+    assert_eq!(sim.phase("a"), Phase::Quarantined, "it was still on trial");
+    assert_eq!(sim.view("a").next.and_then(|next| next.at).unwrap() - sim.now, wait * 2);
 }

@@ -44,7 +44,7 @@ pub(super) fn child(words: &str) -> ChildSpec {
         min_uptime: Duration::ZERO,
         verify: secs(10),
         ladder: None,
-        probed: false,
+        heard_within: Duration::ZERO,
         held: false,
         stopped: false,
         paused: None,

@@ -21,6 +21,7 @@ fn verdict(unwell: Option<Unwell>) -> Arc<Verdict> {
         unresponsive: false,
         accepts: true,
         started: true,
+        holds: true,
         blind: false,
         flaps: false,
     })
