@@ -210,8 +210,8 @@ impl Stage {
             Self::Gathering { .. } => "gathering",
             Self::Doing { .. } | Self::Mending { .. } => "doing",
             Self::Leading | Self::MendDue => "restarting",
-            Self::Healing { .. } => "healing",
-            Self::Verifying { .. } => "verifying",
+            Self::Healing { .. } | Self::Verifying { proven: false, .. } => "healing",
+            Self::Verifying { proven: true, .. } => "verifying",
         }
     }
 }
