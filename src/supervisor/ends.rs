@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use crate::exit::Exit;
 use crate::id::Incarnation;
 use crate::policy::{ChildKey, Fact, Phase};
@@ -43,12 +45,13 @@ impl SupervisorState {
     }
 
     fn end_comes(&mut self, child: ChildKey, end: HeldEnd) {
-        if !self.has_words_to_come(child) {
+        // A thread of somebody else's may bring the word of an end; those of processes come on our own.
+        let Some(runtime) = Handle::try_current().ok().filter(|_| self.has_words_to_come(child)) else {
             return self.end_is_known(child, end, &[]);
-        }
+        };
         let incarnation = end.incarnation;
         let own = self.ear.address();
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             tokio::time::sleep(PATIENCE).await;
             // A supervisor that is gone has no use for it.
             let _ = own.send_message(SupervisorMsg::NoWords(child, incarnation));

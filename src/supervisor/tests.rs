@@ -94,7 +94,8 @@ impl Tree {
     fn judge(&self, id: &str, cause: Cause) {
         let (instance, incarnation) = (id.parse().unwrap(), self.entry(id).incarnation);
         let message = "no answer".to_owned();
-        let unwell = Unwell { cause, message, patience: None, dead: false, lasted: Duration::ZERO };
+        let unwell =
+            Unwell { cause, message, patience: None, dead: false, lasted: Duration::ZERO, looks: None };
         let verdict = Arc::new(Verdict {
             health: Health::Unhealthy,
             score: None,
@@ -104,6 +105,7 @@ impl Tree {
             unresponsive: false,
             accepts: true,
             started: true,
+            holds: false,
             blind: false,
             flaps: false,
         });

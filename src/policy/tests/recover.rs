@@ -426,6 +426,7 @@ fn what_somebody_asked_for_fails_though_it_is_paused() {
     assert!(did.contains("ended soft_restart: failed") && did.contains("closed: failed"), "{did}");
     judge(&mut sim, "a", &sick());
     assert_eq!(sim.did(), "", "hands off");
+}
 
 /// Its probes take at most ten seconds to say something.
 fn probed(ladder: &Arc<Ladder>) -> Sim {
