@@ -33,7 +33,8 @@ impl SupervisorState {
         let why = verdict.issues.first().map(|issue| format!(": {issue}")).unwrap_or_default();
         let message = format!("none of its probes works any more; the worker is left alone{why}");
         let evidence = Evidence { cause: Some(Cause::Monitor), message, ..Evidence::default() };
-        let (id, _) = self.plane.healer.open(&instance, Cause::Monitor.word(), &evidence, Duration::ZERO);
+        let (id, _) =
+            self.plane.healer.open(&instance, Cause::Monitor.word(), &evidence, Duration::ZERO, None);
         if let Some(slot) = self.slot_mut(child) {
             slot.blind = Some((Arc::clone(&id), incarnation));
         }
