@@ -68,10 +68,21 @@ pub enum CheckSettings {
     },
     /// Whether its main process runs.
     Process,
+    /// What its process tree uses.
+    Resources,
     /// How full a disk is.
     Disk {
         /// A path on it.
         path: String,
+        /// 0..1.
+        warn: f64,
+        /// 0..1.
+        crit: f64,
+    },
+    /// How full the memory of a card is.
+    Gpu {
+        /// `auto`, a number, or a UUID.
+        device: String,
         /// 0..1.
         warn: f64,
         /// 0..1.
@@ -92,13 +103,14 @@ impl CheckSettings {
     /// Whether an actor (else a process) has what it looks at.
     pub(super) fn is_of(&self, actor: bool) -> bool {
         match self {
-            Self::Process | Self::Heartbeat => !actor,
+            Self::Process | Self::Resources | Self::Heartbeat => !actor,
             Self::Actor => actor,
             Self::Http(_)
             | Self::Tcp { .. }
             | Self::Grpc { .. }
             | Self::Exec { .. }
             | Self::Disk { .. }
+            | Self::Gpu { .. }
             | Self::Custom { .. } => true,
         }
     }
@@ -227,7 +239,9 @@ pub(super) fn check(kind: Kind, worker: &Settled, places: &Places, problems: &mu
     for (probe, checks) in &worker.checks {
         let place = || at(kind, name, &format!("probe.{probe}"), places);
         let title = match checks.as_slice() {
-            [check @ ("process" | "heartbeat" | "actor")] if !worker.settings.has_probe(probe) => {
+            [check @ ("process" | "resources" | "heartbeat" | "actor")]
+                if !worker.settings.has_probe(probe) =>
+            {
                 let own = format!("{}.{name}.probe.{probe}.{check}", kind.word());
                 let what = if worker.settings.actor.is_some() { "an actor" } else { "a process" };
                 if let Some(place) = places.key(&own) {
@@ -306,13 +320,18 @@ fn check_of(
         CheckSettings::Disk { warn, crit, .. } if warn > crit => {
             ("disk", "warns only after it has failed".to_owned(), "`warn` below `crit`")
         }
+        CheckSettings::Gpu { warn, crit, .. } if warn > crit => {
+            ("gpu.memory", "warns only after it has failed".to_owned(), "`warn` below `crit`")
+        }
         CheckSettings::Http(_)
         | CheckSettings::Tcp { .. }
         | CheckSettings::Grpc { .. }
         | CheckSettings::Exec { .. }
         | CheckSettings::Disk { .. }
+        | CheckSettings::Gpu { .. }
         | CheckSettings::Custom { .. }
         | CheckSettings::Process
+        | CheckSettings::Resources
         | CheckSettings::Heartbeat
         | CheckSettings::Actor => return None,
     };
@@ -357,8 +376,12 @@ pub(super) fn words(one: &ProbeSettings) -> Value {
             ("exec", json!({ "command": command, "format": format }))
         }
         CheckSettings::Process => ("process", json!({})),
+        CheckSettings::Resources => ("resources", json!({})),
         CheckSettings::Disk { path, warn, crit } => {
             ("disk", json!({ "path": path, "warn": warn, "crit": crit }))
+        }
+        CheckSettings::Gpu { device, warn, crit } => {
+            ("gpu", json!({ "device": device, "memory": { "warn": warn, "crit": crit } }))
         }
         CheckSettings::Heartbeat => ("heartbeat", json!({})),
         CheckSettings::Actor => ("actor", json!({})),

@@ -99,10 +99,12 @@ fn cause(check: &CheckSettings) -> Cause {
     match check {
         CheckSettings::Process | CheckSettings::Heartbeat => Cause::Hang,
         CheckSettings::Disk { .. } => Cause::Disk,
+        CheckSettings::Gpu { .. } => Cause::Memory,
         CheckSettings::Http(_)
         | CheckSettings::Tcp { .. }
         | CheckSettings::Grpc { .. }
         | CheckSettings::Exec { .. }
+        | CheckSettings::Resources
         | CheckSettings::Custom { .. }
         | CheckSettings::Actor => Cause::ProbeFailed,
     }

@@ -7,7 +7,7 @@ use crate::telemetry::Sampler;
 use crate::worker::in_process::InProcessHost;
 use crate::worker::process::ProcessHost;
 
-use super::checks::{Disk, Exec, Grpc, Http, Own, Process, Says, Tcp};
+use super::checks::{Disk, Exec, Gpu, Grpc, Http, Own, Process, Resources, Says, Tcp};
 use super::{Look, Patient, Probe};
 
 /// Through whom looks are made.
@@ -31,7 +31,9 @@ pub(crate) fn make(check: &CheckSettings, means: &Means) -> Option<Arc<dyn Probe
             Arc::new(Exec { host: Arc::clone(&means.processes), command, format })
         }
         CheckSettings::Process => Arc::new(Process),
+        CheckSettings::Resources => Arc::new(Resources { sampler: means.sampler.clone() }),
         CheckSettings::Disk { path, warn, crit } => Arc::new(Disk { path, warn, crit }),
+        CheckSettings::Gpu { device, warn, crit } => Arc::new(Gpu { device, warn, crit }),
         CheckSettings::Actor => Arc::new(Says { host: Arc::clone(&means.actors) }),
         CheckSettings::Custom { name } => Arc::new(Own { host: Arc::clone(&means.actors), name }),
         CheckSettings::Heartbeat => return None,

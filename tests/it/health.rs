@@ -270,3 +270,59 @@ fn e8_a_fault_that_all_share_restarts_a_few_and_not_the_fleet() {
     let restarted = workers().iter().filter(|worker| worker["restarts"] != 0).count();
     assert!(restarted < 10, "{restarted} of 20 were restarted");
 }
+
+#[test]
+fn a16_a_worker_that_is_about_to_run_out_of_files_is_told_of() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"python3\", \"-c\", \"import time; kept = [open('/dev/null') for _ in range(58)]; time.sleep(999)\"]\n\
+         limits = { open_files = 64 }\nprobe.usage = { resources = {}, period = \"200ms\" }\n",
+    );
+    let web = || {
+        let body = rig.ok(&["describe", "web", "-o", "json"]);
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()["items"][0].clone()
+    };
+    let usage = |web: &serde_json::Value| {
+        let probes = web["probes"].as_array().unwrap();
+        probes.iter().find(|probe| probe["probe"] == "usage").map(|usage| usage["last"]["metrics"].clone())
+    };
+    rig.wait("all files are open and seen", || {
+        usage(&web()).is_some_and(|metrics| metrics["open_files"].as_f64() > Some(58.0))
+    });
+    rig.wait_status("web", "degraded");
+    let web = web();
+    assert!(web["issues"][0].as_str().unwrap().contains("of 64 allowed files are open"), "{web}");
+    let metrics = usage(&web).unwrap();
+    assert!(metrics["threads"] == 1.0 && metrics["memory_working_set_bytes"].as_f64() > Some(0.0), "{web}");
+}
+
+#[test]
+fn a_card_is_looked_at_through_the_drivers_library_where_there_is_one() {
+    let rig = Rig::new(
+        "[worker.web]\ncommand = [\"sleep\", \"999\"]\n\
+         probe.card = { gpu = { memory = { warn = 0.85, crit = 0.90 } }, period = \"200ms\", retry_period = \"200ms\" }\n",
+    );
+    let library = rig.path("libnvidia-ml.so.1");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/nvml.c");
+    let built =
+        std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    assert!(built.unwrap().success());
+    let mut rig = rig;
+    let mut command = rig.command(&["start"]);
+    command.env("LD_LIBRARY_PATH", rig.path(""));
+    rig.launch_as(&mut command);
+    rig.wait("the runtime answers", || rig.try_status().is_some());
+    rig.wait_status("web", "degraded");
+    let body: serde_json::Value = serde_json::from_str(&rig.ok(&["describe", "web", "-o", "json"])).unwrap();
+    let web = &body["items"][0];
+    assert!(web["issues"][0].as_str().unwrap().contains("the memory of GPU 1 is 87 % full"), "{web}");
+    let card = web["probes"].as_array().unwrap().iter().find(|probe| probe["probe"] == "card").unwrap();
+    let metrics = &card["last"]["metrics"];
+    assert_eq!(
+        (&metrics["gpu0_memory_used_ratio"], &metrics["gpu0_utilization_ratio"]),
+        (&0.12.into(), &0.4.into())
+    );
+    assert_eq!(
+        (&metrics["gpu1_memory_used_ratio"], metrics.get("gpu1_utilization_ratio")),
+        (&0.87.into(), None)
+    );
+}

@@ -29,8 +29,8 @@ const RATE: Leaf = Leaf::Number { min: 0.2, max: 1e6 };
 const TIMES: Leaf = Leaf::Integer { min: 1, max: 1000 };
 
 /// What can be looked at; a probe has exactly one of these.
-pub(in crate::config) const CHECKS: [&str; 9] =
-    ["http", "tcp", "grpc", "exec", "process", "disk", "heartbeat", "actor", "custom"];
+pub(in crate::config) const CHECKS: [&str; 11] =
+    ["http", "tcp", "grpc", "exec", "process", "resources", "disk", "gpu", "heartbeat", "actor", "custom"];
 
 pub(super) const PROBE: Key = Key { name: "probe", shape: Shape::Each("probe", KEYS) };
 
@@ -57,7 +57,15 @@ const KEYS: &[Key] = &[
         ),
     },
     table("process", &[]),
+    table("resources", &[]),
     table("disk", &[leaf("path", Leaf::Text(Text::Template)), leaf("warn", RATIO), leaf("crit", RATIO)]),
+    table(
+        "gpu",
+        &[
+            leaf("device", Leaf::Text(Text::Template)),
+            table("memory", &[leaf("warn", RATIO), leaf("crit", RATIO)]),
+        ],
+    ),
     table("heartbeat", &[]),
     table("actor", &[]),
     leaf("custom", Leaf::Text(Text::Line)),
@@ -104,7 +112,9 @@ pub(super) struct RawProbe {
     grpc: Option<RawGrpc>,
     exec: Option<RawExec>,
     process: Option<Nothing>,
+    resources: Option<Nothing>,
     disk: Option<RawDisk>,
+    gpu: Option<RawGpu>,
     heartbeat: Option<Nothing>,
     actor: Option<Nothing>,
     custom: Option<String>,
@@ -199,6 +209,20 @@ struct RawDisk {
     crit: Option<f64>,
 }
 
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGpu {
+    device: Option<String>,
+    memory: Option<RawGpuMemory>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGpuMemory {
+    warn: Option<f64>,
+    crit: Option<f64>,
+}
+
 /// `[worker.NAME.heartbeat]` as written.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -257,7 +281,9 @@ impl RawProbe {
             self.grpc.is_some(),
             self.exec.is_some(),
             self.process.is_some(),
+            self.resources.is_some(),
             self.disk.is_some(),
+            self.gpu.is_some(),
             self.heartbeat.is_some(),
             self.actor.is_some(),
             self.custom.is_some(),
@@ -279,10 +305,14 @@ impl RawProbe {
             exec.settle()
         } else if let Some(disk) = self.disk {
             disk.settle()
+        } else if let Some(gpu) = self.gpu {
+            gpu.settle()
         } else if let Some(name) = self.custom {
             CheckSettings::Custom { name }
         } else if self.heartbeat.is_some() {
             CheckSettings::Heartbeat
+        } else if self.resources.is_some() {
+            CheckSettings::Resources
         } else if self.actor.is_some() {
             CheckSettings::Actor
         } else {
@@ -336,6 +366,17 @@ impl RawDisk {
             path: self.path.unwrap_or_else(|| "/".to_owned()),
             warn: self.warn.unwrap_or(0.85),
             crit: self.crit.unwrap_or(0.95),
+        }
+    }
+}
+
+impl RawGpu {
+    fn settle(self) -> CheckSettings {
+        let memory = self.memory.unwrap_or_default();
+        CheckSettings::Gpu {
+            device: self.device.unwrap_or_else(|| "auto".to_owned()),
+            warn: memory.warn.unwrap_or(0.85),
+            crit: memory.crit.unwrap_or(0.90),
         }
     }
 }

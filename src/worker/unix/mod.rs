@@ -13,6 +13,7 @@ mod accounts;
 mod child;
 mod clone;
 mod memory;
+mod nvml;
 mod rights;
 mod sys;
 
@@ -20,6 +21,7 @@ pub(crate) use accounts::{Account, account, group_number, id_number};
 pub(crate) use child::Step;
 pub(crate) use clone::{Fds, Image, Launch, Placement, Refusal, Spawned, can_clone_into, spawn};
 pub(crate) use memory::{Page, Stack, give_back, let_go_of_code, share_one_heap};
+pub(crate) use nvml::{Card, gpu_cards};
 pub(crate) use rights::{Cores, Person, WorkerRights};
 pub(crate) use sys::{
     Ended, ZombieWait, close_range_works, dup_onto, end_of_stranger, peek_pidfd, peek_zombie, pidfd_open,
