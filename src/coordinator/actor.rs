@@ -241,7 +241,9 @@ impl CoordinatorState {
             self.cases.remove(instance);
             return;
         };
-        let rules = shared(&mut self.rules, &worker);
+        // After a restart they are those of the incarnation before.
+        let before = self.cases.get(instance).filter(|case| Arc::ptr_eq(&case.worker, &worker));
+        let rules = before.map_or_else(|| shared(&mut self.rules, &worker), |case| Arc::clone(&case.rules));
         let case = Case::new(instance.clone(), incarnation, worker, rules, pid);
         self.cases.insert(instance.clone(), Box::new(case));
     }

@@ -411,7 +411,7 @@ impl SupervisorState {
 
     fn settings_of(&self, instance: &InstanceId) -> Option<Arc<WorkerSettings>> {
         let node = self.plane.node(&self.name)?;
-        node.workers().into_iter().find(|worker| worker.name == *instance.worker())
+        node.worker(instance.worker()).cloned()
     }
 }
 

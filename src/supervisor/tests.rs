@@ -177,9 +177,11 @@ impl Tree {
     fn crash_and_do(&self, id: &str, times: u64) -> std::thread::JoinHandle<()> {
         let (stage, id) = (Arc::clone(&self.stage), id.to_owned());
         std::thread::spawn(move || {
+            let until = std::time::Instant::now() + Duration::from_secs(120);
             for _ in 0..times {
                 // Another thread may be about to start it.
                 let (doing, incarnation) = loop {
+                    assert!(std::time::Instant::now() < until, "{id} is not started again");
                     let mut stage = stage.lock().unwrap();
                     if let Some((_, incarnation)) = stage.live.remove(&id) {
                         break (Arc::clone(&stage.doing[&id]), incarnation);

@@ -85,15 +85,20 @@ impl Node {
 
     /// Its own workers, once for all of their instances.
     pub(crate) fn workers(&self) -> Vec<Arc<WorkerSettings>> {
-        let mut workers: Vec<Arc<WorkerSettings>> = Vec::new();
-        for branch in &self.children {
-            if let Branch::Worker(_, worker) = branch
-                && !workers.iter().any(|known| known.name == worker.name)
-            {
-                workers.push(Arc::clone(worker));
-            }
-        }
-        workers
+        let mut seen = HashSet::new();
+        let workers = self.children.iter().filter_map(|branch| match branch {
+            Branch::Worker(_, worker) => seen.insert(&worker.name).then(|| Arc::clone(worker)),
+            Branch::Supervisor(_) => None,
+        });
+        workers.collect()
+    }
+
+    /// One of its own workers.
+    pub(super) fn worker(&self, name: &Name) -> Option<&Arc<WorkerSettings>> {
+        self.children.iter().find_map(|branch| match branch {
+            Branch::Worker(_, worker) if worker.name == *name => Some(worker),
+            Branch::Worker(..) | Branch::Supervisor(_) => None,
+        })
     }
 
     /// Its own instances.
