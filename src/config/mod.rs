@@ -29,6 +29,7 @@ mod load;
 mod manual;
 mod order;
 mod overrides;
+mod own;
 mod pid_files;
 mod placeholder;
 mod ports;
@@ -56,13 +57,14 @@ pub use effects::Effect;
 pub use isolation::{DaemonSettings, Isolation, Limits, SecretSource};
 pub use json_schema::json_schema;
 pub use load::{Loaded, load};
+pub use own::OwnConfig;
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use probes::{
     CheckSettings, ExecFormat, HeartbeatSettings, HttpCheck, MarkSettings, ProbeSettings, RateSettings,
     StatusRange, ThresholdSettings,
 };
 pub use settings::{
-    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, OnSettings, OwnConfig, ReadyWhen, RecoverySettings,
+    HttpSettings, Ladder, LogOnFull, LogSettings, LogTo, OnSettings, ReadyWhen, RecoverySettings,
     RecycleSettings, Remedy, RuntimeSettings, Settings, SnapshotSettings, SocketSettings, StderrTo,
     StopSettings, StopTo, StrategySettings, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };
