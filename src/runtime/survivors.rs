@@ -5,6 +5,7 @@
 //! on being read; a start of the instance, if somebody asks for one, comes after its end. The end of the runtime takes
 //! it along like everybody else.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,18 +62,27 @@ pub(super) fn take_in_survivors(
 ) -> Spared {
     let settings = info.settings();
     let mut spared = Spared::default();
-    for survivor in host.survivors().to_vec() {
-        let worker =
-            settings.workers.iter().find(|worker| worker.name == *survivor.instance.worker()).cloned();
+    let mut turns: HashMap<InstanceId, Arc<Held>> = HashMap::new();
+    for mut survivor in host.survivors().to_vec() {
+        let id = survivor.instance.clone();
+        let worker = settings.workers.iter().find(|worker| worker.name == *id.worker()).cloned();
+        let runs_on = worker.as_ref().is_some_and(|worker| host.follow_daemon(&mut survivor, worker));
         let taken = Taken { host: Arc::clone(host), plane: Arc::clone(plane), survivor };
-        if let Some(worker) = worker.clone().filter(|_| taken.is_to_be_left_alone())
-            && let Some(held) = host.hold(&taken.survivor.instance)
-        {
-            spared.tasks.spawn(taken.spare(worker, held, spared.ending.subscribe()));
+        if runs_on && worker.as_ref().is_some_and(|worker| taken.starts(worker)) {
+            taken.tell("lives on after an earlier runtime; it is taken over");
             continue;
         }
-        plane.gate.block(taken.survivor.instance.worker());
-        tokio::spawn(taken.replace(worker));
+        // Nobody is started before everybody is taken in, so the turn is free; of one instance two may live.
+        let held = turns.get(&id).cloned().or_else(|| host.hold(&id).map(Arc::new));
+        if let Some(held) = &held {
+            turns.insert(id.clone(), Arc::clone(held));
+        }
+        if let (Some(worker), Some(held)) = (worker.clone().filter(|_| taken.is_to_be_left_alone()), &held) {
+            spared.tasks.spawn(taken.spare(worker, Arc::clone(held), spared.ending.subscribe()));
+            continue;
+        }
+        plane.gate.block(&id);
+        tokio::spawn(taken.replace(worker, held));
     }
     spared
 }
@@ -85,18 +95,26 @@ struct Taken {
 }
 
 impl Taken {
-    /// Ends it, and lets its worker start.
-    async fn replace(self, worker: Option<Arc<WorkerSettings>>) {
+    /// Ends it, and lets its instance start. The turn is held to the end: whatever is killed here is the survivor's,
+    /// and never a successor's.
+    async fn replace(self, worker: Option<Arc<WorkerSettings>>, held: Option<Arc<Held>>) {
         self.tell("lives on after an earlier runtime; it is being stopped");
-        let starts = worker.as_ref().is_some_and(|worker| worker.enabled)
-            && self.plane.wish(&self.survivor.instance.to_string()) == Wish::default();
+        let starts = worker.as_ref().is_some_and(|worker| self.starts(worker));
         self.clear(&worker.map_or_else(default_stop, |worker| worker.stop.clone()), starts).await;
-        let turn = self.plane.gate.unblock(self.survivor.instance.worker());
+        drop(held);
+        let turn = self.plane.gate.unblock(&self.survivor.instance);
         self.plane.pass(turn);
     }
 
+    /// Whether its instance is to run.
+    fn starts(&self, worker: &WorkerSettings) -> bool {
+        let id = &self.survivor.instance;
+        let named = worker.instance_ids().any(|own| own == *id);
+        named && worker.enabled && self.plane.wish(&id.to_string()) == Wish::default()
+    }
+
     /// Leaves it alone until the pause is over, somebody asks for something else, or it ends.
-    async fn spare(self, worker: Arc<WorkerSettings>, held: Held, mut ending: watch::Receiver<bool>) {
+    async fn spare(self, worker: Arc<WorkerSettings>, held: Arc<Held>, mut ending: watch::Receiver<bool>) {
         let text = "it was left by an earlier runtime and goes on while it is paused; it is replaced when the pause ends";
         self.tell("lives on after an earlier runtime; it is paused, and left alone");
         let id = &self.survivor.instance;
@@ -198,7 +216,8 @@ fn cleared_text(cleared: Cleared, starts: bool) -> String {
         Cleared::Gone => return "it has ended by itself".to_owned(),
         Cleared::Stuck => return "it cannot be killed; no second copy is started while it lives".to_owned(),
         Cleared::Stopped => "it ended as asked",
-        Cleared::Killed => "it did not end when asked and was killed",
+        Cleared::Swept => "its main process has ended, and what that left behind was killed",
+        Cleared::Killed => "it did not end within stop.timeout and was killed",
     };
     format!("{text}{}", if starts { "; its worker starts now" } else { "" })
 }

@@ -401,10 +401,10 @@ impl SupervisorState {
     }
 
     fn turn(&mut self, turn: &Turn) {
-        // As it is now: of two such words that were sent at the same time, either may come last.
-        let held = self.plane.gate.held(&turn.worker);
+        // As it is now, for each of its instances: of two such words that were sent at the same time, either may come last.
         for instance in self.plane.gate.instances(&turn.worker) {
             if let Some(child) = self.core.key(&instance.to_string()) {
+                let held = self.plane.gate.held(&instance);
                 self.fact(Fact::Held { child, held });
                 self.tell_change(child);
             }

@@ -4,16 +4,16 @@
 //! its dependants running. It is written by the supervisors, whose turns may be taken at the same time by several
 //! threads: whoever is told of a turn asks again, so that it does not matter which of two words comes first.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::id::{InstanceId, Name};
 
-/// A start that is held back or let go.
+/// The starts of a worker are held back or let go; those of an instance that is blocked are held in any case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Turn {
-    /// Whose start.
+    /// Whose starts.
     pub(crate) worker: Name,
     /// Held or let go.
     pub(crate) held: bool,
@@ -25,7 +25,8 @@ struct State {
     dependants: HashMap<Name, Vec<Name>>,
     /// Every instance, and whether it is ready: a worker is ready when all of its instances are.
     instances: HashMap<Name, Copies>,
-    blocked: BTreeSet<Name>,
+    /// Instances of which something of an earlier runtime lives, and how many hold them back.
+    blocked: HashMap<InstanceId, u32>,
 }
 
 /// Whether one instance is ready.
@@ -79,7 +80,7 @@ impl Gate {
         state.dependants.retain(|_, dependants| !dependants.is_empty());
         // Before anybody's readiness is looked at: see `turn`.
         self.waited_for.store(state.dependants.len(), Ordering::SeqCst);
-        Turn { held: state.held(worker), worker: worker.clone() }
+        state.turn(worker)
     }
 
     /// Learns that an instance is there; it is not ready.
@@ -135,9 +136,10 @@ impl Gate {
         all.unwrap_or_default()
     }
 
-    /// Whether a start of this worker is held back now.
-    pub(crate) fn held(&self, worker: &Name) -> bool {
-        self.lock().held(worker)
+    /// Whether a start of this instance is held back now.
+    pub(crate) fn held(&self, instance: &InstanceId) -> bool {
+        let state = self.lock();
+        state.blocked.contains_key(instance) || state.waits(instance.worker())
     }
 
     /// What a worker waits for now.
@@ -147,16 +149,19 @@ impl Gate {
         missing.filter(|name| !state.ready(name)).cloned().collect()
     }
 
-    /// Holds a worker back because a process of an earlier runtime still lives.
-    pub(crate) fn block(&self, worker: &Name) {
-        self.lock().blocked.insert(worker.clone());
+    /// Holds an instance back because a process of an earlier runtime still lives. Its siblings start.
+    pub(crate) fn block(&self, instance: &InstanceId) {
+        *self.lock().blocked.entry(instance.clone()).or_default() += 1;
     }
 
-    /// Ends a [`Gate::block`].
-    pub(crate) fn unblock(&self, worker: &Name) -> Turn {
+    /// Ends one [`Gate::block`].
+    pub(crate) fn unblock(&self, instance: &InstanceId) -> Turn {
         let mut state = self.lock();
-        state.blocked.remove(worker);
-        Turn { held: state.held(worker), worker: worker.clone() }
+        if let Some(count) = state.blocked.get_mut(instance) {
+            *count -= 1;
+        }
+        state.blocked.retain(|_, count| *count > 0);
+        state.turn(instance.worker())
     }
 
     fn change(&self, instance: &InstanceId, change: impl FnOnce(&mut Copies)) -> Vec<Turn> {
@@ -187,12 +192,16 @@ impl State {
     /// Whose turn it is now, or is no longer, that wait for this worker.
     fn turns(&self, worker: &Name) -> Vec<Turn> {
         let dependants = self.dependants.get(worker).into_iter().flatten();
-        dependants.map(|name| Turn { held: self.held(name), worker: name.clone() }).collect()
+        dependants.map(|name| self.turn(name)).collect()
     }
 
-    fn held(&self, worker: &Name) -> bool {
-        self.blocked.contains(worker)
-            || self.after.get(worker).is_some_and(|after| !after.iter().all(|name| self.ready(name)))
+    /// Whether one that it starts after is not ready.
+    fn waits(&self, worker: &Name) -> bool {
+        self.after.get(worker).is_some_and(|after| !after.iter().all(|name| self.ready(name)))
+    }
+
+    fn turn(&self, worker: &Name) -> Turn {
+        Turn { held: self.waits(worker), worker: worker.clone() }
     }
 }
 
@@ -225,11 +234,11 @@ mod tests {
     #[test]
     fn a_start_is_held_until_all_it_names_are_ready() {
         let gate = gate();
-        assert!(gate.held(&name("web")));
+        assert!(gate.held(&single("web")));
         assert_eq!(gate.set_ready(&single("db"), true), [turn("web", true)]);
         assert_eq!(gate.waits_for(&name("web")), [name("cache")]);
         assert_eq!(gate.set_ready(&single("cache"), true), [turn("web", false)]);
-        assert!(!gate.held(&name("web")));
+        assert!(!gate.held(&single("web")));
     }
 
     #[test]
@@ -242,11 +251,20 @@ mod tests {
     }
 
     #[test]
-    fn a_survivor_holds_its_successor_back() {
+    fn a_survivor_holds_its_own_successor_back_and_no_sibling() {
         let gate = Gate::default();
-        gate.block(&name("db"));
-        assert!(gate.held(&name("db")));
-        assert_eq!(gate.unblock(&name("db")), turn("db", false));
+        let of = |index| InstanceId::of_pool(name("db"), index);
+        gate.block(&of(0));
+        gate.block(&of(1));
+        gate.block(&of(1));
+        let held = |gate: &Gate| [0, 1, 2].map(|index| gate.held(&of(index)));
+        assert_eq!(held(&gate), [true, true, false]);
+        assert_eq!(gate.unblock(&of(0)), turn("db", false));
+        assert_eq!(held(&gate), [false, true, false]);
+        let _ = gate.unblock(&of(1));
+        assert_eq!(held(&gate), [false, true, false], "something else of it lives");
+        let _ = gate.unblock(&of(1));
+        assert_eq!(held(&gate), [false; 3]);
     }
 
     #[test]

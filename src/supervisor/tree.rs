@@ -187,7 +187,10 @@ impl Branch {
     /// stopped it, and how far its incarnations have come.
     pub(crate) fn seed(&self, plane: &Arc<Plane>) -> Seed {
         let id = self.id();
-        let held = matches!(self, Self::Worker(..)) && plane.gate.held(self.name());
+        let held = match self {
+            Self::Worker(instance, _) => plane.gate.held(instance),
+            Self::Supervisor(_) => false,
+        };
         let wish = plane.wish(&id);
         let mut spec = self.spec(held, wish.stopped.is_some(), plane.last_incarnation(&id));
         spec.paused = wish.paused.map(|(_, until)| Pause { until: until.map(|until| plane.time_of(until)) });

@@ -58,6 +58,47 @@ fn c1_a_survivor_that_will_not_go_is_killed_before_its_successor_starts() {
 }
 
 #[test]
+fn c1_survivors_of_a_pool_are_replaced_each_by_itself_and_no_successor_is_touched() {
+    // On TERM the first copy ends at once, the second once it may, the third never.
+    let mut rig = Rig::start(
+        "[worker.pool]\ninstances = 3\nstop = { timeout = \"3s\" }\n\
+         command = [\"sh\", \"-c\", \"trap 'asked=1' TERM; echo $$ >> {dir}/starts-{index}; while :; do \
+         test \\\"$asked\\\" && test {index} = 0 && exit 0; \
+         test \\\"$asked\\\" && test {index} = 1 && test -e {dir}/go && exit 0; sleep 0.05; done\"]\n",
+    );
+    let starts = |rig: &Rig, index: u32| rig.witness(&format!("starts-{index}"));
+    rig.wait("all are up", || (0..3).all(|index| starts(&rig, index).len() == 1));
+    rig.kill_runtime();
+    rig.launch();
+    rig.wait("the first has a successor", || starts(&rig, 0).len() == 2);
+    fs::write(rig.path("go"), "").unwrap();
+    rig.wait("the others too", || (0..3).all(|index| starts(&rig, index).len() == 2));
+    for index in 0..3 {
+        rig.wait_status(&format!("pool/{index}"), "healthy");
+        let pids: Vec<u32> = starts(&rig, index).iter().map(|pid| pid.parse().unwrap()).collect();
+        assert!(!alive(pids[0]) && alive(pids[1]), "pool/{index}: {pids:?}\n{}", rig.output());
+        assert_eq!(rig.worker(&format!("pool/{index}"))["restarts"], 0);
+    }
+    let exits = rig.ok(&["events", "--kind", "worker.exited", "-o", "jsonl"]);
+    assert_eq!(exits, "", "no start failed, and nobody was killed but survivors");
+}
+
+#[test]
+fn c1_a_survivor_is_stopped_as_a_stop_does_it_and_its_children_hold_nobody_up() {
+    // Nobody passes TERM on to the children, and stop.timeout is longer than this test waits.
+    let mut rig = Rig::start(
+        "[worker.two]\nstop = { timeout = \"10m\" }\n\
+         command = [\"sh\", \"-c\", \"sleep 888 & sleep 889 & echo $$ >> {dir}/starts; wait\"]\n",
+    );
+    rig.wait("it is up", || pids(&rig).len() == 1);
+    rig.kill_runtime();
+    rig.launch();
+    rig.wait("a new copy is up", || pids(&rig).len() == 2);
+    let told = rig.ok(&["events", "--kind", "runtime.adopted", "-o", "jsonl"]);
+    assert!(told.contains("what that left behind was killed"), "{told}");
+}
+
+#[test]
 fn c1_an_escaped_grandchild_of_a_dead_runtime_is_found() {
     let mut rig = Rig::start(
         "[worker.web]\ncommand = [\"sh\", \"-c\", \"(setsid sh -c 'echo $$ >> {dir}/escaped; exec sleep 997' &) ; echo $$ >> {dir}/starts; exec sleep 999\"]\n",

@@ -144,3 +144,39 @@ fn a_stranger_in_the_file_is_not_taken_over() {
     stranger.kill().unwrap();
     stranger.wait().unwrap();
 }
+
+#[test]
+fn a_daemon_that_outlives_its_runtime_is_asked_to_end_before_it_is_started_anew() {
+    let mut rig = rig("");
+    rig.launch();
+    rig.wait_status("legacy", "healthy");
+    let old = pid(&rig);
+    rig.kill_runtime();
+    assert!(alive(old));
+    rig.launch();
+    rig.wait("it was started anew", || starts(&rig).len() == 2);
+    assert_eq!(rig.witness("asked"), [old.to_string()], "it was asked, not killed");
+    assert!(!alive(old));
+    rig.wait_status("legacy", "healthy");
+    let told = rig.ok(&["events", "--kind", "runtime.adopted", "-o", "jsonl"]);
+    assert!(told.contains(&format!("pid {old}: it ended as asked")), "{told}");
+}
+
+#[test]
+fn a_daemon_that_is_to_be_taken_over_outlives_every_death_of_the_runtime() {
+    let mut rig = rig("adopt_running = true\n");
+    rig.launch();
+    rig.wait_status("legacy", "healthy");
+    let own = pid(&rig);
+    for _ in 0..2 {
+        rig.kill_runtime();
+        rig.launch();
+        rig.wait("it was taken over", || rig.worker("legacy")["adopted"] == true && pid(&rig) == own);
+        rig.wait_status("legacy", "healthy");
+    }
+    assert_eq!((starts(&rig), rig.witness("asked")), (vec![own], Vec::new()));
+    rig.ok(&["restart", "legacy", "--wait=60s"]);
+    rig.wait("it was started anew", || starts(&rig).len() == 2);
+    assert_eq!(rig.witness("asked"), [own.to_string()], "a restart asks it");
+    assert!(!alive(own));
+}

@@ -3,7 +3,8 @@
 //! Three witnesses are asked, and each alone is enough: the spawn record (a process with the recorded pidfs inode,
 //! or before Linux 6.9 one whose environment names the instance), the instance's cgroup, and its fence. Where there
 //! was no cgroup, a fourth: the environment of every process, because a descendant that has closed its output holds
-//! no fence, and is not ours to inherit any more. A pid alone is never believed. Taking survivors over while they run is deliberately absent here.
+//! no fence, and is not ours to inherit any more. A pid alone is never believed. Taking survivors over while they run is deliberately absent here,
+//! but for a daemon that its configuration wants taken over: who that is, is found here, and its next start does it.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,14 +16,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::config::{StopSettings, StopTo};
+use crate::config::{StopSettings, StopTo, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::worker::unix::{pidfd_open, pidfs_inode, poll_ended, send_signal, send_signal_to_group};
 
 use super::cgroup::Cgroup;
+use super::daemon;
 use super::host::ProcessHost;
 use super::layout::take_fence;
 use super::record::{Entry, Left};
+use super::site::Site;
 use super::tree::{self, Reach, Target};
 
 /// A tree that is still there this long after it was killed is stuck; its fence goes on forbidding a start.
@@ -41,7 +44,8 @@ pub(crate) struct Survivor {
     pub(crate) incarnation: Option<Incarnation>,
     /// Its main process, if that is what lives.
     pub(crate) pid: Option<u32>,
-    inode: u64,
+    /// Its line in the record: with it the next runtime knows whose it is, also once only others of its tree live.
+    entry: Option<Entry>,
     main: Option<Arc<OwnedFd>>,
     /// Who else was found by its environment.
     marked: Vec<Arc<OwnedFd>>,
@@ -59,17 +63,18 @@ pub(crate) enum Cleared {
     Gone,
     /// It ended when asked.
     Stopped,
-    /// It had to be killed.
+    /// Its main process has ended, now or before; what that left behind was killed, as after every end.
+    Swept,
+    /// It was asked, and had to be killed.
     Killed,
     /// It lives: nothing is started in its place.
     Stuck,
 }
 
 impl Survivor {
-    /// Its line in the record, as long as it lives.
+    /// Its line in the record, as long as anything of it lives.
     pub(super) fn entry(&self) -> Option<Entry> {
-        let (pid, incarnation) = (self.pid?, self.incarnation?);
-        Some(Entry { instance: self.instance.clone(), incarnation, pid, inode: self.inode })
+        self.entry.clone()
     }
 
     /// Its main process, as long as that lives.
@@ -101,26 +106,64 @@ impl Survivor {
 
     /// Waits until nothing of it lives.
     async fn gone_within(&self, patience: Duration) -> bool {
-        let end = Instant::now() + patience;
-        let mut pause = FIRST_LOOK;
-        while self.lives() {
-            if Instant::now() >= end {
-                return false;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_LOOK);
+        ends_within(patience, || !self.lives()).await
+    }
+
+    /// Waits until its main process has ended.
+    async fn main_gone_within(&self, patience: Duration) -> bool {
+        ends_within(patience, || self.main_pid().is_none()).await
+    }
+
+    /// Who has gone into the background is its main process, if its pid file names one of its tree.
+    fn follow(&mut self, path: &Path) {
+        let Some(pid) = daemon::read_pid(path).filter(|pid| self.main_pid() != Some(*pid)) else { return };
+        let Ok(pidfd) = pidfd_open(pid) else { return };
+        let its = self.cgroup.as_ref().is_some_and(|cgroup| cgroup.holds(pid)) || self.target.owns(pid);
+        // Opened first, looked at then: alive still, so what was read was its own.
+        if its && !poll_ended(&pidfd) {
+            (self.pid, self.main) = (Some(pid), Some(Arc::new(pidfd)));
         }
-        true
     }
 }
 
+/// Looks again and again until it is over, or for this long.
+async fn ends_within(patience: Duration, is_over: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + patience;
+    let mut pause = FIRST_LOOK;
+    while !is_over() {
+        if Instant::now() >= end {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_LOOK);
+    }
+    true
+}
+
 impl ProcessHost {
-    /// Ends a survivor: asks its main process, waits `stop.timeout`, kills its tree. Where only others of its
-    /// tree live there is nobody to ask.
+    /// Finds the main process of a survivor that has gone into the background. True: that one is to be taken over
+    /// while it runs, and its next start does so.
+    pub(crate) fn follow_daemon(
+        self: &Arc<Self>,
+        one: &mut Survivor,
+        settings: &Arc<WorkerSettings>,
+    ) -> bool {
+        let site = Site::new(Arc::clone(self), one.instance.clone(), Arc::clone(settings), Arc::default());
+        let n = one.incarnation.unwrap_or(Incarnation::NONE.next());
+        let Some(path) = site.pid_file(n) else { return false };
+        one.follow(&path);
+        settings.daemon.adopt_running
+            && site.running_daemon(n).is_some_and(|(pid, _)| one.main_pid() == Some(pid))
+    }
+
+    /// Ends a survivor as a stop would: asks its main process, waits `stop.timeout` for that one, and kills what is
+    /// left of its tree. Where only others of its tree live there is nobody to ask.
     pub(crate) async fn clear(&self, survivor: &Survivor, stop: &StopSettings) -> Cleared {
         let cleared = self.end(survivor.clone(), stop).await;
         match cleared {
-            Cleared::Gone | Cleared::Stopped | Cleared::Killed => self.record.ended(&survivor.instance),
+            Cleared::Gone | Cleared::Stopped | Cleared::Swept | Cleared::Killed => {
+                self.record.ended(&survivor.instance)
+            }
             Cleared::Stuck => {}
         }
         cleared
@@ -141,9 +184,12 @@ impl ProcessHost {
         if !survivor.lives() {
             return Cleared::Gone;
         }
-        if survivor.main.is_some() {
+        let mut ended = Cleared::Swept;
+        if survivor.main_pid().is_some() {
             survivor.ask(stop);
-            if survivor.gone_within(stop.timeout).await && !self.finds_more_of(&mut survivor).await {
+            if !survivor.main_gone_within(stop.timeout).await {
+                ended = Cleared::Killed;
+            } else if survivor.gone_within(LAST_LOOK).await && !self.finds_more_of(&mut survivor).await {
                 return Cleared::Stopped;
             }
         }
@@ -152,7 +198,7 @@ impl ProcessHost {
         while Instant::now() < end {
             self.kill_survivor(&survivor).await;
             if survivor.gone_within(pause).await && !self.finds_more_of(&mut survivor).await {
-                return Cleared::Killed;
+                return ended;
             }
             pause = (pause * 2).min(LAST_LOOK);
         }
@@ -271,7 +317,7 @@ fn look_in(home: &Path, places: &Places<'_>, instance: InstanceId, entry: Option
     let pid = entry.as_ref().filter(|_| main.is_some()).map(|entry| entry.pid);
     let survivor = Survivor {
         incarnation: entry.as_ref().map(|entry| entry.incarnation),
-        inode: entry.as_ref().map_or(0, |entry| entry.inode),
+        entry,
         target,
         main: main.map(Arc::new),
         marked,

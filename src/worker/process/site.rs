@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use crate::worker::{OutputCounters, Reporter};
 
 use super::bounds::Bounds;
 use super::cgroup::Cgroup;
+use super::daemon;
 use super::host::ProcessHost;
-use super::identity::Owner;
+use super::identity::{self, Owner};
 use super::layout::{Layout, give};
 use super::recipe::{NulByte, Recipe};
 use super::tree::Target;
@@ -127,6 +129,14 @@ impl Site {
     pub(super) fn pid_file(&self, n: Incarnation) -> Option<PathBuf> {
         let path = self.settings.daemon.pid_file.as_ref()?;
         Some(self.recipe.as_ref().ok()?.path(path, n))
+    }
+
+    /// The process that its pid file names, if it is what this worker's command would become.
+    pub(super) fn running_daemon(&self, n: Incarnation) -> Option<(u32, OwnedFd)> {
+        let path = self.pid_file(n)?;
+        let image = self.recipe.as_ref().ok()?.image(n).ok()?;
+        let identity = identity::resolve(&self.settings.isolation).ok()?;
+        daemon::running(&path, &image, identity.owner.uid)
     }
 
     /// A cgroup that was killed as a whole is replaced before the next start. One that cannot be is left out: the

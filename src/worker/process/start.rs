@@ -74,13 +74,15 @@ pub(super) fn start(
 }
 
 fn make_ground(site: &Site, identity: &Identity, report: &Reporter) -> Result<Ground, StartFailure> {
-    let ground = site
-        .host
+    site.host
         .reserve
         .with(is_exhaustion, || site.make(identity.owner, report))
-        .map_err(|error| of_io("cannot prepare the worker's directory", &error))?;
-    // Only a first start can meet somebody here: later ones follow an end that saw the cgroup empty. Who was killed a
-    // moment ago, because nobody supervised it any more, is just going.
+        .map_err(|error| of_io("cannot prepare the worker's directory", &error))
+}
+
+/// Only a first start can meet somebody here: later ones follow an end that saw the cgroup empty. Who was killed a
+/// moment ago, because nobody supervised it any more, is just going.
+fn nobody_lives(ground: &Ground) -> Result<(), StartFailure> {
     let populated = || {
         let lived_in = |cgroup: &Arc<Cgroup>| !cgroup.is_fresh() && cgroup.populated().unwrap_or(false);
         ground.cgroup.as_ref().is_some_and(lived_in)
@@ -92,7 +94,7 @@ fn make_ground(site: &Site, identity: &Identity, report: &Reporter) -> Result<Gr
         let pids = ground.cgroup.as_ref().map(|cgroup| cgroup.members()).unwrap_or_default();
         return Err(StartFailure::StillAlive { detail: format!("pids {pids:?} in its cgroup") });
     }
-    Ok(ground)
+    Ok(())
 }
 
 fn start_on(
@@ -112,6 +114,7 @@ fn start_on(
     if let Some(running) = take_over(site, &image, identity, incarnation) {
         return Ok(running);
     }
+    nobody_lives(ground)?;
     let secrets = site.host.secrets_of(&site.settings)?;
     let token = Token::fresh().map_err(|error| of_io("cannot make its token", &error))?;
     image.env.extend(CString::new(format!("REGROW_TOKEN={}", token.secret())));

@@ -146,7 +146,7 @@ async fn survivors_of_a_killed_runtime_are_found_and_ended() {
 
         assert_eq!(clear(&host, named(survivors, "plain")).await, Cleared::Stopped);
         assert_eq!(clear(&host, named(survivors, "deaf")).await, Cleared::Killed);
-        assert_eq!(clear(&host, named(survivors, "leaver")).await, Cleared::Killed);
+        assert_eq!(clear(&host, named(survivors, "leaver")).await, Cleared::Swept);
         for pid in pids {
             gone(pid).await;
         }
@@ -176,7 +176,7 @@ async fn a_survivor_that_has_closed_its_output_and_left_its_session_is_found_wit
         }
         assert!(lives(escaped));
         let (host, _) = super::rig::host_at(owner.dir.path(), NO_CGROUP);
-        assert_eq!(clear(&host, named(host.survivors(), "plain")).await, Cleared::Killed);
+        assert_eq!(clear(&host, named(host.survivors(), "plain")).await, Cleared::Swept);
         assert!(!lives(escaped), "a second copy would run beside it (main dies: {main_dies})");
     }
 }
