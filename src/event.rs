@@ -10,6 +10,12 @@ use crate::id::{Incarnation, InstanceId, Name};
 
 pub use crate::cause::Cause;
 
+use crate::units::shortened;
+
+/// Bytes of a text in an event. What comes from outside is cut where it comes in, and mostly shorter; this is what
+/// keeps the stream, its readers and the store small whatever else is said.
+const MOST_TEXT: usize = 16 << 10;
+
 /// What kind of thing happened. The contract's closed list, as far as something emits it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -261,5 +267,45 @@ impl Event {
             message: message.into(),
             data: Data::default(),
         }
+    }
+
+    /// The same with every text in it as long as an event takes it.
+    pub(crate) fn bounded(mut self) -> Self {
+        cut(&mut self.message);
+        self.data.0.iter_mut().for_each(|(_, value)| cut_all(value));
+        self
+    }
+}
+
+/// Cuts a text that is longer than an event takes it.
+fn cut(text: &mut String) {
+    if text.len() > MOST_TEXT {
+        *text = shortened(text, MOST_TEXT).into_owned();
+    }
+}
+
+fn cut_all(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => cut(text),
+        serde_json::Value::Array(all) => all.iter_mut().for_each(cut_all),
+        serde_json::Value::Object(all) => all.values_mut().for_each(cut_all),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_in_an_event_is_longer_than_it_may_be() {
+        let long = "x".repeat(1 << 20);
+        let mut event = Event::new(EventKind::WorkerExited, long.as_str());
+        event.data.insert("exit", serde_json::json!({ "message": long, "more": [long, 1] }));
+        let event = event.bounded();
+        assert!(event.message.len() < MOST_TEXT + 100 && event.message.ends_with("(1048576 bytes in all)"));
+        let data = event.data.get("exit").unwrap();
+        assert!(data.to_string().len() < 2 * (MOST_TEXT + 100) + 100);
+        assert_eq!(data["more"][1], 1);
     }
 }

@@ -102,8 +102,29 @@ pub fn format_size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
+/// The beginning of a text that is longer than this many bytes, and how long it is; any other as it is. For what comes
+/// from outside and is kept or shown: an error can say millions of bytes.
+pub(crate) fn shortened(text: &str, most: usize) -> std::borrow::Cow<'_, str> {
+    if text.len() <= most {
+        return text.into();
+    }
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}… ({} bytes in all)", &text[..end], text.len()).into()
+}
+
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(end);
     Some((number.parse().ok()?, unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_says_how_long_it_was() {
+        assert_eq!(shortened("good", 4), "good");
+        assert_eq!(shortened("größer", 3), "gr… (8 bytes in all)");
+    }
 }

@@ -11,7 +11,7 @@ use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{Intensity, Phase};
 use crate::units::format_duration;
 
-use super::{Cause, Event, EventKind};
+use super::{Cause, Event, EventKind, cut};
 
 /// Whom events are about; shared by all events of one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +93,16 @@ impl Brief {
             What::Ended(_) => EventKind::WorkerExited,
             What::Said(kind, _) => *kind,
         }
+    }
+
+    /// The same with what was said as long as an event takes it.
+    pub(crate) fn bounded(mut self) -> Self {
+        if let What::Said(_, text) = &mut self.what {
+            let mut whole = std::mem::take(text).into_string();
+            cut(&mut whole);
+            *text = whole.into();
+        }
+        self
     }
 
     /// The event, in words.

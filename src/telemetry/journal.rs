@@ -88,7 +88,7 @@ impl Kept {
     fn recorded(self, seq: u64) -> Arc<Recorded> {
         let event = match self.told {
             Told::Whole(event) => Arc::unwrap_or_clone(event),
-            Told::Brief(brief) => brief.event(),
+            Told::Brief(brief) => brief.event().bounded(),
         };
         Arc::new(Recorded { schema: "regrow.event/1", seq, at: self.at, event })
     }
@@ -123,12 +123,13 @@ impl Journal {
     /// Appends what happened to a child. Nobody puts it into words before it is read, and nobody is woken before
     /// [`ring`](Self::ring): waking a reader costs more than a restart, and several things happen at once.
     pub(crate) fn tell(&self, at: Timestamp, brief: Brief) {
+        let brief = brief.bounded();
         self.append(at, brief.kind(), Told::Brief(brief));
     }
 
     /// Appends an event; nobody is woken before [`ring`](Self::ring).
     pub(crate) fn note(&self, at: Timestamp, event: Event) {
-        self.append(at, event.kind, Told::Whole(Arc::new(event)));
+        self.append(at, event.kind, Told::Whole(Arc::new(event.bounded())));
     }
 
     fn append(&self, at: Timestamp, kind: EventKind, told: Told) {

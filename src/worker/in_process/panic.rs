@@ -14,6 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, Once, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use crate::units::shortened;
+
+use super::failure::MOST;
+
 /// Between two walked stacks of one worker, and a sixteenth of it between any two: a crash loop shows the same stack
 /// again and again.
 const PER_WORKER: Duration = Duration::from_secs(1);
@@ -84,7 +88,7 @@ fn note(who: u64, info: &PanicHookInfo<'_>) {
     // Nothing of the user's runs in here: a panic within a hook ends the process.
     let mut text = String::with_capacity(USUAL);
     match info.payload_as_str() {
-        Some(message) => text.push_str(message),
+        Some(message) => text.push_str(&shortened(message, MOST)),
         None => text.extend(number(info.payload())),
     }
     let said = text.len();
@@ -112,8 +116,8 @@ fn describe(payload: Box<dyn Any + Send>) -> Box<Panicked> {
         // Without the hook, or after `resume_unwind`, which goes past it.
         None => {
             let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-                (Some(text), _) => (*text).to_owned(),
-                (_, Some(text)) => text.clone(),
+                (Some(text), _) => shortened(text, MOST).into_owned(),
+                (_, Some(text)) => shortened(text, MOST).into_owned(),
                 (None, None) => unknown(&*payload),
             };
             Panicked {
