@@ -119,14 +119,19 @@ fn ask(context: &mut Context, verb: &str, args: ActArgs, body: Option<&Value>) -
                 Err(other) => return Err(other),
             }
         }
-        for warning in asked.iter().filter_map(|one| one.warning.as_deref()) {
-            anstream::eprintln!("regrow: warning: {}", safe(warning));
-        }
+        warn(&asked);
         match args.wait.wait {
             None => print_accepted(context, verb, &asked),
             Some(limit) => see_through(context, &client, verb, &asked, limit).await,
         }
     })
+}
+
+/// What was done, and not as well as it could be.
+pub(crate) fn warn(asked: &[Accepted]) {
+    for warning in asked.iter().filter_map(|one| one.warning.as_deref()) {
+        anstream::eprintln!("regrow: warning: {}", safe(warning));
+    }
 }
 
 pub(crate) fn print_accepted(context: &mut Context, verb: &str, asked: &[Accepted]) -> Result<(), Failure> {

@@ -76,6 +76,7 @@ fn ask(
     let client = context.client()?;
     block_on(async {
         let accepted: Accepted = client.ask_for(method, path, body, PATIENCE).await?;
+        act::warn(std::slice::from_ref(&accepted));
         match wait {
             None => act::print_accepted(context, verb, &[accepted]),
             Some(limit) => act::see_through(context, &client, verb, &[accepted], limit).await,

@@ -4,9 +4,9 @@
 //! check is on the opened file, not on its path, so that it cannot be swapped in between.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,8 +94,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
     let refused = |error: std::io::Error| {
         Box::new(Problem::of_file(shown.as_str(), format!("cannot be read: {error}")))
     };
-    let file = File::open(path).map_err(refused)?;
+    // A FIFO would wait for a writer, and so would everybody who waits for this reading.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(refused)?;
     let metadata = file.metadata().map_err(refused)?;
+    if let Some(what) = no_file(metadata.file_type()) {
+        let problem =
+            Problem::of_file(shown.as_str(), format!("cannot be read: it is {what}, no plain file"))
+                .help("it is read again by `apply`, so it must be a file that stays");
+        return Err(Box::new(problem));
+    }
     trusted(&metadata).map_err(|problem| Box::new(problem(&shown)))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(refused)?;
@@ -104,6 +111,17 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
         return Err(Box::new(Problem::of_file(shown, title)));
     }
     Ok(bytes)
+}
+
+/// What it is, if it is no plain file.
+fn no_file(kind: std::fs::FileType) -> Option<&'static str> {
+    if kind.is_file() {
+        None
+    } else if kind.is_dir() {
+        Some("a directory")
+    } else {
+        Some(if kind.is_fifo() { "a FIFO" } else { "a device" })
+    }
 }
 
 fn trusted(metadata: &std::fs::Metadata) -> Result<(), impl FnOnce(&str) -> Problem + use<>> {

@@ -72,6 +72,7 @@ impl From<ApplyError> for Problem {
         match error {
             ApplyError::Act(error) => error.into(),
             ApplyError::NoFile => Self::new(StatusCode::CONFLICT, "no_file", error.to_string()),
+            ApplyError::Unread => Self::new(StatusCode::CONFLICT, "unread", error.to_string()),
             ApplyError::Misfit(_) => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
             ApplyError::Invalid(diagnostics) => Self {
                 problems: serde_json::to_value(diagnostics.problems()).ok(),

@@ -38,12 +38,11 @@ impl AddedFile {
 
     /// The file's settings with the workers that an earlier runtime was asked for, and what cannot be done of it.
     /// Those who do not fit any more stay in the file, for the case that a mistake is taken back.
-    pub(crate) fn join(&self, settings: Settings) -> (Settings, Vec<Arc<Added>>, Vec<String>) {
+    pub(crate) fn join(&self, settings: Settings) -> (Settings, Vec<Misfit>, Vec<String>) {
         match self.read() {
             Ok(workers) => {
                 let (settings, misfits) = join(settings, &workers);
-                let (left_out, notes) = misfits.into_iter().unzip();
-                (settings, left_out, notes)
+                (settings, misfits, Vec::new())
             }
             Err(error) => (settings, Vec::new(), vec![self.set_aside(&error)]),
         }
@@ -92,8 +91,11 @@ impl AddedFile {
     }
 }
 
+/// One that does not fit, and why.
+pub(crate) type Misfit = (Arc<Added>, String);
+
 /// Adds one after the other; who does not fit is told and left out.
-pub(crate) fn join(mut settings: Settings, workers: &[Arc<Added>]) -> (Settings, Vec<(Arc<Added>, String)>) {
+pub(crate) fn join(mut settings: Settings, workers: &[Arc<Added>]) -> (Settings, Vec<Misfit>) {
     let mut misfits = Vec::new();
     for added in workers {
         match settings.with_added(Added::clone(added)) {
@@ -141,10 +143,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = AddedFile::new(dir.path());
         file.save(&[added()]).unwrap();
-        let (joined, left_out, notes) = file.join(settings(&FILE.replace("[0-9]+", "[6-9]")));
+        let (joined, left_out, _) = file.join(settings(&FILE.replace("[0-9]+", "[6-9]")));
         assert!(joined.workers.is_empty());
-        assert_eq!(left_out, [added()]);
-        assert!(notes[0].contains("worker one"), "{notes:?}");
+        assert_eq!(left_out[0].0, added());
+        assert!(left_out[0].1.contains("worker one"), "{left_out:?}");
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Act {
 /// Whether a worker has nobody beside it while it is replaced: it is alone and has no port to share its work on.
 pub(crate) fn is_alone(settings: &Settings, worker: &Name) -> bool {
     let own = settings.workers.iter().find(|one| one.name == *worker);
-    own.is_none_or(|own| own.instances == 1 && own.port.is_none())
+    own.is_none_or(|own| own.is_alone())
 }
 
 /// Who asks; written into events and shown by `describe`.
@@ -241,7 +241,7 @@ impl RuntimeInfo {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        notes.extend(self.living.pending());
+        notes.extend(self.living.notes());
         notes.extend(self.unkept.why().map(|why| {
             format!("what was last asked for by hand could not be written down ({why}); it is tried again every second")
         }));
@@ -264,6 +264,12 @@ impl RuntimeInfo {
     #[must_use]
     pub fn forgetful(&self) -> Option<String> {
         self.unkept.why()
+    }
+
+    /// The same of workers that are added and removed.
+    #[must_use]
+    pub(crate) fn unwritten(&self) -> Option<String> {
+        self.living.unwritten()
     }
 
     /// Where problems that come and go are asked for.

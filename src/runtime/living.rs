@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -21,8 +22,9 @@ use crate::event::{Cause, Event, EventKind};
 use crate::id::{InstanceId, Name};
 use crate::policy::Phase;
 use crate::supervisor::{InstanceState, Wanted};
+use crate::units::format_duration;
 
-use super::added::{AddedFile, join};
+use super::added::{AddedFile, Misfit, join};
 use super::handle::{ActError, Asker, RuntimeHandle};
 
 /// Changes that an event names one by one; the counts tell of the others.
@@ -30,17 +32,26 @@ const NAMED_IN_EVENT: usize = 100;
 /// Problems that an event names; `regrow check` shows all.
 const PROBLEMS_IN_EVENT: usize = 10;
 
+/// Reading and checking ten thousand workers takes seconds on a busy machine; a command waits a minute for its answer.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+/// Readings that may hang at once. Each holds a thread until what it reads from answers.
+const READERS: usize = 64;
+
 /// Where the configuration came from, and what became of the last reading.
 pub(crate) struct Living {
     sources: Option<Sources>,
     added: AddedFile,
     /// Workers of templates that do not fit the file in force; they come back with a file that they fit.
-    left_out: Mutex<Vec<Arc<Added>>>,
+    left_out: Mutex<Vec<Misfit>>,
+    /// Why who was added and removed is not written down; `None`: it is.
+    unwritten: Mutex<Option<String>>,
     /// What the file says and only a new runtime can do.
     pending: Mutex<Vec<String>>,
     turn: tokio::sync::Mutex<()>,
     generation: AtomicU64,
     successful: AtomicBool,
+    /// Held by every reading that goes on, also by those that nobody waits for any more.
+    readers: Arc<()>,
 }
 
 /// What a reading of the file means for what runs.
@@ -69,6 +80,12 @@ pub enum ApplyError {
     /// Workers that run do not fit the file.
     #[error("{}; `regrow remove` takes them away", .0.join("; "))]
     Misfit(Vec<String>),
+    /// It cannot be read: what it lies on does not answer.
+    #[error(
+        "the configuration could not be read within {}: what it lies on does not answer. See to that disk or network share, then apply again",
+        format_duration(READ_WITHIN)
+    )]
+    Unread,
     /// The runtime does not take it.
     #[error(transparent)]
     Act(#[from] ActError),
@@ -104,10 +121,12 @@ impl Living {
             sources,
             added,
             left_out: Mutex::new(left_out),
+            unwritten: Mutex::default(),
             pending: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             generation: AtomicU64::new(1),
             successful: AtomicBool::new(true),
+            readers: Arc::default(),
         };
         (living, settings, notes)
     }
@@ -127,16 +146,25 @@ impl Living {
         self.successful.load(Ordering::Relaxed)
     }
 
-    /// What the file says and only a new runtime can do.
-    pub(super) fn pending(&self) -> Vec<String> {
-        lock(&self.pending).clone()
+    /// Why who was added and removed does not outlast this runtime right now; `None`: it does.
+    pub(super) fn unwritten(&self) -> Option<String> {
+        lock(&self.unwritten).clone()
+    }
+
+    /// What the file says and only a new runtime can do, who does not fit it, and what is not written down.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = lock(&self.pending).clone();
+        notes.extend(lock(&self.left_out).iter().map(|(_, why)| why.clone()));
+        let text = |why| format!("which workers were added and removed could not be written down: {why}");
+        notes.extend(self.unwritten().map(text));
+        notes
     }
 }
 
 /// A reading that is right.
 struct Reading {
     settings: Settings,
-    left_out: Vec<Arc<Added>>,
+    left_out: Vec<Misfit>,
     files: Vec<PathBuf>,
 }
 
@@ -232,7 +260,7 @@ impl RuntimeHandle {
         if settings.given.iter().any(|given| given.worker.name == id) {
             return self.take_back(id, &by).await;
         }
-        let was_left_out = lock(&living.left_out).iter().any(|added| added.id == id);
+        let was_left_out = lock(&living.left_out).iter().any(|(added, _)| added.id == id);
         if !was_left_out && settings.without_added(&id).is_none() {
             let of_file = settings.workers.iter().any(|worker| worker.name == id);
             return Err(if of_file {
@@ -241,7 +269,7 @@ impl RuntimeHandle {
                 ActError::NotFound(id.to_string()).into()
             });
         }
-        lock(&living.left_out).retain(|added| added.id != id);
+        lock(&living.left_out).retain(|(added, _)| added.id != id);
         self.announce(&format!("remove of {id} asked by {}", by.0), "remove", &id, &by);
         if !was_left_out {
             let name = id.clone();
@@ -258,8 +286,16 @@ impl RuntimeHandle {
         let living = &self.info().living;
         let sources = living.sources.clone().ok_or(ApplyError::NoFile)?;
         let running = self.info().settings();
-        let waiting = lock(&living.left_out).clone();
-        aside(move || read(&sources, &running, &waiting)).await.ok_or(ActError::ShuttingDown)?
+        let waiting: Vec<_> = lock(&living.left_out).iter().map(|(added, _)| Arc::clone(added)).collect();
+        let reader = Arc::clone(&living.readers);
+        if Arc::strong_count(&reader) > READERS + 1 {
+            return Err(ApplyError::Unread);
+        }
+        let reading = aside(move || {
+            let _reader = reader;
+            read(&sources, &running, &waiting)
+        });
+        in_time(reading).await?.ok_or(ActError::ShuttingDown)?
     }
 
     fn comparison(&self, mut changes: Vec<Change>, new: &Settings, files: Vec<PathBuf>) -> Comparison {
@@ -293,16 +329,16 @@ impl RuntimeHandle {
     async fn keep(&self, workers: &[Arc<Added>]) -> std::io::Result<()> {
         let living = &self.info().living;
         let (file, mut all) = (living.added.clone(), workers.to_vec());
-        all.extend(lock(&living.left_out).iter().cloned());
-        aside(move || file.save(&all))
-            .await
-            .unwrap_or_else(|| Err(std::io::Error::other("the thread that writes it ended")))
+        all.extend(lock(&living.left_out).iter().map(|(added, _)| Arc::clone(added)));
+        let kept = aside(move || file.save(&all)).await;
+        kept.unwrap_or_else(|| Err(std::io::Error::other("the thread that writes it ended")))
+            // The newest writing has everything in it.
+            .inspect(|()| *lock(&living.unwritten) = None)
     }
 
     async fn keep_or_note(&self) {
         if let Err(error) = self.keep(&self.info().settings().added.clone()).await {
-            self.info()
-                .note(format!("which workers were added and removed could not be written down: {error}"));
+            *lock(&self.info().living.unwritten) = Some(error.to_string());
         }
     }
 
@@ -341,8 +377,13 @@ fn read(sources: &Sources, running: &Settings, waiting: &[Arc<Added>]) -> Result
     if !misfits.is_empty() {
         return Err(ApplyError::Misfit(misfits));
     }
-    let (settings, misfits) = join(settings, waiting);
-    Ok(Reading { settings, left_out: misfits.into_iter().map(|(added, _)| added).collect(), files })
+    let (settings, left_out) = join(settings, waiting);
+    Ok(Reading { settings, left_out, files })
+}
+
+/// Waits for a reading, but not for ever: nobody else could apply anything meanwhile.
+async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, ApplyError> {
+    tokio::time::timeout(READ_WITHIN, reading).await.map_err(|_| ApplyError::Unread)
 }
 
 /// Does what reads or writes files on a thread of its own; without one to spare, here.
@@ -405,7 +446,9 @@ fn applied_event(comparison: &Comparison, by: &Asker) -> Event {
 fn rejected_event(error: &ApplyError, by: &Asker) -> Event {
     let (why, problems) = match error {
         ApplyError::Invalid(diagnostics) => (diagnostics.summary(), problems(diagnostics)),
-        ApplyError::NoFile | ApplyError::Misfit(_) | ApplyError::Act(_) => (error.to_string(), Vec::new()),
+        ApplyError::NoFile | ApplyError::Misfit(_) | ApplyError::Unread | ApplyError::Act(_) => {
+            (error.to_string(), Vec::new())
+        }
     };
     let message =
         format!("the configuration was not taken over, asked by {}: {why}. Nothing was changed", by.0);
@@ -423,4 +466,19 @@ fn problems(diagnostics: &Diagnostics) -> Vec<serde_json::Value> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_hangs_is_given_up() {
+        let (go, goes) = std::sync::mpsc::channel::<()>();
+        let hangs = aside(move || goes.recv().is_ok());
+        assert!(matches!(in_time(hangs).await, Err(ApplyError::Unread)));
+        // Let go, it has nobody to tell, and ends.
+        drop(go);
+        assert_eq!(in_time(std::future::ready(1)).await.unwrap(), 1);
+    }
 }

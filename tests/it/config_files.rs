@@ -76,7 +76,11 @@ fn what_is_no_text_file_is_refused() {
     assert!(text.contains("not valid UTF-8") && text.contains("latin1.toml:2:16"), "{text}");
     let large = vec![b'#'; (4 << 20) + 1];
     assert!(refusal(&folder.file("large.toml", &large)).contains("is larger than 4MiB"));
-    assert!(refusal(folder.0.path()).contains("cannot be read"));
+    assert!(refusal(folder.0.path()).contains("cannot be read: it is a directory"));
+    let fifo = folder.0.path().join("fifo.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    assert!(refusal(&fifo).contains("cannot be read: it is a FIFO, no plain file"), "nobody is waited for");
+    assert!(refusal(Path::new("/dev/zero")).contains("cannot be read: it is a device"));
     assert!(refusal(&folder.0.path().join("none.toml")).contains("cannot be read: No such file"));
 }
 

@@ -157,6 +157,27 @@ fn c5_a_wrong_file_changes_nothing_and_says_so() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_to_its_end_is_refused_and_holds_up_nobody() {
+    let rig = Rig::start(&stays("a", ""));
+    up(&rig, &["a"]);
+    let (file, kept) = (rig.path("regrow.toml"), rig.path("kept.toml"));
+    std::fs::rename(&file, &kept).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    // By the socket: the command would look at the file as well.
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_regrow"))
+        .arg("--socket")
+        .arg(rig.path(".regrow/regrow.sock"))
+        .arg("apply")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(6), "{said}");
+    assert!(said.contains("it is a FIFO"), "{said}");
+    std::fs::rename(&kept, &file).unwrap();
+    assert_eq!(rig.code(&["apply"]), 0, "nothing of that is left");
+}
+
+#[test]
 fn sighup_takes_the_file_over_and_refuses_a_wrong_one() {
     let rig = Rig::start(&(stays("a", "") + &stays("b", "")));
     up(&rig, &["a", "b"]);

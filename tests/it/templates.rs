@@ -134,4 +134,27 @@ fn who_does_not_fit_the_file_at_a_start_is_named_and_comes_back_with_it() {
     rig.configure(FILE);
     rig.ok(&["apply", "--wait"]);
     rig.wait_status("u1", "healthy");
+    let notes = rig.status()["runtime"]["notes"].to_string();
+    assert!(!notes.contains("does not fit"), "the note goes with its reason: {notes}");
+}
+
+#[test]
+fn a_removal_that_cannot_be_written_down_says_so_and_the_note_goes_with_its_reason() {
+    let rig = Rig::start(FILE);
+    for id in ["u1", "u2"] {
+        rig.ok(&["add", "session", id, "user=ann", "--wait"]);
+    }
+    let notes = || rig.status()["runtime"]["notes"].to_string();
+    // Stands where the list is written before it is renamed.
+    let in_the_way = rig.path(".regrow/added.json.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let out = rig.regrow(&["remove", "u1"]);
+    let said = stderr(&out) + &String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && said.contains("it comes back with the next runtime"), "{said}");
+    assert!(notes().contains("added and removed could not be written down"), "{}", notes());
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let out = rig.regrow(&["remove", "u2"]);
+    let said = stderr(&out) + &String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && !said.contains("comes back"), "{said}");
+    assert!(!notes().contains("could not be written down"), "{}", notes());
 }

@@ -232,19 +232,26 @@ fn plain_after_all(api: &Api, verb: Verb, instances: &[Before]) -> Option<&'stat
 
 /// What lasts over restarts of the runtime, if the disk takes it.
 fn forgotten(api: &Api, verb: Verb) -> Option<String> {
-    let lasts = match verb {
+    let info = api.runtime.info();
+    let why = match verb {
         Verb::Act(
             Act::Start | Act::Stop | Act::Restart | Act::Pause { .. } | Act::Resume | Act::Scale { .. },
-        ) => true,
+        ) => info.forgetful(),
+        Verb::Remove => {
+            return info.unwritten().map(|why| {
+                format!(
+                    "it is gone, and that could not be written down ({why}): it comes back with the next runtime; \
+                     make room in the state directory, and the next add or remove writes down all of them"
+                )
+            });
+        }
         Verb::Act(Act::ResetFailed | Act::Signal(_) | Act::Reload | Act::Roll { .. })
         | Verb::Apply
         | Verb::Add
-        | Verb::Remove
         | Verb::Recover
         | Verb::Approve
-        | Verb::Shutdown => false,
-    };
-    let why = api.runtime.info().forgetful().filter(|_| lasts)?;
+        | Verb::Shutdown => None,
+    }?;
     Some(format!(
         "it is done, and could not be written down ({why}): it is forgotten if regrow ends before it could; \
          make room in the state directory, it is tried again every second"
