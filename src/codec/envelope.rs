@@ -26,6 +26,9 @@ const COVERED: usize = HEADER - 4;
 /// The longest payload: what fits into memory many times over, and what a disk takes within a stop's timeout.
 const MAX_PAYLOAD: usize = 16 << 20;
 
+/// The longest record.
+pub(crate) const MAX_RECORD: usize = HEADER + MAX_PAYLOAD;
+
 /// What a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

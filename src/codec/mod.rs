@@ -11,4 +11,4 @@
 mod envelope;
 mod shape;
 
-pub(crate) use envelope::{Kind, Unreadable, decode, encode};
+pub(crate) use envelope::{Kind, MAX_RECORD, Unreadable, decode, encode};

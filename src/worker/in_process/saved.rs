@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -37,9 +37,19 @@ struct Turns {
     look_at: usize,
 }
 
-/// Held while the file is read or written. Inside: the last bytes written, by checksum; what has not changed is not
-/// written again.
-type Turn = Mutex<Option<(u32, usize, u64)>>;
+/// Held while the file is read or written. Inside: what was written last; what has not changed is not written again.
+type Turn = Mutex<Option<Written>>;
+
+/// The bytes, by checksum, and the file that they were written to: one that was taken away is not there any more.
+#[derive(Debug, PartialEq)]
+struct Written {
+    sum: u32,
+    length: usize,
+    file: Identity,
+}
+
+/// Device, inode, size and time of the last change.
+type Identity = (u64, u64, u64, i64, i64);
 
 const NEVER: u8 = 0;
 const MAYBE: u8 = 1;
@@ -107,25 +117,20 @@ impl Saved {
     pub(super) fn read<S: Serialize + DeserializeOwned>(&self) -> Restored<S> {
         let path = self.dir.join(NAME);
         let mut last = lock(&self.turn);
-        let found = fs::read(&path).and_then(|bytes| Ok((bytes, fs::metadata(&path)?)));
-        let (bytes, meta) = match found {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Restored::Fresh,
-            Err(error) => return Restored::Unreadable { reason: error.to_string() },
+        let reason = match read_record(&path) {
+            Ok((bytes, at)) => match codec::decode(Kind::ActorState, &bytes) {
+                Ok(state) => return Restored::Saved { state, at },
+                Err(error) => error.to_string(),
+            },
+            Err(Strange::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Restored::Fresh,
+            Err(Strange::Io(error)) => return Restored::Unreadable { reason: error.to_string() },
+            Err(strange @ (Strange::NoFile | Strange::TooLong(_))) => strange.to_string(),
         };
-        match codec::decode(Kind::ActorState, &bytes) {
-            Ok(state) => {
-                let at = meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
-                Restored::Saved { state, at: at.unwrap_or(Timestamp::UNIX_EPOCH) }
-            }
-            Err(error) => {
-                // Kept for whoever can still make sense of it; one is enough. If even that fails it is overwritten.
-                let _ = fs::rename(&path, path.with_extension("unreadable"));
-                self.there.store(NEVER, Ordering::Release);
-                *last = None;
-                Restored::Unreadable { reason: error.to_string() }
-            }
-        }
+        // Kept for whoever can still make sense of it; one is enough. If even that fails it is overwritten.
+        let _ = fs::rename(&path, path.with_extension("unreadable"));
+        self.there.store(NEVER, Ordering::Release);
+        *last = None;
+        Restored::Unreadable { reason }
     }
 
     /// The record of a state.
@@ -135,26 +140,22 @@ impl Saved {
 
     /// Writes it unless it is there already; waits for the disk. `current` is asked once it is this writer's turn.
     pub(super) fn write(&self, bytes: &[u8], current: impl FnOnce() -> bool) -> Result<(), SaveError> {
-        let sum = |dir: u64| (crc32fast::hash(bytes), bytes.len(), dir);
         let mut last = lock(&self.turn);
         if !current() {
             return Err(SaveError::Over);
         }
         self.look_again();
-        if *last == Some(sum(self.inode())) && self.there.load(Ordering::Acquire) == MAYBE {
+        let path = self.dir.join(NAME);
+        let (sum, length) = (crc32fast::hash(bytes), bytes.len());
+        let known = identity(&path).is_ok_and(|file| *last == Some(Written { sum, length, file }));
+        if known && self.there.load(Ordering::Acquire) == MAYBE {
             return Ok(());
         }
-        let path = self.dir.join(NAME);
-        self.replace(&path, bytes)
-            .map_err(|error| SaveError::Disk { path: path.clone(), detail: error.to_string() })?;
-        *last = Some(sum(self.inode()));
+        let written = self.replace(&path, bytes).and_then(|()| identity(&path));
+        let file = written.map_err(|error| SaveError::Disk { path, detail: error.to_string() })?;
+        *last = Some(Written { sum, length, file });
         self.there.store(MAYBE, Ordering::Release);
         Ok(())
-    }
-
-    /// Which directory it is: one that was put away has another in its place.
-    fn inode(&self) -> u64 {
-        fs::metadata(&self.dir).map_or(0, |meta| meta.ino())
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -173,6 +174,39 @@ impl Saved {
         // The rename itself must outlive a power cut too.
         File::open(&self.dir)?.sync_all()
     }
+}
+
+/// Why a record cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+enum Strange {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{NAME} is no plain file")]
+    NoFile,
+    #[error("{NAME} has {0} bytes, more than a state that was saved")]
+    TooLong(u64),
+}
+
+/// The bytes, and when they were written. Never waits for a writer, and never reads more than could have been saved.
+fn read_record(path: &Path) -> Result<(Vec<u8>, Timestamp), Strange> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(Strange::NoFile);
+    }
+    let most = codec::MAX_RECORD as u64;
+    if meta.len() > most {
+        return Err(Strange::TooLong(meta.len()));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    let at = meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+    Ok((bytes, at.unwrap_or(Timestamp::UNIX_EPOCH)))
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    let meta = fs::symlink_metadata(path)?;
+    Ok((meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
 }
 
 fn turn_of(dir: &Path) -> Arc<Turn> {
@@ -233,11 +267,55 @@ mod tests {
         let saved = Saved::new(dir.path().to_owned());
         write(&saved, &7).unwrap();
         let path = dir.path().join(NAME);
-        fs::write(&path, "touched").unwrap();
+        let first = fs::metadata(&path).unwrap().ino();
         write(&saved, &7).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"touched");
+        assert_eq!(fs::metadata(&path).unwrap().ino(), first);
+        // The old file is there while the new one is made, so it has another inode.
         write(&saved, &8).unwrap();
+        assert_ne!(fs::metadata(&path).unwrap().ino(), first);
         assert!(matches!(saved.read::<u64>(), Restored::Saved { state: 8, .. }));
+    }
+
+    #[test]
+    fn what_somebody_took_away_or_changed_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let saved = Saved::new(dir.path().to_owned());
+        let path = dir.path().join(NAME);
+        let spoil: [&dyn Fn(); 3] =
+            [&|| fs::remove_file(&path).unwrap(), &|| fs::write(&path, "something else").unwrap(), &|| {
+                fs::rename(&path, path.with_extension("away")).unwrap()
+            }];
+        for spoil in spoil {
+            write(&saved, &7).unwrap();
+            spoil();
+            write(&saved, &7).unwrap();
+            assert!(matches!(saved.read::<u64>(), Restored::Saved { state: 7, .. }));
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(
+            matches!(write(&saved, &7), Err(SaveError::Disk { .. })),
+            "nothing is saved, and that is said"
+        );
+    }
+
+    #[test]
+    fn what_is_no_saved_state_is_put_aside_and_neither_waited_for_nor_read_whole() {
+        for strange in ["mkfifo actor.saved", "truncate -s 3G actor.saved", "mkdir actor.saved"] {
+            let dir = tempfile::tempdir().unwrap();
+            let made =
+                std::process::Command::new("sh").args(["-c", strange]).current_dir(dir.path()).status();
+            assert!(made.unwrap().success(), "{strange}");
+            let saved = Saved::new(dir.path().to_owned());
+            let read = saved.read::<u64>();
+            assert!(
+                matches!(&read, Restored::Unreadable { reason } if reason.contains(NAME)),
+                "{strange}: {read:?}"
+            );
+            assert_eq!(saved.read::<u64>(), Restored::Fresh, "{strange}");
+            write(&saved, &7).unwrap();
+            assert!(matches!(saved.read::<u64>(), Restored::Saved { state: 7, .. }), "{strange}");
+        }
     }
 
     #[test]
