@@ -7,8 +7,8 @@ use crate::id::Name;
 use crate::policy::{Backoff, Intensity, OnExhausted, Restart};
 use crate::units::format_duration;
 
-use super::reach;
 use super::settings::{Ladder, Settings, SupervisorSettings, WorkerSettings};
+use super::{ports, reach};
 
 /// Hints that do not hinder a start.
 pub(super) fn warnings(settings: &Settings) -> Vec<String> {
@@ -34,6 +34,7 @@ pub(super) fn notes(settings: &Settings) -> Vec<String> {
         .filter(|supervisor| follows_otp(supervisor, &workers_of(settings, supervisor)))
         .map(|supervisor| format!("supervisor `{}` follows OTP's rules exactly", supervisor.name))
         .chain(reach::notes(&settings.workers))
+        .chain(ports::crowded(&settings.workers))
         .collect()
 }
 

@@ -10,6 +10,9 @@ use super::resolve::at;
 use super::schema::Kind;
 use super::settings::{Settings, WorkerSettings};
 
+/// Names that are written out in one remark.
+const NAMED: usize = 4;
+
 /// The highest port there is.
 const LAST: u32 = 65_535;
 
@@ -31,6 +34,61 @@ impl Settings {
         };
         others.into_iter().find(clash).map(|other| other.name.clone())
     }
+}
+
+impl Settings {
+    /// What keeps a worker from having one copy more beside its own for a while, as a rolling restart begins with, and
+    /// what to do about it. `None`: nothing, or it is the only one of its kind and never given one.
+    #[must_use]
+    pub fn copy_trouble(&self, worker: &WorkerSettings) -> Option<String> {
+        if worker.is_alone() {
+            return None;
+        }
+        let copies = worker.instances.saturating_add(1);
+        let (name, (_, port)) = (&worker.name, range(worker, copies).unwrap_or_default());
+        if port > LAST {
+            return Some(format!("there is no port above {LAST}; begin lower"));
+        }
+        if let Some(other) = self.port_clash(worker, copies) {
+            return Some(format!(
+                "its port {port} belongs to {other}; leave a port free behind those of {name}"
+            ));
+        }
+        if let Some(other) = self.slug_clash(worker, copies) {
+            return Some(format!("it would share a directory with {other}; rename one of the two"));
+        }
+        let other = self.pid_file_clash(worker, copies)?;
+        Some(format!("it would share a pid_file with {other}; put {{slug}} into it"))
+    }
+}
+
+impl WorkerSettings {
+    /// Whether it is the only one of its kind: it may rely on that, and gets no copy beside it.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.instances == 1 && self.port.is_none()
+    }
+}
+
+/// A remark on those whose next port belongs to another worker.
+pub(super) fn crowded(workers: &[std::sync::Arc<WorkerSettings>]) -> Option<String> {
+    let ports = |worker: &std::sync::Arc<WorkerSettings>| range(worker, worker.instances);
+    let taken: std::collections::BTreeSet<u32> =
+        workers.iter().filter_map(ports).map(|(first, _)| first).collect();
+    let next_is_taken = |worker: &&std::sync::Arc<WorkerSettings>| {
+        ports(worker).is_some_and(|(_, last)| taken.contains(&last.saturating_add(1)))
+    };
+    let crowded: Vec<&Name> = workers.iter().filter(next_is_taken).map(|worker| &worker.name).collect();
+    let named: Vec<String> = crowded.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let more = crowded.len().saturating_sub(NAMED);
+    let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!crowded.is_empty()).then(|| {
+        format!(
+            "{}{others}: the next port belongs to another worker, so there is none for the copy with which a \
+             rolling restart begins, and `restart --rolling` refuses; leave a port free behind each",
+            named.join(", ")
+        )
+    })
 }
 
 /// What one worker says about ports fits together.

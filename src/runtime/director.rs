@@ -143,8 +143,9 @@ impl Director {
         if self.stopping.is_some() {
             return Err(ActError::ShuttingDown);
         }
-        let children = self.children(target)?;
+        let children = self.meant(target, act)?;
         self.suits(target, act)?;
+        self.can_roll(&children, act)?;
         self.announce(target, act, by);
         let mut reached = Vec::new();
         let mut refused = None;

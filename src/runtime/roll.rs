@@ -91,6 +91,8 @@ pub(super) enum Step {
 pub(super) enum Outcome {
     /// Every instance was replaced.
     Done,
+    /// Nobody was to be replaced: they are stopped, paused or done.
+    Nothing,
     /// One did not come up, or somebody decided otherwise.
     Failed(String),
 }
@@ -177,6 +179,11 @@ impl Roll {
             most: most.max(1) as usize,
             hold,
         }
+    }
+
+    /// Whether anybody is to be replaced at all.
+    pub(super) fn concerns_somebody(&self, seen: impl Fn(&InstanceId) -> Option<Seen>) -> bool {
+        self.queue.iter().any(|one| seen(one).is_some_and(|state| !state.needs_none()))
     }
 
     /// The next step, at this time since the roll began.
@@ -335,6 +342,16 @@ mod tests {
         fn want(&mut self, index: u32, wanted: Wanted) {
             self.0.get_mut(&id(index)).unwrap().wanted = wanted;
         }
+    }
+
+    #[test]
+    fn nobody_who_is_stopped_or_paused_is_to_be_replaced() {
+        let (mut world, roll) = (World::of(2), roll(2, 1));
+        let concerns = |world: &World| roll.concerns_somebody(|id| world.0.get(id).cloned());
+        world.want(0, Wanted::Stopped);
+        assert!(concerns(&world));
+        world.want(1, Wanted::Paused);
+        assert!(!concerns(&world));
     }
 
     fn roll(count: u32, most: u32) -> Roll {

@@ -55,9 +55,11 @@ impl Hands {
     }
 
     async fn replace_all(self, worker: Name, only: Option<InstanceId>, most: u32) {
+        let mut meanwhile = String::new();
         let outcome = match self.edit(Box::new(|settings| Ok(settings.clone()))).await {
             Ok(settings) => match settings.workers.iter().find(|one| one.name == worker) {
                 Some(own) => {
+                    meanwhile = how_it_goes_on(&settings, own);
                     let all = only.clone().map_or_else(|| own.instance_ids().collect(), |only| vec![only]);
                     self.run(&settings, own, all, most).await
                 }
@@ -65,19 +67,20 @@ impl Hands {
             },
             Err(error) => Outcome::Failed(error.to_string()),
         };
-        self.tell(&worker, only.as_ref(), &outcome);
+        self.tell(&worker, only.as_ref(), &outcome, &meanwhile);
         let state = match outcome {
-            Outcome::Done => RollState::Done,
+            Outcome::Done | Outcome::Nothing => RollState::Done,
             Outcome::Failed(why) => RollState::Failed(why),
         };
         self.plane.board.set_roll(&worker, state);
     }
 
-    fn tell(&self, worker: &Name, only: Option<&InstanceId>, outcome: &Outcome) {
+    fn tell(&self, worker: &Name, only: Option<&InstanceId>, outcome: &Outcome, meanwhile: &str) {
         let whom = only.map_or_else(|| worker.to_string(), ToString::to_string);
         let by = &self.by.0;
         let text = match outcome {
-            Outcome::Done => format!("{whom} was replaced while the others went on ({by})"),
+            Outcome::Done => format!("{whom} was replaced{meanwhile} ({by})"),
+            Outcome::Nothing => format!("of {whom} nobody runs who was to be replaced ({by})"),
             Outcome::Failed(why) => {
                 format!(
                     "the replacement of {whom} ({by}) ended early: {why}; those not reached stay as they are"
@@ -103,6 +106,9 @@ impl Hands {
     ) -> Outcome {
         let copy = spare(settings, worker);
         let mut roll = Roll::new(instances, copy, most, worker.verify);
+        if !roll.concerns_somebody(|id| self.see(id)) {
+            return Outcome::Nothing;
+        }
         let mut changes = self.plane.board.watch();
         let began = tokio::time::Instant::now();
         loop {
@@ -173,16 +179,20 @@ fn down_above(supervisors: &[SupervisorState], name: &Name) -> Option<Name> {
     down_above(supervisors, own.parent.as_ref()?)
 }
 
-/// The copy more of a roll; none for a worker that may rely on being alone, and none on a port of somebody else.
+/// How a worker goes on while one of it is replaced.
+fn how_it_goes_on(settings: &Settings, worker: &WorkerSettings) -> String {
+    match settings.copy_trouble(worker) {
+        Some(why) => format!(", without one copy more before: {why}"),
+        None if worker.is_alone() => "; it was down meanwhile".to_owned(),
+        None => " while the others went on".to_owned(),
+    }
+}
+
+/// The copy more of a roll; none for a worker that may rely on being alone, and none on a port of somebody else. Who
+/// asks for a roll is refused in the second case; a planned replacement goes on without one, and its event says so.
 fn spare(settings: &Settings, worker: &WorkerSettings) -> Option<InstanceId> {
-    let alone = worker.instances == 1 && worker.port.is_none();
-    let copies = worker.instances + 1;
-    let fits = worker.port.is_none_or(|base| u32::from(base) + worker.instances <= u32::from(u16::MAX));
-    let free = fits
-        && settings.port_clash(worker, copies).is_none()
-        && settings.slug_clash(worker, copies).is_none()
-        && settings.pid_file_clash(worker, copies).is_none();
-    (!alone && free).then(|| InstanceId::of_pool(worker.name.clone(), worker.instances))
+    let free = !worker.is_alone() && settings.copy_trouble(worker).is_none();
+    free.then(|| InstanceId::of_pool(worker.name.clone(), worker.instances))
 }
 
 /// The same settings with another number of copies of one worker: those that somebody wants, and spare ones.

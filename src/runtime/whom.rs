@@ -1,5 +1,7 @@
 //! The director's part in targets: who is meant by one, and what cannot be done to it.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
 use crate::id::{InstanceId, Name};
@@ -67,6 +69,46 @@ impl Director {
                 Target::Worker(_) | Target::Instance(_) | Target::Supervisor(_) | Target::All,
             ) => Ok(()),
         }
+    }
+
+    /// The same, of those whom an action for all is meant for: who is switched off, and whom nobody has started by
+    /// hand, is not called up along with the others.
+    pub(super) fn meant(&self, target: &Target, act: Act) -> Result<Vec<InstanceId>, ActError> {
+        let mut children = self.children(target)?;
+        let calls_up = match act {
+            Act::Start | Act::Restart | Act::Roll { .. } | Act::Reload | Act::ResetFailed => true,
+            Act::Stop | Act::Pause { .. } | Act::Resume | Act::Scale { .. } | Act::Signal(_) => false,
+        };
+        if calls_up && matches!(target, Target::All) {
+            let settings = self.info.settings();
+            let off: HashSet<&Name> =
+                settings.workers.iter().filter(|worker| !worker.enabled).map(|worker| &worker.name).collect();
+            children.retain(|child| !off.contains(child.worker()) || self.is_wanted(child));
+        }
+        Ok(children)
+    }
+
+    fn is_wanted(&self, child: &InstanceId) -> bool {
+        self.plane.board.instance(child).is_some_and(|entry| entry.wanted == Wanted::Running)
+    }
+
+    /// A rolling restart begins with one copy more. Where that cannot be it is refused before anything is done: nobody
+    /// who asks for one wants the old one to go first without a word.
+    pub(super) fn can_roll(&self, children: &[InstanceId], act: Act) -> Result<(), ActError> {
+        let settings = self.info.settings();
+        let runs: HashSet<&Name> =
+            children.iter().filter(|child| self.is_wanted(child)).map(InstanceId::worker).collect();
+        for worker in settings.workers.iter().filter(|worker| runs.contains(&worker.name)) {
+            let rolls = matches!(act.meant_for(&settings, &worker.name), Act::Roll { .. });
+            if let (true, Some(why)) = (rolls, settings.copy_trouble(worker)) {
+                let (name, next) = (&worker.name, worker.instances);
+                return Err(ActError::Conflict(format!(
+                    "a rolling restart of {name} begins with one copy more, {name}/{next}, and {why}. \
+                     Nothing was restarted; `regrow restart {name}` does it without one"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// A temporary worker that has had its one run: only a stop means something for it, namely that the next runtime

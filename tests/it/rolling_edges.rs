@@ -152,3 +152,50 @@ fn one_worker_that_fails_is_no_reason_to_hear_nothing_of_the_others() {
     let now = [pid(&rig, "w/0"), pid(&rig, "w/1")];
     assert!(now[0] != before[0] && now[1] != before[1], "they were not waited for: {out:?}");
 }
+
+#[test]
+fn where_the_next_port_is_taken_nobody_is_stopped_first_without_a_word() {
+    // Nobody listens: what counts is to whom the file gives the ports.
+    let worker = |name: &str, instances: u32, base: u32| {
+        format!(
+            "[worker.{name}]\ncommand = [\"sleep\", \"1000\"]\ninstances = {instances}\nport = {{ base = {base} }}\n"
+        )
+    };
+    let rig = Rig::start(&(worker("wa", 2, 18_610) + &worker("wb", 1, 18_612) + QUICK));
+    ready(&rig, &["wa/0", "wa/1", "wb"]);
+    let before = [pid(&rig, "wa/0"), pid(&rig, "wa/1")];
+    for target in ["wa", "--all"] {
+        let out = rig.regrow(&["restart", target, "--rolling", "--wait=60s"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert!(said.contains("its port 18612 belongs to wb; leave a port free"), "{said}");
+    }
+    assert_eq!([pid(&rig, "wa/0"), pid(&rig, "wa/1")], before, "nobody was stopped");
+    let said = rig.ok(&["check"]);
+    assert!(said.contains("`wa`: the next port belongs to another worker"), "{said}");
+    rig.ok(&["restart", "wb", "--rolling", "--wait=60s"]);
+}
+
+#[test]
+fn who_is_switched_off_is_not_called_up_along_with_all_others() {
+    let rig = Rig::start(&format!(
+        "[worker.on]\ncommand = [\"sleep\", \"1000\"]\n[worker.off]\ncommand = [\"sleep\", \"1000\"]\nenabled = false\n{QUICK}"
+    ));
+    ready(&rig, &["on"]);
+    let first = pid(&rig, "on");
+    rig.ok(&["restart", "--all", "--wait=60s"]);
+    assert_ne!(pid(&rig, "on"), first);
+    assert_eq!(rig.worker("off")["status"], "stopped");
+    rig.ok(&["scale", "off", "2"]);
+    rig.ok(&["restart", "--all", "--rolling", "--wait=60s"]);
+    // Named, it is left as it is, and that is what is said.
+    rig.ok(&["restart", "off", "--rolling", "--wait=60s"]);
+    let told = rig.ok(&["events", "--kind", "action.requested", "-o", "jsonl"]);
+    assert!(told.contains("of off nobody runs who was to be replaced"), "{told}");
+    assert_eq!((rig.worker("off")["status"].clone(), names(&rig).len()), ("stopped".into(), 3));
+    // Whom somebody has started belongs to all of them.
+    rig.ok(&["start", "off", "--wait=60s"]);
+    let second = pid(&rig, "off");
+    rig.ok(&["restart", "--all", "--wait=60s"]);
+    assert_ne!(pid(&rig, "off"), second);
+}
