@@ -49,6 +49,21 @@ pub(crate) fn run(context: &mut Context, args: ApplyArgs) -> Result<(), Failure>
         let body = compare(context)?;
         return show(context, &body);
     }
+    match take_over(context, args) {
+        // Whoever reads JSON reads it of a refusal, too.
+        Err(Failure::Config(message)) if matches!(context.format(), Format::Json | Format::Jsonl) => {
+            let changes: [serde_json::Value; 0] = [];
+            let whole = serde_json::json!({
+                "schema": "regrow.apply/1", "ok": false, "message": message, "changes": changes,
+            });
+            context.print_json(&whole, &changes)?;
+            Err(Failure::Config(message))
+        }
+        done => done,
+    }
+}
+
+fn take_over(context: &mut Context, args: ApplyArgs) -> Result<(), Failure> {
     let client = context.client()?;
     block_on(async {
         let path = "/api/v1/config/apply";

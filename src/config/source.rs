@@ -92,14 +92,14 @@ impl Sources {
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
     let shown = path.display().to_string();
     let refused = |error: std::io::Error| {
-        Box::new(Problem::of_file(shown.as_str(), format!("cannot be read: {error}")))
+        Box::new(Problem::of_file(shown.as_str(), format!("the file cannot be read: {error}")))
     };
     // A FIFO would wait for a writer, and so would everybody who waits for this reading.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(refused)?;
     let metadata = file.metadata().map_err(refused)?;
     if let Some(what) = no_file(metadata.file_type()) {
         let problem =
-            Problem::of_file(shown.as_str(), format!("cannot be read: it is {what}, no plain file"))
+            Problem::of_file(shown.as_str(), format!("the file cannot be read: it is {what}, no plain file"))
                 .help("it is read again by `apply`, so it must be a file that stays");
         return Err(Box::new(problem));
     }
@@ -107,7 +107,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(refused)?;
     if bytes.len() as u64 > MAX_FILE {
-        let title = format!("is larger than {}", crate::units::format_size(MAX_FILE));
+        let title = format!("the file is larger than {}", crate::units::format_size(MAX_FILE));
         return Err(Box::new(Problem::of_file(shown, title)));
     }
     Ok(bytes)
@@ -133,9 +133,11 @@ fn trusted(metadata: &std::fs::Metadata) -> Result<(), impl FnOnce(&str) -> Prob
     }
     Err(move |shown: &str| {
         let why = if foreign {
-            format!("is refused: it belongs to uid {owner}, neither to root nor to the user of this runtime")
+            format!(
+                "the file is refused: it belongs to uid {owner}, neither to root nor to the user of this runtime"
+            )
         } else {
-            format!("is refused: everybody may write it (mode {:04o})", mode & 0o7777)
+            format!("the file is refused: everybody may write it (mode {:04o})", mode & 0o7777)
         };
         let fix = if foreign {
             format!("chown it: chown {} {shown}", own.unwrap_or(0))

@@ -235,8 +235,13 @@ impl Director {
 
     fn signal(&self, child: &InstanceId, act: Act, address: &Address) -> Result<(), ActError> {
         let Act::Signal(signal) = act else { return Ok(()) };
-        let pid = self.plane.board.instance(child).and_then(|entry| entry.pid);
-        if pid.is_none() {
+        let entry = self.plane.board.instance(child);
+        if entry.as_ref().is_some_and(|entry| entry.kind == "actor") {
+            return Err(ActError::Unsuited(format!(
+                "{child} is an actor, and a signal is for a process: send it a message, or restart it"
+            )));
+        }
+        if entry.is_none_or(|entry| entry.pid.is_none()) {
             return Err(ActError::Conflict(format!("{child} does not run, so nothing can hear a signal")));
         }
         let message = SupervisorMsg::Signal { child: child.to_string(), signal };

@@ -167,9 +167,11 @@ fn a_file_that_cannot_be_read_to_its_end_is_refused_and_holds_up_nobody() {
     let out = std::process::Command::new(env!("CARGO_BIN_EXE_regrow"))
         .arg("--socket")
         .arg(rig.path(".regrow/regrow.sock"))
-        .arg("apply")
+        .args(["apply", "-o", "json"])
         .output()
         .unwrap();
+    let shown: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&shown["schema"], &shown["ok"]), (&"regrow.apply/1".into(), &false.into()), "{shown}");
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(6), "{said}");
     assert!(said.contains("it is a FIFO"), "{said}");

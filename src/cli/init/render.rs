@@ -97,8 +97,8 @@ impl Draft {
 }
 
 const HEADER: &str = "\
-# Workers of regrow. After a change `regrow check` shows every mistake at once;
-# it takes effect when regrow is started again.
+# Workers of regrow. After a change `regrow check` shows every mistake at once,
+# and `regrow apply` takes it over while the workers run.
 #
 # A worker that ends is started again: at once the first time, then after
 # growing delays. One that fails more than 10 times in 5 minutes is parked and
