@@ -21,6 +21,7 @@ mod public;
 mod serve;
 mod server;
 mod snapshot;
+mod visitor;
 mod why;
 
 pub(crate) use listen::at_short_path;

@@ -28,6 +28,7 @@ use super::narrow::{Narrow, Stream};
 use super::peer::{Peer, Users};
 use super::problem::Problem;
 use super::public::Public;
+use super::visitor;
 
 /// Open connections of one listener. A client that stalls is gone after [`HEADER_TIMEOUT`], and at once if it was
 /// silent longest when somebody new comes.
@@ -347,13 +348,14 @@ impl Service<Request<Incoming>> for ForPeer {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        match &self.peer {
+        let peer = self.peer.as_ref().map_err(Problem::clone);
+        match peer.and_then(|peer| visitor::check(&request, None).map(|()| peer)) {
             Ok(peer) => {
                 request.extensions_mut().insert(peer.clone());
                 Box::pin(self.router.call(request))
             }
             Err(problem) => {
-                let refusal = problem.clone().into_response();
+                let refusal = problem.into_response();
                 Box::pin(async move { Ok(refusal) })
             }
         }

@@ -10,6 +10,11 @@ fn tcp(fake: &Fake, text: &str) -> Answer {
     exchange(&mut stream, text)
 }
 
+fn control(fake: &Fake, text: &str) -> Answer {
+    let mut stream = std::os::unix::net::UnixStream::connect(fake.socket()).unwrap();
+    exchange(&mut stream, text)
+}
+
 #[test]
 fn three_routes_are_open() {
     let fake = Fake::start();
@@ -93,6 +98,24 @@ fn other_names_are_403() {
         ask(&format!("GET http://localhost:{port}/livez HTTP/1.1\r\nhost: localhost:{port}\r\n")),
         200
     );
+}
+
+#[test]
+fn pages_from_elsewhere_are_403_on_the_address_and_on_the_control_socket() {
+    let fake = Fake::start();
+    for origin in ["null", "http://evil.tld", "https://localhost.evil.tld"] {
+        let head = format!("origin: {origin}\r\n");
+        assert_eq!(tcp(&fake, &request("GET", "/livez", &head, "")).code(), "origin_not_allowed");
+        for method in ["GET", "POST"] {
+            let answer = control(&fake, &request(method, "/api/v1/workers/parser/restart", &head, ""));
+            assert_eq!((answer.status, answer.code()), (403, "origin_not_allowed".to_owned()), "{origin}");
+        }
+    }
+    let foreign = "GET /api/v1/status HTTP/1.1\r\nhost: evil.tld\r\nconnection: close\r\n\r\n";
+    assert_eq!(control(&fake, foreign).code(), "host_not_allowed");
+    let own = request("GET", "/livez", "origin: http://localhost:1\r\n", "");
+    assert_eq!((tcp(&fake, &own).status, control(&fake, &own).status), (200, 200));
+    assert_eq!(fake.seen.acts.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 
 #[test]
