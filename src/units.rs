@@ -63,6 +63,17 @@ pub fn format_duration(duration: Duration) -> String {
     if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") }
 }
 
+/// A number of things in words.
+///
+/// ```
+/// assert_eq!(regrow::units::plural(1, "worker"), "1 worker");
+/// assert_eq!(regrow::units::plural(2, "worker"), "2 workers");
+/// ```
+#[must_use]
+pub fn plural(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Parses `512MiB`, `64KiB`, `2GiB`, `1TiB`, `100B` and the decimal `kB MB GB`.
 ///
 /// # Errors

@@ -64,7 +64,7 @@ impl Context {
         Ok(Client::new(locate::socket(&self.global)?))
     }
 
-    /// Prints one document, or, as `jsonl`, each of its items.
+    /// Prints one document, or, as `jsonl`, each of its items, which carry its schema where they have none of their own.
     pub(crate) fn print_json<T: Serialize, I: Serialize>(
         &mut self,
         whole: &T,
@@ -72,8 +72,11 @@ impl Context {
     ) -> Result<(), Failure> {
         let wrap = |error: serde_json::Error| Failure::Failed(format!("cannot print: {error}"));
         if self.format() == Format::Jsonl {
+            let whole = serde_json::to_value(whole).map_err(wrap)?;
             for item in items {
                 let line = serde_json::to_string(item).map_err(wrap)?;
+                let own = serde_json::to_value(item).map_err(wrap)?.get("schema").is_some();
+                let line = if own { line } else { with_schema(line, &whole["schema"]) };
                 writeln!(self.out, "{line}")?;
             }
         } else {
@@ -110,6 +113,15 @@ impl Context {
     }
 }
 
+/// A line of JSON with the schema of the document that it is a part of.
+fn with_schema(line: String, schema: &serde_json::Value) -> String {
+    match line.strip_prefix('{').filter(|_| !schema.is_null()) {
+        Some("}") => format!("{{\"schema\":{schema}}}"),
+        Some(rest) => format!("{{\"schema\":{schema},{rest}"),
+        None => line,
+    }
+}
+
 /// Runs a verb's asynchronous part.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let own = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -128,4 +140,18 @@ pub(crate) fn parse_targets(targets: &Targets) -> Result<Vec<Target>, Failure> {
 pub(crate) fn parse_target(text: &str) -> Result<Target, Failure> {
     // What cannot be a name is the name of nothing.
     text.parse().map_err(|error: crate::runtime::TargetError| Failure::NoTarget(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_says_what_it_is() {
+        let schema = serde_json::json!("regrow.status/1");
+        let line = |text: &str| with_schema(text.to_owned(), &schema);
+        assert_eq!(line("{\"a\":1}"), "{\"schema\":\"regrow.status/1\",\"a\":1}");
+        assert_eq!(line("{}"), "{\"schema\":\"regrow.status/1\"}");
+        assert_eq!(line("\"a\""), "\"a\"", "what is no object has no place for it");
+    }
 }

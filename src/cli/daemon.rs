@@ -4,14 +4,18 @@
 //! failed start is seen where it was asked for. Deliberately absent: the second fork of old daemons. The child
 //! has no terminal to lose.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use serde::Serialize;
 
 use crate::runtime::{Asker, RuntimeHandle};
 
+use super::args::Format;
 use super::check::load_for;
 use super::context::Context;
 use super::failure::Failure;
@@ -21,12 +25,32 @@ const READY: &str = "ready";
 
 /// Starts the child and waits until it is ready or has failed.
 pub(crate) fn launch(context: &mut Context) -> Result<(), Failure> {
-    let said = start(context)?;
-    context.print(&format!("{said}\n"))
+    let running = start(context)?;
+    match context.format() {
+        Format::Json | Format::Jsonl => context.print_json(&running, std::slice::from_ref(&running)),
+        Format::Name => context.print(&format!("{}\n", running.name)),
+        Format::Table | Format::Wide | Format::Csv => context.print(&format!("{running}\n")),
+    }
 }
 
-/// The same, and says in words what runs now.
-pub(crate) fn start(context: &Context) -> Result<String, Failure> {
+/// What runs in the background now.
+#[derive(Debug, Serialize)]
+pub(crate) struct Running {
+    schema: &'static str,
+    name: String,
+    pid: u32,
+    state_dir: PathBuf,
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, pid, state_dir, .. } = self;
+        write!(f, "{name} runs in the background as pid {pid}; state in {}", state_dir.display())
+    }
+}
+
+/// The same, and answers what runs now.
+pub(crate) fn start(context: &Context) -> Result<Running, Failure> {
     // A broken file is told here, once, and not by a process that is about to end.
     let loaded = load_for(context)?;
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start in the background: {error}"));
@@ -45,12 +69,9 @@ pub(crate) fn start(context: &Context) -> Result<String, Failure> {
         let _ = BufReader::new(pipe).read_line(&mut said);
     }
     if said.trim_end() == READY {
-        return Ok(format!(
-            "{} runs in the background as pid {}; state in {}",
-            loaded.settings.runtime.name,
-            child.id(),
-            loaded.settings.runtime.state_dir.display()
-        ));
+        let runtime = loaded.settings.runtime;
+        let schema = "regrow.start/1";
+        return Ok(Running { schema, name: runtime.name, pid: child.id(), state_dir: runtime.state_dir });
     }
     let status = child.wait().map_err(failed)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);

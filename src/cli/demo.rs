@@ -17,6 +17,7 @@ use super::context::{Context, block_on};
 use super::failure::Failure;
 use super::foreground::{Foreground, Happened};
 use super::live::LiveLog;
+use super::scratch::Scratch;
 use super::signals::Signals;
 use super::table::{bold, dim, paint};
 
@@ -63,8 +64,10 @@ const EXPLAINED: [(&str, &str, &str); 12] = [
 ];
 
 pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
-    let scratch = Scratch::new()?;
-    let file = scratch.fill()?;
+    let path = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
+    make(&path)?;
+    let scratch = Scratch::new(path, PREFIX);
+    let file = fill(scratch.path())?;
     let loaded = load(&Sources { file: Some(file.clone()), ..Sources::default() })
         .map_err(|problems| Failure::Config(problems.render(false)))?;
     let intro = format!(
@@ -137,27 +140,21 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
 }
 
-/// The demo's own folder; gone with it.
-struct Scratch(PathBuf);
+/// How its folder is called, before its pid.
+const PREFIX: &str = "regrow-demo-";
 
-impl Scratch {
-    fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("regrow-demo-{}", std::process::id()));
-        make(&path).map(|()| Self(path))
+/// Fills the demo's own folder; answers its configuration.
+fn fill(dir: &Path) -> Result<PathBuf, Failure> {
+    for name in ["crasher", "sleeper", "doomed"] {
+        make(&dir.join(name))?;
     }
-
-    fn fill(&self) -> Result<PathBuf, Failure> {
-        for name in ["crasher", "sleeper", "doomed"] {
-            make(&self.0.join(name))?;
-        }
-        let write = |path: PathBuf, text: &str| {
-            std::fs::write(&path, text)
-                .map(|()| path.clone())
-                .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
-        };
-        write(self.0.join("doomed/began"), &Timestamp::now().as_second().to_string())?;
-        write(self.0.join("regrow.toml"), CONFIG)
-    }
+    let write = |path: PathBuf, text: &str| {
+        std::fs::write(&path, text)
+            .map(|()| path.clone())
+            .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
+    };
+    write(dir.join("doomed/began"), &Timestamp::now().as_second().to_string())?;
+    write(dir.join("regrow.toml"), CONFIG)
 }
 
 /// A new folder that nobody else can write to; one that is there already is not ours.
@@ -167,11 +164,4 @@ fn make(path: &Path) -> Result<(), Failure> {
         .mode(0o700)
         .create(path)
         .map_err(|error| Failure::Failed(format!("cannot make {}: {error}", path.display())))
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is in a folder for temporary things.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

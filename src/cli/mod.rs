@@ -36,6 +36,7 @@ mod notify;
 mod recover;
 mod run;
 mod schema;
+mod scratch;
 mod shutdown;
 mod signals;
 mod start;

@@ -3,14 +3,13 @@
 //! It can stand in a pipe where the command stood: what the command writes passes through byte for byte, what regrow
 //! itself says goes to stderr, and once nobody reads any more the command is ended, as SIGPIPE would have done.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::config::Settings;
+use crate::config::{RUN_PREFIX, Settings};
 use crate::exit::Exit;
 use crate::runtime::{Asker, RuntimeHandle};
 use crate::worker::in_process::Registry;
@@ -18,6 +17,7 @@ use crate::worker::in_process::Registry;
 use super::context::{Context, block_on};
 use super::failure::Failure;
 use super::foreground::{Foreground, Happened};
+use super::scratch::Scratch;
 use super::signals::{Came, Signals};
 use super::words::safe;
 
@@ -38,7 +38,7 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
     let settings =
         Settings::for_command(&args.command).map_err(|problems| Failure::Usage(problems.render(false)))?;
-    let scratch = Scratch(settings.runtime.state_dir.clone());
+    let scratch = Scratch::new(settings.runtime.state_dir.clone(), RUN_PREFIX);
     let code = block_on(async {
         let mut signals = Signals::new()?;
         let mut runtime = Foreground::start(settings, None, Registry::default()).await?;
@@ -60,9 +60,10 @@ pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
             .await;
         let unread = unread.load(Ordering::Relaxed);
         let code = if unread { 128 + libc::SIGPIPE as u8 } else { exit_code(runtime.handle(), ended_by) };
-        tell_lost(runtime.handle(), unread);
+        let lost = tell_lost(runtime.handle(), unread);
         runtime.close();
-        watched.map(|_| code)
+        // As for a command that finds out by itself that nothing takes its output.
+        watched.map(|_| if lost && code == 0 { 1 } else { code })
     });
     drop(scratch);
     match code? {
@@ -103,27 +104,19 @@ fn end_unread(handle: &RuntimeHandle) -> Result<Arc<AtomicBool>, Failure> {
     Ok(unread)
 }
 
-/// Output that got nowhere, such as onto a full disk.
-fn tell_lost(handle: &RuntimeHandle, unread: bool) {
+/// Output that got nowhere, such as onto a full disk; whether there was any.
+fn tell_lost(handle: &RuntimeHandle, unread: bool) -> bool {
     let lost = lost_lines(handle);
-    if lost > 0 && !unread {
+    let told = lost > 0 && !unread;
+    if told {
         anstream::eprintln!("regrow: {} of output could not be written", super::words::plural(lost, "line"));
     }
+    told
 }
 
 fn lost_lines(handle: &RuntimeHandle) -> u64 {
     let states = handle.board().instances();
     states.first().map_or(0, |state| state.output.dropped.load(Ordering::Relaxed))
-}
-
-/// The state directory of one run; gone with it.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is in a folder for temporary things.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// What a person wants to know of a command that is supervised: that it fell and got up. That it is done is no news.

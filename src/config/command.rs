@@ -8,6 +8,9 @@ use super::load::load;
 use super::settings::{LogTo, Settings, StderrTo};
 use super::source::Sources;
 
+/// How the folder of a `run` is called, before its pid.
+pub(crate) const RUN_PREFIX: &str = "regrow-run-";
+
 impl Settings {
     /// Settings for one command: restarted until it ends well, or until the restart budget is spent; then the
     /// runtime ends too. It sees the caller's environment; its output passes through to the caller's stdout and
@@ -60,7 +63,7 @@ fn one_place() -> bool {
 
 fn state_dir() -> PathBuf {
     let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    base.join(format!("regrow-run-{}", std::process::id()))
+    base.join(format!("{RUN_PREFIX}{}", std::process::id()))
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ mod tree;
 pub(crate) mod words;
 
 pub use actors::ActorCheck;
+pub(crate) use command::RUN_PREFIX;
 pub use diagnostic::{Diagnostics, ProblemView};
 pub use diff::{Change, KeyChange, Sign, Subject, diff};
 pub use effects::Effect;

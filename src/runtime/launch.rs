@@ -9,13 +9,14 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
-use crate::config::{Settings, Sources};
+use crate::config::{LogTo, Settings, Sources};
 use crate::event::EventKind;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::Phase;
 use crate::probe::Means;
 use crate::supervisor::{Board, Plane, RunnerFactory, Wanted};
 use crate::telemetry::Journal;
+use crate::units::plural;
 use crate::worker::in_process::{InProcessHost, InProcessOptions, Outlook, Registry, install_hook};
 use crate::worker::process::{HostOptions, ProcessHost, set_aside};
 
@@ -317,6 +318,7 @@ async fn boot(
         shared: shared(&settings),
         raise_limits: claims.limits,
         step_aside: claims.cgroup,
+        stdin: settings.workers.iter().any(|worker| worker.log.to == LogTo::Through),
         instances: settings.workers.iter().map(|worker| u64::from(worker.instances)).sum(),
     };
     let (host, mut notes) = ProcessHost::open(&info.state_dir, options)
@@ -419,10 +421,10 @@ pub(super) fn outlook(board: &Board, id: &InstanceId) -> Outlook {
 pub(super) fn announce(info: &RuntimeInfo, plane: &Plane) {
     let settings = info.settings();
     let text = format!(
-        "regrow {} runs {} with {} workers, pid {}",
+        "regrow {} runs {} with {}, pid {}",
         info.version,
         settings.runtime.name,
-        settings.workers.len(),
+        plural(settings.workers.len() as u64, "worker"),
         info.pid
     );
     plane.tell(EventKind::RuntimeStarted, text);

@@ -82,8 +82,10 @@ fn a_daemon_does_not_wait_for_what_somebody_stopped() {
         "[supervisor.pipeline]\nchildren = [\"parser\"]\n[worker.parser]\ncommand = [\"sleep\", \"1000\"]\n\
          [worker.web]\ncommand = [\"sleep\", \"1000\"]\ncritical = true\n",
     );
-    rig.ok(&["start", "--daemon"]);
+    let said: serde_json::Value =
+        serde_json::from_str(&rig.ok(&["start", "--daemon", "-o", "json"])).unwrap();
     let first = Background::of(&rig);
+    assert_eq!((&said["schema"], &said["pid"]), (&"regrow.start/1".into(), &first.0.into()), "{said}");
     rig.ok(&["stop", "sup:pipeline", "web", "--wait"]);
     rig.ok(&["shutdown", "--wait"]);
     drop(first);
@@ -210,6 +212,50 @@ fn run_can_be_ended_while_its_reader_takes_nothing() {
     child.wait().unwrap();
     assert!(began.elapsed() < crate::rig::PATIENCE, "{:?}", began.elapsed());
     assert_eq!(left_over(&rig), Vec::<String>::new());
+}
+
+#[test]
+fn run_gives_its_command_what_comes_in() {
+    use std::io::Write;
+    let rig = Rig::new("");
+    let mut command = run(&rig, &["--", "cat"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|at| (at / 7 % 256) as u8).collect();
+    let mut input = child.stdin.take().unwrap();
+    let sent = bytes.clone();
+    let writer = std::thread::spawn(move || input.write_all(&sent));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stdout == bytes, "{} bytes", output.stdout.len());
+}
+
+#[test]
+fn run_fails_if_what_its_command_wrote_could_not_be_kept() {
+    let rig = Rig::new("");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = run(&rig, &["--", "echo", "lost"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains("1 line of output could not be written"), "{output:?}");
+}
+
+#[test]
+fn run_clears_up_behind_one_that_was_killed() {
+    let rig = Rig::new("");
+    let mut child =
+        run(&rig, &["-q", "--", "/bin/sh", "-c", "echo $$ > pid; exec sleep 1000"]).spawn().unwrap();
+    rig.wait("it is up", || rig.text("pid").ends_with('\n'));
+    let left = left_over(&rig);
+    assert_eq!(left, [format!("regrow-run-{}", child.id())]);
+    send(child.id(), Signal::KILL);
+    child.wait().unwrap();
+    run(&rig, &["--", "true"]).output().unwrap();
+    assert_eq!(left_over(&rig), left, "something that it started lives there");
+    send(rig.text("pid").trim().parse().unwrap(), Signal::KILL);
+    rig.wait("nothing is left of it", || {
+        run(&rig, &["--", "true"]).output().unwrap();
+        left_over(&rig).is_empty()
+    });
 }
 
 #[test]

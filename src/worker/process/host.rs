@@ -47,6 +47,8 @@ pub(crate) struct HostOptions {
     pub(crate) raise_limits: bool,
     /// Move this process into a cgroup of its own where the limits of workers need that.
     pub(crate) step_aside: bool,
+    /// A worker reads what this process would: see [`crate::config::LogTo::Through`].
+    pub(crate) stdin: bool,
     /// How many instances are about to run.
     pub(crate) instances: u64,
 }
@@ -59,6 +61,7 @@ impl Default for HostOptions {
             shared: false,
             raise_limits: true,
             step_aside: true,
+            stdin: false,
             instances: 0,
         }
     }
@@ -106,6 +109,8 @@ pub(crate) struct ProcessHost {
     known: Known,
     pub(super) calls: Calls,
     pub(super) null: OwnedFd,
+    /// Our own stdin, for a worker that stands in our place.
+    pub(super) stdin: Option<OwnedFd>,
     pub(super) pool: Pool,
     pub(super) reserve: Reserve,
     pub(super) record: Record,
@@ -138,6 +143,11 @@ impl ProcessHost {
         let mut notes = Vec::new();
         let null: OwnedFd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
         let null = rustix::io::fcntl_dupfd_cloexec(&null, 3)?;
+        let stdin = if options.stdin && !in_background() {
+            Some(rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?)
+        } else {
+            None
+        };
         let state_dir = std::fs::canonicalize(state_dir)?;
         let key = format!("regrow-{}", key_of(state_dir.as_os_str().as_encoded_bytes()));
         let workers_dir = state_dir.join("w");
@@ -163,8 +173,9 @@ impl ProcessHost {
             // Whoever lives on holds fences in there.
             shelter::leave(&state_dir, survivors.is_empty());
         }
+        let highest = stdin.as_ref().map_or(0, AsRawFd::as_raw_fd).max(null.as_raw_fd()).max(record.fd());
         let host = Self {
-            pool: Pool::start(rustix::io::fcntl_dupfd_cloexec(&null, 3)?, null.as_raw_fd().max(record.fd()))?,
+            pool: Pool::start(rustix::io::fcntl_dupfd_cloexec(&null, 3)?, highest)?,
             reserve: Reserve::new(&null)?,
             output: OutputHub::start(state_dir.join("logs"))?,
             oom: OomWatch::new(),
@@ -188,6 +199,7 @@ impl ProcessHost {
             homes,
             key,
             null,
+            stdin,
             record,
             cgroups,
         };
@@ -452,6 +464,12 @@ fn has_pidfs(notes: &mut Vec<String>) -> bool {
         );
     }
     has
+}
+
+/// Whether our stdin is a terminal that somebody else reads now: what is typed there is not for us.
+fn in_background() -> bool {
+    let foreground = rustix::termios::tcgetpgrp(std::io::stdin());
+    foreground.is_ok_and(|group| group != rustix::process::getpgrp())
 }
 
 /// `SIGPIPE`, and what whoever started us ignored.

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::LogTo;
 use crate::exit::StartFailure;
 use crate::id::Incarnation;
 use crate::worker::Reporter;
@@ -226,7 +227,7 @@ fn launch(
         bounds: &bounds,
         rights: program.rights,
         fds: Fds {
-            stdin: host.null.as_raw_fd(),
+            stdin: stdin(site).as_raw_fd(),
             stdout: tools.stdout.as_raw_fd(),
             stderr: if separate { tools.stderr.as_raw_fd() } else { tools.stdout.as_raw_fd() },
             record: Some(record.as_raw_fd()),
@@ -256,6 +257,12 @@ fn launch(
         dup_onto(&host.null, place).map_err(stdio)?;
     }
     spawned
+}
+
+/// Nothing, but for a worker that stands in our place: then what we would read.
+fn stdin(site: &Site) -> &OwnedFd {
+    let own = site.host.stdin.as_ref().filter(|_| site.settings.log.to == LogTo::Through);
+    own.unwrap_or(&site.host.null)
 }
 
 /// Supervision goes on without a record on a full disk, and without a cgroup that refused; both are worth a line.

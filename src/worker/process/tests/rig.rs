@@ -28,6 +28,7 @@ pub(super) const PLAIN: HostOptions = HostOptions {
     shared: false,
     raise_limits: true,
     step_aside: true,
+    stdin: false,
     instances: 0,
 };
 pub(super) const NO_CGROUP: HostOptions = HostOptions {
@@ -36,6 +37,7 @@ pub(super) const NO_CGROUP: HostOptions = HostOptions {
     shared: false,
     raise_limits: true,
     step_aside: true,
+    stdin: false,
     instances: 0,
 };
 

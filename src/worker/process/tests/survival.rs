@@ -26,6 +26,7 @@ async fn owner() {
         shared: false,
         raise_limits: true,
         step_aside: true,
+        stdin: false,
         instances: 0,
     };
     let (host, _) = super::rig::host_at(dir, options);
