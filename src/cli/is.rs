@@ -8,6 +8,7 @@ use super::args::Format;
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
 use super::status::fetch;
+use crate::runtime::Target;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,11 @@ pub(crate) enum Question {
 #[derive(Debug, Args)]
 pub(crate) struct IsArgs {
     /// Worker (all its instances), instance or sup:NAME
-    target: String,
+    #[arg(required_unless_present = "all")]
+    target: Option<String>,
+    /// Every worker
+    #[arg(long, conflicts_with = "target")]
+    all: bool,
     /// Say nothing
     #[arg(long, short)]
     quiet: bool,
@@ -44,7 +49,7 @@ impl Question {
 }
 
 pub(crate) fn run(context: &mut Context, question: Question, args: IsArgs) -> Result<(), Failure> {
-    let target = parse_target(&args.target)?;
+    let target = args.target.as_deref().map_or(Ok(Target::All), parse_target)?;
     let client = context.client()?;
     let body = block_on(fetch(&client, Some(&target)))?;
     let holds = question.holds(&body.workers);
@@ -54,7 +59,7 @@ pub(crate) fn run(context: &mut Context, question: Question, args: IsArgs) -> Re
             Question::Failed => "is-failed",
             Question::Healthy => "is-healthy",
         };
-        let answer = serde_json::json!({ "schema": format!("regrow.{verb}/1"), "target": args.target, "answer": holds });
+        let answer = serde_json::json!({ "schema": format!("regrow.{verb}/1"), "target": target.to_string(), "answer": holds });
         context.print_json(&answer, std::slice::from_ref(&answer))?;
     } else if !args.quiet {
         let lines: String = body

@@ -29,6 +29,9 @@ const LONGEST: usize = 120;
 pub(crate) struct StatusArgs {
     /// Worker, instance or sup:NAME; everything without it
     target: Option<String>,
+    /// Every worker, which is what no target means, too
+    #[arg(long, conflicts_with = "target")]
+    all: bool,
     /// Draw again when something changes
     #[arg(long, short)]
     watch: bool,
@@ -41,7 +44,10 @@ pub(crate) struct StatusArgs {
 }
 
 pub(crate) fn run(context: &mut Context, args: StatusArgs) -> Result<(), Failure> {
-    let target = args.target.as_deref().map(parse_target).transpose()?;
+    let target = match &args.target {
+        Some(text) => Some(parse_target(text)?),
+        None => args.all.then_some(Target::All),
+    };
     let client = context.client()?;
     block_on(async {
         let body = fetch(&client, target.as_ref()).await?;

@@ -174,13 +174,13 @@ impl Action {
             Verb::Approve => format!("the step of {} that waited is approved by {}", self.target, self.by),
             Verb::Act(_) | Verb::Add | Verb::Remove | Verb::Recover => {
                 let note = self.note.map(|note| format!("; {note}")).unwrap_or_default();
-                format!(
-                    "{} of {} asked by {}: {}{more}{note}",
-                    self.verb.word(),
-                    self.target,
-                    self.by,
-                    names.join(", ")
-                )
+                // Who was named is not told twice.
+                let whom = if names == [self.target.as_str()] {
+                    String::new()
+                } else {
+                    format!(": {}{more}", names.join(", "))
+                };
+                format!("{} of {} asked by {}{whom}{note}", self.verb.word(), self.target, self.by)
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::policy::Phase;
 use crate::recovery::{BreakerState, Incident};
 use crate::runtime::RuntimeHandle;
 use crate::supervisor::{InstanceState, Wanted};
-use crate::units::format_duration;
+use crate::units::{format_duration, plural};
 
 use super::dto::WhyView;
 
@@ -89,8 +89,8 @@ fn restarts(state: &InstanceState) -> Option<String> {
         state.restarts_by_cause.iter().map(|(cause, n)| format!("{n} {}", cause.word())).collect();
     let left = state.budget_left;
     Some(format!(
-        "it was restarted {} times ({}); intensity allows {left} more now",
-        state.restarts,
+        "it was restarted {} ({}); intensity allows {left} more now",
+        plural(state.restarts, "time"),
         by.join(", ")
     ))
 }

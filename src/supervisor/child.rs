@@ -293,8 +293,12 @@ impl SupervisorState {
     }
 
     fn leftovers(&mut self, child: ChildKey, count: Option<u32>) {
-        let who = count.map_or_else(|| "processes".to_owned(), |count| format!("{count} processes"));
-        self.issue(child, &format!("its main process ended and left {who} behind, which are being killed"));
+        let who = match count {
+            None => "processes behind, which are".to_owned(),
+            Some(1) => "1 process behind, which is".to_owned(),
+            Some(count) => format!("{count} processes behind, which are"),
+        };
+        self.issue(child, &format!("its main process ended and left {who} being killed"));
     }
 
     fn hears(&mut self, child: ChildKey, change: impl FnOnce(&mut Told)) {

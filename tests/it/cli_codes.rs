@@ -10,7 +10,7 @@ fn code(output: &std::process::Output) -> i32 {
 #[test]
 fn every_code_has_its_case() {
     let fake = Fake::start();
-    let cases: [(&[&str], i32); 26] = [
+    let cases: [(&[&str], i32); 30] = [
         (&["status"], 0),
         (&["status", "broker", "--exit-code"], 0),
         (&["status", "--exit-code"], 3),
@@ -33,6 +33,10 @@ fn every_code_has_its_case() {
         (&["is-active", "ghost"], 4),
         (&["is-failed", "parser/1"], 0),
         (&["is-failed", "broker"], 3),
+        (&["is-failed", "--all"], 0),
+        (&["is-active", "--all"], 3),
+        (&["is-healthy"], 2),
+        (&["is-healthy", "broker", "--all"], 2),
         (&["is-healthy", "broker"], 0),
         (&["is-healthy", "parser"], 3),
         (&["wait", "web", "--for", "ready", "--timeout", "100ms"], 3),

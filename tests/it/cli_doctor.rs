@@ -77,7 +77,7 @@ fn what_would_refuse_a_start_is_a_failed_check() {
     assert_eq!(of(&checks(&stdout(&output)), "addresses")["outcome"], "failed");
     rig.configure("[worker.web]\ncomand = [\"sleep\"]\n");
     let output = rig.regrow(&["doctor", "-o", "json"]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
     let checks = checks(&stdout(&output));
     assert!(of(&checks, "configuration")["message"].as_str().unwrap().contains("problem"), "{checks:?}");
     assert_eq!(of(&checks, "configuration")["outcome"], "failed");

@@ -64,7 +64,9 @@ fn wide_csv_and_name_have_their_own_columns() {
     let lines = stdout(&fake.regrow(&["status", "-o", "jsonl", "parser"]));
     assert_eq!(lines.lines().count(), 2);
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
-    assert_eq!(first["instance"], "parser/0");
+    assert_eq!((&first["schema"], &first["instance"]), (&"regrow.status/1".into(), &"parser/0".into()));
+    let all = stdout(&fake.regrow(&["status", "--all", "-o", "name"]));
+    assert_eq!(all, "broker\nparser/0\nparser/1\nweb\n");
 }
 
 #[test]

@@ -9,6 +9,9 @@ use super::Check;
 use crate::cli::args::Global;
 use crate::cli::words::{plural, size};
 
+/// The check that reads the file.
+pub(super) const CONFIGURATION: &str = "configuration";
+
 /// Below this much room logs and records will soon not fit.
 const LITTLE_ROOM: u64 = 256 << 20;
 
@@ -20,14 +23,14 @@ pub(super) fn look(global: &Global) -> Vec<Check> {
         Err(_) if nothing_there(global) => {
             let help =
                 "`regrow init` writes one; two lines are enough: `[worker.web]` and `command = [\"./web\"]`";
-            return vec![Check::warning("configuration", "there is none here", help)];
+            return vec![Check::warning(CONFIGURATION, "there is none here", help)];
         }
         Err(problems) => {
             let first =
                 problems.problems().into_iter().next().map(|problem| problem.message).unwrap_or_default();
             let message = format!("{}: {first}", plural(problems.count() as u64, "problem"));
             return vec![Check::failed(
-                "configuration",
+                CONFIGURATION,
                 message,
                 "`regrow check` shows all, each with its place",
             )];
@@ -37,10 +40,7 @@ pub(super) fn look(global: &Global) -> Vec<Check> {
     let runs = running(&settings.runtime.state_dir);
     let mut checks = vec![configuration(&loaded)];
     checks.extend(
-        settings
-            .warnings
-            .iter()
-            .map(|text| Check::warning("configuration", text, "`regrow check` says more")),
+        settings.warnings.iter().map(|text| Check::warning(CONFIGURATION, text, "`regrow check` says more")),
     );
     checks.push(state_dir(&settings.runtime.state_dir));
     checks.push(runtime(runs));
@@ -56,7 +56,7 @@ fn nothing_there(global: &Global) -> bool {
 fn configuration(loaded: &Loaded) -> Check {
     let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
     let workers = plural(loaded.settings.workers.len() as u64, "worker");
-    Check::ok("configuration", format!("{} is right: {workers}", files.join(", ")))
+    Check::ok(CONFIGURATION, format!("{} is right: {workers}", files.join(", ")))
 }
 
 /// Whether it can be written to, or made.

@@ -135,7 +135,15 @@ fn finish(context: &mut Context, self_test: bool, checks: &[Check]) -> Result<()
         }
         Format::Table | Format::Wide => context.print(&verdict(failed, warnings, self_test))?,
     }
-    if failed == 0 { Ok(()) } else { Err(Failure::Failed(format!("{} failed", plural(failed, "check")))) }
+    if failed == 0 {
+        return Ok(());
+    }
+    let text = format!("{} failed", plural(failed, "check"));
+    let broken = |check: &Check| check.name == files::CONFIGURATION && check.outcome == Outcome::Failed;
+    if checks.iter().any(broken) {
+        return Err(Failure::Config(format!("regrow: {text}")));
+    }
+    Err(Failure::Failed(text))
 }
 
 fn verdict(failed: u64, warnings: u64, self_test: bool) -> String {

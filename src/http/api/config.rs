@@ -11,6 +11,7 @@ use crate::config::{Change, Effect, Sign, Subject};
 use crate::id::InstanceId;
 use crate::runtime::{ApplyError, Asker, Comparison};
 use crate::supervisor::InstanceState;
+use crate::units::plural;
 
 use super::super::actions::{Before, Goal, Verb};
 use super::super::dto::{ChangesView, DiffBody};
@@ -113,7 +114,10 @@ fn goals(
 fn said(comparison: &Comparison) -> String {
     match (comparison.changes.len(), comparison.untouched) {
         (0, _) => "nothing differs".to_owned(),
-        (1, untouched) => format!("1 change, {untouched} workers go on untouched"),
-        (count, untouched) => format!("{count} changes, {untouched} workers go on untouched"),
+        (count, untouched) => {
+            let goes = if untouched == 1 { "goes" } else { "go" };
+            let (changes, workers) = (plural(count as u64, "change"), plural(untouched as u64, "worker"));
+            format!("{changes}, {workers} {goes} on untouched")
+        }
     }
 }

@@ -23,7 +23,13 @@ struct Watch {
     found: Found,
     /// The line that is not finished yet, at most `max_line` long.
     line: Vec<u8>,
+    /// When that one is looked at as it is.
+    open_at: Option<Instant>,
 }
+
+/// A line that is not ended for this long may never be: a prompt, or a program that forgot to. Nobody waits for the rest
+/// of it before it is looked at.
+const OPEN: Duration = Duration::from_millis(100);
 
 /// Who waits for a line, if anybody. Shared with the handle: what is read after `set` returned is seen.
 #[derive(Clone, Default)]
@@ -32,13 +38,35 @@ pub(super) struct WatchSlot(Arc<Mutex<Option<Watch>>>);
 impl WatchSlot {
     pub(super) fn set(&self, pattern: regex::bytes::Regex, found: Found) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Watch { pattern, found, line: Vec::new() });
+            Some(Watch { pattern, found, line: Vec::new(), open_at: None });
     }
 
-    /// Looks at a piece; the call of `found` happens outside the lock.
-    fn see(&self, piece: &Piece<'_>) {
+    /// Looks at a piece.
+    fn see(&self, piece: &Piece<'_>, now: Instant) {
+        self.look(|watch| {
+            let hit = watch.sees(piece);
+            watch.open_at = (!watch.line.is_empty()).then(|| now + OPEN);
+            hit
+        });
+    }
+
+    /// When [`WatchSlot::see_open`] is to be called, if nothing is read before.
+    fn open_at(&self) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.open_at
+    }
+
+    /// Looks at a line that is not ended, once it is time.
+    fn see_open(&self, now: Instant) {
+        self.look(|watch| {
+            let due = watch.open_at.take_if(|at| *at <= now).is_some();
+            due && watch.pattern.is_match(without_cr(&watch.line))
+        });
+    }
+
+    /// The call of `found` happens outside the lock.
+    fn look(&self, hit: impl FnOnce(&mut Watch) -> bool) {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let hit = slot.as_mut().is_some_and(|watch| watch.sees(piece));
+        let hit = slot.as_mut().is_some_and(hit);
         let watch = if hit { slot.take() } else { None };
         drop(slot);
         if let Some(watch) = watch {
@@ -132,7 +160,7 @@ impl Pipeline {
         self.words.push(chunk);
         self.budget.refill(now);
         while let Some(piece) = self.splitter.next(&mut chunk) {
-            self.watch.see(&piece);
+            self.watch.see(&piece, now);
             self.keep_or_drop(&piece, now);
         }
         self.tell_if_due(now);
@@ -150,15 +178,20 @@ impl Pipeline {
         }
     }
 
-    /// When [`Pipeline::tell_if_due`] is to be called, if nothing is read before. Never while a line that is kept is
-    /// open: a notice must not cut it in two.
-    pub(super) fn notice_at(&self) -> Option<Instant> {
+    /// When [`Pipeline::tell_if_due`] is to be called, if nothing is read before.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        self.notice_at().into_iter().chain(self.watch.open_at()).min()
+    }
+
+    /// Never while a line that is kept is open: a notice must not cut it in two.
+    fn notice_at(&self) -> Option<Instant> {
         let between_lines = self.dropping || !self.splitter.is_open();
         if between_lines { self.sink.notice_at() } else { None }
     }
 
-    /// Writes a notice about dropped lines, if one is due.
+    /// Writes a notice about dropped lines, and looks at a line that stays open, if that is due.
     pub(super) fn tell_if_due(&mut self, now: Instant) {
+        self.watch.see_open(now);
         if self.notice_at().is_some_and(|at| at <= now) {
             self.sink.tell_of_lost(now);
         }

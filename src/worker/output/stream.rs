@@ -50,7 +50,7 @@ impl Stream {
     pub(super) async fn run(mut self: Box<Self>) {
         let mut resume_at: Option<Instant> = None;
         loop {
-            let notice_at = self.pipeline.notice_at();
+            let due_at = self.pipeline.due_at();
             tokio::select! {
                 biased;
                 request = self.requests.recv() => {
@@ -61,7 +61,7 @@ impl Stream {
                         None => return,
                     }
                 }
-                () = until(notice_at) => self.pipeline.tell_if_due(Instant::now()),
+                () = until(due_at) => self.pipeline.tell_if_due(Instant::now()),
                 () = until(resume_at), if resume_at.is_some() => resume_at = None,
                 ready = self.fifo.readable(), if resume_at.is_none() => {
                     let turn = match ready {

@@ -238,13 +238,13 @@ fn a_ready_line_is_found_across_chunks_once_and_not_before_the_watch() {
     let seen = Arc::clone(&found);
     let pattern = regex::bytes::Regex::new("^listening on [0-9]+$").unwrap();
     stream.watch_for(pattern.clone(), Box::new(move || count(&seen)));
-    for part in [&b"not yet listening on 1\nlist"[..], b"ening on ", b"80"] {
+    for part in [&b"not yet listening on 1\nlist"[..], b"ening ", b"on "] {
         let read = load(&bench.counters.bytes) + part.len() as u64;
         worker.write_all(part).unwrap();
         wait_until("the part", || load(&bench.counters.bytes) >= read);
     }
     assert_eq!(load(&found), 0, "the line is not complete");
-    worker.write_all(b"80\r\nlistening on 2\n").unwrap();
+    worker.write_all(b"8080\r\nlistening on 2\n").unwrap();
     wait_until("the line", || load(&found) == 1);
     drained(&stream);
     assert_eq!(load(&found), 1);
@@ -255,6 +255,18 @@ fn a_ready_line_is_found_across_chunks_once_and_not_before_the_watch() {
     worker.write_all(b"listening on 3\n").unwrap();
     drained(&stream);
     assert_eq!((load(&replaced), load(&found)), (0, 2), "the newer watch takes the place of the older one");
+}
+
+#[test]
+fn a_line_that_is_not_ended_is_looked_at_after_a_while() {
+    let bench = Bench::new();
+    let (stream, mut worker) = bench.open(settings());
+    let found = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&found);
+    let pattern = regex::bytes::Regex::new("listening on [0-9]+").unwrap();
+    stream.watch_for(pattern, Box::new(move || count(&seen)));
+    worker.write_all(b"warming up\nlistening on 8080").unwrap();
+    wait_until("the line", || load(&found) == 1);
 }
 
 #[test]
