@@ -19,7 +19,7 @@ fn normal(text: &str, fake: &Fake) -> String {
         (r"\d+\.\d+%", "LOAD"),
         (r"\d+\.\d % of a core", "LOAD of a core"),
         (r"\d+\.\d MiB\b", "SIZE"),
-        (r"\d+ open files", "N open files"),
+        (r"[\d,]+ open files", "N open files"),
         (r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d(\.\d+)?", "TIME"),
         (r"\b(4m1[0-9]s|10m0\ds|3h04m|59m\d\ds|1h00m)\b", "SPAN"),
         (r"\b(1\.\d|30|3\d)s\b", "SPAN"),
