@@ -292,7 +292,9 @@ fn a16_a_worker_that_is_about_to_run_out_of_files_is_told_of() {
     let web = web();
     assert!(web["issues"][0].as_str().unwrap().contains("of 64 allowed files are open"), "{web}");
     let metrics = usage(&web).unwrap();
-    assert!(metrics["threads"] == 1.0 && metrics["memory_working_set_bytes"].as_f64() > Some(0.0), "{web}");
+    for figure in ["threads", "memory_working_set_bytes"] {
+        assert!(metrics[figure].as_f64() > Some(0.0), "{figure}: {web}");
+    }
 }
 
 #[test]
