@@ -81,7 +81,7 @@ impl Foreground {
         let runtime = {
             // What is run for a while and from no file has no history.
             let keep = sources.is_some();
-            Runtime::start_in(settings, sources, Hosting { keep, ..Hosting::whole(registry) })?
+            Runtime::begin_in(settings, sources, Hosting { keep, ..Hosting::whole(registry) })?
         };
         let handle = runtime.handle().clone();
         if let Err(error) = log.open(&log_path) {
@@ -96,7 +96,11 @@ impl Foreground {
         });
         waiter.map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
         match Servers::start_on(handle.clone(), listeners) {
-            Ok(servers) => Ok(Self { handle, servers, finished, log, last_seq: 0 }),
+            Ok(servers) => {
+                // Whoever asks something waits with us.
+                handle.opened().await;
+                Ok(Self { handle, servers, finished, log, last_seq: 0 })
+            }
             Err(error) => {
                 handle.shutdown(Asker("a failed start".to_owned())).await;
                 // Whatever it ended with, the start has failed.

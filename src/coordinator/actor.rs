@@ -15,8 +15,8 @@ use crate::probe::{Found, Means, ProbeActor, ProbeArguments, Times, make};
 
 use super::case::{Case, changed, looks_alike};
 use super::inbox::{Inbox, News};
-use super::rules::{BUILT_IN, places, shared};
-use super::sweep::{self, SWEEP};
+use super::rules::{places, shared};
+use super::sweep::{self, SWEEP, built_in};
 
 /// How often time alone is looked at, while somebody has a heartbeat or a probe.
 const TICK: Duration = Duration::from_millis(250);
@@ -42,6 +42,8 @@ pub(crate) enum CoordinatorMsg {
     Tick,
     /// The processes are due.
     Sweep,
+    /// A process was halted.
+    Halted(u32),
 }
 
 /// Something about an incarnation.
@@ -96,6 +98,7 @@ pub(crate) struct CoordinatorState {
     changed: bool,
     /// A probe broke and is not made anew yet.
     broken: bool,
+    halts_are_told: bool,
     /// When the processes are due.
     due: Duration,
     settings: Arc<Settings>,
@@ -120,6 +123,9 @@ impl Actor for Coordinator {
         let CoordinatorArguments { sinks, inbox, means, workers_dir } = arguments;
         let (now, settings) = ((sinks.now)(), (sinks.settings)());
         drop(myself.send_after(TURN, || CoordinatorMsg::Sweep));
+        let bell = myself.clone();
+        let listener = Box::new(move |pid| bell.send_message(CoordinatorMsg::Halted(pid)).is_ok());
+        let halts_are_told = means.processes.hear_halts(listener);
         Ok(CoordinatorState {
             workers: by_name(&settings),
             settings,
@@ -133,6 +139,7 @@ impl Actor for Coordinator {
             ticking: false,
             changed: false,
             broken: false,
+            halts_are_told,
             due: now + SWEEP,
         })
     }
@@ -165,6 +172,7 @@ impl Actor for Coordinator {
             }
             CoordinatorMsg::Tick => state.tick(&myself, now),
             CoordinatorMsg::Sweep => state.sweep(&myself, now).await,
+            CoordinatorMsg::Halted(pid) => state.halted(pid, now),
         }
         Ok(())
     }
@@ -357,7 +365,8 @@ impl CoordinatorState {
             drop(myself.send_after(TURN.min(self.due - now), || CoordinatorMsg::Sweep));
             return;
         }
-        let found = sweep::look(&self.means.sampler, self.cases.values().map(Box::as_ref), interval);
+        let cases = self.cases.values().map(Box::as_ref);
+        let found = sweep::look(&self.means.sampler, cases, interval, self.halts_are_told);
         let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
         let mut again = false;
         for (instance, seen) in all.into_iter().zip(found) {
@@ -373,6 +382,18 @@ impl CoordinatorState {
         let pause = if again { sweep::AGAIN.min(usual) } else { usual };
         self.due = now + pause;
         drop(myself.send_after(TURN.min(pause), || CoordinatorMsg::Sweep));
+    }
+
+    /// Looks at once, and soon again.
+    fn halted(&mut self, pid: u32, now: Duration) {
+        let own = self.clock.own(now);
+        let Some(case) = self.cases.values_mut().find(|case| case.main() == Some(pid)) else { return };
+        let seen = sweep::look_at(&self.means.sampler, case);
+        if seen.is_some_and(|seen| sweep::note(case, seen, &self.means.sampler, own, now)) {
+            self.due = self.due.min(now + sweep::AGAIN);
+            let instance = case.instance.clone();
+            self.judge(&instance, now);
+        }
     }
 
     /// Changed settings hold at once for what runs; and a probe that broke runs again.
@@ -460,17 +481,6 @@ impl CoordinatorState {
             case.reported = Some(verdict.health);
         }
         case.told = Some(verdict);
-    }
-}
-
-pub(super) fn built_in(now: Duration, found: Found) -> Observation {
-    Observation {
-        probe: BUILT_IN,
-        began: now,
-        ended: now,
-        grade: found.grade,
-        message: found.message,
-        metrics: found.metrics,
     }
 }
 

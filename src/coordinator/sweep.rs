@@ -6,18 +6,17 @@
 use std::time::Duration;
 
 use crate::config::WorkerSettings;
-use crate::health::Grade;
-use crate::probe::in_condition;
+use crate::health::{Grade, Observation};
+use crate::probe::{Found, in_condition};
 use crate::telemetry::{Pace, Root, Sampler, Seen};
 
-use super::actor::built_in;
 use super::case::{Case, fails};
-use super::rules::memory_base;
+use super::rules::{BUILT_IN, memory_base};
 
 /// How often the processes are looked at.
 pub(super) const SWEEP: Duration = Duration::from_secs(10);
-/// The same while a tree uses nothing: from SIGSTOP to its answer in half a minute is what is promised.
-const QUIET: Duration = Duration::from_secs(20);
+/// The same while a tree uses nothing, where halts are told.
+const QUIET: Duration = Duration::from_secs(60);
 /// The same after a failure, until it stands.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
@@ -29,10 +28,12 @@ pub(super) fn look<'a>(
     sampler: &Sampler,
     cases: impl Iterator<Item = &'a Case>,
     interval: Option<Duration>,
+    halts_are_told: bool,
 ) -> Vec<Option<Seen>> {
     let usual = match interval {
         Some(interval) if interval < SWEEP => Pace::of(interval),
-        Some(_) | None => Pace { every: SWEEP, quiet: QUIET },
+        Some(_) | None if halts_are_told => Pace { every: SWEEP, quiet: QUIET },
+        Some(_) | None => Pace::of(SWEEP),
     };
     let (mut roots, mut failing): (Vec<Root>, Vec<Root>) = (Vec::new(), Vec::new());
     let mut places = Vec::with_capacity(cases.size_hint().0);
@@ -45,6 +46,12 @@ pub(super) fn look<'a>(
     let (found, again) = (sampler.sweep(&roots, usual), sampler.sweep(&failing, Pace::of(AGAIN)));
     let at = |(fails, place): (bool, Option<usize>)| if fails { again[place?] } else { found[place?] };
     places.into_iter().map(at).collect()
+}
+
+/// What is known of this one at this very moment.
+pub(super) fn look_at(sampler: &Sampler, case: &Case) -> Option<Seen> {
+    let root = (case.main()?, case.instance.clone());
+    sampler.sweep(&[root], Pace::of(Duration::ZERO)).into_iter().next()?
 }
 
 /// Takes note of what was read; whether that is something new for its verdict.
@@ -89,4 +96,16 @@ fn figures(case: &mut Case, seen: Seen, sampler: &Sampler, own: Duration) -> boo
 fn cores(worker: &WorkerSettings) -> f64 {
     let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
     worker.isolation.limits.cpu.map_or(all, |limit| limit.min(all))
+}
+
+/// A look of the built-in check.
+pub(super) fn built_in(now: Duration, found: Found) -> Observation {
+    Observation {
+        probe: BUILT_IN,
+        began: now,
+        ended: now,
+        grade: found.grade,
+        message: found.message,
+        metrics: found.metrics,
+    }
 }

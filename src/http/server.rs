@@ -121,6 +121,8 @@ impl Plane {
     async fn serve(self) {
         let api = Arc::new(Api::new(self.runtime.clone(), self.stopped.clone()));
         let router = api::router(Arc::clone(&api));
+        // Who connects earlier waits: answers know what was before.
+        self.runtime.opened().await;
         let mut stopped = self.stopped.clone();
         let (open, mut all_closed) = mpsc::channel(1);
         let control = serve::Control {

@@ -16,7 +16,7 @@ use crate::worker::in_process::InProcessHost;
 use super::lag::Lag;
 use super::launch::Finished;
 use super::living::Living;
-use super::past::Past;
+use super::past::{Opening, Past};
 use super::recover::Mend;
 use super::remember::Unkept;
 use super::reshape::Edit;
@@ -365,7 +365,7 @@ pub struct RuntimeHandle {
     info: Arc<RuntimeInfo>,
     orders: mpsc::Sender<Order>,
     actors: Option<Arc<InProcessHost>>,
-    past: Option<Past>,
+    past: Option<Opening>,
 }
 
 impl RuntimeHandle {
@@ -381,13 +381,20 @@ impl RuntimeHandle {
     }
 
     /// The same, with what was kept of before.
-    pub(super) fn with_past(self, past: Option<Past>) -> Self {
+    pub(super) fn with_past(self, past: Option<Opening>) -> Self {
         Self { past, ..self }
     }
 
-    /// What was kept of before; none without a state directory.
+    /// What was kept of before; none without a state directory, and until the store is open.
     pub(super) fn past(&self) -> Option<&Past> {
-        self.past.as_ref()
+        self.past.as_ref()?.past()
+    }
+
+    /// Waits until what was kept of before is known, where anything is kept.
+    pub(crate) async fn opened(&self) {
+        if let Some(opening) = &self.past {
+            opening.over().await;
+        }
     }
 
     /// The actor workers.
@@ -480,7 +487,7 @@ impl RuntimeHandle {
     /// Whether the store is open, where there is one, and every enabled critical worker is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        if self.past.as_ref().is_some_and(|past| !past.store().is_open()) {
+        if self.past.as_ref().is_some_and(|opening| !opening.is_ready()) {
             return false;
         }
         let states = self.board.instances();

@@ -15,7 +15,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ use crate::telemetry::{Journal, Recorded, Subscription};
 use super::figures::Figures;
 use super::handle::RuntimeInfo;
 use super::lessons;
-use super::past::{self, Past};
+use super::past::{self, Opening, Past};
 use super::timeline::Timeline;
 
 /// Events in one commit at most.
@@ -80,7 +80,8 @@ const NOTHING_TO_WAIT_FOR: u64 = u64::MAX;
 
 /// The thread.
 pub(super) struct Keeper {
-    past: Arc<OnceLock<Past>>,
+    opening: Opening,
+    /// The same for whoever blocks.
     opened: Mutex<Option<Receiver<()>>>,
     boarded: Mutex<Option<oneshot::Sender<()>>>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
@@ -96,11 +97,12 @@ impl Keeper {
         board: &Board,
     ) -> std::io::Result<Arc<Self>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let past: Arc<OnceLock<Past>> = Arc::default();
+        let (under_way, over) = watch::channel(());
+        let opening = Opening { found: Arc::default(), over };
         let ((tell, opened), (boarded, wait)) = (sync_channel(1), oneshot::channel());
         let (stop, stopped) = oneshot::channel();
         let (found, info, journal, board) =
-            (Arc::clone(&past), Arc::clone(info), journal.clone(), board.clone());
+            (Arc::clone(&opening.found), Arc::clone(info), journal.clone(), board.clone());
         let thread = std::thread::Builder::new().name("regrow-keeper".to_owned()).spawn(move || {
             let store = match Store::open(&Options::new(&info.state_dir)) {
                 Ok(store) => store,
@@ -122,11 +124,12 @@ impl Keeper {
                 // Set once; and whoever has begun this may have gone.
                 let _ = found.set(work.past());
                 let _ = tell.send(());
+                drop(under_way);
                 work.run(stopped).await;
             });
         })?;
         Ok(Arc::new(Self {
-            past,
+            opening,
             opened: Mutex::new(Some(opened)),
             boarded: Mutex::new(Some(boarded)),
             stop: Mutex::new(Some(stop)),
@@ -140,19 +143,17 @@ impl Keeper {
         let _ = lock(&self.boarded).take().map(|boarded| boarded.send(()));
     }
 
-    /// What is known of before, once the store is open; `None`: it could not be opened. Blocks, and not before
-    /// everybody is on the board.
-    pub(super) fn wait(&self) -> Option<Past> {
+    /// Blocks until the store is open, or cannot be; not before everybody is on the board.
+    pub(super) fn wait(&self) {
         if let Some(opened) = lock(&self.opened).take() {
             // A thread that is gone has told why.
             let _ = opened.recv();
         }
-        self.past().cloned()
     }
 
-    /// The same, as far as it is known now.
-    pub(super) fn past(&self) -> Option<&Past> {
-        self.past.get()
+    /// What is known of before, and when.
+    pub(super) fn opening(&self) -> &Opening {
+        &self.opening
     }
 
     /// Keeps what has come until now and closes the store. Blocks, for a few seconds at most.
@@ -171,7 +172,7 @@ impl Keeper {
                 let _ = thread.join();
             }
         }
-        if let Some(past) = self.past() {
+        if let Some(past) = self.opening.past() {
             past.store.close(LAST);
         }
     }

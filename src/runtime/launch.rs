@@ -165,6 +165,27 @@ impl Runtime {
         sources: Option<Sources>,
         hosting: Hosting,
     ) -> Result<Self, StartError> {
+        let (runtime, keeper) = Self::boot_in(settings, sources, hosting)?;
+        if let Some(keeper) = keeper {
+            keeper.wait();
+        }
+        Ok(runtime)
+    }
+
+    /// The same, and does not wait until what was kept of before is known: see [`RuntimeHandle::opened`].
+    pub(crate) fn begin_in(
+        settings: Settings,
+        sources: Option<Sources>,
+        hosting: Hosting,
+    ) -> Result<Self, StartError> {
+        Self::boot_in(settings, sources, hosting).map(|(runtime, _)| runtime)
+    }
+
+    fn boot_in(
+        settings: Settings,
+        sources: Option<Sources>,
+        hosting: Hosting,
+    ) -> Result<(Self, Option<Arc<Keeper>>), StartError> {
         let Hosting { registry, hook, plane, claims, keep } = hosting;
         set_aside();
         if hook {
@@ -188,7 +209,8 @@ impl Runtime {
         let seen = board.clone();
         actors.directory().set_outlook(Box::new(move |id| outlook(&seen, id)));
         let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::clone(&info), orders)
-            .with_actors(Arc::clone(&actors));
+            .with_actors(Arc::clone(&actors))
+            .with_past(keeper.as_ref().map(|keeper| keeper.opening().clone()));
         let keeps = keeper.clone();
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let control = std::thread::Builder::new()
@@ -199,11 +221,7 @@ impl Runtime {
             })
             .map_err(|source| StartError::System { what: "cannot start the control thread", source })?;
         match told.recv() {
-            Ok(Ok(())) => {
-                // Everybody is being started meanwhile; who asks for something must see what was before.
-                let past = keeps.and_then(|keeper| keeper.wait());
-                Ok(Self { handle: handle.with_past(past), control })
-            }
+            Ok(Ok(())) => Ok((Self { handle, control }, keeps)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StartError::System {
                 what: "the control thread ended at its start",
@@ -343,7 +361,7 @@ async fn boot(
         let mut problems = output.problems();
         problems.extend(processes.upgrade().and_then(|host| host.shortage()));
         problems.extend(actors.problems());
-        let past = keeper.as_ref().and_then(|keeper| keeper.past());
+        let past = keeper.as_ref().and_then(|keeper| keeper.opening().past());
         problems.extend(past.map(Past::notes).unwrap_or_default());
         problems
     }));

@@ -1,7 +1,7 @@
 //! What is known of before: events over restarts of the runtime, and how far what happens now is kept.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -31,6 +31,34 @@ pub(crate) struct Past {
     pub(super) lost: Arc<AtomicU64>,
     /// One above how far it was when somebody waited in vain: until it moves, nobody else waits.
     pub(super) stuck: Arc<AtomicU64>,
+}
+
+/// The store while it is being opened, and then; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Opening {
+    pub(super) found: Arc<OnceLock<Past>>,
+    /// Its sender is gone once it is over.
+    pub(super) over: watch::Receiver<()>,
+}
+
+impl Opening {
+    pub(super) fn past(&self) -> Option<&Past> {
+        self.found.get()
+    }
+
+    /// Waits until it is over, however it ends.
+    pub(super) async fn over(&self) {
+        // Nothing is ever sent.
+        let _ = self.over.clone().changed().await;
+    }
+
+    /// Whether what is to be kept is kept; where there can be no store, nothing is to be.
+    pub(super) fn is_ready(&self) -> bool {
+        match self.past() {
+            Some(past) => past.store.is_open(),
+            None => self.over.has_changed().is_err(),
+        }
+    }
 }
 
 impl Past {
@@ -75,11 +103,6 @@ impl Past {
             )),
         }
         notes
-    }
-
-    /// The store itself.
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
     }
 }
 

@@ -31,7 +31,8 @@ pub type Root = (u32, InstanceId);
 pub struct Pace {
     /// Those of a tree that uses something.
     pub every: Duration,
-    /// Those of a tree that has used nothing for a minute.
+    /// Those of a tree that has used nothing for a minute, and whose main process is our child: who halts a child is
+    /// told by the kernel.
     pub quiet: Duration,
 }
 
@@ -88,6 +89,7 @@ struct Tree {
     seen: Option<Seen>,
     /// Since when it has used nothing.
     same: Instant,
+    ours: bool,
     memory: Memory,
 }
 
@@ -161,15 +163,24 @@ fn read(pid: u32, all: &mut HashMap<u32, Tree>, trees: &mut Trees, pace: Pace, n
 
 impl Tree {
     fn new(instance: InstanceId, main: Line, now: Instant) -> Self {
-        Self { instance, main, others: Vec::new(), seen: None, same: now, memory: Memory::default() }
+        Self {
+            instance,
+            main,
+            others: Vec::new(),
+            seen: None,
+            same: now,
+            ours: false,
+            memory: Memory::default(),
+        }
     }
 
     fn is_quiet(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.same) >= QUIET
+        self.ours && now.saturating_duration_since(self.same) >= QUIET
     }
 
     fn read(&mut self, trees: &mut Trees, now: Instant) -> Option<Seen> {
         let main = self.main.read()?;
+        self.ours = main.parent == std::process::id();
         let mut usage = main.with_waited();
         self.others.retain(|line| match line.read() {
             Some(stat) => {

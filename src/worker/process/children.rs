@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::worker::unix::{Page, ZombieWait, peek_zombie, reap};
+use crate::worker::unix::{Page, ZombieWait, next_halted, peek_zombie, reap};
 
 /// Orphans are reaped in batches, far away from a restart's critical path.
 const BATCH: Duration = Duration::from_millis(100);
@@ -19,6 +19,10 @@ const LATER: Duration = Duration::from_secs(1);
 
 static KNOWN: Mutex<Known> = Mutex::new(Known { mains: None, pages: Vec::new() });
 static REAPING: AtomicBool = AtomicBool::new(false);
+static LISTENERS: Mutex<Vec<OnHalt>> = Mutex::new(Vec::new());
+
+/// Called with a child that was halted. False: nobody wants to know any more.
+pub(crate) type OnHalt = Box<dyn Fn(u32) -> bool + Send>;
 
 struct Known {
     mains: Option<HashSet<u32>>,
@@ -56,6 +60,17 @@ pub(super) fn forget(page: &Arc<Page>) {
     lock().pages.retain(|known| known.upgrade().is_some_and(|known| !Arc::ptr_eq(&known, page)));
 }
 
+/// Has halts of children told, by the thread that reaps orphans.
+pub(super) fn hear_halts(listener: OnHalt) {
+    LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+}
+
+fn tell_halts() {
+    while let Some(pid) = next_halted() {
+        LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|listener| listener(pid));
+    }
+}
+
 /// Starts the thread that reaps orphans, once per process. Only for a process whose children are all ours: the
 /// children of a host program are none of our business.
 pub(super) fn reap_orphans() -> std::io::Result<()> {
@@ -72,6 +87,7 @@ fn reap_for_ever() {
             // Without a child there can be no orphan either; the next one is found within a second.
             Err(_) => std::thread::sleep(LATER),
             Ok(_) => {
+                tell_halts();
                 std::thread::sleep(BATCH);
                 if !reap_batch() {
                     std::thread::sleep(LATER);

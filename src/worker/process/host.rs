@@ -19,6 +19,7 @@ use crate::worker::unix::{Image, pidfd_open, pidfs_inode};
 use crate::worker::{OutputCounters, Reporter, Runner};
 
 use super::cgroup::CgroupRoot;
+use super::children::OnHalt;
 use super::clear::{self, Survivor};
 use super::controllers::{Controller, Controllers, Place};
 use super::layout::{key_of, shared_dir};
@@ -316,6 +317,14 @@ impl ProcessHost {
         counters: Arc<OutputCounters>,
     ) -> Vec<OutputStream> {
         Site::new(self.clone(), instance.clone(), Arc::clone(settings), counters).tap()
+    }
+
+    /// Has halts of children told; false: here nobody hears of them.
+    pub(crate) fn hear_halts(&self, listener: OnHalt) -> bool {
+        if self.adopts {
+            children::hear_halts(listener);
+        }
+        self.adopts
     }
 
     /// What an earlier runtime on this state directory left alive.

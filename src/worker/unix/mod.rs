@@ -24,7 +24,7 @@ pub(crate) use memory::{Page, Stack, give_back, let_go_of_code, share_one_heap};
 pub(crate) use nvml::{Card, gpu_cards};
 pub(crate) use rights::{Cores, Person, WorkerRights};
 pub(crate) use sys::{
-    Ended, ZombieWait, close_range_works, dup_onto, end_of_stranger, peek_pidfd, peek_zombie, pidfd_open,
-    pidfs_inode, poll_ended, reap, send_signal, send_signal_to_group, wait_pidfd, watch_pidfd,
+    Ended, ZombieWait, close_range_works, dup_onto, end_of_stranger, next_halted, peek_pidfd, peek_zombie,
+    pidfd_open, pidfs_inode, poll_ended, reap, send_signal, send_signal_to_group, wait_pidfd, watch_pidfd,
     watch_readable,
 };

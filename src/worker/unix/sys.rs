@@ -147,14 +147,15 @@ pub(crate) fn watch_readable(fd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
-/// The pid of some child that has ended, left as it is. `ECHILD`: there are no children.
+/// The pid of some child that has ended, left as it is; who blocks is also woken by one that was halted. `ECHILD`: there
+/// are no children.
 pub(crate) fn peek_zombie(wait: ZombieWait) -> io::Result<Option<u32>> {
     // SAFETY: all zero is a valid siginfo.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let options = libc::WEXITED
         | libc::WNOWAIT
         | match wait {
-            ZombieWait::Block => 0,
+            ZombieWait::Block => libc::WSTOPPED,
             ZombieWait::Poll => libc::WNOHANG,
         };
     // SAFETY: a valid buffer; WNOWAIT leaves the child's status where it is.
@@ -164,6 +165,17 @@ pub(crate) fn peek_zombie(wait: ZombieWait) -> io::Result<Option<u32>> {
     // SAFETY: waitid filled the fields of a child's siginfo, or left the zeros.
     let pid = unsafe { info.si_pid() };
     Ok(u32::try_from(pid).ok().filter(|pid| *pid > 0))
+}
+
+/// Some child that was halted (`SIGSTOP`); each halt is told once.
+pub(crate) fn next_halted() -> Option<u32> {
+    // SAFETY: all zero is a valid siginfo.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid buffer.
+    let done = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WSTOPPED | libc::WNOHANG) };
+    // SAFETY: as in `peek_zombie`.
+    let pid = if done == 0 { unsafe { info.si_pid() } } else { 0 };
+    u32::try_from(pid).ok().filter(|pid| *pid > 0)
 }
 
 /// Takes the status of this child if it has ended. For orphans that nobody else waits for.
