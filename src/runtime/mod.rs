@@ -26,6 +26,7 @@ mod roll;
 mod rolling;
 mod stage;
 mod state_dir;
+mod steady;
 mod survivors;
 mod target;
 mod timeline;
