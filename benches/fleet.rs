@@ -120,7 +120,7 @@ fn calmly() {
 
 fn checking() {
     for (what, http, interval) in [
-        ("whether its process runs, every 5 s, the default", false, None),
+        ("whether its process runs, every 10 s to 60 s, the default", false, None),
         ("the same every 1 s", false, Some("1s")),
         ("an HTTP probe every 30 s, the default", true, None),
         ("the same every 1 s", true, Some("1s")),

@@ -3,7 +3,7 @@
 //! A power cut or a kill may cost the last minute of figures, which is no loss; six small writes a minute would keep a
 //! disk awake. Whoever asks for the history has what is waiting written first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,12 @@ const TOGETHER: usize = 6;
 /// Sweeps that wait while the disk takes nothing; then the oldest are given up.
 const MOST: usize = 60;
 
+/// Processes that are gone and remembered, until it is tidied up.
+const MANY: usize = 1000;
+
+/// Names that are remembered: those of more instances are made anew each time.
+const REMEMBERED: usize = 20_000;
+
 /// The figures that wait.
 #[derive(Default)]
 pub(super) struct Figures {
@@ -42,37 +48,47 @@ impl Figures {
         let limit = |worker: &WorkerSettings| Some((worker.name.clone(), worker.isolation.limits.memory?));
         let limits: HashMap<Name, u64> = settings.workers.iter().filter_map(|worker| limit(worker)).collect();
         let mut roots: Vec<Root> = Vec::new();
-        board.visit(|state| roots.extend(state.pid.map(|pid| (pid, state.instance.clone()))));
-        let seen = info.sampler.sweep(&roots, SWEPT);
-        let seen: HashMap<u32, Seen> =
-            roots.iter().zip(seen).filter_map(|((pid, _), seen)| Some((*pid, seen?))).collect();
-        let before = std::mem::take(&mut self.before);
-        let mut names = HashMap::with_capacity(self.names.len());
         let mut samples = Vec::with_capacity(board.len());
+        let mut places = Vec::with_capacity(board.len());
         board.visit(|state| {
-            let known = self.names.get(&state.instance).cloned();
-            let name = known.unwrap_or_else(|| state.instance.to_string().into());
-            names.insert(state.instance.clone(), Arc::clone(&name));
-            let seen = state.pid.and_then(|pid| Some((pid, seen.get(&pid)?)));
-            if let (Some((_, seen)), Some(limit)) = (seen, limits.get(state.instance.worker())) {
-                // Patterns are read from it, should it fail.
-                info.healer.note_memory(&state.instance, seen.usage.resident_bytes as f64 / *limit as f64);
-            }
-            samples.push(Sample {
-                instance: name,
-                status: state.status(),
-                score: state.score(),
-                cpu_percent: seen.and_then(|(pid, seen)| percent(before.get(&pid), seen)),
-                memory_bytes: seen.map(|(_, seen)| seen.usage.resident_bytes),
-            });
+            places.push(state.pid.map(|_| roots.len()));
+            roots.extend(state.pid.map(|pid| (pid, state.instance.clone())));
+            let (instance, status, score) = (self.name(&state.instance), state.status(), state.score());
+            samples.push(Sample { instance, status, score, cpu_percent: None, memory_bytes: None });
         });
-        self.before = seen.into_iter().map(|(pid, seen)| (pid, (seen.usage.cpu_seconds, seen.at))).collect();
-        self.names = names;
+        let seen = info.sampler.sweep(&roots, SWEPT);
+        for (sample, place) in samples.iter_mut().zip(places) {
+            let Some((place, seen)) = place.and_then(|place| Some((place, seen[place]?))) else { continue };
+            let (pid, instance) = &roots[place];
+            if let Some(limit) = limits.get(instance.worker()) {
+                // Patterns are read from it, should it fail.
+                info.healer.note_memory(instance, seen.usage.resident_bytes as f64 / *limit as f64);
+            }
+            let before = self.before.insert(*pid, (seen.usage.cpu_seconds, seen.at));
+            sample.cpu_percent = percent(before, &seen);
+            sample.memory_bytes = Some(seen.usage.resident_bytes);
+        }
+        if self.before.len() > 2 * roots.len() + MANY {
+            let there: HashSet<u32> = roots.iter().map(|(pid, _)| *pid).collect();
+            self.before.retain(|pid, _| there.contains(pid));
+        }
         if self.waiting.len() == MOST {
             self.waiting.remove(0);
         }
         self.waiting.push(Sweep { at, samples });
         self.waiting.len() >= TOGETHER
+    }
+
+    fn name(&mut self, instance: &InstanceId) -> Arc<str> {
+        if let Some(name) = self.names.get(instance) {
+            return Arc::clone(name);
+        }
+        if self.names.len() >= REMEMBERED {
+            self.names.clear();
+        }
+        let name: Arc<str> = instance.to_string().into();
+        self.names.insert(instance.clone(), Arc::clone(&name));
+        name
     }
 
     /// Brings them to the disk. What fails is told by the store's notes, and tried again with the next ones.
@@ -88,8 +104,8 @@ impl Figures {
 }
 
 /// Load since the sweep before, whoever has read the figures meanwhile. Who was not read again is quiet.
-fn percent(before: Option<&(f64, Instant)>, seen: &Seen) -> Option<f64> {
+fn percent(before: Option<(f64, Instant)>, seen: &Seen) -> Option<f64> {
     let Some((cpu_seconds, at)) = before.filter(|(_, at)| seen.at > *at) else { return seen.percent };
-    let span = seen.at.saturating_duration_since(*at).as_secs_f64();
+    let span = seen.at.saturating_duration_since(at).as_secs_f64();
     Some(((seen.usage.cpu_seconds - cpu_seconds).max(0.0) / span * 1000.0).round() / 10.0)
 }

@@ -16,7 +16,7 @@ use crate::worker::in_process::InProcessHost;
 use super::lag::Lag;
 use super::launch::Finished;
 use super::living::Living;
-use super::past::{Opening, Past};
+use super::past::Opening;
 use super::recover::Mend;
 use super::remember::Unkept;
 use super::reshape::Edit;
@@ -385,16 +385,9 @@ impl RuntimeHandle {
         Self { past, ..self }
     }
 
-    /// What was kept of before; none without a state directory, and until the store is open.
-    pub(super) fn past(&self) -> Option<&Past> {
-        self.past.as_ref()?.past()
-    }
-
-    /// Waits until what was kept of before is known, where anything is kept.
-    pub(crate) async fn opened(&self) {
-        if let Some(opening) = &self.past {
-            opening.over().await;
-        }
+    /// The store, or its opening; none without a state directory.
+    pub(super) fn opening(&self) -> Option<&Opening> {
+        self.past.as_ref()
     }
 
     /// The actor workers.

@@ -107,6 +107,18 @@ impl Past {
 }
 
 impl RuntimeHandle {
+    /// What was kept of before; none without a state directory, and until the store is open.
+    pub(super) fn past(&self) -> Option<&Past> {
+        self.opening()?.past()
+    }
+
+    /// Waits until what was kept of before is known, where anything is kept.
+    pub(crate) async fn opened(&self) {
+        if let Some(opening) = self.opening() {
+            opening.over().await;
+        }
+    }
+
     /// Events, oldest first: those that were kept, over restarts of the runtime, and those of this moment.
     ///
     /// # Errors

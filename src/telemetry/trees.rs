@@ -126,9 +126,11 @@ impl Trees {
                 // A thread has a number, too, and a line that says whose it is.
                 self.sort(found, roots, &is_process)
             }
-            _ => {
-                self.listed = Some(now);
-                self.strangers.clear();
+            (before, last) => {
+                if !stands || before.is_none() || last < before {
+                    self.listed = Some(now);
+                    self.strangers.clear();
+                }
                 let found = self.read(pids(), roots);
                 self.sort(found, roots, &|_| true)
             }
