@@ -9,19 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::config::{SecretSource, WorkerSettings};
 use crate::exit::StartFailure;
 use crate::id::{InstanceId, Name};
 use crate::worker::output::{OutputHub, OutputStream};
-use crate::worker::unix::{Image, pidfd_open, pidfs_inode};
+use crate::worker::unix::Image;
 use crate::worker::{OutputCounters, Reporter, Runner};
 
 use super::cgroup::CgroupRoot;
 use super::children::OnHalt;
 use super::clear::{self, Survivor};
 use super::controllers::{Controller, Controllers, Place};
+use super::grants;
 use super::layout::{key_of, shared_dir};
 use super::oom::OomWatch;
 use super::pool::Pool;
@@ -144,7 +143,7 @@ impl ProcessHost {
         let mut notes = Vec::new();
         let null: OwnedFd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
         let null = rustix::io::fcntl_dupfd_cloexec(&null, 3)?;
-        let stdin = if options.stdin && !in_background() {
+        let stdin = if options.stdin && !grants::in_background() {
             Some(rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?)
         } else {
             None
@@ -154,11 +153,11 @@ impl ProcessHost {
         let workers_dir = state_dir.join("w");
         let known = std::fs::read_dir(&workers_dir).map_or(0, |entries| entries.count() as u64);
         let new = options.instances.saturating_sub(known);
-        let shelter = find_shelter(&state_dir, new, options.shared, &mut notes)?;
+        let shelter = grants::find_shelter(&state_dir, new, options.shared, &mut notes)?;
         if shelter.is_none() {
             shared_dir(&workers_dir, options.shared)?;
         }
-        let cgroups = find_cgroups(&key, options, &mut notes);
+        let cgroups = grants::find_cgroups(&key, options, &mut notes);
         let earlier = shelter::existing(&state_dir);
         let homes: Vec<_> =
             std::iter::once(workers_dir.clone()).chain(earlier.iter().map(|dir| dir.join("w"))).collect();
@@ -180,10 +179,10 @@ impl ProcessHost {
             reserve: Reserve::new(&null)?,
             output: OutputHub::start(state_dir.join("logs"))?,
             oom: OomWatch::new(),
-            nofile: if options.raise_limits { raise_nofile(&mut notes) } else { None },
-            pidfs: has_pidfs(&mut notes),
-            ignored: options.adopt_orphans.then(ignored_signals).flatten(),
-            adopts: adopt_orphans(options, &mut notes),
+            nofile: if options.raise_limits { grants::raise_nofile(&mut notes) } else { None },
+            pidfs: grants::has_pidfs(&mut notes),
+            ignored: options.adopt_orphans.then(grants::ignored_signals).flatten(),
+            adopts: grants::adopt_orphans(options, &mut notes),
             env: std::env::vars_os().collect(),
             passed: LastPassed::default(),
             sources: Mutex::default(),
@@ -414,91 +413,5 @@ impl ProcessHost {
     /// The thread that reads all output.
     pub(crate) fn output(&self) -> &OutputHub {
         &self.output
-    }
-}
-
-fn find_shelter(
-    state_dir: &Path,
-    new: u64,
-    shared: bool,
-    notes: &mut Vec<String>,
-) -> io::Result<Option<PathBuf>> {
-    let Some(trouble) = shelter::trouble(state_dir, new)? else { return Ok(None) };
-    let shelter = shelter::seek(state_dir, shared)?;
-    notes.push(format!(
-        "the state directory takes nothing ({trouble}): sockets, FIFOs and the spawn record are in {}; \
-         make room in it and start regrow again",
-        shelter.display()
-    ));
-    Ok(Some(shelter))
-}
-
-fn find_cgroups(key: &str, options: HostOptions, notes: &mut Vec<String>) -> Option<CgroupRoot> {
-    if !options.cgroups {
-        return None;
-    }
-    match CgroupRoot::find(key, options.step_aside) {
-        Ok(root) => Some(root),
-        Err(why) => {
-            notes.push(format!(
-                "no writable cgroup v2 ({why}): trees are known by session, descent and fence"
-            ));
-            None
-        }
-    }
-}
-
-/// A supervisor holds a handful of descriptors per worker; the usual soft limit of 1024 is for programs that
-/// use `select`. Workers get the original back.
-fn raise_nofile(notes: &mut Vec<String>) -> Option<(u64, u64)> {
-    let limit = getrlimit(Resource::Nofile);
-    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    if soft == hard {
-        return None;
-    }
-    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        Ok(()) => Some((soft, hard)),
-        Err(error) => {
-            notes.push(format!("the limit of open files stays at {soft}: {error}"));
-            None
-        }
-    }
-}
-
-fn has_pidfs(notes: &mut Vec<String>) -> bool {
-    let has = pidfd_open(std::process::id()).is_ok_and(|own| pidfs_inode(&own).is_some());
-    if !has {
-        notes.push(
-            "before Linux 6.9 survivors are known by their environment, not by a pidfs inode".to_owned(),
-        );
-    }
-    has
-}
-
-/// Whether our stdin is a terminal that somebody else reads now: what is typed there is not for us.
-fn in_background() -> bool {
-    let foreground = rustix::termios::tcgetpgrp(std::io::stdin());
-    foreground.is_ok_and(|group| group != rustix::process::getpgrp())
-}
-
-/// `SIGPIPE`, and what whoever started us ignored.
-fn ignored_signals() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-    u64::from_str_radix(bits.trim(), 16).ok()
-}
-
-fn adopt_orphans(options: HostOptions, notes: &mut Vec<String>) -> bool {
-    if !options.adopt_orphans {
-        return false;
-    }
-    let own = Some(rustix::process::getpid());
-    let adopted = rustix::process::set_child_subreaper(own).map_err(io::Error::from);
-    match adopted.and_then(|()| children::reap_orphans()) {
-        Ok(()) => true,
-        Err(error) => {
-            notes.push(format!("orphans of workers are not taken in: {error}"));
-            false
-        }
     }
 }

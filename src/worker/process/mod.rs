@@ -29,6 +29,7 @@ mod deeds;
 mod end;
 mod evidence;
 mod failure;
+mod grants;
 mod hear;
 mod host;
 mod identity;

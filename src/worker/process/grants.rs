@@ -1,0 +1,98 @@
+//! What the machine grants a host of processes, found out or taken once at its start; what it does not is noted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::worker::unix::{pidfd_open, pidfs_inode};
+
+use super::cgroup::CgroupRoot;
+use super::host::HostOptions;
+use super::{children, shelter};
+
+pub(super) fn find_shelter(
+    state_dir: &Path,
+    new: u64,
+    shared: bool,
+    notes: &mut Vec<String>,
+) -> io::Result<Option<PathBuf>> {
+    let Some(trouble) = shelter::trouble(state_dir, new)? else { return Ok(None) };
+    let shelter = shelter::seek(state_dir, shared)?;
+    notes.push(format!(
+        "the state directory takes nothing ({trouble}): sockets, FIFOs and the spawn record are in {}; \
+         make room in it and start regrow again",
+        shelter.display()
+    ));
+    Ok(Some(shelter))
+}
+
+pub(super) fn find_cgroups(key: &str, options: HostOptions, notes: &mut Vec<String>) -> Option<CgroupRoot> {
+    if !options.cgroups {
+        return None;
+    }
+    match CgroupRoot::find(key, options.step_aside) {
+        Ok(root) => Some(root),
+        Err(why) => {
+            notes.push(format!(
+                "no writable cgroup v2 ({why}): trees are known by session, descent and fence"
+            ));
+            None
+        }
+    }
+}
+
+/// A supervisor holds a handful of descriptors per worker; the usual soft limit of 1024 is for programs that
+/// use `select`. Workers get the original back.
+pub(super) fn raise_nofile(notes: &mut Vec<String>) -> Option<(u64, u64)> {
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    if soft == hard {
+        return None;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => Some((soft, hard)),
+        Err(error) => {
+            notes.push(format!("the limit of open files stays at {soft}: {error}"));
+            None
+        }
+    }
+}
+
+pub(super) fn has_pidfs(notes: &mut Vec<String>) -> bool {
+    let has = pidfd_open(std::process::id()).is_ok_and(|own| pidfs_inode(&own).is_some());
+    if !has {
+        notes.push(
+            "before Linux 6.9 survivors are known by their environment, not by a pidfs inode".to_owned(),
+        );
+    }
+    has
+}
+
+/// Whether our stdin is a terminal that somebody else reads now: what is typed there is not for us.
+pub(super) fn in_background() -> bool {
+    let foreground = rustix::termios::tcgetpgrp(std::io::stdin());
+    foreground.is_ok_and(|group| group != rustix::process::getpgrp())
+}
+
+/// `SIGPIPE`, and what whoever started us ignored.
+pub(super) fn ignored_signals() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(bits.trim(), 16).ok()
+}
+
+pub(super) fn adopt_orphans(options: HostOptions, notes: &mut Vec<String>) -> bool {
+    if !options.adopt_orphans {
+        return false;
+    }
+    let own = Some(rustix::process::getpid());
+    let adopted = rustix::process::set_child_subreaper(own).map_err(io::Error::from);
+    match adopted.and_then(|()| children::reap_orphans()) {
+        Ok(()) => true,
+        Err(error) => {
+            notes.push(format!("orphans of workers are not taken in: {error}"));
+            false
+        }
+    }
+}
