@@ -280,3 +280,20 @@ fn json_has_the_workers_what_was_left_and_the_file() {
         "{body}"
     );
 }
+
+#[test]
+fn what_stands_for_no_bound_and_for_the_machine_is_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        stdout(&import(&[&path.display().to_string()]))
+    };
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let made = write("a.conf", "[program:a]\ncommand=/bin/a --node %(host_node_name)s\n");
+    assert!(made.contains("[worker.a]") && made.contains(name.trim()), "{made}");
+    let made = write("b.service", "[Service]\nExecStart=/bin/b\nTimeoutStartSec=infinity\n");
+    assert!(made.contains("start_timeout = \"1d\""), "{made}");
+    let made = write("c.yaml", "check_interval: 30\nrecovery:\n  cooldown: 300\n");
+    assert!(made.contains("cooldown = \"5m\""), "{made}");
+}

@@ -184,7 +184,7 @@ fn target(key: &str, number: Option<f64>, text: &str) -> Option<Target> {
             Target::Root(Setting::raw("intensity.max_restarts", format!("{count}")))
         }
         "retry_delay" => Target::Defaults(Setting::text("backoff.first", &time?)),
-        "restart_cooldown" => Target::Ladder(Setting::text("cooldown", &time?)),
+        "restart_cooldown" | "cooldown" => Target::Ladder(Setting::text("cooldown", &time?)),
         "cpu_percent" | "cpu_threshold" => {
             Target::Defaults(Setting::raw("threshold.cpu.warn", format!("{:?}", ratio?)))
         }

@@ -271,6 +271,8 @@ fn expand(about: &About<'_>, text: &str) -> Result<Word, String> {
             "program_name" => Part::Text(about.name.to_owned()),
             "group_name" => Part::Text(about.group.to_owned()),
             "here" => Part::Text(about.here.to_owned()),
+            // supervisord asks its own machine, too.
+            "host_node_name" => Part::Text(host_name()),
             "numprocs" => Part::Text(about.instances.to_string()),
             "process_num" if about.instances == 1 => Part::Text(format!("{:0width$}", about.first)),
             "process_num" => Part::Place("index".to_owned()),
@@ -295,6 +297,12 @@ fn expand(about: &About<'_>, text: &str) -> Result<Word, String> {
         parts.push(Part::Text(plain));
     }
     Ok(parts)
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
 /// What a shell can name.

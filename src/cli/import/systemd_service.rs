@@ -212,10 +212,14 @@ impl<'a> Service<'a> {
             "PIDFile" if self.last("Type") == Some("forking") => text("pid_file"),
             "PIDFile" => Entry::same(raw, "regrow knows the main process of what it started"),
             "GuessMainPID" => Entry::same(raw, "regrow guesses no pid"),
+            "TimeoutStartSec" if is_endless(value) => {
+                Entry::taken(raw, [Setting::text("start_timeout", "1d")])
+                    .note("regrow waits for no start without a bound; a day stands for none.")
+            }
             "TimeoutStartSec" | "TimeoutStopSec" | "TimeoutSec"
                 if systemd_time(value).is_none_or(|time| time.is_zero()) =>
             {
-                Entry::left(raw, "regrow waits for no start or stop without a bound")
+                Entry::left(raw, "regrow waits for no stop without a bound; its own bounds hold")
             }
             "TimeoutStartSec" => time("start_timeout"),
             "TimeoutStopSec" => time("stop.timeout"),
@@ -401,4 +405,9 @@ fn codes(value: &str, raw: &str, key: &str, first: Option<&str>) -> Entry {
     }
     let entry = Entry::taken(raw, [Setting::raw(key, format!("[{}]", codes.join(", ")))]);
     if left.is_empty() { entry } else { entry.note(format!("left: {} (no exit code)", left.join(" "))) }
+}
+
+/// What systemd takes for no bound at all.
+fn is_endless(time: &str) -> bool {
+    time == "infinity" || systemd_time(time).is_some_and(|time| time.is_zero())
 }
