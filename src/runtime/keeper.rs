@@ -29,7 +29,7 @@ use crate::telemetry::{Journal, Recorded, Subscription};
 use super::figures::Figures;
 use super::handle::RuntimeInfo;
 use super::lessons;
-use super::past::{self, Opening, Past};
+use super::past::{self, Memory, Opening, Past};
 use super::steady::Steady;
 use super::timeline::Timeline;
 
@@ -198,6 +198,7 @@ struct Work {
     batch: Vec<Arc<Recorded>>,
     settled: watch::Sender<u64>,
     asked: Arc<Notify>,
+    memory: Memory,
     lost: Arc<AtomicU64>,
     /// The number of the last event that was kept, or given up.
     last: u64,
@@ -230,6 +231,7 @@ impl Work {
             batch: Vec::new(),
             settled: watch::channel(last).0,
             asked: Arc::default(),
+            memory: Memory::default(),
             lost: Arc::default(),
             last,
             generation: 0,
@@ -252,6 +254,7 @@ impl Work {
             readers: self.ask.clone(),
             lost: Arc::clone(&self.lost),
             stuck: Arc::default(),
+            memory: self.memory.clone(),
         }
     }
 
@@ -282,6 +285,10 @@ impl Work {
                         let _ = reply.send(());
                         continue;
                     }
+                    () = self.memory.wanted() => {
+                        self.remember().await;
+                        continue;
+                    }
                     _ = &mut stopped => stopping = true,
                 }
             }
@@ -302,10 +309,8 @@ impl Work {
                 break;
             }
             let (full, began) = (self.batch.len() == TOGETHER, Instant::now());
+            self.remember().await; // First: an end that an event tells of is kept by then.
             let kept = self.keep().await;
-            if kept.is_ok() {
-                self.remember().await;
-            }
             if kept.is_ok() && full && !stopping {
                 let rest = (began.elapsed() * RESTS).min(LONGEST_REST);
                 tokio::select! {
@@ -338,6 +343,7 @@ impl Work {
         self.figures.write(&self.store).await;
         self.remember().await;
         self.settled.send_replace(NOTHING_TO_WAIT_FOR);
+        self.memory.reached(NOTHING_TO_WAIT_FOR);
     }
 
     /// Waits until it is quiet, or until somebody waits for what there is.
@@ -348,11 +354,10 @@ impl Work {
         }
     }
 
-    /// Writes down incidents and lessons. What fails waits for the next time.
+    /// Writes down incidents and lessons. What fails waits for the next time, and nobody waits for it.
     async fn remember(&self) {
-        if let Err(error) = lessons::remember(&self.store.archive(), &self.info.healer).await {
-            tracing::debug!(%error, "an incident is not kept yet");
-        }
+        let known = lessons::remember_all(&self.store.archive(), &self.info.healer).await;
+        self.memory.reached(known.unwrap_or(NOTHING_TO_WAIT_FOR));
     }
 
     async fn trim_if_due(&mut self) {

@@ -20,6 +20,9 @@ const OUTCOMES: usize = 10_000;
 /// Incidents written in one go; the others come with the next.
 const TOGETHER: usize = 64;
 
+/// So often in a row: enough for all that the healer holds.
+const ROUNDS: usize = 128;
+
 /// Reads what an earlier runtime knew.
 pub(super) async fn recall(archive: &Archive, healer: &Healer) -> Result<(), StoreError> {
     let query = IncidentQuery { limit: INCIDENTS, ..IncidentQuery::default() };
@@ -47,8 +50,23 @@ pub(super) async fn recall(archive: &Archive, healer: &Healer) -> Result<(), Sto
     Ok(())
 }
 
-/// Writes down what has changed.
-pub(super) async fn remember(archive: &Archive, healer: &Healer) -> Result<(), StoreError> {
+/// Writes down all that has changed; answers the healer's revision that is kept now, or none if something is not.
+pub(super) async fn remember_all(archive: &Archive, healer: &Healer) -> Option<u64> {
+    let revision = healer.revision();
+    for _ in 0..ROUNDS {
+        if let Err(error) = remember(archive, healer).await {
+            tracing::debug!(%error, "an incident is not kept yet");
+            return None;
+        }
+        if !healer.waits() {
+            break;
+        }
+    }
+    Some(revision)
+}
+
+/// Writes down some of what has changed.
+async fn remember(archive: &Archive, healer: &Healer) -> Result<(), StoreError> {
     // All at once, so that they share a commit.
     let incidents = healer.changed(TOGETHER).into_iter().map(|incident| {
         let (archive, kept) = (archive.clone(), kept_incident(&incident));

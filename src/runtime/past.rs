@@ -31,6 +31,45 @@ pub(crate) struct Past {
     pub(super) lost: Arc<AtomicU64>,
     /// One above how far it was when somebody waited in vain: until it moves, nobody else waits.
     pub(super) stuck: Arc<AtomicU64>,
+    pub(super) memory: Memory,
+}
+
+/// How far incidents and what was learned are written down, by the healer's revisions, and who waits for that.
+#[derive(Clone, Default)]
+pub(super) struct Memory {
+    known: watch::Sender<u64>,
+    wanted: Arc<Notify>,
+    /// As with events.
+    stuck: Arc<AtomicU64>,
+}
+
+impl Memory {
+    /// Somebody waits for it.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// It is written down as far as this.
+    pub(super) fn reached(&self, revision: u64) {
+        self.known.send_replace(revision);
+    }
+}
+
+/// Waits until it is kept as far as this, or it is clear that it will not be soon.
+async fn wait(kept: &watch::Receiver<u64>, stuck: &AtomicU64, until: u64, ask: impl FnOnce()) {
+    let mut kept = kept.clone();
+    let now = *kept.borrow();
+    if now < until && stuck.load(Ordering::Relaxed) == now.saturating_add(1) {
+        return;
+    }
+    if now < until {
+        ask();
+    }
+    let wait = kept.wait_for(|kept| *kept >= until);
+    // The keeper is gone: shown without.
+    if tokio::time::timeout(SETTLES, wait).await.is_err() {
+        stuck.store(now.saturating_add(1), Ordering::Relaxed);
+    }
 }
 
 /// The store while it is being opened, and then; cheap to clone.
@@ -64,19 +103,17 @@ impl Opening {
 impl Past {
     /// Waits until this event is kept, or it is clear that it will not be soon.
     async fn settled(&self, seq: u64) {
-        let mut kept = self.kept.clone();
-        let now = *kept.borrow();
-        if now < seq && self.stuck.load(Ordering::Relaxed) == now.saturating_add(1) {
-            return;
-        }
-        if now < seq {
+        wait(&self.kept, &self.stuck, seq, || self.asked.notify_one()).await;
+    }
+
+    /// The same of incidents.
+    async fn remembered(&self, revision: u64) {
+        let ask = || {
+            // It gathers events, or waits for one.
             self.asked.notify_one();
-        }
-        let wait = kept.wait_for(|kept| *kept >= seq);
-        // The keeper is gone: shown without.
-        if tokio::time::timeout(SETTLES, wait).await.is_err() {
-            self.stuck.store(now.saturating_add(1), Ordering::Relaxed);
-        }
+            self.memory.wanted.notify_one();
+        };
+        wait(&self.memory.known.subscribe(), &self.memory.stuck, revision, ask).await;
     }
 
     /// Has the figures of the last minute written, or sees that they will not be soon.
@@ -173,6 +210,14 @@ impl RuntimeHandle {
     pub async fn settled(&self, seq: u64) {
         if let Some(past) = self.past() {
             past.settled(seq).await;
+        }
+    }
+
+    /// Waits until all that is known of incidents at this moment is kept, or it is clear that it will not be soon. Who
+    /// shows one reads it first and waits then: after a kill it must not be another.
+    pub async fn incidents_settled(&self) {
+        if let Some(past) = self.past() {
+            past.remembered(self.healer().revision()).await;
         }
     }
 }

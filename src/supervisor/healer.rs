@@ -82,14 +82,17 @@ struct Inner {
     lessons: VecDeque<Lesson>,
     /// What was learned elsewhere and is not written down yet.
     imports: Vec<Knowledge>,
-    /// Begins every incident's id, so that ids of two lives of a runtime differ.
+    /// Begins every incident's id: when this life began, for people, and a number by chance, since two may begin within a
+    /// second, and a clock may be set back.
     stamp: String,
     opened: u64,
+    /// Counts what waits to be written down, from the beginning.
+    revision: u64,
 }
 
 impl Healer {
     pub(crate) fn new(seed: u64) -> Self {
-        let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+        let stamp = format!("{}-{:06x}", Timestamp::now().strftime("%Y%m%d-%H%M%S"), seed & 0xff_ffff);
         Self {
             named: AtomicBool::new(false),
             reads: AtomicBool::new(false),
@@ -108,6 +111,7 @@ impl Healer {
                 imports: Vec::new(),
                 stamp,
                 opened: 0,
+                revision: 0,
             }),
         }
     }
@@ -205,6 +209,7 @@ impl Healer {
         incident.class = Some(Arc::clone(&class));
         incident.detection_seconds = Some(lasted.as_secs_f64());
         inner.changed.insert(Arc::clone(&id));
+        inner.revision += 1;
         inner.incidents.open(incident);
         (id, class)
     }
@@ -212,9 +217,10 @@ impl Healer {
     /// Changes an incident.
     pub(super) fn on<T>(&self, id: &str, change: impl FnOnce(&mut Incident) -> T) -> Option<T> {
         let mut inner = self.lock();
-        let Inner { incidents, changed, .. } = &mut *inner;
+        let Inner { incidents, changed, revision, .. } = &mut *inner;
         incidents.change(id, |incident| {
             changed.insert(Arc::clone(&incident.id));
+            *revision += 1;
             change(incident)
         })
     }
@@ -281,6 +287,18 @@ impl Healer {
             inner.lessons.pop_front();
         }
         inner.lessons.push_back(lesson);
+        inner.revision += 1;
+    }
+
+    /// How much there was to be written down until now.
+    pub(crate) fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
+    /// Whether something waits to be written down.
+    pub(crate) fn waits(&self) -> bool {
+        let inner = self.lock();
+        !(inner.changed.is_empty() && inner.lessons.is_empty() && inner.imports.is_empty())
     }
 
     /// Some of the lessons that wait to be written down; they wait no more.
@@ -452,4 +470,26 @@ pub(super) fn teaches(outcome: Outcome) -> Option<bool> {
 #[expect(clippy::cast_precision_loss, reason = "seconds fit the mantissa for the next million centuries")]
 fn wall_seconds() -> f64 {
     Timestamp::now().as_second() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incidents_of_two_runtimes_that_begin_in_one_second_have_different_names() {
+        let who = InstanceId::single(crate::id::Name::root());
+        let evidence = Evidence {
+            cause: None,
+            exit_code: None,
+            signal: None,
+            probe: None,
+            message: String::new(),
+            named: None,
+            lines: Vec::new(),
+        };
+        let open = |seed| Healer::new(seed).open(&who, "crash", &evidence, Time::ZERO);
+        let ids: BTreeSet<_> = (1..=50).map(open).collect();
+        assert_eq!(ids.len(), 50, "{ids:?}");
+    }
 }

@@ -131,6 +131,8 @@ pub(super) async fn outcome(
         let view = action.view(&api.runtime);
         let over = tokio::time::Instant::now() >= until;
         if view.state != ActionState::Running || over || *stopped.borrow() {
+            // What somebody was told is so after a kill, too.
+            api.runtime.incidents_settled().await;
             return Ok(json(&view));
         }
         tokio::select! {

@@ -109,6 +109,7 @@ pub(super) async fn incidents(
     };
     let all = api.runtime.healer().incidents().into_iter().map(IncidentView::from);
     let items = all.filter(fits).take(which.limit.unwrap_or(100)).collect();
+    api.runtime.incidents_settled().await;
     Ok(json(&IncidentsBody { schema: "regrow.incidents/1".to_owned(), items, next_cursor: None }))
 }
 
@@ -119,6 +120,7 @@ pub(super) async fn incident(
 ) -> Result<Response<Body>, Problem> {
     let Path(id) = id.map_err(|error| Problem::invalid(error.body_text()))?;
     let found = api.runtime.healer().incident(&id).ok_or_else(no_incident)?;
+    api.runtime.incidents_settled().await;
     Ok(json(&IncidentBody { schema: "regrow.incident/1".to_owned(), incident: found.into() }))
 }
 
@@ -185,5 +187,6 @@ pub(super) async fn why(
     let states = snapshot::resolve(&api.runtime, &target)
         .ok_or_else(|| Problem::not_found(format!("no worker or instance is called `{target}`")))?;
     let items = states.iter().map(|state| why::of(&api.runtime, state)).collect();
+    api.runtime.incidents_settled().await;
     Ok(json(&WhyBody { schema: "regrow.why/1".to_owned(), items }))
 }
