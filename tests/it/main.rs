@@ -68,6 +68,7 @@ mod own_probe;
 mod packages;
 mod plain_actor;
 mod recovery;
+mod recovery_kept;
 mod rig;
 mod rolling;
 mod rolling_edges;
