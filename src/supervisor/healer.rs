@@ -488,7 +488,7 @@ mod tests {
             named: None,
             lines: Vec::new(),
         };
-        let open = |seed| Healer::new(seed).open(&who, "crash", &evidence, Time::ZERO);
+        let open = |seed| Healer::new(seed).open(&who, "crash", &evidence, Time::ZERO, None);
         let ids: BTreeSet<_> = (1..=50).map(open).collect();
         assert_eq!(ids.len(), 50, "{ids:?}");
     }
