@@ -6,6 +6,7 @@ use clap::Args;
 use hyper::Method;
 
 use crate::http::dto::{Accepted, PlansBody};
+use crate::runtime::Target;
 
 use super::act;
 use super::args::{Format, WaitFlag};
@@ -43,6 +44,11 @@ pub(crate) struct ApproveArgs {
 
 pub(crate) fn recover(context: &mut Context, args: RecoverArgs) -> Result<(), Failure> {
     let target = parse_target(&args.worker)?;
+    if matches!(target, Target::Supervisor(_) | Target::All) {
+        return Err(Failure::Usage(format!(
+            "recover takes a worker or an instance, and {target} is neither; name those of its workers that are meant"
+        )));
+    }
     let path = action_path(&target, "recover");
     let body = serde_json::json!({ "action": args.action, "dry_run": args.dry_run });
     let client = context.client()?;

@@ -294,7 +294,7 @@ pub(crate) fn next_or_issue(worker: &WorkerView, now: Timestamp) -> String {
         let what = match next.what.as_str() {
             "soft_restart" => "restart",
             "verify" => "on trial",
-            "wait_dependency" => "waits for a dependency",
+            "wait_dependency" => "waits for those that start before it",
             other => other,
         };
         parts.push(match (next.at, next.what.as_str()) {

@@ -105,6 +105,7 @@ fn held_back(runtime: &RuntimeHandle, state: &InstanceState) -> Vec<String> {
             "approval" => format!("{step} waits for approval{until}: `regrow approve {}`", recovery.incident),
             "delay" => format!("{step} waits for its delay{until}"),
             "held" => format!("recovery rests{until}: too many steps have failed, and the breaker is open"),
+            "choosing" => "which step comes next is being decided".to_owned(),
             "asking" => format!("leave for {step} was asked for and is not given yet"),
             "gathering" => format!("it is looked at before {step}"),
             "verifying" => format!("{step} must hold{until}"),

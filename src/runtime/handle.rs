@@ -179,7 +179,7 @@ impl RuntimeInfo {
     /// Notes the start of a runtime, and joins the workers that were added in an earlier one.
     pub(super) fn begin(settings: Settings, sources: Option<Sources>) -> Self {
         let (living, settings, notes) = Living::begin(settings, sources);
-        let healer = Arc::new(Healer::new(getrandom::u64().unwrap_or(1)));
+        let healer = Arc::new(super::lessons::healer(&settings.runtime.state_dir));
         healer.configure(settings.recovery.limits, Arc::clone(&settings.recovery.classes));
         Self {
             healer,

@@ -3,13 +3,14 @@
 //! The healer says what has changed, and the keeper's thread writes it down beside the events; what cannot be written
 //! now is tried again. Recovery itself never waits for any of it.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::recovery::learning::Knowledge;
 use crate::recovery::{Incident, Outcome};
 use crate::store::{Archive, IncidentQuery, KeptIncident, KeptOutcome, StoreError};
-use crate::supervisor::{Healer, Lesson};
+use crate::supervisor::{Healer, Lesson, Lore};
 
 /// Incidents that are read back.
 const INCIDENTS: usize = 1000;
@@ -22,6 +23,22 @@ const TOGETHER: usize = 64;
 
 /// So often in a row: enough for all that the healer holds.
 const ROUNDS: usize = 128;
+
+/// One that learns in the name of this host.
+pub(super) fn healer(state_dir: &Path) -> Healer {
+    Healer::new(getrandom::u64().unwrap_or(1), host_of(state_dir))
+}
+
+/// Names where something is learned: this machine and this state directory, of which nothing can be read out of it.
+fn host_of(state_dir: &Path) -> String {
+    let read = |path: &str| std::fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty());
+    let machine = read("/etc/machine-id").or_else(|| read("/proc/sys/kernel/hostname")).unwrap_or_default();
+    let place = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+    let bytes = machine.trim().bytes().chain([0]).chain(place.as_os_str().as_encoded_bytes().iter().copied());
+    // FNV-1a, which is the same in every version and on every machine.
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    format!("{:016x}", bytes.fold(0xcbf2_9ce4_8422_2325, step))
+}
 
 /// Reads what an earlier runtime knew.
 pub(super) async fn recall(archive: &Archive, healer: &Healer) -> Result<(), StoreError> {
@@ -40,10 +57,10 @@ pub(super) async fn recall(archive: &Archive, healer: &Healer) -> Result<(), Sto
     for kept in archive.outcomes(OUTCOMES).await? {
         match serde_json::from_str::<Learned>(&kept.body) {
             Ok(Learned::Lesson(lesson)) => healer.relearn(&lesson),
-            Ok(Learned::Import { import }) => {
-                let left_out = healer.rejoin(import);
-                tracing::debug!(left_out, "what was learned elsewhere is known again");
-            }
+            Ok(Learned::Import { import }) => match healer.reimport(import) {
+                Ok(left_out) => tracing::debug!(left_out, "what was learned elsewhere is known again"),
+                Err(error) => tracing::warn!(%error, "what was learned elsewhere cannot be read"),
+            },
             Err(error) => tracing::warn!(class = %kept.class, %error, "an outcome cannot be read"),
         }
     }
@@ -109,7 +126,7 @@ async fn remember(archive: &Archive, healer: &Healer) -> Result<(), StoreError> 
 #[serde(untagged)]
 enum Learned {
     Lesson(Lesson),
-    Import { import: Knowledge },
+    Import { import: Lore },
 }
 
 async fn done(put: tokio::task::JoinHandle<Result<(), StoreError>>) -> Option<StoreError> {
@@ -148,7 +165,7 @@ fn kept_outcome(lesson: &Lesson) -> KeptOutcome {
 }
 
 /// All that came from elsewhere at once.
-fn kept_import(import: &Knowledge) -> KeptOutcome {
+fn kept_import(import: &Lore) -> KeptOutcome {
     KeptOutcome {
         class: String::new(),
         strategy: "import".to_owned(),

@@ -74,7 +74,7 @@ impl RuntimeHandle {
     /// What a step would do to each instance of a target; nothing is done.
     ///
     /// # Errors
-    /// [`ActError::NotFound`].
+    /// [`ActError`]: nothing has that name, or there is no such strategy.
     pub fn plans(&self, target: &Target, strategy: &Strategy) -> Result<Vec<Plan>, ActError> {
         let settings = self.info().settings();
         let meant = |id: &InstanceId| match target {
@@ -85,14 +85,18 @@ impl RuntimeHandle {
         };
         let board = self.board();
         let states = board.instances();
-        let plans: Vec<Plan> = states
-            .iter()
-            .filter(|state| meant(&state.instance))
-            .filter_map(|state| {
-                let worker = settings.workers.iter().find(|one| one.name == *state.instance.worker())?;
-                Some(plan(&settings, worker, &state.instance, state.incarnation, strategy))
-            })
-            .collect();
+        let mut plans: Vec<Plan> = Vec::new();
+        for state in states.iter().filter(|state| meant(&state.instance)) {
+            let Some(worker) = settings.workers.iter().find(|one| one.name == *state.instance.worker())
+            else {
+                continue;
+            };
+            // A word that means nothing is a mistake in what was asked, not a property of the worker.
+            if strategy.own().is_some_and(|name| !worker.strategies.contains_key(name)) {
+                return Err(impossible(strategy, &state.instance, worker));
+            }
+            plans.push(plan(&settings, worker, &state.instance, state.incarnation, strategy));
+        }
         if plans.is_empty() { Err(ActError::NotFound(target.to_string())) } else { Ok(plans) }
     }
 
@@ -130,12 +134,16 @@ impl Director {
             let Some(worker) = settings.workers.iter().find(|one| one.name == *instance.worker()) else {
                 return Err(ActError::NotFound(instance.to_string()));
             };
-            if self.entry(&instance).is_some_and(|entry| entry.wanted == Wanted::Stopped) {
-                let text = format!("{instance} was stopped by hand: `regrow start {instance}` first");
+            if let Some(entry) = self.entry(&instance).filter(|entry| entry.wanted == Wanted::Stopped) {
+                let why = match entry.wanted_by {
+                    Some(_) => "was stopped by hand",
+                    None => "is not enabled (enabled = false) and does not run",
+                };
+                let text = format!("{instance} {why}: `regrow start {instance}` first");
                 return Err(ActError::Conflict(text));
             }
-            if let Some(reason) = unable(strategy, worker, &worker.strategies) {
-                return Err(ActError::Conflict(format!("{strategy} cannot be done to {instance}: {reason}")));
+            if unable(strategy, worker, &worker.strategies).is_some() {
+                return Err(impossible(strategy, &instance, worker));
             }
             let step = Step { timeout: timeout(worker, strategy), ..Step::new(strategy.clone()) };
             let request = move |child: ChildKey| Request::Recover { child, step: Box::new(step) };
@@ -196,11 +204,22 @@ async fn settled(asked: Vec<Waiting>) -> Result<Vec<InstanceId>, ActError> {
             Ok(Err(Refused::CannotRecover(reason))) => {
                 return Err(ActError::Conflict(format!("{instance}: {reason}")));
             }
+            Ok(Err(Refused::NotFound)) => {
+                return Err(ActError::Conflict(format!(
+                    "{instance} has ended for good, so there is nothing to recover: `regrow start {instance}` runs it again"
+                )));
+            }
             Ok(Err(Refused::ShuttingDown)) | Err(_) => return Err(ActError::ShuttingDown),
             Ok(Err(refused)) => return Err(ActError::Conflict(format!("{instance}: refused ({refused:?})"))),
         }
     }
     Ok(done)
+}
+
+fn impossible(strategy: &Strategy, instance: &InstanceId, worker: &WorkerSettings) -> ActError {
+    let reason = unable(strategy, worker, &worker.strategies);
+    let reason = reason.map_or_else(|| "it cannot be done".to_owned(), |reason| reason.to_string());
+    ActError::Conflict(format!("{strategy} cannot be done to {instance}: {reason}"))
 }
 
 fn timeout(worker: &WorkerSettings, strategy: &Strategy) -> Duration {

@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::InstanceId;
 use crate::policy::Time;
-use crate::recovery::learning::{Advice, Candidate, Case, Dice, Knowledge, Look, advise};
+use crate::recovery::learning::{Advice, Candidate, Case, Dice, Look, advise};
 use crate::recovery::{
     Brake, BrakeChange, BrakeLimits, ErrorClass, Evidence, Finding, Incident, Learn, Outcome, Strategy,
 };
 
 use super::board::Recovered;
 use super::casebook::Casebook;
+use super::lore::{Library, Lore};
 
 /// Cases from which patterns are read.
 const MOST_CASES: usize = 2000;
@@ -66,7 +67,7 @@ pub struct Healer {
 
 struct Inner {
     brake: Brake,
-    knowledge: Knowledge,
+    library: Library,
     dice: Dice,
     classes: Arc<[ErrorClass]>,
     numbers: HashMap<InstanceId, u64>,
@@ -81,7 +82,7 @@ struct Inner {
     /// Lessons that are not written down yet.
     lessons: VecDeque<Lesson>,
     /// What was learned elsewhere and is not written down yet.
-    imports: Vec<Knowledge>,
+    imports: Vec<Lore>,
     /// Begins every incident's id: when this life began, for people, and a number by chance, since two may begin within a
     /// second, and a clock may be set back.
     stamp: String,
@@ -91,14 +92,15 @@ struct Inner {
 }
 
 impl Healer {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// `host`: names where it learns.
+    pub(crate) fn new(seed: u64, host: String) -> Self {
         let stamp = format!("{}-{:06x}", Timestamp::now().strftime("%Y%m%d-%H%M%S"), seed & 0xff_ffff);
         Self {
             named: AtomicBool::new(false),
             reads: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 brake: Brake::new(BrakeLimits::default()),
-                knowledge: Knowledge::default(),
+                library: Library::new(host),
                 dice: Dice::new(seed),
                 classes: Arc::default(),
                 numbers: HashMap::new(),
@@ -277,7 +279,7 @@ impl Healer {
     #[expect(clippy::cast_precision_loss, reason = "seconds fit the mantissa for the next million centuries")]
     pub(crate) fn relearn(&self, lesson: &Lesson) {
         let Lesson { class, strategy, held, seconds, at, .. } = lesson;
-        self.lock().knowledge.observe(class, strategy, *held, *seconds, *at as f64);
+        self.lock().library.learn(|known| known.observe(class, strategy, *held, *seconds, *at as f64));
     }
 
     /// It waits to be written down.
@@ -368,14 +370,14 @@ impl Healer {
     /// What is known of every strategy, by class of failure.
     #[must_use]
     pub fn strategies(&self) -> Vec<Look> {
-        self.lock().knowledge.look(wall_seconds())
+        self.lock().library.all().look(wall_seconds())
     }
 
     /// Patterns, as something to put into the file.
     #[must_use]
     pub fn advice(&self) -> Vec<Advice> {
         let inner = self.lock();
-        let looks = inner.knowledge.look(wall_seconds());
+        let looks = inner.library.all().look(wall_seconds());
         let cases: Vec<Case> = inner.cases.iter().cloned().collect();
         drop(inner);
         advise(&cases, &looks)
@@ -383,28 +385,31 @@ impl Healer {
 
     /// All that was learned, to be carried elsewhere.
     #[must_use]
-    pub fn knowledge(&self) -> Knowledge {
-        self.lock().knowledge.clone()
+    pub fn lore(&self) -> Lore {
+        self.lock().library.export()
     }
 
-    /// Adds what was learned elsewhere; answers how much of it made no sense and was left out.
-    pub fn join(&self, other: Knowledge) -> usize {
-        self.keep_import(other.clone());
-        self.rejoin(other)
+    /// Adds what was learned elsewhere; answers how much of it made no sense and was left out. What is known already is
+    /// not counted again.
+    ///
+    /// # Errors
+    /// It is of a kind that is not understood.
+    pub fn import(&self, lore: Lore) -> Result<usize, String> {
+        self.reimport(lore.clone()).inspect(|_| self.keep_import(lore))
     }
 
     /// The same for what is written down already.
-    pub(crate) fn rejoin(&self, other: Knowledge) -> usize {
-        self.lock().knowledge.join(other)
+    pub(crate) fn reimport(&self, lore: Lore) -> Result<usize, String> {
+        self.lock().library.import(lore)
     }
 
     /// It waits to be written down.
-    pub(crate) fn keep_import(&self, other: Knowledge) {
-        self.lock().imports.push(other);
+    pub(crate) fn keep_import(&self, lore: Lore) {
+        self.lock().imports.push(lore);
     }
 
     /// Everything from elsewhere that waits to be written down; it waits no more.
-    pub(crate) fn imports(&self) -> Vec<Knowledge> {
+    pub(crate) fn imports(&self) -> Vec<Lore> {
         std::mem::take(&mut self.lock().imports)
     }
 
@@ -447,7 +452,7 @@ impl Inner {
         let auto = question.learn == Learn::Auto;
         let explore = auto && !question.critical;
         let choice =
-            self.knowledge.choose(question.class, &candidates, &mut self.dice, explore, wall_seconds());
+            self.library.all().choose(question.class, &candidates, &mut self.dice, explore, wall_seconds());
         match choice {
             Some(choice) if auto => (question.allowed[choice.place].0, choice.reason),
             Some(choice) if choice.place != 0 => {
@@ -488,7 +493,7 @@ mod tests {
             named: None,
             lines: Vec::new(),
         };
-        let open = |seed| Healer::new(seed).open(&who, "crash", &evidence, Time::ZERO, None);
+        let open = |seed| Healer::new(seed, String::new()).open(&who, "crash", &evidence, Time::ZERO, None);
         let ids: BTreeSet<_> = (1..=50).map(open).collect();
         assert_eq!(ids.len(), 50, "{ids:?}");
     }

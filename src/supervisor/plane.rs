@@ -81,7 +81,7 @@ impl Plane {
             board,
             journal,
             gate: Gate::default(),
-            healer: Arc::new(Healer::new(seed)),
+            healer: Arc::new(Healer::new(seed, String::new())),
             runners,
             retries: None,
             seed,

@@ -159,17 +159,21 @@ fn what_was_learned_elsewhere_outlives_the_runtime_too() {
         let items = json(rig, &["strategies"])["items"].clone();
         items.as_array().is_some_and(|items| items.iter().any(|item| item["class"] == class))
     };
-    let elsewhere = r#"{"classes":{"far_away":{"outcomes":{"soft_restart":
-        {"successes":2.0,"failures":0.0,"seconds":9.0,"seen":1.7e9,"tried":2,"held":2}},"seen":1.7e9}}}"#;
-    let mut import = rig.command(&["strategies", "import"]);
-    let mut import = import.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    import.stdin.take().unwrap().write_all(elsewhere.as_bytes()).unwrap();
-    assert!(import.wait().unwrap().success());
+    let elsewhere = r#"{"schema":"regrow.strategies.export/1","hosts":{"afar":
+        {"classes":{"far_away":{"outcomes":{"soft_restart":
+        {"successes":2.0,"failures":0.0,"seconds":9.0,"seen":1.7e9,"tried":2,"held":2}},"seen":1.7e9}}}}}"#;
+    for _ in 0..2 {
+        let mut import = rig.command(&["strategies", "import"]);
+        let mut import = import.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        import.stdin.take().unwrap().write_all(elsewhere.as_bytes()).unwrap();
+        assert!(import.wait().unwrap().success());
+    }
     assert!(known(&rig, "far_away"));
     rig.signal(rustix::process::Signal::TERM);
     assert_eq!(rig.wait_end(), 0);
     rig.launch();
     rig.wait("it is known again", || known(&rig, "far_away"));
+    assert_eq!(json(&rig, &["strategies"])["items"][0]["attempts"], 2, "the same cases are counted once");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::telemetry::{Recorded, Subscription};
 
 use super::super::dto::{EventView, EventsBody};
 use super::super::problem::Problem;
+use super::page::Page;
 use super::{Api, KEEP_ALIVE, event_stream, json};
 
 /// Events in one answer, and what a list goes back if nobody says how far.
@@ -35,6 +36,7 @@ pub(super) struct Ask {
     worker: Option<String>,
     incident: Option<String>,
     limit: Option<usize>,
+    filter: Option<String>,
 }
 
 pub(super) async fn events(
@@ -42,7 +44,11 @@ pub(super) async fn events(
     ask: Result<Query<Ask>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    let Query(ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(mut ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
+    let filter = Page::parse(None, None, ask.filter.as_deref(), &["worker", "worker", "incident", "kind"])?;
+    ask.kind = ask.kind.or_else(|| filter.wanted("kind"));
+    ask.worker = ask.worker.or_else(|| filter.wanted("worker"));
+    ask.incident = ask.incident.or_else(|| filter.wanted("incident"));
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let last_id = header("last-event-id").and_then(|id| id.parse().ok());
     let after = last_id.or(ask.since_seq).or(ask.cursor);

@@ -12,11 +12,13 @@ use serde::Deserialize;
 use crate::id::InstanceId;
 use crate::runtime::{BackupError, Target};
 use crate::store::{Point, StoreError};
+use crate::supervisor::InstanceState;
 
 use super::super::dto::{BackupBody, HistoryBody, InstanceHistory, InstancePoint, WorkerHistory};
 use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot};
 use super::look::worker_target;
+use super::page::Page;
 use super::{Api, json};
 
 /// Without `hours`.
@@ -29,6 +31,9 @@ const MOST: f64 = 8784.0;
 pub(super) struct Ask {
     hours: Option<f64>,
     worker: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+    filter: Option<String>,
 }
 
 impl Ask {
@@ -37,7 +42,7 @@ impl Ask {
         if hours > 0.0 && hours <= MOST {
             Ok(hours)
         } else {
-            Err(Problem::invalid(format!("hours is a number from 0 to {MOST}, not {hours}")))
+            Err(Problem::invalid(format!("hours is more than 0 and at most {MOST}, not {hours}")))
         }
     }
 }
@@ -52,8 +57,19 @@ pub(super) async fn all(
         None => Target::All,
         Some(text) => worker_target(Ok(Path(text.clone())))?,
     };
-    let items = read(&api, &target, hours).await?;
-    Ok(json(&HistoryBody { schema: "regrow.history/1".to_owned(), hours, items, next_cursor: None }))
+    let keys = ["instance", "worker", "status"];
+    let page = Page::parse(ask.limit, ask.cursor.as_deref(), ask.filter.as_deref(), &keys)?;
+    let all: Vec<(String, InstanceState)> =
+        known(&api, &target)?.into_iter().map(|state| (state.instance.to_string(), state)).collect();
+    let has = |(id, state): &(String, InstanceState), key: &str, value: &str| match key {
+        "worker" => state.instance.worker().as_str() == value,
+        "status" => state.status() == value,
+        _ => id.contains(value),
+    };
+    // Before anything is read: what an instance was like in a week is ten thousand points.
+    let (states, next_cursor) = page.cut(all, |(id, _)| id, has)?;
+    let items = read(&api, states.into_iter().map(|(_, state)| state).collect(), hours).await?;
+    Ok(json(&HistoryBody { schema: "regrow.history/1".to_owned(), hours, items, next_cursor }))
 }
 
 pub(super) async fn of_worker(
@@ -65,16 +81,19 @@ pub(super) async fn of_worker(
     let Query(ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
     let hours = ask.hours()?;
     let mut points: Vec<InstancePoint> = Vec::new();
-    for InstanceHistory { instance, points: own, .. } in read(&api, &target, hours).await? {
+    for InstanceHistory { instance, points: own, .. } in read(&api, known(&api, &target)?, hours).await? {
         points.extend(own.into_iter().map(|point| InstancePoint { instance: instance.clone(), point }));
     }
     points.sort_by_key(|point| point.point.at);
     Ok(json(&WorkerHistory { worker_id: target.to_string(), hours, points }))
 }
 
-async fn read(api: &Api, target: &Target, hours: f64) -> Result<Vec<InstanceHistory>, Problem> {
+fn known(api: &Api, target: &Target) -> Result<Vec<InstanceState>, Problem> {
     let unknown = || Problem::not_found(format!("no worker or instance is called `{target}`"));
-    let states = snapshot::resolve(&api.runtime, target).ok_or_else(unknown)?;
+    snapshot::resolve(&api.runtime, target).ok_or_else(unknown)
+}
+
+async fn read(api: &Api, states: Vec<InstanceState>, hours: f64) -> Result<Vec<InstanceHistory>, Problem> {
     let back = SignedDuration::try_from_secs_f64(hours * 3600.0).unwrap_or(SignedDuration::MAX);
     let since = Timestamp::now().checked_sub(back).unwrap_or(Timestamp::MIN);
     let instances = snapshot::ids(&states);

@@ -14,10 +14,8 @@ use crate::runtime::Target;
 
 use super::super::dto::{DescribeBody, SupervisorView, TreeBody, WorkerView, WorkersBody, effective};
 use super::super::{problem::Problem, snapshot};
+use super::page::Page;
 use super::{Api, json};
-
-/// Items in one answer of a list.
-const MOST_ITEMS: usize = 10_000;
 
 pub(super) async fn status(State(api): State<Arc<Api>>) -> Response<Body> {
     json(&snapshot::status(&api.runtime))
@@ -32,27 +30,29 @@ pub(super) async fn config(State(api): State<Arc<Api>>) -> Response<Body> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Page {
-    limit: Option<usize>,
-    cursor: Option<String>,
-    filter: Option<String>,
+pub(super) struct Ask {
+    pub(super) limit: Option<usize>,
+    pub(super) cursor: Option<String>,
+    pub(super) filter: Option<String>,
 }
 
 pub(super) async fn workers(
     State(api): State<Arc<Api>>,
-    page: Result<Query<Page>, QueryRejection>,
+    ask: Result<Query<Ask>, QueryRejection>,
 ) -> Result<Response<Body>, Problem> {
-    let Query(page) = page.map_err(|error| Problem::invalid(error.body_text()))?;
-    let limit = page.limit.unwrap_or(MOST_ITEMS).clamp(1, MOST_ITEMS);
-    let terms = page.filter.as_deref().map(parse_filter).transpose()?.unwrap_or_default();
+    let Query(ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
+    let keys = ["instance", "health", "status", "phase", "sup", "supervisor", "worker"];
+    let page = Page::parse(ask.limit, ask.cursor.as_deref(), ask.filter.as_deref(), &keys)?;
     let all = snapshot::status(&api.runtime).workers;
-    let begin = match &page.cursor {
-        None => 0,
-        Some(cursor) => all.iter().position(|worker| worker.instance == *cursor).map_or(0, |at| at + 1),
+    let has = |worker: &WorkerView, key: &str, value: &str| match key {
+        "health" => worker.health == value,
+        "status" => worker.status == value,
+        "phase" => worker.phase == value,
+        "sup" | "supervisor" => worker.supervisor == value,
+        "worker" => worker.worker == value,
+        _ => worker.instance.contains(value),
     };
-    let mut rest = all.into_iter().skip(begin).filter(|worker| terms.iter().all(|term| term.fits(worker)));
-    let items: Vec<_> = rest.by_ref().take(limit).collect();
-    let next_cursor = rest.next().and(items.last().map(|last| last.instance.clone()));
+    let (items, next_cursor) = page.cut(all, |worker| &worker.instance, has)?;
     Ok(json(&WorkersBody { schema: "regrow.workers/1".to_owned(), items, next_cursor }))
 }
 
@@ -106,54 +106,4 @@ pub(super) fn supervisor_name(name: Result<Path<String>, PathRejection>) -> Resu
         Problem::new(axum::http::StatusCode::BAD_REQUEST, "invalid_name", detail)
     };
     Name::try_new(&text).map_err(wrap)
-}
-
-/// One term of a filter: `health:dead`, `sup:ingest`, or a part of the instance's name.
-struct Term {
-    key: Key,
-    value: String,
-}
-
-enum Key {
-    Health,
-    Status,
-    Phase,
-    Supervisor,
-    Worker,
-    Instance,
-}
-
-fn parse_filter(text: &str) -> Result<Vec<Term>, Problem> {
-    text.split_whitespace().take(16).map(parse_term).collect()
-}
-
-fn parse_term(text: &str) -> Result<Term, Problem> {
-    let Some((key, value)) = text.split_once(':') else {
-        return Ok(Term { key: Key::Instance, value: text.to_owned() });
-    };
-    let key = match key {
-        "health" => Key::Health,
-        "status" => Key::Status,
-        "phase" => Key::Phase,
-        "sup" | "supervisor" => Key::Supervisor,
-        "worker" => Key::Worker,
-        other => {
-            let text = format!("unknown filter `{other}:`; there are health: status: phase: sup: worker:");
-            return Err(Problem::invalid(text));
-        }
-    };
-    Ok(Term { key, value: value.to_owned() })
-}
-
-impl Term {
-    fn fits(&self, worker: &WorkerView) -> bool {
-        match self.key {
-            Key::Health => worker.health == self.value,
-            Key::Status => worker.status == self.value,
-            Key::Phase => worker.phase == self.value,
-            Key::Supervisor => worker.supervisor == self.value,
-            Key::Worker => worker.worker == self.value,
-            Key::Instance => worker.instance.contains(&self.value),
-        }
-    }
 }

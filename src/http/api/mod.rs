@@ -9,6 +9,7 @@ mod health;
 mod history;
 mod logs;
 mod look;
+mod page;
 mod recover;
 mod state;
 

@@ -9,8 +9,9 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
 
 use crate::recovery::Strategy;
-use crate::recovery::learning::Knowledge;
+use crate::recovery::learning::Look;
 use crate::runtime::{Act, Asker, Target};
+use crate::supervisor::Lore;
 
 use super::super::actions::{Before, Verb};
 use super::super::dto::{
@@ -19,7 +20,8 @@ use super::super::dto::{
 use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot, why};
 use super::act::{Asked, Passed, keyed};
-use super::look::worker_target;
+use super::look::{Ask, worker_target};
+use super::page::Page;
 use super::{Api, json};
 
 /// The body of `/recover`.
@@ -95,7 +97,12 @@ pub(super) struct Which {
     /// Only those that go on.
     open: Option<bool>,
     limit: Option<usize>,
+    cursor: Option<String>,
+    filter: Option<String>,
 }
+
+/// Incidents in one answer if nobody says how many: each brings its evidence along.
+const USUAL: usize = 100;
 
 /// `GET /api/v1/incidents`
 pub(super) async fn incidents(
@@ -107,10 +114,24 @@ pub(super) async fn incidents(
         which.worker.as_ref().is_none_or(|name| one.worker == *name || one.instance == *name)
             && which.open.is_none_or(|open| open == one.closed_at.is_none())
     };
-    let all = api.runtime.healer().incidents().into_iter().map(IncidentView::from);
-    let items = all.filter(fits).take(which.limit.unwrap_or(100)).collect();
+    let limit = which.limit.unwrap_or(USUAL);
+    let keys = ["instance", "worker", "cause", "class", "outcome", "open", "id"];
+    let page = Page::parse(Some(limit), which.cursor.as_deref(), which.filter.as_deref(), &keys)?;
+    let all: Vec<IncidentView> =
+        api.runtime.healer().incidents().into_iter().map(IncidentView::from).collect();
+    let has = |one: &IncidentView, key: &str, value: &str| match key {
+        "worker" => one.worker == value || one.instance == value,
+        "cause" => one.cause == value,
+        "class" => one.class.as_deref() == Some(value),
+        "outcome" => one.outcome.as_deref() == Some(value),
+        "open" => value == if one.closed_at.is_none() { "true" } else { "false" },
+        "id" => one.id == value,
+        _ => one.instance.contains(value),
+    };
+    let (items, next_cursor) =
+        page.cut(all, |one| &one.id, |one, key, value| fits(one) && has(one, key, value))?;
     api.runtime.incidents_settled().await;
-    Ok(json(&IncidentsBody { schema: "regrow.incidents/1".to_owned(), items, next_cursor: None }))
+    Ok(json(&IncidentsBody { schema: "regrow.incidents/1".to_owned(), items, next_cursor }))
 }
 
 /// `GET /api/v1/incidents/{id}`
@@ -146,19 +167,43 @@ pub(super) async fn approve(
 }
 
 /// `GET /api/v1/strategies`
-pub(super) async fn strategies(State(api): State<Arc<Api>>) -> Response<Body> {
+pub(super) async fn strategies(
+    State(api): State<Arc<Api>>,
+    ask: Result<Query<Ask>, QueryRejection>,
+) -> Result<Response<Body>, Problem> {
+    let Query(ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
+    let page = Page::parse(
+        ask.limit,
+        ask.cursor.as_deref(),
+        ask.filter.as_deref(),
+        &["class", "class", "strategy"],
+    )?;
     let healer = api.runtime.healer();
-    json(&StrategiesBody {
+    // Of a class there are several: together with the strategy it is a name.
+    let all: Vec<(String, Look)> = healer
+        .strategies()
+        .into_iter()
+        .map(|look| (format!("{} {}", look.strategy, look.class), look))
+        .collect();
+    let has = |(_, look): &(String, Look), key: &str, value: &str| match key {
+        "strategy" => look.strategy.word() == value,
+        _ => look.class.contains(value),
+    };
+    let (items, next_cursor) = page.cut(all, |(name, _)| name, has)?;
+    let advice = healer.advice().into_iter().map(AdviceView::from).collect();
+    api.runtime.incidents_settled().await;
+    Ok(json(&StrategiesBody {
         schema: "regrow.strategies/1".to_owned(),
-        items: healer.strategies(),
-        advice: healer.advice().into_iter().map(AdviceView::from).collect(),
-        next_cursor: None,
-    })
+        items: items.into_iter().map(|(_, look)| look).collect(),
+        advice,
+        next_cursor,
+    }))
 }
 
 /// `GET /api/v1/strategies/export`: all that was learned, for another host.
 pub(super) async fn export(State(api): State<Arc<Api>>) -> Response<Body> {
-    json(&api.runtime.healer().knowledge())
+    api.runtime.incidents_settled().await;
+    json(&api.runtime.healer().lore())
 }
 
 /// `POST /api/v1/strategies/import`
@@ -168,9 +213,13 @@ pub(super) async fn import(
     body: Bytes,
 ) -> Result<Response<Body>, Problem> {
     peer.require(Role::Operator)?;
-    let knowledge: Knowledge = serde_json::from_slice(&body)
+    let lore: Lore = serde_json::from_slice(&body)
         .map_err(|error| Problem::invalid(format!("this is no export of strategies: {error}")))?;
-    let left_out = api.runtime.healer().join(knowledge);
+    let left_out = api
+        .runtime
+        .healer()
+        .import(lore)
+        .map_err(|why| Problem::invalid(format!("this is no export of strategies: {why}")))?;
     let mut response = json(&serde_json::json!({
         "schema": "regrow.strategies.import/1", "ok": true, "left_out": left_out,
     }));

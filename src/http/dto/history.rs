@@ -15,7 +15,7 @@ pub struct HistoryBody {
     pub hours: f64,
     /// One for each instance.
     pub items: Vec<InstanceHistory>,
-    /// Always none: it is one page.
+    /// Where the next page begins; `null`: there is none.
     pub next_cursor: Option<String>,
 }
 

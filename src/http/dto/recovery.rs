@@ -69,7 +69,7 @@ pub struct IncidentsBody {
     pub schema: String,
     /// The newest first.
     pub items: Vec<IncidentView>,
-    /// Always `null`: as many as are kept fit one answer.
+    /// Where the next page begins; `null`: there is none.
     pub next_cursor: Option<String>,
 }
 
@@ -136,7 +136,7 @@ pub struct StrategiesBody {
     pub items: Vec<Look>,
     /// Patterns.
     pub advice: Vec<AdviceView>,
-    /// Always `null`.
+    /// Where the next page begins; `null`: there is none.
     pub next_cursor: Option<String>,
 }
 

@@ -53,7 +53,7 @@ pub struct Look {
     pub interval: (f64, f64),
     /// What one try takes.
     pub mean_seconds: Option<f64>,
-    /// Whether it is the one that experience would take first.
+    /// Whether it is the one that experience would take first of these; none is where none has ever held.
     pub best: bool,
 }
 
@@ -94,12 +94,14 @@ impl Knowledge {
         at: f64,
     ) -> Option<Choice> {
         let known = self.classes.get(class);
-        let mut best: Option<(usize, f64)> = None;
+        let mut best: Option<(usize, (bool, f64))> = None;
         for (place, candidate) in candidates.iter().enumerate() {
             let (successes, failures) = weights(known, &candidate.strategy, at);
             let (a, b) = (1.0 + successes, 1.0 + failures);
             let chance = if explore { dice.beta(a, b) } else { a / (a + b) };
-            let score = chance.powf(SHARPNESS) / self.cost(known, candidate);
+            // What has only ever failed may be quick at that, and is still no better than what has helped.
+            let hope = explore || !is_hopeless(known, &candidate.strategy);
+            let score = (hope, chance.powf(SHARPNESS) / self.cost(known, candidate));
             // On a tie the ladder's own order stands.
             if best.is_none_or(|(_, so_far)| score > so_far) {
                 best = Some((place, score));
@@ -129,7 +131,7 @@ impl Knowledge {
                     successes: outcomes.held(),
                     interval: wilson(outcomes.held(), outcomes.tried()),
                     mean_seconds: outcomes.mean_seconds(),
-                    best: best == Some(place),
+                    best: best == Some(place) && outcomes.held() > 0,
                 });
             }
         }
@@ -138,6 +140,16 @@ impl Knowledge {
 
     /// Adds what another host knows. What is not sound is left out; the answer is how many were.
     pub fn join(&mut self, other: Self) -> usize {
+        self.take_in(other, Outcomes::joined)
+    }
+
+    /// Takes in what the same host knew at another time: of two counts of the same cases the longer one holds. What is
+    /// not sound is left out; the answer is how many were.
+    pub fn renew(&mut self, other: Self) -> usize {
+        self.take_in(other, Outcomes::longer)
+    }
+
+    fn take_in(&mut self, other: Self, with: impl Fn(&Outcomes, &Outcomes) -> Outcomes) -> usize {
         let mut left_out = 0;
         for (class, theirs) in other.classes {
             if !theirs.seen.is_finite()
@@ -151,13 +163,19 @@ impl Knowledge {
             for (strategy, outcomes) in theirs.outcomes {
                 if outcomes.is_sound() {
                     let known = mine.outcomes.entry(strategy).or_default();
-                    *known = known.joined(&outcomes);
+                    *known = with(known, &outcomes);
                 } else {
                     left_out += 1;
                 }
             }
         }
         left_out
+    }
+
+    /// Strategies of which something is known, those of each class by themselves.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.classes.values().map(|known| known.outcomes.len()).sum()
     }
 
     /// Whether nothing is known.
@@ -198,6 +216,12 @@ impl Knowledge {
             self.classes.remove(&oldest);
         }
     }
+}
+
+/// Whether it was tried against this class and never held.
+fn is_hopeless(known: Option<&Known>, strategy: &Strategy) -> bool {
+    let outcomes = known.and_then(|known| known.outcomes.get(strategy));
+    outcomes.is_some_and(|outcomes| outcomes.tried() > 0 && outcomes.held() == 0)
 }
 
 fn weights(known: Option<&Known>, strategy: &Strategy, at: f64) -> (f64, f64) {
@@ -260,6 +284,35 @@ mod tests {
         let mut broken: serde_json::Value = serde_json::from_str(&text).unwrap();
         broken["classes"]["hang"]["outcomes"]["soft_restart"]["successes"] = (-1.0).into();
         assert_eq!(mine.join(serde_json::from_value(broken).unwrap()), 1);
+    }
+
+    #[test]
+    fn what_one_host_knew_at_two_times_is_counted_once() {
+        let mut later = taught();
+        later.observe(&"hang".into(), &Strategy::SoftRestart, true, 20.0, 0.0);
+        let mut mine = taught();
+        assert_eq!(mine.renew(taught()), 0);
+        assert_eq!(mine, taught());
+        mine.renew(later.clone());
+        assert_eq!(mine, later);
+        mine.renew(taught());
+        assert_eq!(mine, later);
+    }
+
+    #[test]
+    fn what_never_helped_is_not_the_best_however_quick_it_fails() {
+        let mut knowledge = Knowledge::default();
+        for n in 0..9 {
+            knowledge.observe(&"hang".into(), &Strategy::SoftRestart, true, 10.0, f64::from(n));
+        }
+        knowledge.observe(&"hang".into(), &Strategy::HardRestart, false, 0.0, 9.0);
+        let choice = knowledge.choose("hang", &candidates(), &mut Dice::new(1), false, 9.0).unwrap();
+        assert_eq!(choice.place, 0, "{}", choice.reason);
+        let best: Vec<_> = knowledge.look(9.0).into_iter().filter(|look| look.best).collect();
+        assert_eq!(best.iter().map(|look| &look.strategy).collect::<Vec<_>>(), [&Strategy::SoftRestart]);
+        let mut hopeless = Knowledge::default();
+        hopeless.observe(&"hang".into(), &Strategy::HardRestart, false, 0.0, 9.0);
+        assert!(hopeless.look(9.0).iter().all(|look| !look.best));
     }
 
     #[test]

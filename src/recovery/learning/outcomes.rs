@@ -92,6 +92,12 @@ impl Outcomes {
         }
     }
 
+    /// Of two counts of the same cases, the one that knows more of them.
+    #[must_use]
+    pub fn longer(&self, other: &Self) -> Self {
+        if other.tried > self.tried { *other } else { *self }
+    }
+
     fn faded(&self, at: f64) -> (f64, f64, f64) {
         let hours = ((at - self.seen) / 3600.0).max(0.0);
         let left = FADE.powf(hours);
