@@ -296,13 +296,17 @@ mod tests {
     #[test]
     fn a_process_that_was_halted_says_so_until_it_goes_on() {
         let (sampler, family) = (Sampler::default(), Family::new());
-        let (pace, pid) = (Pace::of(Duration::from_millis(1)), rustix::process::Pid::from_child(&family.0));
+        let pace = Pace::of(Duration::from_millis(1));
+        let tell = |signal: &str| {
+            let told = Command::new("kill").args([signal, &family.0.id().to_string()]).status();
+            assert!(told.is_ok_and(|told| told.success()));
+        };
         let is = |condition: Condition| {
             move |seen: Option<Seen>| seen.is_some_and(|seen| seen.usage.condition == condition)
         };
-        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        tell("-STOP");
         until(&sampler, &family.root(), pace, is(Condition::Halted));
-        rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+        tell("-CONT");
         until(&sampler, &family.root(), pace, is(Condition::Runs));
     }
 
