@@ -3,6 +3,7 @@
 //! What somebody else has just read counts as well, and what says nothing new changes nothing: an idle fleet costs one
 //! read of each main process now and then.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::config::WorkerSettings;
@@ -94,8 +95,10 @@ fn figures(case: &mut Case, seen: Seen, sampler: &Sampler, own: Duration) -> boo
 
 /// Cores that a worker may use.
 fn cores(worker: &WorkerSettings) -> f64 {
-    let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
-    worker.isolation.limits.cpu.map_or(all, |limit| limit.min(all))
+    /// Asking the system takes a dozen system calls; the answer hardly ever changes.
+    static ALL: LazyLock<f64> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64);
+    worker.isolation.limits.cpu.map_or(*ALL, |limit| limit.min(*ALL))
 }
 
 /// A look of the built-in check.

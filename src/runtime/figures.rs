@@ -18,7 +18,7 @@ use crate::telemetry::{Pace, Root, Seen};
 use super::handle::RuntimeInfo;
 
 /// Figures that are no older than this are read by somebody else in time: the coordinator sweeps all by itself.
-const SWEPT: Pace = Pace { every: Duration::from_secs(15), quiet: Duration::from_secs(30) };
+const SWEPT: Pace = Pace { every: Duration::from_secs(15), quiet: Duration::from_secs(90) };
 
 /// Sweeps that are written together: a minute of them.
 const TOGETHER: usize = 6;
