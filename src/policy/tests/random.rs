@@ -56,6 +56,10 @@ impl World {
                 let out = core.child(child).is_some_and(|v| v.stopped_by_operator);
                 let asked = out || self.wished.contains(&child);
                 assert!(!paused || asked || core.is_ending(), "nobody touches who is paused");
+                if matches!(action, Action::Stop { .. }) {
+                    // What was begun before a pause (a new definition that an earlier pause had put off) comes to its end.
+                    self.wished.insert(child);
+                }
             }
             assert!(!self.finished, "Finished is the last action");
             match action {
