@@ -243,12 +243,9 @@ impl Record {
             Health::Unknown | Health::Dead => false,
         };
         let judged = unwell.is_none() && self.ready && score.is_none_or(|score| score >= DEGRADED);
-        let heard = match configured.is_empty() {
-            true => !self.rules.beats,
-            false => configured.iter().all(Option::is_some) && !blind,
-        };
-        let beaten = self.heart.has_beaten();
-        let holds = judged && (heard || configured.is_empty() && beaten) && (beaten || !self.rules.beats);
+        let looked = configured.is_empty() || !blind && configured.iter().all(Option::is_some);
+        let beaten = !self.rules.beats || self.heart.has_beaten();
+        let holds = judged && looked && beaten;
         let mut issues = self.issues(own);
         issues.extend(ailments.iter().map(|ailment| ailment.text.clone()));
         if flaps {

@@ -45,7 +45,7 @@ impl Supervisor {
         }
         // Its checks speak first, if it has some.
         let waits = child.spec.ladder.is_some() && !child.spec.heard_within.is_zero();
-        let first = if waits { self.heard_within(key).saturating_add(verify) } else { verify };
+        let first = if waits { self.waits_for_checks(key).saturating_add(verify) } else { verify };
         self.due(key, Some(self.after_now(first)));
     }
 

@@ -167,7 +167,7 @@ impl Supervisor {
             return self.held_up(key);
         }
         let proven = self.is_proven(key);
-        let until = self.after_now(if proven { verify } else { self.heard_within(key) });
+        let until = self.after_now(if proven { verify } else { self.waits_for_checks(key) });
         self.enter(key, Stage::Verifying { until, proven });
     }
 
@@ -186,7 +186,7 @@ impl Supervisor {
     }
 
     /// How long its checks may take to say something; a runtime that is late itself has some time to spare.
-    pub(super) fn heard_within(&self, key: ChildKey) -> Duration {
+    pub(super) fn waits_for_checks(&self, key: ChildKey) -> Duration {
         self.roster.get(key).map_or(UNSURE, |child| child.spec.heard_within.saturating_add(UNSURE))
     }
 

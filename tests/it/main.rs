@@ -39,6 +39,7 @@ mod faults_identity;
 mod faults_output;
 mod faults_process;
 mod faults_runtime;
+mod faults_shortage;
 mod faults_state_dir;
 mod faults_stuck;
 mod fleet;

@@ -104,20 +104,25 @@ stop.timeout = "10m"
     assert_eq!(rig.worker("web")["restarts"], 1);
 }
 
-#[test]
-fn a_failure_with_a_name_has_its_step_done_before_the_restart() {
-    let rig = Rig::start(
+/// A worker that fails until a step for failures of the class that is known by `sign` has mended it.
+fn without_its_broker(sign: &str, fails: &str) -> Rig {
+    Rig::start(&format!(
         r#"
-error_class = [{ name = "broker_gone", exit_code = 70 }]
+error_class = [{{ name = "broker_gone", {sign} }}]
 [worker.web]
-command = ["sh", "-c", "echo start >> {dir}/seen; test -e {dir}/mended && exec sleep 1000; exit 70"]
+command = ["sh", "-c", "echo start >> {{dir}}/seen; test -e {{dir}}/mended && exec sleep 1000; {fails}"]
 [ladder.default]
 verify = "50ms"
-steps = [{ do = "soft_restart" }, { do = "mend", when = ["broker_gone"] }]
+steps = [{{ do = "soft_restart" }}, {{ do = "mend", when = ["broker_gone"] }}]
 [strategy.mend]
-command = ["sh", "-c", "echo mend >> {dir}/seen; touch {dir}/mended"]
-"#,
-    );
+command = ["sh", "-c", "echo mend >> {{dir}}/seen; touch {{dir}}/mended"]
+"#
+    ))
+}
+
+#[test]
+fn a_failure_with_a_name_has_its_step_done_before_the_restart() {
+    let rig = without_its_broker("exit_code = 70", "exit 70");
     rig.wait("it runs", || rig.witness("seen") == ["start", "mend", "start"]);
     let incident = closed(&rig, "web");
     assert_eq!((&incident["cause"], &incident["outcome"]), (&"broker_gone".into(), &"ok".into()));
@@ -132,18 +137,7 @@ command = ["sh", "-c", "echo mend >> {dir}/seen; touch {dir}/mended"]
 
 #[test]
 fn a_failure_is_named_by_what_it_wrote_last() {
-    let rig = Rig::start(
-        r#"
-error_class = [{ name = "broker_gone", match = "refused by the broker" }]
-[worker.web]
-command = ["sh", "-c", "echo start >> {dir}/seen; test -e {dir}/mended && exec sleep 1000; echo refused by the broker; exit 1"]
-[ladder.default]
-verify = "50ms"
-steps = [{ do = "soft_restart" }, { do = "mend", when = ["broker_gone"] }]
-[strategy.mend]
-command = ["sh", "-c", "echo mend >> {dir}/seen; touch {dir}/mended"]
-"#,
-    );
+    let rig = without_its_broker("match = \"refused by the broker\"", "echo refused by the broker; exit 1");
     rig.wait("it runs", || rig.witness("seen") == ["start", "mend", "start"]);
     let incident = closed(&rig, "web");
     assert_eq!((&incident["cause"], &incident["class"]), (&"broker_gone".into(), &"broker_gone".into()));

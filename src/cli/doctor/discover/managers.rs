@@ -270,7 +270,7 @@ mod tests {
 
         fn look(&self) -> (Short, Vec<String>) {
             let root = self.0.path();
-            let machine = Machine::below(root, root.join("srv/shop"), Some(root.join("root")));
+            let machine = Machine::below(root, root.join("srv/shop"), Some(root.join("home/ann")));
             let mut notes = Vec::new();
             let found = super::look(&machine, &mut notes);
             let short = |text: &str| text.replace(&root.display().to_string(), "");
@@ -297,11 +297,11 @@ mod tests {
         fake.process(12, "/app|1", "0::/system.slice/system-app.slice/app@1.service\n");
         fake.process(13, "/lib/systemd/systemd-journald", "0::/system.slice/systemd-journald.service\n");
         fake.process(20, "/usr/bin/python3|/usr/bin/supervisord|-n|-c|/opt/own.conf", "0::/\n");
-        fake.process(21, "PM2 v5.3.0: God Daemon (/root/.pm2)", "0::/\n");
+        fake.process(21, "PM2 v5.3.0: God Daemon (/home/ann/.pm2)", "0::/\n");
         fake.file("etc/supervisor/conf.d/web.conf", "[program:web]");
         fake.file("srv/shop/ecosystem.config.js", "module.exports = {}");
         fake.file("srv/shop/Procfile", "web: ./web");
-        fake.file("root/.pm2/dump.pm2", "[]");
+        fake.file("home/ann/.pm2/dump.pm2", "[]");
         let (found, notes) = fake.look();
         let text = |text: &str| text.to_owned();
         assert_eq!(
@@ -313,7 +313,7 @@ mod tests {
                 (Kind::Supervisord, text("/opt/own.conf"), Some(20)),
                 (Kind::Supervisord, text("/etc/supervisor/conf.d/web.conf"), Some(20)),
                 (Kind::Pm2, text("PM2's daemon"), Some(21)),
-                (Kind::Pm2, text("/root/.pm2/dump.pm2"), None),
+                (Kind::Pm2, text("/home/ann/.pm2/dump.pm2"), None),
                 (Kind::Pm2, text("ecosystem.config.js"), None),
                 (Kind::Procfile, text("Procfile"), None),
             ],
