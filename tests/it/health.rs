@@ -285,8 +285,12 @@ fn a16_a_worker_that_is_about_to_run_out_of_files_is_told_of() {
         let probes = web["probes"].as_array().unwrap();
         probes.iter().find(|probe| probe["probe"] == "usage").map(|usage| usage["last"]["metrics"].clone())
     };
-    rig.wait("all files are open and seen", || {
-        usage(&web()).is_some_and(|metrics| metrics["open_files"].as_f64() > Some(58.0))
+    // Right after its start it has no memory yet, and figures are read anew only now and then.
+    rig.wait("all files are open and seen, and its memory", || {
+        usage(&web()).is_some_and(|metrics| {
+            metrics["open_files"].as_f64() > Some(58.0)
+                && metrics["memory_working_set_bytes"].as_f64() > Some(0.0)
+        })
     });
     rig.wait_status("web", "degraded");
     let web = web();

@@ -70,9 +70,10 @@ impl Play {
     fn judge_start_order(&self, at: usize) -> Result<(), Broken> {
         let kids = &self.world.kids;
         let id = &kids[at].spec.id;
-        // Each parked child is tried by itself, whatever its siblings do; and nobody waits for an operator's start.
+        // Each parked child is tried by itself, whatever its siblings do, also where it is left to the core whether a
+        // start is a trial; and nobody waits for an operator's start.
         let ordered = |life: Life| !life.trial && !life.wished;
-        let blocks = |kid: &&Kid| kid.is_starting() && kid.life.is_some_and(ordered);
+        let blocks = |kid: &&Kid| kid.is_starting() && !kid.unsure && kid.life.is_some_and(ordered);
         if let Some(earlier) = kids[..at].iter().find(blocks).filter(|_| !kids[at].parked) {
             return broken("S6", || format!("start of {id} before {} is ready", earlier.spec.id));
         }

@@ -125,6 +125,8 @@ async fn a_step_that_is_late_takes_its_tree_along_and_says_what_it_said() {
         assert!(said.ends_with(": it is (hidden)"), "{said}");
         gone(escaped(rig.dir.path()).await).await;
         assert!(lives(pid), "the worker itself goes on");
+        rig.runner.kill();
+        gone(pid).await;
     }
 }
 
@@ -146,6 +148,8 @@ async fn a_capture_that_is_late_is_kept_as_far_as_it_came() {
         capture.starts_with(&format!("stack of {pid} with (hidden)\n(it was not done within")),
         "{capture}"
     );
+    rig.runner.kill();
+    gone(pid).await;
 }
 
 #[tokio::test]
