@@ -230,6 +230,7 @@ impl SupervisorState {
             WorkerReport::Backtrace { text } => self.backtrace(child, incarnation, text),
             WorkerReport::Unread { count } => self.plane.board.count_all_stale(count as u64),
             WorkerReport::Issue { text } => self.issue(child, &text),
+            WorkerReport::Finding { text } => self.found(child, incarnation, text),
             WorkerReport::IssueOver { text } => {
                 self.note(child, |entry| entry.issues.retain(|known| *known != text));
             }
@@ -290,6 +291,12 @@ impl SupervisorState {
         let mut event: Event = Brief { subject: Arc::clone(&slot.subject), incarnation, what }.event();
         event.data.insert("pid", pid.into());
         self.plane.emit(event);
+    }
+
+    fn found(&mut self, child: ChildKey, incarnation: Incarnation, text: String) {
+        let Some(slot) = self.slot(child) else { return };
+        let what = What::Said(EventKind::HealthChanged, text.into());
+        self.plane.emit(Brief { subject: Arc::clone(&slot.subject), incarnation, what }.event());
     }
 
     fn leftovers(&mut self, child: ChildKey, count: Option<u32>) {
@@ -365,6 +372,7 @@ fn vital(report: &WorkerReport) -> Option<Vital> {
         | WorkerReport::Hint { .. }
         | WorkerReport::LastWords { .. }
         | WorkerReport::Issue { .. }
+        | WorkerReport::Finding { .. }
         | WorkerReport::IssueOver { .. }
         | WorkerReport::Unread { .. }
         | WorkerReport::Backtrace { .. }

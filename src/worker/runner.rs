@@ -59,6 +59,11 @@ pub enum WorkerReport {
         /// What; the same text while it lasts.
         text: String,
     },
+    /// Something that was found out about it, for whoever looks for a cause later: an issue goes with its reason.
+    Finding {
+        /// What.
+        text: String,
+    },
     /// It is wrong no longer.
     IssueOver {
         /// The text that it was told with.

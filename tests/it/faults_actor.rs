@@ -14,6 +14,9 @@ use regrow::{
 
 use crate::rig::PATIENCE;
 
+/// Bytes of a message that nobody wants to keep.
+const HUGE: usize = 5_000_000;
+
 /// A worker that does as it is told.
 struct Puppet {
     bombs: Vec<Bomb>,
@@ -30,6 +33,8 @@ impl Drop for Bomb {
 enum Do {
     Panic,
     Fail,
+    PanicAtLength,
+    FailAtLength,
     Bomb(Reply<()>),
     /// Never yields until it may.
     Spin(Arc<AtomicBool>, Reply<()>),
@@ -49,6 +54,8 @@ impl Worker for Puppet {
         match message {
             Do::Panic => panic!("on the wire"),
             Do::Fail => Err("out of ink")?,
+            Do::PanicAtLength => panic!("{}", "x".repeat(HUGE)),
+            Do::FailAtLength => Err("x".repeat(HUGE))?,
             Do::Bomb(reply) => {
                 self.bombs.push(Bomb);
                 reply.send(());
@@ -224,6 +231,52 @@ async fn b6_two_that_spin_delay_no_decision_and_siblings_go_on() {
 }
 
 #[tokio::test]
+async fn b6_one_that_gets_no_thread_because_others_hold_them_all_is_left_alone() {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) + 1;
+    let spinners: Vec<String> = (0..threads).map(|n| format!("spin-{n}")).collect();
+    let mut text = "[defaults.worker]\nactor = \"Puppet\"\n[worker.idle.probe.x]\nactor = {}\nperiod = \"100ms\"\ntimeout = \"25s\"\n".to_owned();
+    for spinner in &spinners {
+        text += &format!("[worker.{spinner}]\n");
+    }
+    let guest = Guest::start(&text).await;
+    let mut events = guest.handle.events();
+    let enough = Arc::new(AtomicBool::new(false));
+    for spinner in &spinners {
+        guest.spins(spinner, &enough).await;
+    }
+    let (mut found, mut spared) = (Vec::new(), false);
+    while !spared || found.len() < threads {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap().event.clone();
+        let Some(who) = event.instance.map(|instance| instance.to_string()) else { continue };
+        if event.kind == EventKind::HealthChanged && event.message.contains("blocks its thread") {
+            found.push(who);
+        } else if who == "idle" && event.message.contains("it gets no thread to answer on: spin-") {
+            spared = true;
+        }
+    }
+    found.sort();
+    assert_eq!(found, spinners, "who holds a thread stands among the events, once");
+    let note = |guest: &Guest| {
+        guest
+            .handle
+            .status()
+            .notes
+            .iter()
+            .any(|note| note.contains("held by code that does not yield (spin-"))
+    };
+    assert!(note(&guest));
+    enough.store(true, Ordering::Relaxed);
+    let idle = guest.until("idle", |idle| idle.all_issues().is_empty()).await;
+    assert_eq!((idle.incarnation.0, idle.restarts), (1, 0), "nothing was done to it");
+    let end = Instant::now() + PATIENCE;
+    while note(&guest) {
+        assert!(Instant::now() < end, "the note stays");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(guest.end().await, Finished::Stopped);
+}
+
+#[tokio::test]
 async fn b9_what_does_not_end_in_time_is_abandoned_and_blocks_nobody() {
     let text = format!("{ONE}stop.timeout = \"200ms\"\n[worker.sibling]\nactor = \"Puppet\"\n");
     let guest = Guest::start(&text).await;
@@ -327,4 +380,35 @@ async fn a_runtime_ends_with_its_last_handle() {
         assert!(Instant::now() < end, "it runs on");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn b1_a_huge_message_is_cut_everywhere_and_the_place_stays() {
+    let guest = Guest::start("[worker.it]\nactor = \"Puppet\"\nbackoff = { first = \"0s\" }\n").await;
+    let mut events = guest.handle.events();
+    for (restarts, (deed, told)) in
+        [(Do::PanicAtLength, "(5000000 bytes in all) at "), (Do::FailAtLength, "(5000000 bytes in all)")]
+            .into_iter()
+            .enumerate()
+    {
+        let restarts = restarts as u64 + 1;
+        guest.handle.address::<Do>("it").unwrap().cast(deed).unwrap();
+        let it = guest.until("it", |it| it.restarts == restarts && it.ready).await;
+        let exit = it.last_exit.unwrap().exit.to_string();
+        assert!(
+            exit.len() < 5_000 && exit.contains(told),
+            "{} bytes: …{}",
+            exit.len(),
+            &exit[exit.len() - 99..]
+        );
+        loop {
+            let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap();
+            let text = serde_json::to_string(&event).unwrap();
+            assert!(text.len() < 20_000, "an event of {} bytes", text.len());
+            if event.event.kind == EventKind::WorkerExited {
+                break;
+            }
+        }
+    }
+    assert_eq!(guest.end().await, Finished::Stopped);
 }

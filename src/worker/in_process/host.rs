@@ -40,6 +40,9 @@ const LONGEST_REST: Duration = Duration::from_millis(500);
 /// The longest text of a stack.
 const MAX_TRACE: usize = 8 << 10;
 
+/// Names that are written out in one remark.
+const NAMED: usize = 4;
+
 /// How a host behaves.
 #[derive(Default)]
 pub(crate) struct InProcessOptions {
@@ -158,18 +161,45 @@ impl InProcessHost {
         }
     }
 
+    /// Who keeps a worker from being heard: code of others that does not yield holds every thread on which it could
+    /// run. `None`: it has its turn, or has only itself to blame.
+    pub(crate) fn crowded_out(&self, id: &InstanceId) -> Option<String> {
+        let sites = self.sites();
+        let own = sites.iter().find(|site| site.instance == *id)?;
+        if own.is_apart() || own.blocks() { None } else { self.who_holds_all(&sites) }
+    }
+
+    fn who_holds_all(&self, sites: &[Arc<Site>]) -> Option<String> {
+        let holders: Vec<String> =
+            sites.iter().filter(|site| site.blocks()).map(|site| site.instance.to_string()).collect();
+        let more = holders.len().saturating_sub(NAMED);
+        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let full = !holders.is_empty() && self.plane.is_full_with(holders.len());
+        full.then(|| format!("{}{others}", holders.into_iter().take(NAMED).collect::<Vec<_>>().join(", ")))
+    }
+
     /// What people should know of right now.
     pub(crate) fn problems(&self) -> Vec<String> {
+        let crowd = self.who_holds_all(&self.sites()).map(|who| {
+            format!(
+                "every thread for actor workers is held by code that does not yield ({who}), so the others wait; \
+                 `blocking = true` gives a worker a thread of its own"
+            )
+        });
+        self.left_over().into_iter().chain(crowd).collect()
+    }
+
+    fn left_over(&self) -> Option<String> {
         let abandoned = lock(&self.abandoned);
         let count: usize = abandoned.values().sum();
         if count == 0 {
-            return Vec::new();
+            return None;
         }
         let names: Vec<String> = abandoned.keys().map(ToString::to_string).collect();
-        vec![format!(
+        Some(format!(
             "{count} of at most {MAX_ABANDONED} threads are held by code of actor workers that could not be ended: {}",
             names.join(", ")
-        )]
+        ))
     }
 
     /// Ends the planes. Nothing is waited for: what still runs could not be ended.

@@ -63,6 +63,12 @@ impl WorkerPlane {
         }
     }
 
+    /// Whether this many, with those that were lost, are all threads that there are.
+    pub(super) fn is_full_with(&self, held: usize) -> bool {
+        let state = self.lock();
+        state.current.as_ref().is_some_and(|plane| held + state.lost >= plane.metrics().num_workers())
+    }
+
     /// Ends it without waiting for what does not end.
     pub(super) fn close(&self) {
         let mut state = self.lock();

@@ -97,6 +97,11 @@ impl Site {
         self.settings.blocking || self.apart.load(Ordering::Acquire)
     }
 
+    /// Whether it holds a thread that others need.
+    pub(super) fn blocks(&self) -> bool {
+        !self.is_apart() && self.current().is_some() && lock(&self.watch).blocks()
+    }
+
     /// Shows a snapshot that cannot be written as an issue, until one can.
     pub(super) fn saved_or_not(&self, incarnation: Incarnation, written: Result<(), SaveError>) {
         let now = written.err().filter(|error| *error != SaveError::Over);

@@ -34,8 +34,17 @@ pub(super) struct Watch {
     pulses: SmallVec<[u64; 1]>,
     now: SmallVec<[u64; 1]>,
     blocks: bool,
+    /// That it blocks was found before in this incarnation, and stands among the events.
+    found: bool,
     fills: bool,
     snapshot_at: Option<Instant>,
+}
+
+impl Watch {
+    /// Whether its code did not yield at the last look.
+    pub(super) fn blocks(&self) -> bool {
+        self.blocks
+    }
 }
 
 /// Looks until the runtime is gone.
@@ -82,6 +91,9 @@ fn blocks(watch: &mut Watch, site: &Site, life: &Life) {
     if blocks != watch.blocks {
         watch.blocks = blocks;
         tell(site, life, blocks, BLOCKS);
+        if blocks && !std::mem::replace(&mut watch.found, true) {
+            site.report(life.incarnation, WorkerReport::Finding { text: BLOCKS.to_owned() });
+        }
     }
 }
 
