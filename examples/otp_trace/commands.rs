@@ -15,7 +15,7 @@ use super::world::{Parked, Scripts, Step, World};
 const EPOCH: i64 = 1 << 40;
 
 /// Nobody's slot.
-const NOBODY: ChildKey = ChildKey(u32::MAX);
+const NOBODY: ChildKey = ChildKey::first(u32::MAX);
 
 /// All that a trace has built up since its last `sup`.
 #[derive(Default)]

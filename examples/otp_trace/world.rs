@@ -9,8 +9,7 @@ use std::time::Duration;
 use regrow::exit::Exit;
 use regrow::id::Incarnation;
 use regrow::policy::{
-    Action, Actions, ChildKey, Ended, Fact, Phase, Reply, ReportKind, RestartStrategy, RetryToken, StopHow,
-    Supervisor,
+    Action, Actions, ChildKey, Ended, Fact, Phase, Reply, ReportKind, RestartStrategy, StopHow, Supervisor,
 };
 
 use super::term;
@@ -28,7 +27,6 @@ pub(crate) struct Scripts {
 /// A retry that the supervisor has sent to itself.
 pub(crate) struct Parked {
     key: ChildKey,
-    token: RetryToken,
     /// OTP's message names the child, or in a pool its last process.
     id: Option<String>,
     /// In which life: a process of an earlier one means nothing to a pool.
@@ -43,7 +41,6 @@ pub(crate) struct World {
     names: HashMap<Process, String>,
     ids: HashMap<ChildKey, String>,
     last_up: HashMap<ChildKey, Process>,
-    tokens: HashMap<ChildKey, RetryToken>,
     mailbox: VecDeque<Fact>,
     /// The child whose exit is being treated, with the name of its process.
     subject: Option<(ChildKey, String)>,
@@ -64,7 +61,6 @@ impl World {
             names: HashMap::new(),
             ids: HashMap::new(),
             last_up: HashMap::new(),
-            tokens: HashMap::new(),
             mailbox: VecDeque::new(),
             subject: None,
             stop_errors: Vec::new(),
@@ -134,19 +130,18 @@ impl World {
 
     /// Delivers the oldest parked retry.
     pub(crate) fn retry(&mut self, step: &mut Step<'_>, parked: &Parked) {
-        let (key, token) = match &parked.id {
+        let key = match &parked.id {
             None if parked.epoch != step.epoch => return,
-            None => (parked.key, parked.token),
+            None => parked.key,
             Some(id) => {
                 let Some(key) = self.core.key(id) else { return };
-                let Some(token) = self.tokens.get(&key) else { return };
-                (key, *token)
+                key
             }
         };
         if self.is_simple() && self.core.child(key).is_some_and(|view| view.phase == Phase::Backoff) {
             self.restarting -= 1;
         }
-        self.tell(step, Fact::Retry { child: key, token });
+        self.tell(step, Fact::Retry { child: key });
     }
 
     fn carry_out(&mut self, step: &mut Step<'_>, actions: Actions) {
@@ -173,7 +168,7 @@ impl World {
                 Action::Stop { child, incarnation, how } => {
                     answers.extend(self.stop(step, (child, incarnation), how));
                 }
-                Action::Retry { child, token } => self.park(step, child, token),
+                Action::Retry { child } => self.park(step, child),
                 Action::Report { kind, child, incarnation, exit } => {
                     self.report(step, kind, (child, incarnation), exit.as_ref());
                 }
@@ -237,16 +232,15 @@ impl World {
         Some(Fact::Exited { child, incarnation, exit })
     }
 
-    fn park(&mut self, step: &mut Step<'_>, key: ChildKey, token: RetryToken) {
+    fn park(&mut self, step: &mut Step<'_>, key: ChildKey) {
         let id = self.ids.get(&key).cloned().unwrap_or_default();
-        self.tokens.insert(key, token);
         if self.is_simple() {
             self.restarting += 1;
             step.out.push(format!("park {}", self.name(key).cloned().unwrap_or_default()));
-            step.parked.push_back(Parked { key, token, id: None, epoch: step.epoch });
+            step.parked.push_back(Parked { key, id: None, epoch: step.epoch });
         } else {
             step.out.push(format!("park {id}"));
-            step.parked.push_back(Parked { key, token, id: Some(id), epoch: step.epoch });
+            step.parked.push_back(Parked { key, id: Some(id), epoch: step.epoch });
         }
     }
 

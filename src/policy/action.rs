@@ -9,7 +9,7 @@ use crate::id::Incarnation;
 
 use super::care::{CaseNumber, RecoveryAct};
 use super::check::SpecError;
-use super::fact::{ChildKey, RequestId, RetryToken};
+use super::fact::{ChildKey, RequestId};
 
 /// The actions of one fact. Six stand inline: those of a plain restart.
 pub type Actions = SmallVec<[Action; 6]>;
@@ -121,8 +121,6 @@ pub enum Action {
     Retry {
         /// Which child.
         child: ChildKey,
-        /// To be handed back in the fact.
-        token: RetryToken,
     },
     /// Tell people.
     Report {

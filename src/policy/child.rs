@@ -132,9 +132,8 @@ pub(super) struct Child {
 }
 
 impl Child {
-    pub(super) fn new(spec: ChildSpec, owner: &SupervisorSpec, from: Incarnation, now: Time) -> Self {
-        let incarnation = from.max(spec.incarnation);
-        let (stopped, paused) = (spec.stopped, spec.paused);
+    pub(super) fn new(spec: ChildSpec, owner: &SupervisorSpec, now: Time) -> Self {
+        let (incarnation, stopped, paused) = (spec.incarnation, spec.stopped, spec.paused);
         let (phase, next, care, breaker) = (Phase::Stopped, None, None, BreakerState::Closed);
         let shown = Shown { phase, next, incarnation, stopped, paused, care, breaker };
         Self {

@@ -13,15 +13,45 @@ use super::care::{CaseNumber, TaskNumber};
 use super::reform::Reform;
 use super::spec::ChildSpec;
 
-/// A child's slot in its supervisor. Slots of removed children are used again; the incarnation counter of
-/// a slot never goes back, so an old message cannot reach a new child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChildKey(pub u32);
+/// A child of its supervisor: its slot there, and which of the slot's children it is. Slots of removed children are
+/// used again, keys are not, so an old message cannot reach a new child, whose incarnations begin at 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChildKey {
+    slot: u32,
+    life: u32,
+}
 
-/// Names the life of the child a retry is for, so that a retry of a removed child cannot reach the next one
-/// in its slot. Within one life any retry does, as in OTP: it is a no-op unless the child waits for one (R23).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RetryToken(pub u64);
+impl ChildKey {
+    /// The first child that a slot has.
+    #[must_use]
+    pub const fn first(slot: u32) -> Self {
+        Self { slot, life: 0 }
+    }
+
+    /// The one that the slot has after this.
+    #[must_use]
+    pub(super) const fn next(self) -> Self {
+        Self { slot: self.slot, life: self.life.wrapping_add(1) }
+    }
+
+    /// Its slot: a small number that nobody else has while it is there.
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// The slot as the place in a list.
+    #[must_use]
+    pub const fn at(self) -> usize {
+        self.slot as usize
+    }
+}
+
+impl std::fmt::Debug for ChildKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ChildKey({}.{})", self.slot, self.life)
+    }
+}
 
 /// Names one request, so that its reply finds the asker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,12 +94,11 @@ pub enum Fact {
         /// How.
         exit: Exit,
     },
-    /// A retry that was re-posted by [`super::Action::Retry`] is due.
+    /// A retry that was posted by [`super::Action::Retry`] is due. As in OTP any one does: it is a no-op unless the
+    /// child waits for one (R23).
     Retry {
         /// Which child.
         child: ChildKey,
-        /// The token that [`super::Action::Retry`] carried.
-        token: RetryToken,
     },
     /// Time has passed: a deadline named by `next_due` may have come.
     Tick,

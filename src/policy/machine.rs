@@ -15,7 +15,7 @@ use super::action::{Action, Actions, Ended};
 use super::backoff::Jitter;
 use super::check::{SpecError, check_all};
 use super::child::{Child, State};
-use super::fact::{ChildKey, Fact, Request, RequestId, RetryToken};
+use super::fact::{ChildKey, Fact, Request, RequestId};
 use super::group::Procedure;
 use super::intensity::Window;
 use super::roster::Roster;
@@ -29,13 +29,13 @@ pub(super) enum Later {
     /// A child's own end; void once a stop has consumed it (R28).
     Ended(ChildKey, Incarnation),
     /// A restart or a trial is due.
-    Resume { child: ChildKey, life: u64 },
+    Resume(ChildKey),
     /// A step of recovery stops and starts it.
-    Lead { child: ChildKey, life: u64 },
+    Lead(ChildKey),
     /// Somebody waits for a turn, and no procedure may have it.
     Run,
-    /// One of OTP's calls; `life` is that of the slot it was asked about.
-    Request { id: RequestId, request: Request, life: u64 },
+    /// One of OTP's calls.
+    Request { id: RequestId, request: Request },
 }
 
 /// How far the boot is.
@@ -100,8 +100,8 @@ impl Supervisor {
         let (mut roster, mut pauses) = (Roster::default(), Timers::default());
         for child in children {
             let until = child.paused.and_then(|pause| pause.until);
-            let key = roster.append(|from| Child::new(child, &spec, from, Time::ZERO));
-            pauses.set(key.0, until);
+            let key = roster.append(Child::new(child, &spec, Time::ZERO));
+            pauses.set(key.slot(), until);
         }
         Ok(Self {
             template,
@@ -234,7 +234,7 @@ impl Supervisor {
             Fact::Ignored { child, incarnation } => self.ignored(child, incarnation),
             Fact::StartFailed { child, incarnation, exit } => self.gone(child, incarnation, exit, true),
             Fact::Exited { child, incarnation, exit } => self.gone(child, incarnation, exit, false),
-            Fact::Retry { child, token } => self.retry(child, token),
+            Fact::Retry { child } => self.retry(child),
             Fact::Tick => self.tick(),
             Fact::Held { child, held } => self.hold(child, held),
             Fact::Extend { child, incarnation, by } => self.extend(child, incarnation, by),
@@ -258,18 +258,17 @@ impl Supervisor {
             let Some(later) = self.later.pop_front() else { return };
             match later {
                 Later::Ended(child, incarnation) => self.treat_late(child, incarnation),
-                Later::Resume { child, life } if self.roster.life(child) == life => self.resume(child),
-                Later::Lead { child, life } if self.roster.life(child) == life => self.lead_now(child),
-                Later::Resume { .. } | Later::Lead { .. } => {}
+                Later::Resume(child) => self.resume(child),
+                Later::Lead(child) => self.lead_now(child),
                 Later::Run => self.begin_run(),
-                Later::Request { id, request, life } => self.call(id, request, life),
+                Later::Request { id, request } => self.call(id, request),
             }
         }
     }
 
-    fn retry(&mut self, key: ChildKey, token: RetryToken) {
+    fn retry(&mut self, key: ChildKey) {
         let mailed = matches!(self.roster.get(key).map(|c| &c.state), Some(State::Backoff { at: None, .. }));
-        if mailed && token.0 == self.roster.life(key) {
+        if mailed {
             self.resume_later(key);
         }
     }

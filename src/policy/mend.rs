@@ -50,7 +50,7 @@ impl Supervisor {
         if let Some(case) = care.case.as_mut().filter(|case| case.plain >= TOLD && case.is_plain()) {
             // One of a loop's many: people know by now, and a loop must cost little.
             (case.origin, case.stage) = (Origin::Exit, Stage::Idle);
-            return self.cares.clear(key.0);
+            return self.cares.clear(key.slot());
         }
         let class = care.class.take().filter(|(of, _)| *of == incarnation).map(|(_, class)| class);
         let why = Why { class, ..Why::new(Cause::of(exit), exit.to_string()) };
@@ -92,7 +92,7 @@ impl Supervisor {
         case.plain += 1;
         case.taken = Some(super::care::Taken { place: None, step });
         case.stage = Stage::Idle;
-        self.cares.clear(key.0);
+        self.cares.clear(key.slot());
         let reason = "the plain restart after an end".to_owned();
         self.tell(key, RecoveryAct::Began { place: None, strategy, reason });
     }

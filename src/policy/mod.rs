@@ -73,7 +73,7 @@ mod tests;
 pub use action::{Action, Actions, Done, Ended, Refused, Reply, ReportKind, StopHow};
 pub use care::{CareView, CaseNumber, RecoveryAct, TaskNumber, Waits, Work};
 pub use check::{SpecError, check_child};
-pub use fact::{ChildKey, Fact, Request, RequestId, RetryToken};
+pub use fact::{ChildKey, Fact, Request, RequestId};
 pub use machine::Supervisor;
 pub use reform::{Change, Reform, ReformChild};
 pub use spec::{

@@ -44,7 +44,7 @@ impl Supervisor {
     pub(super) fn pause(&mut self, key: ChildKey, lasting: Option<Duration>) {
         self.interrupt(key, "it was paused");
         let until = lasting.map(|lasting| self.after_now(lasting));
-        self.pauses.set(key.0, until);
+        self.pauses.set(key.slot(), until);
         let Some(child) = self.roster.get_mut(key) else { return };
         child.paused = Some(Pause { until });
         match child.state {
@@ -58,7 +58,7 @@ impl Supervisor {
 
     /// Operator `resume`, or the end of a pause that had one.
     pub(super) fn unpause(&mut self, key: ChildKey) {
-        self.pauses.clear(key.0);
+        self.pauses.clear(key.slot());
         let Some(child) = self.roster.get_mut(key) else { return };
         if child.paused.take().is_none() {
             return;

@@ -56,7 +56,7 @@ impl Supervisor {
             return;
         };
         let at = self.after_now(child.spec.verify);
-        if self.timers.get(key.0).is_some_and(|due| at < due) {
+        if self.timers.get(key.slot()).is_some_and(|due| at < due) {
             self.due(key, Some(at));
         }
     }

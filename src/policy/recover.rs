@@ -406,7 +406,7 @@ impl Supervisor {
     pub(super) fn enter(&mut self, key: ChildKey, stage: Stage) {
         let Some(case) = self.case(key) else { return };
         case.stage = stage;
-        self.cares.set(key.0, stage.until());
+        self.cares.set(key.slot(), stage.until());
         self.touch(key);
     }
 

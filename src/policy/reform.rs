@@ -107,7 +107,7 @@ impl Supervisor {
     fn admit(&mut self, spec: ChildSpec) -> ChildKey {
         let (owner, now) = (&self.spec, self.now);
         let (stopped, paused) = (spec.stopped, spec.paused);
-        let key = self.roster.append(|from| Child::new(spec, owner, from, now));
+        let key = self.roster.append(Child::new(spec, owner, now));
         if let Some(child) = self.roster.get_mut(key) {
             child.shown = None;
         }
@@ -115,7 +115,7 @@ impl Supervisor {
         if self.boot != Boot::Ahead && !stopped {
             self.set(key, State::Waiting(if paused.is_some() { Wait::Paused } else { Wait::Turn }));
         }
-        self.pauses.set(key.0, paused.and_then(|pause| pause.until));
+        self.pauses.set(key.slot(), paused.and_then(|pause| pause.until));
         self.touch(key);
         key
     }

@@ -47,23 +47,13 @@ impl Supervisor {
             | Request::Terminate { .. }
             | Request::Revive { .. }
             | Request::Delete { .. } => {
-                let life = asked_about(&request).map_or(0, |child| self.roster.life(child));
-                self.later.push_back(Later::Request { id, request, life });
+                self.later.push_back(Later::Request { id, request });
             }
         }
     }
 
     /// One of OTP's calls, with no procedure under way.
-    pub(super) fn call(&mut self, id: RequestId, request: Request, life: u64) {
-        // Its child has gone while the call waited; another one in the same slot is not meant.
-        if asked_about(&request).is_some_and(|child| self.roster.life(child) != life) {
-            let reply = match (self.is_simple(), &request) {
-                (true, Request::Terminate { .. }) => Ok(Done::Ok),
-                (true, _) => Err(Refused::SimpleOneForOne),
-                (false, _) => Err(Refused::NotFound),
-            };
-            return self.reply(id, reply);
-        }
+    pub(super) fn call(&mut self, id: RequestId, request: Request) {
         match request {
             Request::Add { spec } => self.add(id, *spec),
             Request::Reform(reform) => self.reform(id, *reform),
@@ -99,11 +89,11 @@ impl Supervisor {
             return self.reply(id, Err(refused));
         }
         let (owner, now, pause) = (&self.spec, self.now, spec.paused);
-        let key = self.roster.append(|from| Child::new(spec, owner, from, now));
+        let key = self.roster.append(Child::new(spec, owner, now));
         if let Some(child) = self.roster.get_mut(key) {
             child.shown = None;
         }
-        self.pauses.set(key.0, pause.and_then(|pause| pause.until));
+        self.pauses.set(key.slot(), pause.and_then(|pause| pause.until));
         self.touch(key);
         self.start_for(id, key, By::Add);
     }
@@ -199,24 +189,6 @@ impl Supervisor {
             return Err(Refused::SimpleOneForOne);
         }
         self.roster.get(key).map(seen).ok_or(Refused::NotFound)
-    }
-}
-
-/// The child a request is about.
-fn asked_about(request: &Request) -> Option<ChildKey> {
-    match request {
-        Request::Add { .. } | Request::Reform(_) => None,
-        Request::Terminate { child }
-        | Request::Revive { child }
-        | Request::Delete { child }
-        | Request::Start { child }
-        | Request::Stop { child }
-        | Request::Restart { child }
-        | Request::Pause { child, .. }
-        | Request::Resume { child }
-        | Request::Recover { child, .. }
-        | Request::Approve { child }
-        | Request::ResetFailed { child } => Some(*child),
     }
 }
 

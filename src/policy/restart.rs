@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::action::{Action, Ended, ReportKind};
 use super::child::State;
 use super::exits::Verdict;
-use super::fact::{ChildKey, RetryToken};
+use super::fact::ChildKey;
 use super::group::Then;
 use super::machine::Supervisor;
 use super::view::Plan;
@@ -103,8 +103,7 @@ impl Supervisor {
         self.due(key, at);
         self.set(key, State::Backoff { at, counted, plan });
         if at.is_none() {
-            let token = RetryToken(self.roster.life(key));
-            self.out.push(Action::Retry { child: key, token });
+            self.out.push(Action::Retry { child: key });
         }
     }
 

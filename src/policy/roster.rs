@@ -7,18 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::id::Incarnation;
-
 use super::child::Child;
 use super::fact::ChildKey;
 
 #[derive(Debug, Clone)]
 struct Slot {
     child: Option<Child>,
-    /// How many children this slot has had; a message to an earlier one is recognised by it.
-    life: u64,
-    /// Newest incarnation of the slot's last child: the count goes on with the next one.
-    last: Incarnation,
+    /// Of the child that is in it, or of the next one; a message to an earlier one is recognised by it.
+    key: ChildKey,
     rank: u64,
     before: Option<ChildKey>,
     after: Option<ChildKey>,
@@ -36,27 +32,25 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// Appends a child; `make` is given the incarnation from which it counts on.
-    pub(super) fn append(&mut self, make: impl FnOnce(Incarnation) -> Child) -> ChildKey {
+    /// Appends a child.
+    pub(super) fn append(&mut self, child: Child) -> ChildKey {
         let key = self.free.pop().unwrap_or_else(|| self.new_slot());
-        let slot = &mut self.slots[key.0 as usize];
-        let child = make(slot.last);
-        slot.life += 1;
         self.by_id.insert(child.spec.id.clone(), key);
-        slot.child = Some(child);
+        self.slots[key.at()].child = Some(child);
         self.link(key);
         key
     }
 
     /// Takes a child out; its slot is free for the next one.
     pub(super) fn remove(&mut self, key: ChildKey) -> Option<Child> {
-        let child = self.slots.get_mut(key.0 as usize)?.child.take()?;
+        let slot = self.slot_mut(key)?;
+        let child = slot.child.take()?;
+        slot.key = key.next();
         self.unlink(key);
-        self.slots[key.0 as usize].last = child.incarnation;
         if self.by_id.get(&child.spec.id) == Some(&key) {
             self.by_id.remove(&child.spec.id);
         }
-        self.free.push(key);
+        self.free.push(key.next());
         Some(child)
     }
 
@@ -81,24 +75,26 @@ impl Roster {
     }
 
     pub(super) fn get(&self, key: ChildKey) -> Option<&Child> {
-        self.slots.get(key.0 as usize)?.child.as_ref()
+        self.slot(key)?.child.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, key: ChildKey) -> Option<&mut Child> {
-        self.slots.get_mut(key.0 as usize)?.child.as_mut()
+        self.slot_mut(key)?.child.as_mut()
     }
 
     pub(super) fn key(&self, id: &str) -> Option<ChildKey> {
         self.by_id.get(id).copied()
     }
 
-    pub(super) fn life(&self, key: ChildKey) -> u64 {
-        self.slots.get(key.0 as usize).map_or(0, |slot| slot.life)
+    /// Who is in this slot.
+    pub(super) fn key_at(&self, slot: u32) -> Option<ChildKey> {
+        let slot = self.slots.get(slot as usize)?;
+        slot.child.as_ref().map(|_| slot.key)
     }
 
     /// Its place in start order, as a number that only orders.
     pub(super) fn rank(&self, key: ChildKey) -> u64 {
-        self.slots.get(key.0 as usize).map_or(0, |slot| slot.rank)
+        self.slot(key).map_or(0, |slot| slot.rank)
     }
 
     pub(super) fn first(&self) -> Option<ChildKey> {
@@ -110,11 +106,11 @@ impl Roster {
     }
 
     pub(super) fn after(&self, key: ChildKey) -> Option<ChildKey> {
-        self.slots.get(key.0 as usize)?.after
+        self.slot(key)?.after
     }
 
     pub(super) fn before(&self, key: ChildKey) -> Option<ChildKey> {
-        self.slots.get(key.0 as usize)?.before
+        self.slot(key)?.before
     }
 
     /// In start order.
@@ -122,16 +118,17 @@ impl Roster {
         std::iter::successors(self.first, |key| self.after(*key))
     }
 
+    fn slot(&self, key: ChildKey) -> Option<&Slot> {
+        self.slots.get(key.at()).filter(|slot| slot.key == key)
+    }
+
+    fn slot_mut(&mut self, key: ChildKey) -> Option<&mut Slot> {
+        self.slots.get_mut(key.at()).filter(|slot| slot.key == key)
+    }
+
     fn new_slot(&mut self) -> ChildKey {
-        let key = ChildKey(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-        self.slots.push(Slot {
-            child: None,
-            life: 0,
-            last: Incarnation::NONE,
-            rank: 0,
-            before: None,
-            after: None,
-        });
+        let key = ChildKey::first(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        self.slots.push(Slot { child: None, key, rank: 0, before: None, after: None });
         key
     }
 
@@ -140,22 +137,22 @@ impl Roster {
         let rank = self.ranks;
         let before = self.last.replace(key);
         match before {
-            Some(before) => self.slots[before.0 as usize].after = Some(key),
+            Some(before) => self.slots[before.at()].after = Some(key),
             None => self.first = Some(key),
         }
-        let slot = &mut self.slots[key.0 as usize];
+        let slot = &mut self.slots[key.at()];
         (slot.rank, slot.before, slot.after) = (rank, before, None);
     }
 
     fn unlink(&mut self, key: ChildKey) {
-        let slot = &self.slots[key.0 as usize];
+        let slot = &self.slots[key.at()];
         let (before, after) = (slot.before, slot.after);
         match before {
-            Some(before) => self.slots[before.0 as usize].after = after,
+            Some(before) => self.slots[before.at()].after = after,
             None => self.first = after,
         }
         match after {
-            Some(after) => self.slots[after.0 as usize].before = before,
+            Some(after) => self.slots[after.at()].before = before,
             None => self.last = before,
         }
     }

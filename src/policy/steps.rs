@@ -78,7 +78,7 @@ impl Supervisor {
 
     /// Arms or clears its deadline.
     pub(super) fn due(&mut self, key: ChildKey, at: Option<Time>) {
-        self.timers.set(key.0, at);
+        self.timers.set(key.slot(), at);
     }
 
     pub(super) fn after_now(&self, wait: Duration) -> Time {
@@ -92,8 +92,7 @@ impl Supervisor {
     }
 
     pub(super) fn resume_later(&mut self, child: ChildKey) {
-        let life = self.roster.life(child);
-        self.later.push_back(Later::Resume { child, life });
+        self.later.push_back(Later::Resume(child));
     }
 
     /// The child and its slot are gone.
@@ -103,7 +102,7 @@ impl Supervisor {
         self.procedure.leave(key, &self.roster);
         self.rest(key, State::Stopped);
         self.answer_down(key);
-        self.pauses.clear(key.0);
+        self.pauses.clear(key.slot());
         if let Some(child) = self.roster.remove(key) {
             self.out.push(Action::Removed { child: key });
             if let Some(id) = child.leaving {

@@ -48,13 +48,13 @@ impl Supervisor {
     /// Deals with every deadline that has come.
     pub(super) fn tick(&mut self) {
         while let Some(slot) = self.timers.pop_due(self.now) {
-            self.deadline(ChildKey(slot));
+            self.roster.key_at(slot).into_iter().for_each(|key| self.deadline(key));
         }
         while let Some(slot) = self.cares.pop_due(self.now) {
-            self.care_due(ChildKey(slot));
+            self.roster.key_at(slot).into_iter().for_each(|key| self.care_due(key));
         }
         while let Some(slot) = self.pauses.pop_due(self.now) {
-            self.unpause(ChildKey(slot));
+            self.roster.key_at(slot).into_iter().for_each(|key| self.unpause(key));
         }
     }
 
@@ -75,7 +75,7 @@ impl Supervisor {
             | State::Stopping { killed: true, .. }
             | State::Ended { .. } => false,
         };
-        if let Some(due) = self.timers.get(key.0).filter(|_| timed) {
+        if let Some(due) = self.timers.get(key.slot()).filter(|_| timed) {
             let later = self.after_now(by).max(due);
             self.due(key, Some(later));
         }

@@ -63,7 +63,7 @@ impl Supervisor {
     pub(super) fn lead(&mut self, key: ChildKey, stage: Stage) {
         self.enter(key, stage);
         if !self.procedure.is_none() {
-            return self.later.push_back(Later::Lead { child: key, life: self.roster.life(key) });
+            return self.later.push_back(Later::Lead(key));
         }
         self.lead_now(key);
     }
@@ -260,7 +260,7 @@ impl Supervisor {
         if child.care.as_mut().and_then(|care| care.case.take()).is_none() {
             return;
         }
-        self.cares.clear(key.0);
+        self.cares.clear(key.slot());
         self.tell(key, RecoveryAct::Closed { outcome, text });
         self.touch(key);
     }

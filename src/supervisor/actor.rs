@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
-    Action, Actions, ChildKey, ChildSpec, Ended, Fact, Reply, Request, RequestId, RetryToken, Supervisor,
-    SupervisorSpec, Time,
+    Action, Actions, ChildKey, ChildSpec, Ended, Fact, Reply, Request, RequestId, Supervisor, SupervisorSpec,
+    Time,
 };
 use crate::worker::{Reporter, Runner};
 
@@ -268,7 +268,7 @@ impl SupervisorState {
                     self.tell_stop(child, incarnation, how);
                     self.stop(child, incarnation, how);
                 }
-                Action::Retry { child, token } => self.retry(child, token),
+                Action::Retry { child } => self.retry(child),
                 Action::Report { kind, child, incarnation, exit } => {
                     self.tell_report(kind, child, incarnation, exit)
                 }
@@ -285,12 +285,12 @@ impl SupervisorState {
     }
 
     /// A retry without delay goes to the end of the own queue: exits, calls and stops that came before it go first.
-    fn retry(&self, child: ChildKey, token: RetryToken) {
+    fn retry(&self, child: ChildKey) {
         let own = self.ear.address();
         match &self.plane.retries {
-            Some(sink) => sink(own, child, token),
+            Some(sink) => sink(own, child),
             None => {
-                let _ = own.send_message(SupervisorMsg::Fact(Fact::Retry { child, token }));
+                let _ = own.send_message(SupervisorMsg::Fact(Fact::Retry { child }));
             }
         }
     }
@@ -329,7 +329,7 @@ impl SupervisorState {
     }
 
     pub(super) fn seat(&mut self, key: ChildKey, who: Who, make: MakeRunner) {
-        let at = key.0 as usize;
+        let at = key.at();
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, || None);
         }
@@ -337,6 +337,7 @@ impl SupervisorState {
         let running = Running::new(&make, self.ear.address().reporters(key, self.seats));
         let view = self.core.child(key);
         self.slots[at] = Some(Slot {
+            key,
             subject: narrator::subject(&self.name, &who),
             place: who.place(),
             latch: None,
@@ -412,7 +413,8 @@ impl SupervisorState {
     }
 
     fn remove(&mut self, child: ChildKey) {
-        let Some(slot) = self.slots.get_mut(child.0 as usize).and_then(Option::take) else { return };
+        let place = self.slots.get_mut(child.at());
+        let Some(slot) = place.and_then(|place| place.take_if(|slot| slot.key == child)) else { return };
         self.tell_removed(&slot);
     }
 
@@ -428,11 +430,11 @@ impl SupervisorState {
     }
 
     pub(super) fn slot(&self, child: ChildKey) -> Option<&Slot> {
-        self.slots.get(child.0 as usize)?.as_ref()
+        self.slots.get(child.at())?.as_ref().filter(|slot| slot.key == child)
     }
 
     pub(super) fn slot_mut(&mut self, child: ChildKey) -> Option<&mut Slot> {
-        self.slots.get_mut(child.0 as usize)?.as_mut()
+        self.slots.get_mut(child.at())?.as_mut().filter(|slot| slot.key == child)
     }
 }
 

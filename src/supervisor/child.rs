@@ -37,6 +37,8 @@ const LONGEST_EXTENSION: std::time::Duration = std::time::Duration::from_secs(60
 
 /// One child: what runs it, and what people are told about it.
 pub(super) struct Slot {
+    /// Whose it is: a message to an earlier one in the same slot is nothing to it.
+    pub(super) key: ChildKey,
     pub(super) who: Who,
     /// The same, for events.
     pub(super) subject: Arc<Subject>,

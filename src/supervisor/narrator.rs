@@ -126,9 +126,8 @@ impl SupervisorState {
     pub(super) fn tell_start(&mut self, child: ChildKey, incarnation: Incarnation) {
         let Some(slot) = self.slot_mut(child) else { return };
         let cause = slot.cause.take();
-        // A slot goes on counting with a child that took it over; that child's first start is no restart.
-        let before = slot.counted.swap(incarnation.0, Ordering::Relaxed);
-        let again = incarnation > Incarnation(1) && before != 0;
+        slot.counted.store(incarnation.0, Ordering::Relaxed);
+        let again = incarnation > Incarnation(1);
         // What a step of the ladder comes to is counted as that.
         let plain = !slot.incident.as_ref().is_some_and(super::recovery::OpenIncident::is_laddered);
         if again {
@@ -288,7 +287,8 @@ impl SupervisorState {
 
     /// A dependency is met when it is ready, and also when it was a job that is done.
     fn set_ready(&mut self, child: ChildKey, ready: bool) {
-        let Some(Some(slot)) = self.slots.get_mut(child.0 as usize) else { return };
+        let own = self.slots.get_mut(child.at()).and_then(Option::as_mut);
+        let Some(slot) = own.filter(|slot| slot.key == child) else { return };
         let Who::Worker(instance) = &slot.who else { return };
         if slot.latch.is_none() {
             slot.latch = self.plane.gate.latch(instance);
@@ -307,7 +307,13 @@ impl SupervisorState {
                 let (waits_for, at) = (self.waits_for(&view, instance.worker()), self.at);
                 let next = self.next_action(&view);
                 let recovering = self.recovering(child, &view);
-                let place = self.slots.get_mut(child.0 as usize)?.as_mut()?.place.as_mut()?;
+                let place = self
+                    .slots
+                    .get_mut(child.at())?
+                    .as_mut()
+                    .filter(|slot| slot.key == child)?
+                    .place
+                    .as_mut()?;
                 self.plane.board.at(place, |entry| {
                     entry.state.recovery = recovering;
                     entry.state.breaker = view.breaker;
@@ -378,7 +384,8 @@ impl SupervisorState {
     }
 
     pub(super) fn on_entry<T>(&mut self, child: ChildKey, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let place = self.slots.get_mut(child.0 as usize)?.as_mut()?.place.as_mut()?;
+        let place =
+            self.slots.get_mut(child.at())?.as_mut().filter(|slot| slot.key == child)?.place.as_mut()?;
         self.unseen = true;
         self.plane.board.at(place, change)
     }

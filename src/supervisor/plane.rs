@@ -11,7 +11,7 @@ use crate::config::WorkerSettings;
 use crate::event::{Event, EventKind};
 use crate::health::Vital;
 use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{ChildKey, Phase, RetryToken, Time};
+use crate::policy::{ChildKey, Phase, Time};
 use crate::telemetry::Journal;
 use crate::worker::{Ailing, Done, OutputCounters, Reporter, Runner};
 
@@ -40,7 +40,7 @@ pub(crate) struct Wish {
 }
 
 /// Takes a retry without delay instead of the own mailbox; only tests, which hold it until their script says so.
-pub(crate) type RetrySink = Arc<dyn Fn(Address, ChildKey, RetryToken) + Send + Sync>;
+pub(crate) type RetrySink = Arc<dyn Fn(Address, ChildKey) + Send + Sync>;
 
 /// Who watches what becomes of incarnations; it never waits.
 pub(crate) type VitalSink = Box<dyn Fn(&InstanceId, Incarnation, Vital) + Send + Sync>;

@@ -17,7 +17,7 @@ use crate::exit::{Exit, StartFailure};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
     AutoShutdown, Backoff, ChildKey, ChildKind, ChildSpec, ExitCodes, Fact, Intensity, OnExhausted, Request,
-    Restart, RestartStrategy, RetryToken, Shutdown, SupervisorSpec,
+    Restart, RestartStrategy, Shutdown, SupervisorSpec,
 };
 use crate::telemetry::Journal;
 use crate::worker::{Reporter, Runner, WorkerReport};
@@ -36,7 +36,7 @@ struct Stage {
     script: HashMap<String, VecDeque<String>>,
     on_stop: HashMap<String, String>,
     live: HashMap<String, (Reporter, Incarnation)>,
-    parked: VecDeque<(Address, ChildKey, RetryToken)>,
+    parked: VecDeque<(Address, ChildKey)>,
     finished: bool,
 }
 
@@ -198,8 +198,8 @@ impl Player {
             Arc::new(|_, _, _, _| unreachable!("every seed brings its runner"));
         let mut plane = Plane::new(Board::new(), Journal::new(), never, 7);
         let parked = Arc::clone(&stage);
-        plane.retries = Some(Arc::new(move |actor, child, token| {
-            parked.lock().unwrap().parked.push_back((actor, child, token));
+        plane.retries = Some(Arc::new(move |actor, child| {
+            parked.lock().unwrap().parked.push_back((actor, child));
         }));
         let origin = tokio::time::Instant::now();
         Self { stage, plane: Arc::new(plane), origin, spec: None, children: Vec::new(), root: None }
@@ -248,8 +248,8 @@ impl Player {
             }
             ["retry"] => {
                 let parked = self.stage.lock().unwrap().parked.pop_front();
-                if let Some((actor, child, token)) = parked {
-                    let _ = actor.send_message(SupervisorMsg::Fact(Fact::Retry { child, token }));
+                if let Some((actor, child)) = parked {
+                    let _ = actor.send_message(SupervisorMsg::Fact(Fact::Retry { child }));
                 }
             }
             // With an id alone it is for `simple_one_for_one`; elsewhere Erlang answers that this is no spec.

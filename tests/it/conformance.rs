@@ -165,7 +165,7 @@ fn row_14_a_child_is_found_by_its_id_and_a_stranger_is_not() {
     let known = core.key("web").and_then(|key| core.child(key)).map(|view| view.spec.clone());
     assert_eq!(known, Some(child("web", Restart::Transient)));
     assert_eq!(core.key("stranger"), None);
-    assert!(core.child(ChildKey(77)).is_none());
+    assert!(core.child(ChildKey::first(77)).is_none());
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn row_39_and_75_nothing_of_a_temporary_child_is_kept() {
         let spec = child(&format!("job{number}"), Restart::Temporary);
         let id = Arc::clone(&spec.id);
         let (child, incarnation) = add(&mut core, number, spec);
-        assert!(child.0 < 2, "slots are used again");
+        assert!(child.slot() < 2, "slots are used again");
         let exit = Exit::Exited { code: i32::from(number % 2 == 0) };
         let _ = core.on_fact(Duration::ZERO, Fact::Exited { child, incarnation, exit });
         assert_eq!(Arc::strong_count(&id), 1, "its settings are kept");

@@ -96,7 +96,7 @@ impl Life {
                     }
                     self.asked.insert((child, incarnation));
                 }
-                Action::Retry { child, token } => self.mail.push(Fact::Retry { child, token }),
+                Action::Retry { child } => self.mail.push(Fact::Retry { child }),
                 Action::Reply { id, .. } => {
                     if !self.open.remove(&id) {
                         return Err(format!("{id:?} is answered twice"));

@@ -48,7 +48,7 @@ impl World {
                         );
                         facts.insert(0, Fact::Exited { child, incarnation, exit: Exit::Stopped });
                     }
-                    Action::Retry { child, token } => facts.insert(0, Fact::Retry { child, token }),
+                    Action::Retry { child } => facts.insert(0, Fact::Retry { child }),
                     Action::Reply { reply, .. } => self.answers.push(reply.is_ok()),
                     Action::Report { .. }
                     | Action::Changed { .. }

@@ -52,6 +52,7 @@ mod http_api;
 mod http_metrics;
 mod http_public;
 mod import;
+mod incarnations;
 mod invariants;
 mod invariants_cases;
 mod invariants_lives;

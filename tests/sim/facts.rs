@@ -48,9 +48,9 @@ impl Play {
                     step.died = self.bury(*child, &exit.clone());
                 }
             }
-            Fact::Retry { child, token } => {
+            Fact::Retry { child } => {
                 step.subject = Some(*child);
-                let posted = self.world.mailbox.iter().position(|entry| *entry == (*child, *token));
+                let posted = self.world.mailbox.iter().position(|entry| entry == child);
                 step.stale = posted.is_none();
                 posted.map(|at| self.world.mailbox.remove(at));
                 if let Some(kid) = self.world.kid_mut(*child) {
@@ -167,7 +167,7 @@ impl Play {
         self.world.maybe.retain(|at| *at >= oldest);
         self.world.events.retain(|at| *at >= oldest);
         for seen in self.seen.iter().filter(|seen| seen.phase == Phase::Backoff) {
-            let others = self.world.mailbox.iter().any(|(key, _)| *key == seen.key);
+            let others = self.world.mailbox.iter().any(|key| *key == seen.key);
             let delivered = self.world.kid(seen.key).is_some_and(|kid| kid.retried);
             let posted = others && retried != Some(seen.key) && !delivered;
             if seen.next.is_some_and(|next| next.at.map_or(!posted, |at| at <= now)) {

@@ -171,7 +171,7 @@ impl Play {
                 Some(at) if !armed(at) && at > now => wrong("S13", "no deadline for its restart"),
                 Some(at) if at <= now && ticked && !busy => wrong("S13", "its restart is overdue"),
                 Some(_) => Ok(()),
-                None if busy || self.world.mailbox.iter().any(|(key, _)| *key == seen.key) => Ok(()),
+                None if busy || self.world.mailbox.iter().any(|key| *key == seen.key) => Ok(()),
                 None => wrong("S13", "nothing will wake it"),
             },
             Phase::Quarantined => match planned {

@@ -145,7 +145,7 @@ impl Nest {
             match action {
                 Action::Start { child, incarnation } => self.start(id, child, incarnation),
                 Action::Stop { child, incarnation, how } => self.stop(id, child, incarnation, how),
-                Action::Retry { child, token } => self.mail.push_back((id, Fact::Retry { child, token })),
+                Action::Retry { child } => self.mail.push_back((id, Fact::Retry { child })),
                 Action::Booted => {
                     if let Some((parent, child, incarnation)) = self.nodes[&id].parent {
                         self.mail.push_back((parent, Fact::Ready { child, incarnation }));

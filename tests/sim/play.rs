@@ -161,7 +161,7 @@ impl Play {
         let before = std::mem::take(&mut self.seen);
         self.seen = self.look();
         if let Some(log) = &mut self.log {
-            let line = |s: &Seen| format!("{}:{}#{}", s.key.0, s.phase.word(), s.incarnation);
+            let line = |s: &Seen| format!("{}:{}#{}", s.key.slot(), s.phase.word(), s.incarnation);
             let all: Vec<String> = self.seen.iter().map(line).collect();
             writeln!(log, "{:>14}= {} due {:?}", "", all.join(" "), self.core.next_due()).unwrap();
         }
@@ -173,11 +173,6 @@ impl Play {
         match action {
             Action::Start { child, incarnation } => {
                 let at = self.place_or_new(*child);
-                let kid = &mut self.world.kids[at];
-                if kid.new && !kid.started && incarnation.0 > kid.last.0 {
-                    // Children of this slot may have come and gone within this step.
-                    kid.last = regrow::id::Incarnation(incarnation.0 - 1);
-                }
                 self.judge_start(step, at, incarnation.0)?;
                 let kid = &mut self.world.kids[at];
                 // What several requests that had waited did to it within this step is not seen.
@@ -203,8 +198,8 @@ impl Play {
                 self.world.asked(at, *how);
                 Ok(())
             }
-            Action::Retry { child, token } => {
-                self.world.mailbox.push_back((*child, *token));
+            Action::Retry { child } => {
+                self.world.mailbox.push_back(*child);
                 Ok(())
             }
             Action::Report { kind, child, incarnation: _, exit } => {
@@ -289,9 +284,7 @@ impl Play {
         }
         let view = self.core.child(key).expect("a started child is there");
         let mut kid = Kid { stopped: view.stopped_by_operator, ..Kid::new(key, view.spec.clone()) };
-        let slot = self.world.slots.get(key.0 as usize).copied().unwrap_or_default();
-        if slot > kid.last {
-            kid.last = slot;
+        if self.world.removed.iter().any(|gone| gone.slot() == key.slot()) {
             self.tally.note(Rare::SlotReused);
         }
         (kid.wishes.start, kid.wishes.call) = (!kid.stopped, true);
@@ -320,11 +313,7 @@ impl Play {
             return broken("S1", || format!("{key:?} is removed and lives"));
         }
         self.tally.note(Rare::Removed);
-        let slot = key.0 as usize;
-        if self.world.slots.len() <= slot {
-            self.world.slots.resize(slot + 1, regrow::id::Incarnation::NONE);
-        }
-        self.world.slots[slot] = self.world.kids[at].last;
+        self.world.removed.push(key);
         self.world.kids.remove(at);
         Ok(())
     }

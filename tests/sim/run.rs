@@ -106,8 +106,8 @@ fn kindness(play: &Play) -> Option<(Time, Fact)> {
     if play.core.next_due().is_some_and(|due| due <= now) {
         return Some((now, Fact::Tick));
     }
-    if let Some((child, token)) = play.world.mailbox.front() {
-        return Some((now, Fact::Retry { child: *child, token: *token }));
+    if let Some(child) = play.world.mailbox.front() {
+        return Some((now, Fact::Retry { child: *child }));
     }
     for kid in &play.world.kids {
         let child = kid.key;
@@ -186,7 +186,7 @@ fn possible(play: &Play, fact: &Fact) -> bool {
         | Fact::Extend { child, incarnation, .. }
         | Fact::Classed { child, incarnation, .. }
         | Fact::Judged { child, incarnation, .. } => known(*child, *incarnation),
-        Fact::Retry { child, token } => play.world.mailbox.contains(&(*child, *token)),
+        Fact::Retry { child } => play.world.mailbox.contains(child),
         Fact::Tick
         | Fact::Held { .. }
         | Fact::Leave { .. }

@@ -86,9 +86,7 @@ impl Schedule {
             1 => self.own_end(play),
             2 => self.answer_to_stop(play),
             3 => self.failed_start(play),
-            4 => {
-                play.world.mailbox.front().map(|(child, token)| Fact::Retry { child: *child, token: *token })
-            }
+            4 => play.world.mailbox.front().map(|child| Fact::Retry { child: *child }),
             5 => self.stale(play),
             6 => Some(Fact::Tick),
             7 => {
@@ -202,7 +200,7 @@ impl Schedule {
     fn request(&mut self, play: &Play) -> Option<Fact> {
         let child = match self.any(play, |_| true) {
             Some(kid) if !self.dice.chance(3) => kid.key,
-            Some(_) | None => ChildKey(self.dice.below(20) as u32),
+            Some(_) | None => ChildKey::first(self.dice.below(20) as u32),
         };
         let phase = play.phase(child);
         let down = matches!(phase, Some(Phase::Backoff | Phase::Quarantined | Phase::Stopped | Phase::Done));

@@ -11,8 +11,7 @@ use std::time::Duration;
 use regrow::exit::{Exit, StartFailure};
 use regrow::id::Incarnation;
 use regrow::policy::{
-    ChildKey, ChildSpec, OnExhausted, Restart, RestartStrategy, RetryToken, Shutdown, StopHow,
-    SupervisorSpec, Time,
+    ChildKey, ChildSpec, OnExhausted, Restart, RestartStrategy, Shutdown, StopHow, SupervisorSpec, Time,
 };
 
 /// What was asked of a living incarnation.
@@ -115,10 +114,10 @@ pub(crate) struct World {
     pub(crate) now: Time,
     /// In start order.
     pub(crate) kids: Vec<Kid>,
-    /// The last incarnation of every slot there ever was.
-    pub(crate) slots: Vec<Incarnation>,
+    /// Whoever was removed.
+    pub(crate) removed: Vec<ChildKey>,
     /// Retries the core has posted, oldest first.
-    pub(crate) mailbox: VecDeque<(ChildKey, RetryToken)>,
+    pub(crate) mailbox: VecDeque<ChildKey>,
     /// Requests without an answer.
     pub(crate) unanswered: Vec<u64>,
     /// Counted restarts of all children together.
@@ -261,7 +260,7 @@ impl World {
             spec,
             now: Time::ZERO,
             kids: Vec::new(),
-            slots: Vec::new(),
+            removed: Vec::new(),
             mailbox: VecDeque::new(),
             unanswered: Vec::new(),
             events: Vec::new(),
@@ -333,8 +332,6 @@ impl World {
             call: kid.wishes.call,
             spared: kid.paused.is_some(),
         });
-        let slot = kid.key.0 as usize;
-        let last = kid.last;
         kid.wishes = Wishes::default();
         kid.root = None;
         kid.parked = false;
@@ -344,10 +341,6 @@ impl World {
         kid.not_before = None;
         kid.retried = false;
         kid.stopped = false;
-        if self.slots.len() <= slot {
-            self.slots.resize(slot + 1, Incarnation::NONE);
-        }
-        self.slots[slot] = last;
     }
 
     pub(crate) fn asked(&mut self, at: usize, how: StopHow) {

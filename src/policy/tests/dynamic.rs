@@ -180,13 +180,14 @@ fn row_92_and_93_a_terminated_child_is_listed_and_a_deleted_one_is_not() {
 }
 
 #[test]
-fn a_slot_is_used_again_and_its_incarnations_go_on() {
+fn a_slot_is_used_again_and_whoever_is_new_there_begins_at_one() {
     let mut sim = Sim::otp(OneForOne, 9, &["a temporary"]);
     let old = sim.exited("a", crash());
-    let slot = sim.key("a");
+    let old_key = sim.key("a");
     sim.exit("a", crash());
     sim.add("b");
-    assert_eq!((sim.key("b"), sim.view("b").incarnation.0), (slot, 2));
+    assert_eq!((sim.key("b").slot(), sim.view("b").incarnation.0), (old_key.slot(), 1));
+    assert_ne!(sim.key("b"), old_key);
     let _ = sim.did();
     sim.tell(old);
     assert_eq!((sim.did().as_str(), sim.phase("b")), ("", Phase::Running));
@@ -212,7 +213,7 @@ fn a_retry_of_a_removed_child_does_not_reach_the_next_one_in_its_slot() {
 #[test]
 fn a_call_about_nobody_is_refused() {
     let mut sim = Sim::otp(OneForOne, 1, &[]);
-    sim.ask(Request::Terminate { child: ChildKey(7) });
-    sim.ask(Request::Start { child: ChildKey(7) });
+    sim.ask(Request::Terminate { child: ChildKey::first(7) });
+    sim.ask(Request::Start { child: ChildKey::first(7) });
     assert_eq!(sim.did(), "reply NotFound, reply NotFound");
 }

@@ -39,6 +39,12 @@ fn make(strategy: u8, quarantine: bool) -> Supervisor {
     Supervisor::new(spec, CHILDREN.iter().map(|words| child(words)).collect()).expect("a valid specification")
 }
 
+/// Who is in this slot, or somebody who is not there.
+fn in_slot(core: &Supervisor, slot: u8) -> ChildKey {
+    let first = ChildKey::first(slot.into());
+    core.children().find(|key| key.slot() == first.slot()).unwrap_or(first)
+}
+
 impl World {
     fn tell(&mut self, core: &mut Supervisor, fact: Fact) {
         let before = looks(core);
@@ -67,7 +73,7 @@ impl World {
                 Action::Stop { child, incarnation, .. } => {
                     self.asked.insert((child, incarnation));
                 }
-                Action::Retry { child, token } => self.mail.push(Fact::Retry { child, token }),
+                Action::Retry { child } => self.mail.push(Fact::Retry { child }),
                 Action::Reply { id, .. } => assert!(self.open.remove(&id), "each request is answered once"),
                 Action::Changed { child } => assert!(changed.insert(child), "a change is told once"),
                 Action::Removed { child } => {
@@ -125,7 +131,7 @@ impl World {
     }
 
     fn request(&mut self, core: &mut Supervisor, what: u8, who: u8) {
-        let child = ChildKey(u32::from(who % 8));
+        let child = in_slot(core, who % 8);
         let request = match what % 11 {
             0 => {
                 Request::Add { spec: Box::new(super::child(["g", "h temporary", "a"][usize::from(who % 3)])) }
@@ -193,12 +199,13 @@ impl World {
             }
             12 | 13 => self.request(core, what, who),
             14 => {
-                let child = ChildKey(u32::from(who % 8));
+                let child = in_slot(core, who % 8);
                 self.tell(core, Fact::Held { child, held: what % 2 == 0 });
             }
             _ => {
                 let stale = Incarnation(u64::from(what % 3));
-                let child = ChildKey(u32::from(who % 8));
+                let child =
+                    if what % 2 == 0 { in_slot(core, who % 8) } else { ChildKey::first(u32::from(who % 8)) };
                 if !self.live.contains_key(&(child, stale)) {
                     let before = looks(core);
                     self.tell(core, Fact::Exited { child, incarnation: stale, exit: crash() });

@@ -253,7 +253,7 @@ impl Sim {
                 let answers = !self.silent.contains(&self.names[&child]);
                 return answers.then_some(Fact::Exited { child, incarnation, exit });
             }
-            Action::Retry { child, token } => self.mailbox.push_back(Fact::Retry { child, token }),
+            Action::Retry { child } => self.mailbox.push_back(Fact::Retry { child }),
             Action::Report { kind, child, incarnation, .. } => {
                 let kind = match kind {
                     ReportKind::ChildTerminated => "report terminated",

@@ -47,7 +47,7 @@ async fn turns_that_many_threads_take_at_once_lose_no_word_and_start_nobody_twic
 async fn b12_a_turn_that_fails_on_another_thread_is_a_failure_of_the_actor() {
     // An end that counts as a failed start is tried again through the sink, which belongs to tests.
     let text = TWO.replace("[worker.a]", "[worker.a]\nmin_uptime = \"1h\"");
-    let broken = |plane: &mut Plane| plane.retries = Some(Arc::new(|_, _, _| panic!("a fault in a turn")));
+    let broken = |plane: &mut Plane| plane.retries = Some(Arc::new(|_, _| panic!("a fault in a turn")));
     let mut tree = Tree::grow_with(&text, broken).await;
     tree.settle().await;
     tree.crash_and_do("a", 1).join().unwrap();
