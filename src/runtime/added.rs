@@ -1,93 +1,45 @@
 //! Workers that were made of templates, kept over restarts of the runtime.
 //!
-//! One small JSON file, replaced as a whole, written before the worker is started: what was confirmed is there again
-//! after any restart. Only the name of the template and the values are kept; what they make of it is read from the
-//! file each time, so that a worker of a template that changed is one of the new template.
+//! One small file, written before the worker is started: what was confirmed is there again after any restart. Only the
+//! name of the template and the values are kept; what they make of it is read from the file each time, so that a
+//! worker of a template that changed is one of the new template.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Added, Settings};
 
-const SCHEMA: &str = "regrow.added/1";
+use super::sheet::Sheet;
 
-/// A file larger than this is none of ours: 10,000 workers with ordinary values fit in 2 MiB.
-const MAX_FILE: u64 = 16 << 20;
-
-#[derive(Serialize, Deserialize)]
-struct OnDisk {
-    schema: String,
+#[derive(Default, Serialize, Deserialize)]
+struct Kept {
     workers: Vec<Arc<Added>>,
 }
 
 /// Where they are kept.
 #[derive(Debug, Clone)]
-pub(crate) struct AddedFile {
-    path: PathBuf,
-}
+pub(crate) struct AddedFile(Sheet);
 
 impl AddedFile {
     pub(crate) fn new(state_dir: &Path) -> Self {
-        Self { path: state_dir.join("added.json") }
+        Self(Sheet::new(state_dir, "added.json", "regrow.added/1"))
     }
 
     /// The file's settings with the workers that an earlier runtime was asked for, and what cannot be done of it.
     /// Those who do not fit any more stay in the file, for the case that a mistake is taken back.
     pub(crate) fn join(&self, settings: Settings) -> (Settings, Vec<Misfit>, Vec<String>) {
-        match self.read() {
-            Ok(workers) => {
-                let (settings, misfits) = join(settings, &workers);
-                (settings, misfits, Vec::new())
-            }
-            Err(error) => (settings, Vec::new(), vec![self.set_aside(&error)]),
-        }
-    }
-
-    fn read(&self) -> io::Result<Vec<Arc<Added>>> {
-        let meta = match fs::metadata(&self.path) {
-            Ok(meta) => meta,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        if meta.len() > MAX_FILE {
-            return Err(io::Error::other(format!("it has {} bytes", meta.len())));
-        }
-        let on_disk: OnDisk = serde_json::from_slice(&fs::read(&self.path)?).map_err(io::Error::other)?;
-        if on_disk.schema != SCHEMA {
-            return Err(io::Error::other(format!("its schema is `{}`, not `{SCHEMA}`", on_disk.schema)));
-        }
-        Ok(on_disk.workers)
+        let (kept, note) = self.0.load::<Kept>();
+        let note = note.map(|note| format!("{note}; workers that were added from templates are not there"));
+        let (settings, misfits) = join(settings, &kept.workers);
+        (settings, misfits, note.into_iter().collect())
     }
 
     /// Replaces the file. Blocks on the disk.
     pub(crate) fn save(&self, workers: &[Arc<Added>]) -> io::Result<()> {
-        let on_disk = OnDisk { schema: SCHEMA.to_owned(), workers: workers.to_vec() };
-        let text = serde_json::to_vec_pretty(&on_disk).map_err(io::Error::other)?;
-        let fresh = self.path.with_extension("json.new");
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        // A confirmed worker must not be undone by a power cut that forgets the new name.
-        fs::File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    }
-
-    fn set_aside(&self, error: &io::Error) -> String {
-        let aside = self.path.with_extension("json.unreadable");
-        let kept = match fs::rename(&self.path, &aside) {
-            Ok(()) => format!("it was kept as {}", aside.display()),
-            Err(rename) => format!("it could not be moved aside: {rename}"),
-        };
-        let path = self.path.display();
-        format!(
-            "{path} is unreadable ({error}); {kept}; workers that were added from templates are not there"
-        )
+        self.0.save(&Kept { workers: workers.to_vec() })
     }
 }
 
@@ -112,6 +64,7 @@ pub(crate) fn join(mut settings: Settings, workers: &[Arc<Added>]) -> (Settings,
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
 
     use super::*;
     use crate::config::{Sources, load};

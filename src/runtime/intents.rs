@@ -1,13 +1,11 @@
 //! What operators have stopped and paused, kept over restarts of the runtime.
 //!
-//! One small JSON file, replaced as a whole. It is written off the control thread; a disk that is full or
-//! gone costs the memory of an intent over a restart, never the intent itself; it is tried again until it is kept.
+//! One small file, written off the control thread; a disk that is full or gone costs the memory of an intent over a
+//! restart, never the intent itself; it is tried again until it is kept.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -17,17 +15,7 @@ use crate::config::{Settings, WorkerSettings};
 use crate::id::Name;
 use crate::supervisor::{Operator, Wish};
 
-const SCHEMA: &str = "regrow.intents/1";
-
-/// A file larger than this is none of ours: 10,000 workers fit in 2 MiB.
-const MAX_FILE: u64 = 4 << 20;
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct OnDisk {
-    schema: String,
-    #[serde(flatten)]
-    kept: Kept,
-}
+use super::sheet::Sheet;
 
 /// What is kept. Files of older builds have fewer maps.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -60,31 +48,29 @@ struct Paused {
 #[derive(Debug, Clone)]
 pub(crate) struct Intents {
     /// `None`: in memory only.
-    path: Option<PathBuf>,
+    sheet: Option<Sheet>,
     kept: Kept,
 }
 
 impl Intents {
     /// Reads what an earlier runtime left. A file that cannot be read is set aside and named in the second part.
     pub(crate) fn load(state_dir: &Path) -> (Self, Option<String>) {
-        let path = state_dir.join("intents.json");
-        let (mut kept, note) = match read(&path) {
-            Ok(kept) => (kept, None),
-            Err(error) => (Kept::default(), Some(set_aside(&path, &error))),
-        };
+        let sheet = Sheet::new(state_dir, "intents.json", "regrow.intents/1");
+        let (mut kept, note) = sheet.load::<Kept>();
+        let note = note.map(|note| format!("{note}; workers stopped by hand start again"));
         let now = Timestamp::now();
         kept.paused.retain(|_, paused| paused.until.is_none_or(|until| until > now));
-        (Self { path: Some(path), kept }, note)
+        (Self { sheet: Some(sheet), kept }, note)
     }
 
     /// None so far, and none is kept.
     pub(crate) fn in_memory() -> Self {
-        Self { path: None, kept: Kept::default() }
+        Self { sheet: None, kept: Kept::default() }
     }
 
     /// Whether they are written down.
     pub(crate) fn is_kept(&self) -> bool {
-        self.path.is_some()
+        self.sheet.is_some()
     }
 
     /// Everybody of whom something is wanted.
@@ -163,54 +149,14 @@ impl Intents {
 
     /// Replaces the file. Blocks on the disk.
     pub(crate) fn save(&self) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let on_disk = OnDisk { schema: SCHEMA.to_owned(), kept: self.kept.clone() };
-        let text = serde_json::to_vec_pretty(&on_disk).map_err(io::Error::other)?;
-        let fresh = path.with_extension("json.new");
-        let written = write(&fresh, &text).and_then(|()| fs::rename(&fresh, path));
-        if written.is_err() {
-            // Half a file takes room where there is none.
-            let _ = fs::remove_file(&fresh);
-            return written;
-        }
-        // A stop that was confirmed must not be undone by a power cut that forgets the new name.
-        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        self.sheet.as_ref().map_or(Ok(()), |sheet| sheet.save(&self.kept))
     }
-}
-
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
-fn read(path: &Path) -> io::Result<Kept> {
-    let meta = match fs::metadata(path) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::default()),
-        Err(error) => return Err(error),
-    };
-    if meta.len() > MAX_FILE {
-        return Err(io::Error::other(format!("it has {} bytes", meta.len())));
-    }
-    let on_disk: OnDisk = serde_json::from_slice(&fs::read(path)?).map_err(io::Error::other)?;
-    if on_disk.schema != SCHEMA {
-        return Err(io::Error::other(format!("its schema is `{}`, not `{SCHEMA}`", on_disk.schema)));
-    }
-    Ok(on_disk.kept)
-}
-
-fn set_aside(path: &Path, error: &io::Error) -> String {
-    let aside = path.with_extension("json.unreadable");
-    let kept = match fs::rename(path, &aside) {
-        Ok(()) => format!("it was kept as {}", aside.display()),
-        Err(rename) => format!("it could not be moved aside: {rename}"),
-    };
-    format!("{} is unreadable ({error}); {kept}; workers stopped by hand start again", path.display())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn operator() -> Operator {

@@ -24,6 +24,7 @@ mod remember;
 mod reshape;
 mod roll;
 mod rolling;
+mod sheet;
 mod stage;
 mod state_dir;
 mod steady;
