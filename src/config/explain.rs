@@ -279,6 +279,13 @@ impl Page<'_> {
     }
 }
 
+/// Sections as they could stand in a file, one line each.
+pub(super) fn as_text(sections: &Layer) -> String {
+    let mut named: Vec<_> = sections.iter().collect();
+    named.sort_by_key(|(name, _)| name.as_str());
+    named.into_iter().map(|(name, value)| format!("{} = {}\n", key_text(name), written(value))).collect()
+}
+
 /// Keys of a worker whose paths are relative to the file.
 fn is_path(at: &str) -> bool {
     at == "pid_file" || at.starts_with("secrets.") && at.ends_with(".file")

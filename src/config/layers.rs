@@ -58,6 +58,12 @@ fn lay(below: &mut Layer, above: &Layer) {
     }
 }
 
+/// These sections of a layer, those of them that are there.
+pub(super) fn only(layer: &Layer, names: &[&str]) -> Layer {
+    let found = names.iter().filter_map(|name| Some(((*name).to_owned(), layer.get(*name)?.clone())));
+    found.collect()
+}
+
 /// A table inside a layer; empty if there is none.
 pub(super) fn sub(layer: &Layer, name: &str) -> Layer {
     inside(layer, name).cloned().unwrap_or_default()

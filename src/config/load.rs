@@ -30,6 +30,9 @@ use crate::id::Name;
 /// The defaults and the reference manual in one.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
+/// What a worker that is added later shares with those of the file.
+const COMMON: [&str; 4] = ["defaults", "ladder", "strategy", "error_class"];
+
 /// More workers than this are a mistake in a generator; each is a task, a directory and a socket.
 const MAX_WORKERS: usize = 10_000;
 
@@ -140,7 +143,8 @@ impl Run {
 
     fn read_main(&mut self, sources: &Sources) -> Layer {
         if let Some(text) = &sources.inline {
-            self.base = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+            let here = || std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+            self.base = sources.base.clone().unwrap_or_else(here);
             return self.read_text("inline", text.clone(), DocumentKind::File);
         }
         match sources.find() {
@@ -263,11 +267,13 @@ impl Run {
     fn settle(&mut self, sources: &Sources, all: Vec<Layer>) -> Result<Built, ConfigError> {
         let builtin = layers::sub(all.first().unwrap_or(&Layer::new()), "supervisor");
         let template = layers::sub(&builtin, "root");
+        let common = layers::merge(all.iter().skip(1).map(|layer| layers::only(layer, &COMMON)))?;
         let mut effective = Effective { template, sections: layers::merge(all)?, ..Effective::default() };
         self.too_many();
         effective.names = self.places.names.iter().take(2 * MAX_WORKERS).cloned().collect();
         let draft = self.draft(&effective)?;
         let mut settings = self.sections(sources, &effective.sections)?;
+        settings.common = explain::as_text(&common).into();
         settings.recovery = self.recovery(&effective.sections)?;
         let steps = self.ladder(sources, &effective.sections, &settings.recovery)?;
         effective.state_directory =
@@ -351,6 +357,7 @@ impl Run {
             telemetry: telemetry.into(),
             store: store.into(),
             warnings: Vec::new(),
+            common: Arc::default(),
             base_dir: self.base.clone(),
         })
     }

@@ -43,6 +43,9 @@ pub struct Settings {
     pub interval: Option<Duration>,
     /// Hints that do not hinder a start.
     pub warnings: Vec<String>,
+    /// What the files, the environment and the flags say of workers in general, as TOML: a worker that is added later
+    /// lies over it like one of the file.
+    pub(super) common: Arc<str>,
     /// The directory of the main file; relative paths start here.
     pub base_dir: PathBuf,
 }

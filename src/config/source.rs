@@ -28,8 +28,10 @@ pub struct Sources {
     pub env: Vec<(OsString, OsString)>,
     /// Flags that set a key: `("http.listen", "127.0.0.1:0")`.
     pub flags: Vec<(String, String)>,
-    /// A text in place of a file; relative paths start at the current directory.
+    /// A text in place of a file.
     pub inline: Option<String>,
+    /// Where relative paths of a text start; `None`: at the current directory.
+    pub base: Option<PathBuf>,
     /// How often every probe looks, whatever the file says (`start --interval`).
     pub interval: Option<std::time::Duration>,
     /// Who knows the actors of this program; `None`: they are not checked.
@@ -62,6 +64,7 @@ impl Sources {
             env: self.env.iter().filter(|(name, _)| counts(name)).cloned().collect(),
             flags: self.flags.clone(),
             inline: None,
+            base: None,
             interval: self.interval,
             actors: self.actors.clone(),
         })

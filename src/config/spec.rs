@@ -1,8 +1,9 @@
 //! A worker as a program spells it out, for one that is added while everything runs.
 //!
 //! It goes the way of a file: every key is checked by the same schema, with the same words where something is wrong, and
-//! what comes out is known to be right before anybody is touched. It lies over the built-in defaults and not over
-//! those of a file, since it is meant to be whole.
+//! what comes out is known to be right before anybody is touched. It lies over `[defaults.worker]` of the file in force
+//! like a worker of that file, and may name its ladders; a file that is taken over later with other defaults changes
+//! it as well.
 //!
 //! Deliberately absent: any trace on disk. The program that added it adds it again.
 
@@ -49,7 +50,8 @@ pub struct WorkerSpec {
     pub after: Vec<String>,
     /// Whether the whole is not ready without it.
     pub critical: bool,
-    /// Every other key of a `[worker.NAME]`, as in `("stop.timeout", "3s")`.
+    /// Every other key of a `[worker.NAME]`, as in `("stop.timeout", "3s")`; what is left out is as `[defaults.worker]`
+    /// has it, and relative paths start at the directory of the file.
     pub keys: BTreeMap<String, String>,
 }
 
@@ -133,6 +135,8 @@ pub struct Given {
     pub supervisor: Name,
     /// The worker.
     pub worker: Arc<WorkerSettings>,
+    /// As the program spelled it out.
+    pub spec: Arc<WorkerSpec>,
 }
 
 impl WorkerSpec {
@@ -197,10 +201,16 @@ impl WorkerSpec {
         toml::to_string(&whole).map_err(invalid)
     }
 
-    fn settle(&self, actors: Option<Arc<dyn ActorCheck>>) -> Result<WorkerSettings, SpecError> {
+    fn settle(
+        &self,
+        over: &Settings,
+        actors: Option<Arc<dyn ActorCheck>>,
+    ) -> Result<WorkerSettings, SpecError> {
         let flags =
             self.keys.iter().map(|(key, value)| (format!("worker.{}.{key}", self.name), value.clone()));
-        let sources = Sources { flags: flags.collect(), actors, ..Sources::text(self.toml()?) };
+        let text = format!("{}{}", over.common, self.toml()?);
+        let base = Some(over.base_dir.clone());
+        let sources = Sources { flags: flags.collect(), actors, base, ..Sources::text(text) };
         let loaded = load(&sources).map_err(|problems| SpecError::Invalid(problems.render(false)))?;
         let only = loaded.settings.workers.into_iter().next();
         only.map(Arc::unwrap_or_clone).ok_or_else(|| SpecError::Invalid("it is no worker".to_owned()))
@@ -217,7 +227,7 @@ impl Settings {
         spec: &WorkerSpec,
         actors: Option<Arc<dyn ActorCheck>>,
     ) -> Result<Self, SpecError> {
-        let mut worker = spec.settle(actors)?;
+        let mut worker = spec.settle(self, actors)?;
         for name in &spec.after {
             let known = self.workers.iter().map(|worker| &worker.name).find(|known| known.as_str() == name);
             let missing = || SpecError::NobodyToWaitFor {
@@ -235,7 +245,24 @@ impl Settings {
         };
         let home = self.supervisors.iter().find(|one| one.name.as_str() == spec.supervisor);
         let supervisor = home.ok_or_else(missing)?.name.clone();
-        self.with_given(Given { supervisor, worker: Arc::new(worker) })
+        self.with_given(Given { supervisor, worker: Arc::new(worker), spec: Arc::new(spec.clone()) })
+    }
+
+    /// These settings with a worker that a program had added to others: anew, if workers have other defaults now.
+    ///
+    /// # Errors
+    /// [`SpecError`]: it does not fit these settings.
+    pub fn with_given_of(
+        &self,
+        others: &Self,
+        given: &Given,
+        actors: Option<Arc<dyn ActorCheck>>,
+    ) -> Result<Self, SpecError> {
+        if (&self.common, &self.base_dir) == (&others.common, &others.base_dir) {
+            self.with_given(given.clone())
+        } else {
+            self.with_spec(&given.spec, actors)
+        }
     }
 
     /// These settings with one more worker that is known to be right by itself.
@@ -352,6 +379,39 @@ command = ["db"]
         assert_eq!(front.children.last().unwrap().as_str(), "cron");
         assert_eq!(grown.without_given(&worker.name), Some(settings()));
         assert_eq!(grown.without_given(&Name::try_new("web").unwrap()), None);
+    }
+
+    #[test]
+    fn it_lies_over_the_defaults_of_the_file_and_over_those_of_a_later_one() {
+        let file = |timeout: &str| {
+            let text = format!(
+                "[defaults.worker]\nstop.timeout = \"{timeout}\"\nladder = \"gentle\"\nenv.A = \"file\"\nenv.B = \"file\"\n\
+                 command = [\"never\"]\n[ladder.gentle]\nsteps = [{{ do = \"flush\" }}]\n[strategy.flush]\ncommand = [\"f\"]\n\
+                 [[error_class]]\nname = \"gone\"\nmatch = \"gone\"\n[worker.web]\n"
+            );
+            load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings
+        };
+        let spec = WorkerSpec {
+            run: Run::Process {
+                command: vec!["own".to_owned()],
+                env: BTreeMap::from([("B".to_owned(), "own".to_owned())]),
+            },
+            ..process("cron")
+        };
+        let grown = file("3s").with_spec(&spec, None).unwrap();
+        let (web, cron) = (&grown.workers[0], &grown.workers[1]);
+        assert_eq!((web.command[0].as_str(), cron.command[0].as_str()), ("never", "own"));
+        assert_eq!((cron.stop.timeout, &cron.steps), (web.stop.timeout, &web.steps));
+        assert_eq!((cron.env["A"].as_str(), cron.env["B"].as_str()), ("file", "own"));
+        let same = file("3s").with_given_of(&grown, &grown.given[0], None).unwrap();
+        assert_eq!(same, grown);
+        let later = file("4s").with_given_of(&grown, &grown.given[0], None).unwrap();
+        assert_eq!(later.workers[1].stop.timeout, std::time::Duration::from_secs(4));
+        let actor = settings().with_spec(&WorkerSpec::actor("a", "Mailer"), None).unwrap();
+        assert_eq!(actor.workers.last().unwrap().actor.as_deref(), Some("Mailer"));
+        let actor = file("3s").with_spec(&WorkerSpec::actor("a", "Mailer"), None).unwrap();
+        assert_eq!(actor.workers.last().unwrap().actor.as_deref(), Some("Mailer"));
+        assert!(actor.workers.last().unwrap().command.is_empty());
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::config::{
-    Added, Change, Diagnostics, Effect, Given, Loaded, Settings, Sign, Sources, SpecError, Subject,
-    TemplateError, WorkerSettings, diff, load,
+    Added, Change, Diagnostics, Effect, Loaded, Settings, Sign, Sources, SpecError, Subject, TemplateError,
+    WorkerSettings, diff, load,
 };
 use crate::event::{Cause, Event, EventKind};
 use crate::id::{InstanceId, Name};
@@ -369,7 +369,7 @@ fn read(sources: &Sources, running: &Settings, waiting: &[Arc<Added>]) -> Result
     let (mut settings, misfits) = join(settings, &running.added);
     let mut misfits: Vec<String> = misfits.into_iter().map(|(_, why)| why).collect();
     for given in &running.given {
-        match settings.with_given(Given::clone(given)) {
+        match settings.with_given_of(running, given, sources.actors.clone()) {
             Ok(grown) => settings = grown,
             Err(error) => misfits.push(format!("a worker that the program added does not fit: {error}")),
         }

@@ -103,6 +103,7 @@ fn later_layers_win_key_by_key() {
     write("workers.d/.hidden.toml", "broken");
     let sources = Sources {
         file: Some(main),
+        base: None,
         env: env(&[
             ("REGROW__WORKER__WEB_1__RESTART", "on-failure"),
             ("REGROW__WORKER__WEB_1__AFTER", "[]"),
