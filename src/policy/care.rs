@@ -8,7 +8,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::id::Incarnation;
-use crate::recovery::{Breaker, BreakerState, Climb, Ladder, Outcome, Situation, Step, Strategy, Why};
+use crate::recovery::{Breaker, BreakerState, Climb, Ladder, Outcome, Situation, Step, Strategy, Way, Why};
 
 use super::spec::Time;
 
@@ -200,6 +200,21 @@ impl Stage {
         }
     }
 
+    /// It makes sense only while the child runs.
+    pub(super) fn is_while_up(self) -> bool {
+        match self {
+            Self::Asking { .. }
+            | Self::Approval { .. }
+            | Self::Delay { .. }
+            | Self::Held { .. }
+            | Self::Gathering { .. }
+            | Self::Doing { .. }
+            | Self::Healing { .. }
+            | Self::Verifying { .. } => true,
+            Self::Idle | Self::Leading | Self::MendDue | Self::Mending { .. } => false,
+        }
+    }
+
     fn word(self) -> &'static str {
         match self {
             Self::Idle => "choosing",
@@ -255,6 +270,11 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// The step that is under way parks it.
+    pub(super) fn is_to_park(&self) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.step.run.way() == Way::Park)
+    }
+
     /// A plain restart is what is under way.
     pub(super) fn is_plain(&self) -> bool {
         self.taken.as_ref().is_some_and(|taken| taken.place.is_none()) && self.origin != Origin::Operator

@@ -243,6 +243,10 @@ impl Supervisor {
     fn after_park(&mut self, root: ChildKey, from: u64) {
         if matches!(self.roster.get(root).map(|c| &c.state), Some(State::Parked { .. })) {
             self.hold_back(root, from);
+            // A run that this stop cut off goes on with those before it.
+            if self.has_turns() {
+                self.begin_run();
+            }
         } else {
             self.begin_run();
         }
@@ -268,6 +272,11 @@ impl Supervisor {
             }
             None => self.begin_run(),
         }
+    }
+
+    fn has_turns(&self) -> bool {
+        let turn = |key| self.roster.get(key).is_some_and(|child| child.state == State::Waiting(Wait::Turn));
+        self.roster.keys().any(turn)
     }
 
     /// Under one_for_all nobody runs while one is parked.

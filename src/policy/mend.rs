@@ -161,7 +161,8 @@ impl Supervisor {
 
     /// It is ready: if an incident is open, it must hold now.
     pub(super) fn note_ready(&mut self, key: ChildKey) {
-        if self.case(key).is_some() {
+        // One that is to be parked has only become ready before its turn came.
+        if self.case(key).is_some_and(|case| !case.is_to_park()) {
             self.verify(key);
         }
     }

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::exit::Exit;
+use crate::recovery::Outcome;
 
 use super::child::{Child, State, Wait};
 use super::exits::Verdict;
@@ -113,6 +114,7 @@ impl Supervisor {
 
     /// Its own end, after which it would be started again.
     pub(super) fn end_paused(&mut self, key: ChildKey, verdict: &Verdict, exit: Exit) {
+        self.note_rest(key, Outcome::Failed, &format!("it ended, and is paused: {exit}"));
         if verdict.loud {
             self.report(key, verdict.kind(), exit);
         }

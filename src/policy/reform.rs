@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::action::{Action, Done, Refused};
+use super::care::{Case, Origin, Stage};
 use super::check::check_all;
 use super::child::{After, Child, State, Wait};
 use super::fact::{ChildKey, RequestId};
@@ -154,6 +155,11 @@ impl Supervisor {
         }
         let ChildSpec { held, stopped, paused, incarnation, .. } = child.spec;
         let wanted_down = new.spec.stopped;
+        let climbs = |case: &Case| {
+            case.origin != Origin::Operator && (case.stage.is_while_up() || case.stage == Stage::Idle)
+        };
+        let open = child.care.as_ref().and_then(|care| care.case.as_ref()).is_some_and(climbs);
+        let other_ladder = open && child.spec.ladder != new.spec.ladder;
         child.spec = ChildSpec { held, stopped, paused, incarnation, ..new.spec };
         if let Some(id) = returns {
             child.stopped = wanted_down;
@@ -161,6 +167,10 @@ impl Supervisor {
         }
         self.out.push(Action::Respec { child: key, renew });
         self.touch(key);
+        if other_ladder {
+            // Its places mean other steps now; if it is still unwell, an incident on the new one begins.
+            self.interrupt(key, "its ladder is another one now");
+        }
         if renew {
             self.renew(key);
         }

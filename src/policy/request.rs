@@ -143,6 +143,8 @@ impl Supervisor {
         };
         child.asks.push(Ask::Down(id));
         child.stopped &= child.spec.restart != Restart::Temporary;
+        self.interrupt(key, "it was terminated");
+        let Some(child) = self.roster.get_mut(key) else { return };
         match child.state {
             State::Starting { .. } | State::Running => self.stop(key, After::Down),
             State::Stopping { .. } => self.stop_leads_to(key, After::Down),

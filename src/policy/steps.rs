@@ -35,6 +35,8 @@ impl Supervisor {
         let Some(child) = self.roster.get_mut(key) else { return };
         self.waiting -= usize::from(child.waits_for().is_some());
         let phase = child.phase();
+        let ran = matches!(child.state, State::Running | State::Ended { .. });
+        let taken_down = ran && !matches!(state, State::Running | State::Ended { .. });
         child.state = state;
         self.waiting += usize::from(child.waits_for().is_some());
         if child.phase() != phase {
@@ -44,6 +46,9 @@ impl Supervisor {
         self.touch(key);
         if asked {
             self.answer_who_would_wait_long(key);
+        }
+        if taken_down {
+            self.note_taken_down(key);
         }
     }
 

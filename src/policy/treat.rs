@@ -55,7 +55,7 @@ impl Supervisor {
                 let (work, timeout) = (Work::Carry(step.run), step.timeout);
                 self.tell(key, RecoveryAct::Do { task, incarnation, work, timeout });
             }
-            Way::Park => self.lead_to_parking(key),
+            Way::Park => self.lead(key, Stage::Leading),
         }
     }
 
@@ -70,15 +70,30 @@ impl Supervisor {
 
     /// The same, once no procedure is under way.
     pub(super) fn lead_now(&mut self, key: ChildKey) {
-        let leads = self.case(key).is_some_and(|case| matches!(case.stage, Stage::Leading | Stage::MendDue));
+        let Some(case) = self.case(key) else { return };
+        if !matches!(case.stage, Stage::Leading | Stage::MendDue) {
+            return;
+        }
+        if case.is_to_park() {
+            return self.lead_to_parking(key);
+        }
+        let asked = case.origin == Origin::Operator;
+        let (kill, _) = self.stops_with(key);
         let group = self.is_group();
-        let Some(child) = self.roster.get(key).filter(|_| leads) else { return };
+        let Some(child) = self.roster.get(key) else { return };
         match child.state {
             State::Starting { .. } | State::Running if group => {
                 self.begin_group(key, Then::Restart { root: key, delay: Duration::ZERO, mailed: false });
             }
             State::Starting { .. } | State::Running => self.stop(key, After::Start),
-            State::Stopping { .. } => self.stop_leads_to(key, After::Start),
+            State::Stopping { .. } => {
+                self.stop_leads_to(key, After::Start);
+                if kill {
+                    self.kill_child(key);
+                }
+            }
+            // Whom it waits for starts it, in its turn; the step is verified then. Only an operator may jump the queue.
+            State::Waiting(_) if !asked => {}
             State::Stopped | State::Done | State::Waiting(_) => self.launch(key),
             State::Backoff { .. } | State::Parked { .. } => self.end_wait(key),
             State::Ended { .. } => {}
@@ -86,7 +101,6 @@ impl Supervisor {
     }
 
     fn lead_to_parking(&mut self, key: ChildKey) {
-        self.enter(key, Stage::Leading);
         match self.roster.get(key).map(|child| &child.state) {
             Some(State::Starting { .. } | State::Running) if !self.is_being_stopped(key) => {
                 self.stop(key, After::Park);
@@ -143,6 +157,9 @@ impl Supervisor {
     fn done_while_up(&mut self, key: ChildKey) {
         let Some(child) = self.roster.get(key) else { return };
         let incarnation = child.incarnation;
+        if child.state != State::Running {
+            return self.close(key, Outcome::Ok, "it was done; the worker does not run");
+        }
         let condition = child.care.as_ref().and_then(|care| care.condition_of(incarnation));
         match condition {
             Some(Condition::Unwell) => self.heal(key),
@@ -263,6 +280,18 @@ impl Supervisor {
         self.cares.clear(key.slot());
         self.tell(key, RecoveryAct::Closed { outcome, text });
         self.touch(key);
+    }
+
+    /// It does not run any more, and not by an end of its own: what was under way while it ran is cut short. The incident
+    /// stays open, and is verified once its group has started it again.
+    pub(super) fn note_taken_down(&mut self, key: ChildKey) {
+        let Some(case) = self.case(key).filter(|case| case.stage.is_while_up()) else { return };
+        if case.origin == Origin::Operator {
+            return self.interrupt(key, "it was stopped with its group");
+        }
+        case.told = None;
+        self.end_step(key, Outcome::Interrupted, "it was stopped with its group");
+        self.enter(key, Stage::Idle);
     }
 
     /// Something else comes first.

@@ -3,7 +3,7 @@
 use regrow::exit::Exit;
 use regrow::policy::{ChildKey, Fact, Phase, Request, Time};
 
-use super::play::{Asker, Play, Step};
+use super::play::{Asker, Play, Seen, Step};
 use super::rare::Rare;
 use super::world::{Kid, Life};
 
@@ -172,6 +172,15 @@ impl Play {
             let posted = others && retried != Some(seen.key) && !delivered;
             if seen.next.is_some_and(|next| next.at.map_or(!posted, |at| at <= now)) {
                 self.world.maybe.push(now);
+            }
+        }
+        // Nothing waits for a group any more once everybody has come to rest.
+        let moves = |seen: &Seen| matches!(seen.phase, Phase::Starting | Phase::Stopping | Phase::Stuck);
+        if !self.seen.iter().any(moves) {
+            for seen in self.seen.iter().filter(|seen| seen.phase != Phase::Backoff) {
+                if let Some(kid) = self.world.kid_mut(seen.key).filter(|_| retried != Some(seen.key)) {
+                    kid.retried = false;
+                }
             }
         }
     }

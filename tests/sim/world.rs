@@ -99,7 +99,7 @@ pub(crate) struct Kid {
     pub(crate) parked: bool,
     /// The shortest and longest wait its next delay may be, until it is seen.
     pub(crate) wait: Option<(Duration, Duration)>,
-    /// A retry of it was delivered and may be waiting for a group.
+    /// A retry of it was delivered and may be waiting for a group, also beyond a start that comes first.
     pub(crate) retried: bool,
     /// When its delay is over.
     pub(crate) not_before: Option<Time>,
@@ -339,7 +339,6 @@ impl World {
         kid.holds_at = None;
         kid.wait = None;
         kid.not_before = None;
-        kid.retried = false;
         kid.stopped = false;
     }
 

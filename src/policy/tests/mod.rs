@@ -3,6 +3,7 @@
 
 mod beyond;
 mod boot;
+mod crossed;
 mod dynamic;
 mod groups;
 mod one_for_one;

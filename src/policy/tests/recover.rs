@@ -11,7 +11,7 @@ use crate::recovery::{BreakerLimits, BreakerState, Ladder, Step, Strategy};
 use super::super::RestartStrategy::{self, OneForAll, OneForOne};
 use super::super::{ChildSpec, Fact, OnExhausted, Phase, Request};
 
-fn verdict(health: Health, unwell: Option<bool>) -> Arc<Verdict> {
+pub(super) fn verdict(health: Health, unwell: Option<bool>) -> Arc<Verdict> {
     let unwell = unwell.map(|dead| Unwell {
         cause: Cause::Hang,
         message: "no heartbeat".to_owned(),
@@ -35,32 +35,32 @@ fn verdict(health: Health, unwell: Option<bool>) -> Arc<Verdict> {
     })
 }
 
-fn sick() -> Arc<Verdict> {
+pub(super) fn sick() -> Arc<Verdict> {
     verdict(Health::Unhealthy, Some(false))
 }
 
-fn well() -> Arc<Verdict> {
+pub(super) fn well() -> Arc<Verdict> {
     verdict(Health::Healthy, None)
 }
 
-fn judge(sim: &mut Sim, id: &str, verdict: &Arc<Verdict>) {
+pub(super) fn judge(sim: &mut Sim, id: &str, verdict: &Arc<Verdict>) {
     let incarnation = sim.view(id).incarnation;
     sim.tell(Fact::Judged { child: sim.key(id), incarnation, verdict: Arc::clone(verdict) });
 }
 
-fn ladder(steps: impl IntoIterator<Item = Step>) -> Arc<Ladder> {
+pub(super) fn ladder(steps: impl IntoIterator<Item = Step>) -> Arc<Ladder> {
     Arc::new(Ladder { steps: steps.into_iter().collect(), ..Ladder::default() })
 }
 
-fn own(name: &str) -> Step {
+pub(super) fn own(name: &str) -> Step {
     Step::new(Strategy::parse(name).unwrap())
 }
 
-fn sim(ladder: &Arc<Ladder>, children: &[&str]) -> Sim {
+pub(super) fn sim(ladder: &Arc<Ladder>, children: &[&str]) -> Sim {
     grouped(OneForOne, ladder, children)
 }
 
-fn grouped(strategy: RestartStrategy, ladder: &Arc<Ladder>, children: &[&str]) -> Sim {
+pub(super) fn grouped(strategy: RestartStrategy, ladder: &Arc<Ladder>, children: &[&str]) -> Sim {
     let mut specs: Vec<ChildSpec> = children.iter().map(|words| child(words)).collect();
     for spec in &mut specs {
         spec.ladder = Some(Arc::clone(ladder));
