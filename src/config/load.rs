@@ -21,7 +21,7 @@ use super::layers::{self, Layer};
 use super::recovery_check::Steps;
 use super::resolve::{self, Draft};
 use super::schema::Kind;
-use super::settings::{Settings, WorkerSettings};
+use super::settings::{Common, Settings, WorkerSettings};
 use super::source::{self, Sources};
 use super::torn::Torn;
 use super::{actors, advice, explain, overrides, recovery_check, syntax, template_check};
@@ -273,7 +273,7 @@ impl Run {
         effective.names = self.places.names.iter().take(2 * MAX_WORKERS).cloned().collect();
         let draft = self.draft(&effective)?;
         let mut settings = self.sections(sources, &effective.sections)?;
-        settings.common = explain::as_text(&common).into();
+        settings.common = Common(explain::as_text(&common).into());
         settings.recovery = self.recovery(&effective.sections)?;
         let steps = self.ladder(sources, &effective.sections, &settings.recovery)?;
         effective.state_directory =
@@ -357,7 +357,7 @@ impl Run {
             telemetry: telemetry.into(),
             store: store.into(),
             warnings: Vec::new(),
-            common: Arc::default(),
+            common: Common::default(),
             base_dir: self.base.clone(),
         })
     }

@@ -45,9 +45,19 @@ pub struct Settings {
     pub warnings: Vec<String>,
     /// What the files, the environment and the flags say of workers in general, as TOML: a worker that is added later
     /// lies over it like one of the file.
-    pub(super) common: Arc<str>,
+    pub(super) common: Common,
     /// The directory of the main file; relative paths start here.
     pub base_dir: PathBuf,
+}
+
+/// How that is written makes no difference: what it means for a worker is seen in the worker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Common(pub(super) Arc<str>);
+
+impl PartialEq for Common {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// `[runtime]`

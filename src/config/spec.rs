@@ -208,7 +208,7 @@ impl WorkerSpec {
     ) -> Result<WorkerSettings, SpecError> {
         let flags =
             self.keys.iter().map(|(key, value)| (format!("worker.{}.{key}", self.name), value.clone()));
-        let text = format!("{}{}", over.common, self.toml()?);
+        let text = format!("{}{}", over.common.0, self.toml()?);
         let base = Some(over.base_dir.clone());
         let sources = Sources { flags: flags.collect(), actors, base, ..Sources::text(text) };
         let loaded = load(&sources).map_err(|problems| SpecError::Invalid(problems.render(false)))?;
@@ -258,7 +258,7 @@ impl Settings {
         given: &Given,
         actors: Option<Arc<dyn ActorCheck>>,
     ) -> Result<Self, SpecError> {
-        if (&self.common, &self.base_dir) == (&others.common, &others.base_dir) {
+        if (&self.common.0, &self.base_dir) == (&others.common.0, &others.base_dir) {
             self.with_given(given.clone())
         } else {
             self.with_spec(&given.spec, actors)
