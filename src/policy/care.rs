@@ -56,10 +56,12 @@ pub enum RecoveryAct {
     },
     /// May a step be taken, and which? The answer is [`super::Fact::Leave`].
     Ask {
+        /// To be handed back.
+        question: TaskNumber,
         /// The steps that may be taken: their places, and what they are. The first is the one whose turn it is.
         allowed: Vec<(usize, Strategy)>,
     },
-    /// The leave that was given is not needed any more.
+    /// The leave that was asked for is not needed any more, whether it was given or not.
     Return {
         /// Whether the step held.
         held: bool,
@@ -160,7 +162,7 @@ pub(super) enum Stage {
     /// Nothing: the next fact goes on from here.
     Idle,
     /// Leave was asked for; asked again then. `only`: the step for which everything else was waited for.
-    Asking { until: Time, only: Option<usize> },
+    Asking { question: TaskNumber, until: Time, only: Option<usize> },
     /// Somebody must approve.
     Approval { place: usize, until: Time },
     /// The step's delay.
@@ -180,8 +182,9 @@ pub(super) enum Stage {
     /// Something was done while it ran: its health must turn by then; `latest`: and its probe have looked anew. `looks`:
     /// how often it had looked when it was first heard of after that.
     Healing { until: Time, latest: Time, looks: Option<u64> },
-    /// It must be well until then; with `proven: false` its checks must first say that it is, by then.
-    Verifying { until: Time, proven: bool },
+    /// It must be well until then; with `proven: false` its checks must first say that it is, by then. `latest`: who
+    /// still does not know then will not know later either.
+    Verifying { until: Time, proven: bool, latest: Time },
 }
 
 impl Stage {
@@ -213,6 +216,11 @@ impl Stage {
             | Self::Verifying { .. } => true,
             Self::Idle | Self::Leading | Self::MendDue | Self::Mending { .. } => false,
         }
+    }
+
+    /// What was asked, while it asks for leave.
+    pub(super) fn question(self) -> Option<TaskNumber> {
+        if let Self::Asking { question, .. } = self { Some(question) } else { None }
     }
 
     fn word(self) -> &'static str {
@@ -259,7 +267,7 @@ pub(super) struct Case {
     pub(super) skipped: SmallVec<[usize; 4]>,
     /// The incarnation that was looked at.
     pub(super) seen: Incarnation,
-    /// A step of it is under way with the fleet's leave.
+    /// The fleet's leave was asked for and is not given back: one of its places may be taken.
     pub(super) leave: bool,
     /// A step was taken because restarts are spent.
     pub(super) spent: bool,

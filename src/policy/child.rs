@@ -171,6 +171,23 @@ impl Child {
         }
     }
 
+    /// Whether it is down, or on its way down, for nobody knows how long: it must not keep others from recovery.
+    pub(super) fn waits_without_end(&self) -> bool {
+        match self.state {
+            State::Waiting(Wait::Held | Wait::Sibling(_) | Wait::Paused)
+            | State::Stopping { stuck: true, .. }
+            | State::Parked { .. } => true,
+            State::Waiting(Wait::Turn)
+            | State::Stopping { stuck: false, .. }
+            | State::Stopped
+            | State::Done
+            | State::Backoff { .. }
+            | State::Starting { .. }
+            | State::Running
+            | State::Ended { .. } => false,
+        }
+    }
+
     pub(super) fn next(&self) -> Option<Planned> {
         let plan = |what, at| Some(Planned { what, at });
         match &self.state {

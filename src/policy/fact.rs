@@ -9,7 +9,7 @@ use crate::health::Verdict;
 use crate::id::Incarnation;
 use crate::recovery::Step;
 
-use super::care::{CaseNumber, TaskNumber};
+use super::care::TaskNumber;
 use super::reform::Reform;
 use super::spec::ChildSpec;
 
@@ -141,8 +141,8 @@ pub enum Fact {
     Leave {
         /// Which child.
         child: ChildKey,
-        /// Which incident.
-        case: CaseNumber,
+        /// What was asked.
+        question: TaskNumber,
         /// The place of the step to take and why it is that one, or why none may be taken now.
         answer: Result<(usize, String), &'static str>,
     },

@@ -240,7 +240,7 @@ impl Supervisor {
             Fact::Extend { child, incarnation, by } => self.extend(child, incarnation, by),
             Fact::Judged { child, incarnation, verdict } => self.judged(child, incarnation, &verdict),
             Fact::Classed { child, incarnation, class } => self.classed(child, incarnation, class),
-            Fact::Leave { child, case, answer } => self.leave_answered(child, case, answer),
+            Fact::Leave { child, question, answer } => self.leave_answered(child, question, answer),
             Fact::Performed { child, task, result } => self.performed(child, task, result),
             Fact::Request { id, request } => self.request(id, request),
             Fact::Shutdown => self.end(Ended::Shutdown),

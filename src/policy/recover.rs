@@ -70,9 +70,13 @@ impl Supervisor {
 
     /// Nobody can tell any more how it is: what it has held so far proves nothing.
     fn unsure(&mut self, key: ChildKey) {
-        let stage = self.case(key).map(|case| case.stage);
-        if let Some(Stage::Verifying { proven: true, .. }) = stage {
-            self.verify(key);
+        let now = self.now;
+        match self.case(key).map(|case| case.stage) {
+            Some(Stage::Verifying { proven: true, latest, .. }) if now >= latest => {
+                self.interrupt(key, "its checks say now that it works and now nothing");
+            }
+            Some(Stage::Verifying { proven: true, .. }) => self.verify(key),
+            Some(_) | None => {}
         }
     }
 
@@ -225,7 +229,7 @@ impl Supervisor {
     /// Asks for leave. `only`: the step for which everything else was waited for.
     fn ask(&mut self, key: ChildKey, only: Option<usize>) {
         let Some((ladder, care, running)) = self.cared(key) else { return };
-        let Some(case) = &care.case else { return };
+        let Some(case) = &mut care.case else { return };
         let situation = Situation { why: &case.why, up: running, deaf: case.deaf };
         let places = match only {
             Some(place) => smallvec::smallvec![place],
@@ -238,20 +242,29 @@ impl Supervisor {
         if allowed.is_empty() {
             return self.come_to_an_end(key);
         }
+        // Asked again it is the same question: an answer that is late is as good.
+        let same = case.stage.question().filter(|_| case.leave);
+        // From now on a place may be taken for it, whether the answer is heard or not.
+        case.leave = true;
+        let question = same.unwrap_or_else(|| self.next_task());
         let until = self.after_now(ASK_AGAIN);
-        self.enter(key, Stage::Asking { until, only });
-        self.tell(key, RecoveryAct::Ask { allowed });
+        self.enter(key, Stage::Asking { question, until, only });
+        self.tell(key, RecoveryAct::Ask { question, allowed });
     }
 
-    /// The answer to a question for leave.
+    /// The answer to a question for leave. Whoever does not ask any more has given back what it may have got.
     pub(super) fn leave_answered(
         &mut self,
         key: ChildKey,
-        number: CaseNumber,
+        to: TaskNumber,
         answer: Result<(usize, String), &'static str>,
     ) {
-        let Some(case) = self.case(key).filter(|case| case.number == number) else { return };
-        let Stage::Asking { only, until } = case.stage else { return };
+        let Some(Stage::Asking { question, only, until }) = self.case(key).map(|case| case.stage) else {
+            return;
+        };
+        if question != to {
+            return;
+        }
         match answer {
             Err(reason) => self.wait_for(key, Waits::Brake(reason), None, Some(until)),
             Ok((place, reason)) => self.leave_given(key, only, place, reason),
@@ -267,7 +280,7 @@ impl Supervisor {
             Some(only) if allowed.contains(&only) => only,
             // It was waited for so long that it cannot help any more.
             Some(_) => {
-                self.tell(key, RecoveryAct::Return { held: false });
+                self.give_back(key, false);
                 return self.choose(key);
             }
             // Who answers may only choose among what is allowed.
@@ -279,7 +292,7 @@ impl Supervisor {
         };
         let Some(step) = ladder.steps.get(place) else { return };
         if only.is_none() && (step.approval.is_some() || !step.delay.is_zero()) {
-            self.tell(key, RecoveryAct::Return { held: false });
+            self.give_back(key, false);
             return self.wait_for_step(key, place, step.approval, step.delay);
         }
         self.begin(key, place, step.clone(), reason);
@@ -318,13 +331,11 @@ impl Supervisor {
         let now = self.now;
         let Some((ladder, care, _)) = self.cared(key) else { return };
         if !care.breaker.allows(&ladder.breaker, now) {
-            self.tell(key, RecoveryAct::Return { held: false });
             return self.hold_for_breaker(key);
         }
         care.climb.take(place, now);
         let Some(case) = &mut care.case else { return };
         case.tried.push(place);
-        case.leave = true;
         self.take_step(key, Some(place), step, reason);
     }
 
@@ -373,8 +384,16 @@ impl Supervisor {
         self.choose(key);
     }
 
+    /// The place that it may have among the steps under way is free for others.
+    pub(super) fn give_back(&mut self, key: ChildKey, held: bool) {
+        if self.case(key).is_some_and(|case| std::mem::take(&mut case.leave)) {
+            self.tell(key, RecoveryAct::Return { held });
+        }
+    }
+
     fn hold_for_breaker(&mut self, key: ChildKey) {
         let now = self.now;
+        self.give_back(key, false);
         let Some((ladder, care, _)) = self.cared(key) else { return };
         let at = care.breaker.half_open_at(&ladder.breaker).unwrap_or(now).max(now + ASK_AGAIN);
         self.enter(key, Stage::Held { until: at });

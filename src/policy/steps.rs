@@ -43,6 +43,9 @@ impl Supervisor {
             child.since = now;
         }
         let asked = !child.asks.is_empty();
+        if child.waits_without_end() {
+            self.give_back(key, false);
+        }
         self.touch(key);
         if asked {
             self.answer_who_would_wait_long(key);

@@ -185,7 +185,13 @@ impl Supervisor {
         }
         let proven = self.is_proven(key);
         let until = self.after_now(if proven { verify } else { self.waits_for_checks(key) });
-        self.enter(key, Stage::Verifying { until, proven });
+        // Checks that work now and then begin it anew, and not for ever.
+        let latest = match self.case(key).map(|case| case.stage) {
+            Some(Stage::Verifying { latest, .. }) => latest,
+            Some(_) | None => until.max(self.after_now(verify)).saturating_add(self.waits_for_checks(key)),
+        };
+        let until = if proven { until } else { until.min(latest) };
+        self.enter(key, Stage::Verifying { until, proven, latest });
     }
 
     /// Whether its own checks, if it has some, say that it works. Of one that ran before the incident and that they said
@@ -254,8 +260,7 @@ impl Supervisor {
         let now = self.now;
         let Some((ladder, care, _)) = self.cared(key) else { return };
         let Some(case) = &mut care.case else { return };
-        let Some(taken) = case.taken.take() else { return };
-        let leave = std::mem::take(&mut case.leave);
+        let Some(taken) = case.taken.take() else { return self.give_back(key, false) };
         care.climb.touch(now);
         match (taken.place, outcome) {
             (Some(_), Outcome::Failed) => care.breaker.failed(&ladder.breaker, now),
@@ -263,9 +268,7 @@ impl Supervisor {
             (Some(_), Outcome::Ok) | (None, _) => {}
         }
         self.tell(key, RecoveryAct::Ended { strategy: taken.step.run, outcome, text: text.into() });
-        if leave {
-            self.tell(key, RecoveryAct::Return { held: outcome == Outcome::Ok });
-        }
+        self.give_back(key, outcome == Outcome::Ok);
         self.tell_breaker(key);
     }
 

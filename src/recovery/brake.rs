@@ -41,6 +41,8 @@ pub enum Leave {
     Busy,
     /// A critical worker waits, too, and goes first.
     Critical,
+    /// Others have waited for longer.
+    Turn,
     /// Much of the fleet is ill, and one is being tried.
     Braked,
 }
@@ -60,6 +62,7 @@ impl Leave {
             Self::Canary => "it may go on, as the only one",
             Self::Busy => "as many recoveries as `recovery.max_parallel` allows are under way",
             Self::Critical => "a critical worker goes first",
+            Self::Turn => "others that have waited for longer go first",
             Self::Braked => "much of the fleet fell ill at once: one is tried, the others wait",
         }
     }
@@ -82,7 +85,19 @@ pub enum BrakeChange {
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     critical: bool,
+    since: Duration,
     asked: Duration,
+}
+
+impl Waiting {
+    fn is_forgotten(&self, now: Duration) -> bool {
+        now.saturating_sub(self.asked) >= FORGOTTEN
+    }
+
+    /// Who goes first: the critical ones, then who has waited for longest.
+    fn rank(&self, who: u64) -> (bool, Duration, u64) {
+        (!self.critical, self.since, who)
+    }
 }
 
 /// Who asks and is not heard of for this long does not wait any more.
@@ -145,10 +160,11 @@ impl Brake {
 
     /// An instance asks for leave to take a step.
     pub fn ask(&mut self, now: Duration, who: u64, critical: bool) -> Leave {
-        let waiting = Waiting { critical, asked: now };
-        self.waiting.insert(who, waiting);
-        self.waiting.retain(|_, waiting| now.saturating_sub(waiting.asked) < FORGOTTEN);
-        let answer = self.answer(now, who, critical);
+        let before = self.waiting.get(&who).filter(|waiting| !waiting.is_forgotten(now));
+        let since = before.map_or(now, |waiting| waiting.since);
+        let own = Waiting { critical, since, asked: now };
+        self.waiting.insert(who, own);
+        let answer = self.answer(now, who, own);
         if answer.is_given() {
             self.waiting.remove(&who);
             self.under_way.insert(who, now);
@@ -163,6 +179,9 @@ impl Brake {
     pub fn ended(&mut self, now: Duration, who: u64, held: bool) -> Option<BrakeChange> {
         self.under_way.remove(&who);
         self.waiting.remove(&who);
+        if held {
+            self.unwell.remove(&who);
+        }
         if self.canary != Some(who) {
             return None;
         }
@@ -181,20 +200,30 @@ impl Brake {
         let _ = self.ended(now, who, false);
     }
 
-    fn answer(&self, now: Duration, who: u64, critical: bool) -> Leave {
+    fn answer(&mut self, now: Duration, who: u64, own: Waiting) -> Leave {
         if self.under_way.contains_key(&who) {
             return Leave::Go;
         }
         if self.on && (self.canary.is_some() || now < self.next_canary) {
             return Leave::Braked;
         }
-        if self.under_way.len() as u64 >= u64::from(self.limits.max_parallel.max(1)) {
+        let most = usize::try_from(self.limits.max_parallel.max(1)).unwrap_or(usize::MAX);
+        let free = most.saturating_sub(self.under_way.len());
+        if free == 0 {
             return Leave::Busy;
         }
-        if !critical && self.waiting.values().any(|waiting| waiting.critical) {
+        self.waiting.retain(|_, waiting| !waiting.is_forgotten(now));
+        if !own.critical && self.waiting.values().any(|waiting| waiting.critical) {
             return Leave::Critical;
         }
-        if self.on { Leave::Canary } else { Leave::Go }
+        // Who asks does so once a second: the place is theirs who have waited, not theirs who ask just now.
+        let rank = own.rank(who);
+        let before = self.waiting.iter().filter(|(other, waiting)| waiting.rank(**other) < rank).count();
+        match (before >= if self.on { 1 } else { free }, self.on) {
+            (true, _) => Leave::Turn,
+            (false, true) => Leave::Canary,
+            (false, false) => Leave::Go,
+        }
     }
 
     fn weigh(&mut self, now: Duration, fleet: usize) -> Option<BrakeChange> {
@@ -250,6 +279,32 @@ mod tests {
         let _ = brake.ended(at(2), 0, true);
         assert_eq!(brake.ask(at(2), 1, false), Leave::Critical);
         assert_eq!(brake.ask(at(2), 2, true), Leave::Go);
+    }
+
+    #[test]
+    fn who_has_waited_for_longest_goes_first_and_nobody_starves() {
+        let mut brake = Brake::new(BrakeLimits { max_parallel: 1, ..BrakeLimits::default() });
+        assert_eq!(brake.ask(at(1), 0, false), Leave::Go);
+        assert_eq!(brake.ask(at(1), 7, false), Leave::Busy);
+        assert_eq!(brake.ask(at(2), 1, false), Leave::Busy);
+        let _ = brake.ended(at(3), 0, true);
+        assert_eq!(brake.ask(at(3), 0, false), Leave::Turn);
+        assert_eq!(brake.ask(at(3), 1, false), Leave::Turn);
+        assert_eq!(brake.ask(at(3), 7, false), Leave::Go);
+        let _ = brake.ended(at(4), 7, true);
+        // Who does not ask any more does not wait.
+        assert_eq!(brake.ask(at(14), 5, false), Leave::Go);
+    }
+
+    #[test]
+    fn who_was_healed_by_a_step_is_not_ill_any_more() {
+        let mut brake = Brake::new(BrakeLimits::default());
+        for who in 0..5 {
+            let _ = brake.judged(at(1), who, true, 10);
+            let _ = brake.ask(at(1), who, false);
+            let _ = brake.ended(at(2), who, true);
+        }
+        assert_eq!(brake.judged(at(3), 6, true, 10), None);
     }
 
     #[test]

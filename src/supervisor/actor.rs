@@ -276,7 +276,7 @@ impl SupervisorState {
                 Action::Added { child } => self.grow(child),
                 Action::Respec { child, renew } => self.respec(child, renew),
                 Action::Removed { child } => self.remove(child),
-                Action::Recovery { child, case, act } => self.recovery(child, case, *act),
+                Action::Recovery { child, act, .. } => self.recovery(child, *act),
                 Action::Reply { id, reply } => self.answer(id, reply),
                 Action::Booted => (self.upward)(Outcome::Booted),
                 Action::Finished { ended } => self.finish(ended),

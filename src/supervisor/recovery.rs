@@ -11,7 +11,7 @@ use crate::config::{Remedy, WorkerSettings};
 use crate::event::{Cause, Event, EventKind};
 use crate::exit::Exit;
 use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{CaseNumber, ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits, Work};
+use crate::policy::{ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits, Work};
 use crate::recovery::learning::Case;
 use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why};
 use crate::worker::{Ailing, Deed, Job, Sights};
@@ -56,13 +56,13 @@ pub(crate) struct Performed {
 
 impl SupervisorState {
     /// One act of recovery.
-    pub(super) fn recovery(&mut self, child: ChildKey, case: CaseNumber, act: RecoveryAct) {
+    pub(super) fn recovery(&mut self, child: ChildKey, act: RecoveryAct) {
         let Some(instance) = self.instance_of(child) else { return };
         match act {
             RecoveryAct::Opened { incarnation, why, lasted } => {
                 self.opened(child, &instance, incarnation, &why, lasted);
             }
-            RecoveryAct::Ask { allowed } => self.ask_leave(child, case, &instance, &allowed),
+            RecoveryAct::Ask { question, allowed } => self.ask_leave(child, question, &instance, &allowed),
             RecoveryAct::Return { held } => {
                 let change = self.plane.healer.returned(self.plane.now(), &instance, held);
                 self.tell_brake(change);
@@ -224,7 +224,7 @@ impl SupervisorState {
     fn ask_leave(
         &self,
         child: ChildKey,
-        case: CaseNumber,
+        to: TaskNumber,
         instance: &InstanceId,
         allowed: &[(usize, Strategy)],
     ) {
@@ -244,7 +244,7 @@ impl SupervisorState {
         let answer = self.plane.healer.ask(self.plane.now(), &question);
         // A fact like any other: it comes after what was decided before.
         let own = self.ear.address();
-        let _ = own.send_message(SupervisorMsg::Fact(Fact::Leave { child, case, answer }));
+        let _ = own.send_message(SupervisorMsg::Fact(Fact::Leave { child, question: to, answer }));
     }
 
     /// Has something done, and hears of it as [`Performed`].

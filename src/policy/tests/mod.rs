@@ -6,6 +6,7 @@ mod boot;
 mod crossed;
 mod dynamic;
 mod groups;
+mod leave;
 mod one_for_one;
 mod operator;
 mod pause;

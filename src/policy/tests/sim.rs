@@ -267,7 +267,7 @@ impl Sim {
             Action::Added { child } => self.say("added", child, None),
             Action::Respec { .. } => {}
             Action::Removed { child } => self.say("removed", child, None),
-            Action::Recovery { child, case, act } if self.heal => return self.recover(child, case, *act),
+            Action::Recovery { child, act, .. } if self.heal => return self.recover(child, *act),
             Action::Recovery { .. } => {}
             Action::Reply { reply, .. } => self.log.push(format!("reply {}", reply_word(&reply))),
             Action::Finished { ended } => self.log.push(format!("finished {}", ended_word(&ended))),
@@ -275,13 +275,13 @@ impl Sim {
         None
     }
 
-    fn recover(&mut self, child: ChildKey, case: CaseNumber, act: RecoveryAct) -> Option<Fact> {
+    fn recover(&mut self, child: ChildKey, act: RecoveryAct) -> Option<Fact> {
         let name = self.names.get(&child).cloned().unwrap_or_default();
         let line = match act {
-            RecoveryAct::Ask { allowed } => {
+            RecoveryAct::Ask { question, allowed } => {
                 let first = allowed.first().map_or(0, |(place, _)| *place);
                 let answer = self.leave.map(|place| (if place == 0 { first } else { place }, String::new()));
-                return Some(Fact::Leave { child, case, answer });
+                return Some(Fact::Leave { child, question, answer });
             }
             RecoveryAct::Do { task, incarnation, work, .. } => {
                 let (word, result) = match work {
