@@ -345,7 +345,7 @@ impl Supervisor {
         let incarnation = child.incarnation;
         let Some(care) = &child.care else { return };
         let condition = care.condition_of(incarnation);
-        let Some(case) = &care.case else { return };
+        let Some(case) = &care.case else { return self.tell_breaker(key) };
         match case.stage {
             Stage::Asking { only, .. } => self.ask(key, only),
             Stage::Approval { place, .. } => self.pass_over(key, place),

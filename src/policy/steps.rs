@@ -111,6 +111,7 @@ impl Supervisor {
         self.rest(key, State::Stopped);
         self.answer_down(key);
         self.pauses.clear(key.slot());
+        self.cares.clear(key.slot());
         if let Some(child) = self.roster.remove(key) {
             self.out.push(Action::Removed { child: key });
             if let Some(id) = child.leaving {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::recovery::{Outcome, Step, Way};
+use crate::recovery::{BreakerState, Outcome, Step, Way};
 
 use super::care::{Condition, Origin, RecoveryAct, Stage, Taken, TaskNumber, Work};
 use super::child::{After, State};
@@ -280,7 +280,7 @@ impl Supervisor {
         if child.care.as_mut().and_then(|care| care.case.take()).is_none() {
             return;
         }
-        self.cares.clear(key.slot());
+        self.watch_breaker(key);
         self.tell(key, RecoveryAct::Closed { outcome, text });
         self.touch(key);
     }
@@ -295,6 +295,16 @@ impl Supervisor {
         case.told = None;
         self.end_step(key, Outcome::Interrupted, "it was stopped with its group");
         self.enter(key, Stage::Idle);
+    }
+
+    /// No incident is open. A breaker that is will be half open by time alone, and people shall see it.
+    fn watch_breaker(&mut self, key: ChildKey) {
+        let now = self.now;
+        let at = self.cared(key).and_then(|(ladder, care, _)| {
+            let open = care.breaker.state(&ladder.breaker, now) == BreakerState::Open;
+            care.breaker.half_open_at(&ladder.breaker).filter(|_| open)
+        });
+        self.cares.set(key.slot(), at);
     }
 
     /// Something else comes first.

@@ -413,6 +413,7 @@ impl SupervisorState {
     }
 
     fn remove(&mut self, child: ChildKey) {
+        self.sees_again(child, crate::recovery::Outcome::Interrupted, "the worker is gone");
         let place = self.slots.get_mut(child.at());
         let Some(slot) = place.and_then(|place| place.take_if(|slot| slot.key == child)) else { return };
         self.tell_removed(&slot);

@@ -20,8 +20,11 @@ use super::tree::Who;
 impl SupervisorState {
     /// What a verdict says of those who watch.
     pub(super) fn watched(&mut self, child: ChildKey, incarnation: Incarnation, verdict: &Verdict) {
-        let open = self.slot(child).and_then(|slot| slot.blind.clone());
-        match (open, verdict.blind) {
+        let Some(slot) = self.slot(child) else { return };
+        // A word that comes late is about one that is over.
+        let blind = verdict.blind && slot.running.runs(incarnation);
+        let open = slot.blind.clone();
+        match (open, blind) {
             (None, true) => self.goes_blind(child, incarnation, verdict),
             (Some(_), false) => self.sees_again(child, Outcome::Ok, "its probes work again"),
             (Some(_), true) | (None, false) => {}

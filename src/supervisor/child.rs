@@ -32,6 +32,8 @@ use super::line::{Reported, Reporters};
 use super::recovery::OpenIncident;
 use super::tree::Who;
 
+/// How an issue of processes that are left begins.
+const LEFT: &str = "its main process ended and left";
 /// One word of a worker moves its deadlines at most this far: a longer start or stop says so again.
 const LONGEST_EXTENSION: std::time::Duration = std::time::Duration::from_secs(600);
 
@@ -97,6 +99,11 @@ impl Running {
         if catch_unwind(AssertUnwindSafe(|| deed(runner))).is_err() {
             self.fail();
         }
+    }
+
+    /// Whether this incarnation is alive, as far as is known.
+    pub(super) fn runs(&self, incarnation: Incarnation) -> bool {
+        self.live && self.current == incarnation
     }
 
     fn fail(&mut self) {
@@ -201,6 +208,7 @@ impl SupervisorState {
         }
         if matches!(report, WorkerReport::StartFailed { .. } | WorkerReport::Exited { .. }) {
             self.sees_again(child, Outcome::Interrupted, "the incarnation that could not be seen is over");
+            self.leftovers_are_gone(child);
         }
         let Some(running) = self.slot_mut(child).map(|slot| &mut slot.running) else { return };
         match report {
@@ -307,7 +315,16 @@ impl SupervisorState {
             Some(1) => "1 process behind, which is".to_owned(),
             Some(count) => format!("{count} processes behind, which are"),
         };
-        self.issue(child, &format!("its main process ended and left {who} being killed"));
+        self.issue(child, &format!("{LEFT} {who} being killed"));
+    }
+
+    /// Its end is told once all of it is.
+    fn leftovers_are_gone(&mut self, child: ChildKey) {
+        let left = |issue: &String| issue.starts_with(LEFT);
+        let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) else { return };
+        if self.plane.board.read(instance, |entry| entry.issues.iter().any(left)) == Some(true) {
+            self.note(child, |entry| entry.issues.retain(|issue| !left(issue)));
+        }
     }
 
     fn hears(&mut self, child: ChildKey, change: impl FnOnce(&mut Told)) {

@@ -20,6 +20,9 @@ use super::trees::{Line, Roots, Trees};
 /// Figures closer together than this say nothing about load.
 const SHORTEST: Duration = Duration::from_millis(900);
 
+/// Figures over less than a few clock ticks would be noise.
+const TICKS: Duration = Duration::from_millis(50);
+
 /// So long a tree has used nothing before it is read less often.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -90,6 +93,8 @@ struct Tree {
     /// Since when it has used nothing.
     same: Instant,
     ours: bool,
+    /// It had just begun when it was read, and may not even have been the program yet that it is to be.
+    young: bool,
     memory: Memory,
 }
 
@@ -145,7 +150,7 @@ impl Sampler {
 fn read(pid: u32, all: &mut HashMap<u32, Tree>, trees: &mut Trees, pace: Pace, now: Instant) -> Option<Seen> {
     let tree = all.get_mut(&pid)?;
     if let Some(seen) = tree.seen
-        && !pace.is_due(tree.is_quiet(now), now.saturating_duration_since(seen.at))
+        && !tree.is_due(pace, now.saturating_duration_since(seen.at), now)
     {
         return Some(seen);
     }
@@ -170,8 +175,13 @@ impl Tree {
             seen: None,
             same: now,
             ours: false,
+            young: true,
             memory: Memory::default(),
         }
+    }
+
+    fn is_due(&self, pace: Pace, age: Duration, now: Instant) -> bool {
+        pace.is_due(self.is_quiet(now), age) || self.young && age >= TICKS
     }
 
     fn is_quiet(&self, now: Instant) -> bool {
@@ -193,6 +203,7 @@ impl Tree {
             }
         });
         let before = self.seen;
+        self.young = self.young && age(usage.started_ticks) < SHORTEST;
         // The time of a child that nobody waited for is lost with it; a total never falls.
         usage.cpu_seconds = before.map_or(0.0, |seen| seen.usage.cpu_seconds).max(usage.cpu_seconds);
         let still = before.is_some_and(|before| before.usage == usage) && usage.condition.runs();
@@ -210,8 +221,7 @@ fn load(before: Option<Seen>, usage: Usage, now: Instant) -> Option<f64> {
         Some(seen) => (usage.cpu_seconds - seen.usage.cpu_seconds, now.saturating_duration_since(seen.at)),
         None => (usage.cpu_seconds, age(usage.started_ticks)),
     };
-    // A figure over less than a few clock ticks would be noise.
-    (span >= Duration::from_millis(50)).then(|| (busy / span.as_secs_f64() * 1000.0).round() / 10.0)
+    (span >= TICKS).then(|| (busy / span.as_secs_f64() * 1000.0).round() / 10.0)
 }
 
 /// How long ago that was, in clock ticks since boot.
@@ -287,7 +297,10 @@ mod tests {
     fn what_was_just_read_is_not_read_again() {
         let (sampler, family) = (Sampler::default(), Family::new());
         let pace = Pace::of(Duration::from_secs(3600));
-        let first = sampler.sweep(&[family.root()], pace);
+        // It has just begun: until it is a second old, that is no figure to keep.
+        let grown = |seen: Option<Seen>| seen.is_some_and(|seen| age(seen.usage.started_ticks) >= SHORTEST);
+        until(&sampler, &family.root(), pace, grown);
+        let first = sampler.sweep(&[family.root()], Pace::FRESH);
         assert_eq!(sampler.sweep(&[family.root()], pace), first);
         assert_eq!(sampler.seen(family.0.id()), first[0]);
         assert_eq!(sampler.seen(1), None, "nobody has asked for it");

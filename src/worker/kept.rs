@@ -86,6 +86,15 @@ impl StateRoom {
         Ok(size)
     }
 
+    /// Whether nothing at all is in it: a lock that is an empty directory, a link or a socket is state, too.
+    fn is_empty(&self) -> io::Result<bool> {
+        match fs::read_dir(&self.state) {
+            Ok(mut entries) => Ok(entries.next().transpose()?.is_none()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What was put away, the newest first, by the date of it.
     ///
     /// # Errors
@@ -110,7 +119,7 @@ impl StateRoom {
     /// # Errors
     /// The disk refuses it; nothing was changed.
     pub fn archive(&self) -> io::Result<Option<String>> {
-        if self.size()?.files == 0 {
+        if self.is_empty()? {
             return Ok(None);
         }
         DirBuilder::new().recursive(true).mode(0o700).create(&self.archive)?;
@@ -135,12 +144,12 @@ impl StateRoom {
         let none = || io::Error::new(io::ErrorKind::NotFound, "there is no such archive");
         let found = found.ok_or_else(none)?;
         // Not `archive`, which could forget the one that is wanted.
-        if self.size()?.files > 0 {
+        if !self.is_empty()? {
             self.away(&Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ").to_string())?;
         }
         if self.state.exists() {
-            // Only empty directories are left in it.
-            fs::remove_dir_all(&self.state)?;
+            // Nothing is left in it.
+            fs::remove_dir(&self.state)?;
         }
         let from = self.archive.join(&found);
         if !fs::symlink_metadata(&from)?.is_dir() {
@@ -229,6 +238,19 @@ mod tests {
         assert_eq!(read(&room), "one");
         assert_eq!(room.restore(None).map(|_| read(&room)).unwrap(), "two");
         assert!(room.restore(Some("../../w")).is_err());
+    }
+
+    #[test]
+    fn a_lock_that_is_a_directory_and_a_link_are_put_away_and_come_back() {
+        let (_dir, room) = room();
+        fs::create_dir_all(room.path().join("lock")).unwrap();
+        let put = room.archive().unwrap();
+        assert!(put.is_some() && !room.path().join("lock").exists());
+        std::os::unix::fs::symlink("nowhere", room.path().join("link")).unwrap();
+        assert_eq!(room.restore(None).unwrap(), put.unwrap());
+        assert!(room.path().join("lock").is_dir());
+        room.restore(None).unwrap();
+        assert!(room.path().join("link").is_symlink());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use regrow::policy::Phase;
+use regrow::recovery::Strategy;
 use regrow::{
     Asker, Builder, Context, Finished, Reply, Restart, Restored, Run, Runtime, Worker, WorkerError,
     WorkerSpec,
@@ -102,6 +103,55 @@ async fn a_worker_that_was_spelled_out_is_one_like_any_other_until_it_is_taken_b
     guest.handle.add_worker(echo("second", "again")).await.unwrap();
     guest.until("second", |entry| entry.ready).await;
     assert_eq!(word(&guest, "second").await, "again");
+    assert_eq!(guest.end().await, Finished::Stopped);
+}
+
+/// Counts its starts, in what it saves.
+struct Counter(u64);
+
+struct Count(Reply<u64>);
+
+impl Worker for Counter {
+    type Config = ();
+    type State = u64;
+    type Message = Count;
+
+    async fn start(ctx: Context<Self>, (): (), restored: Restored<u64>) -> Result<Self, WorkerError> {
+        let count = restored.saved().unwrap_or(0) + 1;
+        ctx.save(&count).await?;
+        Ok(Self(count))
+    }
+
+    async fn message(&mut self, Count(reply): Count, _: &Context<Self>) -> Result<(), WorkerError> {
+        reply.send(self.0);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_reset_and_a_new_one_know_nothing_of_what_an_actor_saved_and_a_restart_does() {
+    const COUNTER: &str = "[worker.counter]\nactor = \"Counter\"\n[ladder.default]\nverify = \"50ms\"\n";
+    let guest = Guest::ready(Runtime::builder().worker::<Counter>("Counter"), COUNTER).await;
+    let of = |strategy: Strategy| {
+        let (target, by) = ("counter".parse().unwrap(), Asker("a test".to_owned()));
+        guest.handle.recover(target, strategy, by)
+    };
+    let steps = [
+        (Strategy::SoftRestart, 2),
+        (Strategy::Reset, 1),
+        (Strategy::HardRestart, 2),
+        (Strategy::Recreate, 1),
+        (Strategy::SoftRestart, 2),
+    ];
+    for (start, (strategy, count)) in (2..).zip(steps) {
+        of(strategy.clone()).await.unwrap();
+        let up = |entry: &regrow::InstanceState| {
+            entry.incarnation.0 == start && entry.phase == Phase::Running && entry.recovery.is_none()
+        };
+        guest.until("counter", up).await;
+        let address = guest.handle.address::<Count>("counter").unwrap().with_patience(PATIENCE);
+        assert_eq!(address.call(Count).await.unwrap(), count, "after {strategy}");
+    }
     assert_eq!(guest.end().await, Finished::Stopped);
 }
 

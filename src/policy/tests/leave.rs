@@ -13,7 +13,7 @@ use crate::cause::Cause;
 use crate::exit::Exit;
 use crate::health::{Health, Unwell, Verdict};
 use crate::id::Incarnation;
-use crate::recovery::{Brake, BrakeLimits, BreakerLimits, Ladder, Step, Strategy};
+use crate::recovery::{Brake, BrakeLimits, BreakerLimits, BreakerState, Ladder, Step, Strategy};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Says {
@@ -57,6 +57,8 @@ struct Fleet {
     /// Who does not get ready.
     slow: HashSet<ChildKey>,
     replaced: Vec<ChildKey>,
+    /// Of whom people were told that something is different.
+    told: Vec<ChildKey>,
 }
 
 impl Fleet {
@@ -79,6 +81,7 @@ impl Fleet {
             immortal: HashSet::new(),
             slow: HashSet::new(),
             replaced: Vec::new(),
+            told: Vec::new(),
         };
         fleet.tell(Fact::Boot);
         fleet.deliver_all();
@@ -107,9 +110,9 @@ impl Fleet {
                 }
                 Action::Recovery { child, act, .. } => self.act(child, *act),
                 Action::Retry { child, token } => self.mail.push_back(Fact::Retry { child, token }),
+                Action::Changed { child } => self.told.push(child),
                 Action::Stop { .. }
                 | Action::Report { .. }
-                | Action::Changed { .. }
                 | Action::Booted
                 | Action::Added { .. }
                 | Action::Respec { .. }
@@ -121,7 +124,7 @@ impl Fleet {
     }
 
     fn act(&mut self, child: ChildKey, act: RecoveryAct) {
-        let who = u64::from(child.0);
+        let who = u64::from(child.slot());
         match act {
             RecoveryAct::Ask { question, allowed } => {
                 let leave = self.brake.ask(self.now, who, false);
@@ -246,6 +249,33 @@ fn checks_that_work_now_and_then_do_not_verify_for_ever() {
     }
     assert_eq!((fleet.places(), fleet.open()), (0, 0));
     assert_eq!(fleet.replaced.len(), 1, "and it is restarted for nothing that it did");
+}
+
+#[test]
+fn a_breaker_that_is_open_is_shown_half_open_by_time_though_no_incident_goes_on() {
+    let mut fleet = Fleet::of(&[], [], Duration::ZERO);
+    let limits = BreakerLimits { open_after: 2, ..BreakerLimits::default() };
+    let ladder = Ladder { steps: restarts().into(), breaker: limits, ..Ladder::default() };
+    let mut spec = child("a");
+    spec.ladder = Some(Arc::new(ladder));
+    fleet.tell(Fact::Request { id: RequestId(1), request: Request::Add { spec: Box::new(spec) } });
+    fleet.deliver_all();
+    let key = fleet.key("a");
+    for _ in 0..3 {
+        fleet.judge(key, Says::Fails);
+        fleet.deliver_all();
+    }
+    let shown = |fleet: &Fleet| fleet.core.child(key).map(|view| view.breaker);
+    assert_eq!(shown(&fleet), Some(BreakerState::Open));
+    fleet.judge(key, Says::Passes);
+    fleet.deliver_all();
+    assert_eq!((shown(&fleet), fleet.open()), (Some(BreakerState::Open), 0));
+    let (due, half) = (fleet.core.next_due(), fleet.now + limits.half_open_after);
+    assert!(due.is_some_and(|due| due <= half), "somebody looks at it then: {due:?}");
+    fleet.told.clear();
+    fleet.pass(limits.half_open_after);
+    assert_eq!((shown(&fleet), fleet.told.as_slice()), (Some(BreakerState::HalfOpen), &[key][..]));
+    assert_eq!(fleet.core.next_due(), None);
 }
 
 proptest! {

@@ -1,7 +1,8 @@
 //! Where one stream's lines go: a file, the console, or both; and what is told of those that got nowhere.
 //!
-//! A place that fails is left alone for a second and then tried again by the next output; there is no timer. What is
-//! lost meanwhile is counted, and the log says so once it can be written again. Output is never held back for a full
+//! A place that fails is left alone for a second and then tried again by the next output, or after ten seconds if there
+//! is none, so that nobody reads of a full disk that has long had room again. What is lost meanwhile is counted, and the
+//! log says so once it can be written again. Output is never held back for a full
 //! disk, whatever `on_full` says: a full disk must not stop every worker.
 
 use std::io;
@@ -20,6 +21,8 @@ use super::through::Through;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Notices about lost lines come at most this often, so that they never become the flood.
 const NOTICE_EVERY: Duration = Duration::from_secs(1);
+/// So long after lines were lost to a failure it is tried to say so, if no output comes.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What is wrong with one stream's log right now; read by whoever asks the hub.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +89,8 @@ pub(super) struct Sink {
     shown: Option<String>,
     lost: Lost,
     next_notice: Instant,
+    /// When a place that failed is tried again without any output.
+    look_again: Instant,
 }
 
 impl Sink {
@@ -104,6 +109,7 @@ impl Sink {
             shown: None,
             lost: Lost::default(),
             next_notice: Instant::now(),
+            look_again: Instant::now(),
         }
     }
 
@@ -137,6 +143,7 @@ impl Sink {
         } else {
             self.counters.dropped.fetch_add(piece.ended, Ordering::Relaxed);
             self.lost.unwritable += piece.ended;
+            self.look_again = now + LOOK_AGAIN;
         }
     }
 
@@ -147,9 +154,10 @@ impl Sink {
     }
 
     /// When the log is to be told of lost lines; `None` while there is nothing to tell. Lines lost to a failure are
-    /// told with the next output: trying a full disk again needs no timer.
+    /// told with the next output, or a while after the last.
     pub(super) fn notice_at(&self) -> Option<Instant> {
-        (self.lost.too_fast > 0).then_some(self.next_notice)
+        let failed = (self.lost.unwritable > 0).then_some(self.look_again.max(self.next_notice));
+        (self.lost.too_fast > 0).then_some(self.next_notice).into_iter().chain(failed).min()
     }
 
     /// Writes the notices that are due. One that cannot be written stays due.
@@ -165,6 +173,7 @@ impl Sink {
         if unwritable > 0 && self.tell(unwritable, "the log could not be written", now) {
             self.lost.unwritable = 0;
         }
+        self.look_again = now + LOOK_AGAIN;
     }
 
     fn tell(&mut self, lines: u64, why: &str, now: Instant) -> bool {

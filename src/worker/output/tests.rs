@@ -377,6 +377,7 @@ fn a_full_disk_costs_lines_never_bytes_of_a_line_and_is_told_of() {
     full.store(false, Ordering::Relaxed);
     pipeline.take(b"ee\nfour\n", start);
     assert_eq!(load(&counters.dropped), 4, "it is left alone for a second");
+    assert_eq!(pipeline.due_at(), Some(start + Duration::from_secs(10)), "no output may come any more");
     pipeline.take(b"five\n", start + Duration::from_secs(2));
     let text = fs::read_to_string(dir.path().join("noisy.log")).unwrap();
     assert_eq!(text, "… 4 lines dropped: the log could not be written\nfive\n");
@@ -426,4 +427,32 @@ fn a_flood_costs_less_than_a_tenth_of_a_core() {
     let (ticks, quiet) = (output_thread_ticks(), Instant::now());
     wait_until("three quiet seconds", || quiet.elapsed() > Duration::from_secs(3));
     assert!(output_thread_ticks() - ticks <= 5, "a quiet hub costs nothing");
+}
+
+#[test]
+fn a_disk_that_has_room_again_is_named_no_longer_though_no_output_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = Arc::new(AtomicBool::new(true));
+    let is_full = Arc::clone(&full);
+    let opener = move |path: &Path| {
+        let path = if is_full.load(Ordering::Relaxed) { Path::new("/dev/full") } else { path };
+        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+    };
+    let log =
+        file::LogFile::with_opener(file::LogPath::new(dir.path(), "noisy"), 1 << 20, 1, Box::new(opener));
+    let (counters, problem) = (Arc::<OutputCounters>::default(), sink::Problem::default());
+    let sink = sink::Sink::new(Some(log), None, Arc::clone(&counters), problem.clone());
+    let start = Instant::now();
+    let mut pipeline =
+        pipeline::Pipeline::new(&settings(), sink, Default::default(), Arc::clone(&counters), start);
+    pipeline.take(b"one\n", start);
+    let seconds = Duration::from_secs;
+    pipeline.tell_if_due(start + seconds(10));
+    assert!(problem.get().unwrap().contains("No space left"));
+    assert_eq!(pipeline.due_at(), Some(start + seconds(20)), "it is still full");
+    full.store(false, Ordering::Relaxed);
+    pipeline.tell_if_due(start + seconds(20));
+    assert_eq!((problem.get(), pipeline.due_at()), (None, None));
+    let text = fs::read_to_string(dir.path().join("noisy.log")).unwrap();
+    assert_eq!(text, "… 1 lines dropped: the log could not be written\n");
 }
