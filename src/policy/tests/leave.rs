@@ -109,7 +109,7 @@ impl Fleet {
                     self.mail.push_back(Fact::Exited { child, incarnation, exit });
                 }
                 Action::Recovery { child, act, .. } => self.act(child, *act),
-                Action::Retry { child, token } => self.mail.push_back(Fact::Retry { child, token }),
+                Action::Retry { child } => self.mail.push_back(Fact::Retry { child }),
                 Action::Changed { child } => self.told.push(child),
                 Action::Stop { .. }
                 | Action::Report { .. }
