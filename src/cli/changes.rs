@@ -6,6 +6,9 @@ use crate::http::dto::{ChangeView, ChangesView, KeyView};
 
 use super::words::{cut, plural, safe};
 
+/// What no runtime takes over while it runs.
+const WAITS: &str = "runtime_restart";
+
 /// Longest value in a line; `-o json` has all of it.
 const LONGEST_VALUE: usize = 80;
 
@@ -66,8 +69,14 @@ fn value(value: Option<&Value>) -> String {
 }
 
 fn summary(view: &ChangesView, tense: Tense) -> String {
-    let effects =
-        [("starts", "start"), ("restarts", "restart"), ("stops", "stop"), ("in_place", "change in place")];
+    let effects = [
+        ("starts", "start"),
+        ("restarts", "restart"),
+        ("stops", "stop"),
+        ("in_place", "change in place"),
+        ("after_pause", "restart when the pause ends"),
+        ("stays_stopped", "stay stopped"),
+    ];
     let count = |effect: &str| {
         view.changes.iter().filter(|change| change.kind == "worker" && change.effect == effect).count() as u64
     };
@@ -78,8 +87,24 @@ fn summary(view: &ChangesView, tense: Tense) -> String {
         .collect();
     parts.push(format!("{} untouched", plural(view.untouched_workers, "worker")));
     let parts = parts.join(", ");
+    let waits = |keys: &[KeyView]| keys.iter().any(|key| key.effect == WAITS);
+    let (some, all) = (
+        view.changes.iter().any(|change| waits(&change.keys)),
+        view.changes
+            .iter()
+            .all(|change| change.effect == WAITS && change.keys.iter().all(|key| key.effect == WAITS)),
+    );
+    let anew = "`regrow shutdown`, then `regrow start`";
     match tense {
+        Tense::Would if all => format!("{parts}; `regrow apply` does not do it: {anew}"),
+        Tense::Would if some => {
+            format!("{parts}; `regrow apply` does it but for what needs a restart of the runtime: {anew}")
+        }
         Tense::Would => format!("{parts}; `regrow apply` does it"),
+        Tense::Done if some => format!(
+            "{parts}; configuration generation {}; the rest needs a restart of the runtime: {anew}",
+            view.config_generation
+        ),
         Tense::Done => format!("{parts}; configuration generation {}", view.config_generation),
     }
 }
@@ -130,5 +155,26 @@ mod tests {
             + worker new: starts\n\
             1 worker to start, 1 worker to restart, 1 worker to stop, 997 workers untouched; `regrow apply` does it\n";
         assert_eq!(text(&view, Tense::Would), expected);
+        let listen = || ChangeView {
+            kind: "runtime".to_owned(),
+            ..change(
+                "changed",
+                "runtime",
+                "runtime_restart",
+                vec![key("http.listen", "a".into(), "b".into(), "runtime_restart")],
+            )
+        };
+        let some =
+            ChangesView { changes: vec![listen(), change("added", "new", "starts", Vec::new())], ..view };
+        let told = text(&some, Tense::Would);
+        assert!(told.ends_with("`regrow apply` does it but for what needs a restart of the runtime: `regrow shutdown`, then `regrow start`\n"), "{told}");
+        let told = text(&some, Tense::Done);
+        assert!(
+            told.contains("; configuration generation 2; the rest needs a restart of the runtime: "),
+            "{told}"
+        );
+        let only = ChangesView { changes: vec![listen()], ..some };
+        let told = text(&only, Tense::Would);
+        assert!(told.contains("`regrow apply` does not do it: "), "{told}");
     }
 }

@@ -11,6 +11,8 @@
 pub enum Effect {
     /// Nothing now: it is stopped, and stays so.
     StaysStopped,
+    /// Nothing now: it is paused, and is stopped and started once the pause is over.
+    AfterPause,
     /// It holds for the next start; what runs goes on as it is.
     NextStart,
     /// It holds at once; what runs goes on.
@@ -31,6 +33,7 @@ impl Effect {
     pub fn word(self) -> &'static str {
         match self {
             Self::StaysStopped => "stays_stopped",
+            Self::AfterPause => "after_pause",
             Self::NextStart => "next_start",
             Self::InPlace => "in_place",
             Self::RuntimeRestart => "runtime_restart",
@@ -45,6 +48,7 @@ impl Effect {
     pub fn phrase(self) -> &'static str {
         match self {
             Self::StaysStopped => "stays stopped",
+            Self::AfterPause => "restarts when its pause ends",
             Self::NextStart => "from its next start on",
             Self::InPlace => "in place",
             Self::RuntimeRestart => "needs a restart of the runtime",

@@ -25,12 +25,8 @@ use crate::supervisor::{InstanceState, Wanted};
 use crate::units::format_duration;
 
 use super::added::{AddedFile, Misfit, join};
+use super::applied::{applied_event, pending, rejected_event};
 use super::handle::{ActError, Asker, RuntimeHandle};
-
-/// Changes that an event names one by one; the counts tell of the others.
-const NAMED_IN_EVENT: usize = 100;
-/// Problems that an event names; `regrow check` shows all.
-const PROBLEMS_IN_EVENT: usize = 10;
 
 /// Reading and checking ten thousand workers takes seconds on a busy machine; a command waits a minute for its answer.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -309,7 +305,7 @@ impl RuntimeHandle {
         Comparison { changes, untouched, generation: self.info().living.generation(), files }
     }
 
-    /// Whom somebody stopped stays so, and whoever waits to be tried again is tried at once.
+    /// Whom somebody stopped or paused stays so, and whoever waits to be tried again is tried at once.
     fn heed(&self, change: &mut Change, workers: &HashMap<&Name, &Arc<WorkerSettings>>) {
         let Subject::Worker(name) = &change.subject else { return };
         let switched = change.keys.iter().any(|key| key.key == "enabled");
@@ -319,8 +315,13 @@ impl RuntimeHandle {
         let states: Vec<InstanceState> =
             worker.instance_ids().filter_map(|instance| self.board().instance(&instance)).collect();
         let waits = |state: &InstanceState| matches!(state.phase, Phase::Backoff | Phase::Quarantined);
-        if !states.is_empty() && states.iter().all(|state| state.wanted == Wanted::Stopped) {
+        let all = |wanted| !states.is_empty() && states.iter().all(|state| state.wanted == wanted);
+        if all(Wanted::Stopped) {
             change.effect = Effect::StaysStopped;
+        } else if all(Wanted::Paused) {
+            if change.effect == Effect::Restarts {
+                change.effect = Effect::AfterPause;
+            }
         } else if states.iter().any(waits) && matches!(change.effect, Effect::InPlace | Effect::NextStart) {
             change.effect = Effect::Starts;
         }
@@ -357,7 +358,9 @@ fn touches(change: &Change) -> bool {
     let worker = matches!(change.subject, Subject::Worker(_)) && change.sign != Sign::Removed;
     worker
         && match change.effect {
-            Effect::Starts | Effect::Restarts | Effect::Stops | Effect::StaysStopped => true,
+            Effect::Starts | Effect::Restarts | Effect::Stops | Effect::StaysStopped | Effect::AfterPause => {
+                true
+            }
             Effect::NextStart | Effect::InPlace | Effect::RuntimeRestart => false,
         }
 }
@@ -401,67 +404,6 @@ async fn aside<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> O
         return taken.map(|job| job());
     }
     told.await.ok()
-}
-
-fn pending(changes: &[Change]) -> Vec<String> {
-    let keys = changes.iter().flat_map(|change| &change.keys);
-    keys.filter(|key| key.effect == Effect::RuntimeRestart)
-        .map(|key| {
-            let value = key.new.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
-            format!("the file now says {} = {value}; that needs a restart of the runtime", key.key)
-        })
-        .collect()
-}
-
-fn applied_event(comparison: &Comparison, by: &Asker) -> Event {
-    let Comparison { changes, untouched, generation, .. } = comparison;
-    let count = |effect| {
-        let workers = changes.iter().filter(|change| matches!(change.subject, Subject::Worker(_)));
-        workers.filter(|change| change.effect == effect).count()
-    };
-    let effects = [Effect::Starts, Effect::Restarts, Effect::Stops, Effect::InPlace, Effect::NextStart];
-    let told: Vec<String> = effects
-        .into_iter()
-        .filter(|effect| count(*effect) > 0)
-        .map(|effect| format!("{} {}", count(effect), effect.phrase()))
-        .collect();
-    let what = match (changes.is_empty(), told.is_empty()) {
-        (true, _) => "nothing differs".to_owned(),
-        (false, true) => "no worker is concerned".to_owned(),
-        (false, false) => format!("workers: {}", told.join(", ")),
-    };
-    let message = format!("configuration applied, asked by {}: {what}; {untouched} go on untouched", by.0);
-    let mut event = Event::new(EventKind::ConfigApplied, message);
-    event.cause = Some(Cause::Operator);
-    event.data.insert("by".to_owned(), by.0.clone().into());
-    event.data.insert("generation".to_owned(), (*generation).into());
-    let named = changes.iter().take(NAMED_IN_EVENT).map(|change| {
-        let (kind, name) = change.subject.words();
-        serde_json::json!({ "change": change.sign.word(), "kind": kind, "name": name, "effect": change.effect.word() })
-    });
-    event.data.insert("changes".to_owned(), named.collect::<Vec<_>>().into());
-    event
-}
-
-fn rejected_event(error: &ApplyError, by: &Asker) -> Event {
-    let (why, problems) = match error {
-        ApplyError::Invalid(diagnostics) => (diagnostics.summary(), problems(diagnostics)),
-        ApplyError::NoFile | ApplyError::Misfit(_) | ApplyError::Unread | ApplyError::Act(_) => {
-            (error.to_string(), Vec::new())
-        }
-    };
-    let message =
-        format!("the configuration was not taken over, asked by {}: {why}. Nothing was changed", by.0);
-    let mut event = Event::new(EventKind::ConfigRejected, message);
-    event.cause = Some(Cause::Operator);
-    event.data.insert("by".to_owned(), by.0.clone().into());
-    event.data.insert("problems".to_owned(), problems.into());
-    event
-}
-
-fn problems(diagnostics: &Diagnostics) -> Vec<serde_json::Value> {
-    let all = diagnostics.problems().into_iter().take(PROBLEMS_IN_EVENT);
-    all.map(|problem| serde_json::to_value(problem).unwrap_or_default()).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows every room, and the order in which they start and end.
 
 mod added;
+mod applied;
 mod backup;
 mod builder;
 mod director;

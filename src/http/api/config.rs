@@ -91,7 +91,14 @@ fn goals(
         (Effect::Starts | Effect::Restarts, _) => Goal::Up,
         (Effect::Stops, Sign::Removed) => Goal::Gone,
         (Effect::Stops, Sign::Added | Sign::Changed) => Goal::Down,
-        (Effect::StaysStopped | Effect::NextStart | Effect::InPlace | Effect::RuntimeRestart, _) => {
+        (
+            Effect::StaysStopped
+            | Effect::AfterPause
+            | Effect::NextStart
+            | Effect::InPlace
+            | Effect::RuntimeRestart,
+            _,
+        ) => {
             return Vec::new();
         }
     };

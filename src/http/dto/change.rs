@@ -46,7 +46,7 @@ pub struct ChangeView {
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// `starts`, `stops`, `restarts`, `in_place`, `next_start`, `runtime_restart` or `stays_stopped`.
+    /// `starts`, `stops`, `restarts`, `in_place`, `next_start`, `runtime_restart`, `after_pause` or `stays_stopped`.
     pub effect: String,
     /// The effect in words.
     pub effect_text: String,
