@@ -100,7 +100,7 @@ fn one_that_runs_already_is_taken_over_and_obeys() {
     assert_eq!((legacy["adopted"].as_bool(), pid(&rig)), (Some(true), own.id()));
     assert!(rig.ok(&["events", "--kind", "runtime.adopted", "-o", "jsonl"]).contains("legacy"));
     assert_eq!(starts(&rig).len(), 1, "a second copy was started beside it");
-    let said = "those that outlive it are not ended with it";
+    let said = "others are not known to regrow";
     assert!(rig.ok(&["describe", "legacy"]).contains(said), "what regrow does not know of it is said");
     // Who started it reaps it: its parent is this test, not the runtime.
     let reaper = std::thread::spawn(move || own.wait().unwrap());
@@ -111,6 +111,66 @@ fn one_that_runs_already_is_taken_over_and_obeys() {
     assert_eq!(rig.worker("legacy")["adopted"], false);
     assert_eq!(pid(&rig), starts(&rig)[1]);
     assert!(!rig.ok(&["describe", "legacy"]).contains(said), "of its own start it knows everything");
+}
+
+/// Has one child below it, one in its session whose parent has gone, and one that left the session.
+const FAMILY: &str = r#"
+import os, sys
+exec(open(os.path.dirname(os.path.abspath(__file__)) + "/legacyd.py").read().split("signal.signal(")[0])
+def child(how):
+    pid = os.fork()
+    if pid == 0:
+        if how == "left": os.setsid()
+        if how == "orphan" and os.fork(): os._exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        open(here + "/family", "a").write("%d\n" % os.getpid())
+        while True: time.sleep(1)
+open(here + "/family", "a").close()
+for how in ("below", "left", "orphan"): child(how)
+signal.signal(signal.SIGTERM, end)
+while len(open(here + "/family").read().split()) < 3: time.sleep(0.01)
+open(here + "/starts", "a").write("%d\n" % os.getpid())
+open(here + "/pid.new", "w").write("%d\n" % os.getpid())
+os.rename(here + "/pid.new", here + "/pid")
+while True: time.sleep(1)
+"#;
+
+#[test]
+fn who_belongs_to_one_that_was_taken_over_is_stopped_with_it_and_nobody_else() {
+    for killed in [false, true] {
+        let mut rig = rig("adopt_running = true\n");
+        let daemon = rig.text("legacyd.py");
+        fs::write(rig.path("daemon.py"), daemon).unwrap();
+        fs::write(rig.path("family.py"), FAMILY.replace("/legacyd.py", "/daemon.py")).unwrap();
+        fs::rename(rig.path("family.py"), rig.path("legacyd.py")).unwrap();
+        // Leads a session, as a daemon does; the one beside it is in the session of the test.
+        let mut own = Command::new("setsid")
+            .args(["python3".as_ref(), rig.path("legacyd.py").as_os_str(), "-f".as_ref()])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut beside = Command::new("sleep").arg("999").spawn().unwrap();
+        rig.wait("it runs", || starts(&rig).len() == 1);
+        let family: Vec<u32> = rig.witness("family").iter().map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(family.len(), 3);
+        rig.launch();
+        rig.wait("it was taken over", || rig.worker("legacy")["adopted"] == true);
+        let main = pid(&rig);
+        assert!(family.iter().all(|pid| alive(*pid)));
+        let reaper = std::thread::spawn(move || own.wait().unwrap());
+        if killed {
+            send(main, Signal::KILL);
+        } else {
+            rig.ok(&["stop", "legacy", "--wait=60s"]);
+            assert_eq!(rig.witness("asked"), [main.to_string()], "only the daemon itself was asked");
+        }
+        reaper.join().unwrap();
+        rig.wait("everybody of it is gone", || family.iter().all(|pid| !alive(*pid)));
+        assert!(alive(beside.id()));
+        beside.kill().unwrap();
+        beside.wait().unwrap();
+        rig.ok(&["stop", "legacy", "--wait=60s"]);
+    }
 }
 
 #[test]

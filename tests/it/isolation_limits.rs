@@ -172,3 +172,23 @@ fn cgroups_of_a_killed_runtime_are_taken_over_by_the_next_and_removed() {
     rig.wait_end();
     assert_eq!(cgroups("heir"), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn who_ends_because_it_got_no_more_processes_is_told_which_limit_that_was() {
+    if !root_or_skip("a cgroup of processes") {
+        return;
+    }
+    // Its last word is of the shell's own, and names no limit.
+    let many = "for i in 1 2 3 4 5 6 7 8; do sleep 999 & done; exit 3";
+    let rig = Rig::start(&format!(
+        "[worker.many]\ncommand = [\"sh\", \"-c\", \"{many}\"]\nlimits = {{ processes = 4 }}\nrestart = \"temporary\"\n"
+    ));
+    rig.wait("it has ended", || rig.worker("many")["last_exit"]["kind"] == "exited");
+    if !is_held(&rig, "many", "processes") {
+        return;
+    }
+    rig.wait("why is said", || {
+        let said = rig.worker("many").to_string() + &rig.ok(&["why", "many"]);
+        said.contains("its tree had limits.processes = 4 processes and threads, and could start no more")
+    });
+}

@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Limits;
 use crate::units::format_size;
@@ -43,6 +43,8 @@ pub(super) struct Bounds {
     dirs: Vec<RootDir>,
     /// `memory.oom_control` of the v1 one.
     oom: Option<File>,
+    /// Where the kernel counts processes that it refused.
+    forks: Option<PathBuf>,
     /// What nobody but us looks after.
     pub(super) polled: Polled,
     /// The cores it is bound to for want of a controller.
@@ -65,6 +67,7 @@ impl Bounds {
             let how = match (controllers.place(one), cgroup) {
                 (Place::V2, Some(cgroup)) => {
                     set_v2(one, limits, cgroup.path())?;
+                    bounds.count_refused(one, cgroup.path());
                     "by cgroup v2".to_owned()
                 }
                 (Place::V1(root), _) => {
@@ -102,10 +105,23 @@ impl Bounds {
         self.oom.as_ref().and_then(oom_kills_in)
     }
 
+    /// How many processes and threads the kernel has refused it, if it counts them.
+    pub(super) fn refused_forks(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(self.forks.as_ref()?).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("max "))?.trim().parse().ok()
+    }
+
+    fn count_refused(&mut self, one: Controller, dir: &Path) {
+        if one == Controller::Pids {
+            self.forks = Some(dir.join("pids.events"));
+        }
+    }
+
     fn enter_v1(&mut self, one: Controller, limits: &Limits, path: &Path) -> io::Result<()> {
         let dir = RootDir::make(path)?;
         set_v1(one, limits, path)?;
         self.procs.push(OpenOptions::new().write(true).open(path.join("cgroup.procs"))?);
+        self.count_refused(one, path);
         if one == Controller::Memory {
             self.oom = File::open(path.join("memory.oom_control")).ok();
         }

@@ -49,8 +49,11 @@ fn not_permitted(step: Step, isolation: &Isolation) -> String {
             )
         }
         Step::OomScore => format!(
-            "oom_score_adj = {} is below regrow's own, which only root may give",
-            number(isolation.oom_score_adj)
+            "oom_score_adj = {} is refused: what regrow itself has ({}) is the least that it may give without the \
+             capability CAP_SYS_RESOURCE, which a user other than root, and root in most containers, has not. Leave it \
+             out, give that or more, or start regrow with the capability",
+            number(isolation.oom_score_adj),
+            own_oom_score()
         ),
         Step::Clone
         | Step::Session
@@ -66,6 +69,11 @@ fn not_permitted(step: Step, isolation: &Isolation) -> String {
                 .to_owned()
         }
     }
+}
+
+fn own_oom_score() -> String {
+    let read = std::fs::read_to_string("/proc/self/oom_score_adj");
+    read.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
 /// An error of ours before there was a process.

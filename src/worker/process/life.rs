@@ -25,6 +25,7 @@ use crate::worker::unix::{Ended, poll_ended, wait_pidfd, watch_pidfd};
 use crate::worker::{Reporter, WorkerReport};
 
 use super::children::Registered;
+use super::company::Company;
 use super::daemon::end_of;
 use super::end::{Asked, meaning};
 use super::failure::of_io;
@@ -87,6 +88,7 @@ pub(super) struct Run {
     pub(super) began: Instant,
     pub(super) line: Option<oneshot::Receiver<()>>,
     pub(super) oom_kills: Option<u64>,
+    pub(super) forks: Option<u64>,
     /// When to kill once more, and how long to wait after that.
     pub(super) kill_again: Option<(Instant, Duration)>,
     /// Searches for processes that are on their way.
@@ -95,6 +97,8 @@ pub(super) struct Run {
     pub(super) daemon: Daemon,
     /// It ran before we came, as nobody's child of ours.
     pub(super) adopted: bool,
+    /// Those around it, then.
+    pub(super) company: Option<Company>,
     /// The limit it is being killed for.
     pub(super) over: Option<Over>,
     pub(super) rounds: Rounds,
@@ -103,7 +107,7 @@ pub(super) struct Run {
 /// What is not as usual with one that ran already.
 const TAKEN_OVER: [&str; 2] = [
     "taken over while it ran: limits, and the reading of its output, begin with its next start",
-    "processes that it had started before are not known to regrow: those that outlive it are not ended with it",
+    "processes that it had started before end with it if they are below it or in a session that it leads; others are not known to regrow",
 ];
 
 /// Why waiting for an incarnation is over.
@@ -171,7 +175,9 @@ impl Life {
                 run.asked = asked;
                 self.live(run).await;
             }
-            Err(failure) => self.start_failed(n, Exit::StartFailed(failure)),
+            Err(failure) => {
+                self.tell(n, WorkerReport::StartFailed { exit: Exit::StartFailed(failure), hint: None });
+            }
         }
     }
 
@@ -235,7 +241,7 @@ impl Life {
         self.ground = ground;
         let adopted = started.as_ref().is_ok_and(|started| started.adopted);
         self.tell_notes(n, adopted);
-        let Started { pid, pidfd, registered, oom_kills, adopted } = started?;
+        let Started { pid, pidfd, registered, oom_kills, forks, adopted, company } = started?;
         let main = Main::watch(pid, pidfd.clone(), registered).map_err(|error| {
             // Without a way to see its end it must not live.
             self.signal(&pidfd, libc::SIGKILL);
@@ -256,10 +262,12 @@ impl Life {
             began,
             line,
             oom_kills,
+            forks,
             kill_again: None,
             jobs: Vec::new(),
             daemon,
             adopted,
+            company,
             over: None,
             rounds: Rounds::default(),
         }))
@@ -388,16 +396,17 @@ impl Life {
             Some(Over::Processes(_)) => Exit::Killed,
             None => meaning(status, run.asked, self.site.settings.stop.signal, oom),
         };
+        let refused = self.refused_forks(&run);
         let killed_by_us = run.over.is_some();
         let Run { n, ready, asked, began, main, first, .. } = *run;
         drop((main.registered, first));
         if !ready && (asked == Asked::Nothing || killed_by_us) {
-            let failure = StartFailure::BeforeReady { ended: Box::new(exit) };
-            self.start_failed(n, Exit::StartFailed(failure));
+            let exit = Exit::StartFailed(StartFailure::BeforeReady { ended: Box::new(exit) });
+            self.tell(n, WorkerReport::StartFailed { exit, hint: refused.or_else(|| self.hint()) });
         } else {
             let first = n == Incarnation(1);
             let soon = first && began.elapsed() < SOON && exit.code().is_some_and(|code| code != 0);
-            if let (true, Some(text)) = (soon, self.hint()) {
+            if let Some(text) = refused.or_else(|| self.hint().filter(|_| soon)) {
                 self.tell(n, WorkerReport::Hint { text });
             }
             self.tell(n, WorkerReport::Exited { exit });
@@ -423,13 +432,7 @@ impl Life {
         }));
     }
 
-    fn start_failed(&self, n: Incarnation, exit: Exit) {
-        // What was not passed explains a program that ran and failed, not one that could not be run at all.
-        let ran = matches!(exit, Exit::StartFailed(StartFailure::BeforeReady { .. }));
-        let hint = self.hint().filter(|_| ran);
-        self.tell(n, WorkerReport::StartFailed { exit, hint });
-    }
-
+    /// What was not passed explains a program that ran and failed.
     fn hint(&self) -> Option<String> {
         recipe::hint(&self.site.settings, &self.site.host.env)
     }

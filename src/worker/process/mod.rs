@@ -23,6 +23,7 @@ mod capabilities;
 mod cgroup;
 mod children;
 mod clear;
+mod company;
 mod controllers;
 mod daemon;
 mod deeds;

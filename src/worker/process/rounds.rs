@@ -1,8 +1,8 @@
-//! What is looked at again and again while an incarnation runs: a pid file that is awaited, and limits that no kernel
-//! enforces.
+//! What is looked at again and again while an incarnation runs: a pid file that is awaited, limits that no kernel
+//! enforces, and who is around a program that ran before us.
 //!
 //! On a spawning thread, since both read files; one look at a time, so that a slow one is not followed by a pile of
-//! others. A worker with neither has no timer at all.
+//! others. A worker with none of these has no timer at all.
 
 use std::io;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::units::format_size;
 use crate::worker::WorkerReport;
 
 use super::bounds::Polled;
+use super::company::Company;
 use super::daemon;
 use super::end::Asked;
 use super::life::{Life, Run};
@@ -24,6 +25,8 @@ use super::tree::{self, Usage};
 const SOON: Duration = Duration::from_millis(20);
 const LATER: Duration = Duration::from_millis(200);
 const SOON_FOR: Duration = Duration::from_secs(2);
+/// Who is forked by one that was taken over, and leaves its session within this time, is not known.
+const COMPANY: Duration = Duration::from_secs(5);
 /// A leak of 10 MB a second oversteps its limit by that much.
 const MEASURE: Duration = Duration::from_secs(1);
 
@@ -80,6 +83,7 @@ impl Life {
             Daemon::Awaited { .. } if run.began.elapsed() < SOON_FOR => SOON,
             Daemon::Awaited { .. } => LATER,
             Daemon::No | Daemon::Found if self.polled().is_any() => MEASURE,
+            Daemon::No | Daemon::Found if run.company.is_some() => COMPANY,
             Daemon::No | Daemon::Found => {
                 run.rounds.next = None;
                 return;
@@ -96,9 +100,13 @@ impl Life {
         let polled = self.polled();
         let (target, main) = (self.target(run), run.main.pid);
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.clone());
-        run.rounds.answer = Some(self.job(move || Seen {
-            pid: path.and_then(|path| daemon::read_pid(&path)),
-            usage: polled.is_any().then(|| tree::usage(&target, main, cgroup.as_deref(), polled.memory)),
+        let company = run.company.clone();
+        run.rounds.answer = Some(self.job(move || {
+            company.iter().for_each(Company::look);
+            Seen {
+                pid: path.and_then(|path| daemon::read_pid(&path)),
+                usage: polled.is_any().then(|| tree::usage(&target, main, cgroup.as_deref(), polled.memory)),
+            }
         }));
     }
 
@@ -168,6 +176,16 @@ impl Life {
         run.over = Some(over);
         self.tell(run.n, WorkerReport::Hint { text });
         self.kill(run);
+    }
+
+    /// What a program says of a fork that failed is seldom that a limit was reached.
+    pub(super) fn refused_forks(&self, run: &Run) -> Option<String> {
+        let now = self.ground.as_ref().and_then(|ground| ground.bounds.refused_forks());
+        let refused = now.zip(run.forks).map_or(0, |(now, before)| now.saturating_sub(before));
+        let most = self.site.settings.isolation.limits.processes.filter(|_| refused > 0)?;
+        Some(format!(
+            "its tree had limits.processes = {most} processes and threads, and could start no more: {refused} refused"
+        ))
     }
 
     pub(super) fn ignore(&mut self, pid: u32, error: &io::Error, what: &'static str) {

@@ -7,10 +7,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config::StopTo;
+use crate::id::InstanceId;
 use crate::worker::WorkerReport;
 use crate::worker::unix::{send_signal, send_signal_to_group};
 
 use super::children;
+use super::company::Company;
 use super::end::Asked;
 use super::layout::take_fence;
 use super::life::{Life, NUDGE, Run, note};
@@ -51,6 +53,16 @@ impl Life {
         };
         match by_group {
             Ok(true) => {}
+            Ok(false) if run.company.is_some() => {
+                // Whose children they are can be seen only as long as it lives.
+                let (company, main, signals) =
+                    (run.company.clone(), run.main.pidfd.clone(), [stop.signal, libc::SIGCONT]);
+                let instance = self.site.instance.clone();
+                run.jobs.push(self.job(move || {
+                    company.iter().for_each(Company::look);
+                    signals.into_iter().for_each(|signal| tell(&instance, &main, signal));
+                }));
+            }
             Ok(false) => {
                 self.signal(&run.main.pidfd, stop.signal);
                 self.signal(&run.main.pidfd, libc::SIGCONT);
@@ -112,18 +124,12 @@ impl Life {
     }
 
     pub(super) fn signal(&self, pidfd: &OwnedFd, signal: i32) {
-        match send_signal(pidfd, signal) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-            Err(error) => {
-                tracing::warn!(instance = %self.site.instance, signal, %error, "cannot signal it");
-            }
-        }
+        tell(&self.site.instance, pidfd, signal);
     }
 
     pub(super) fn target(&self, run: &Run) -> Target {
         let leader = run.first.as_ref().unwrap_or(&run.main).pid;
-        self.site.target.with(Some(leader), Some(run.main.pid))
+        self.site.target.with(Some(leader), Some(run.main.pid)).among(run.company.as_ref())
     }
 
     /// Returns once nothing of the tree lives, killing what is left, for as long as that takes.
@@ -133,7 +139,11 @@ impl Life {
             self.done(job).await;
         }
         // Nobody keeps the number of one that was taken over: it may be a stranger's by now.
-        let target = if run.adopted { self.site.target.with(None, None) } else { self.target(run) };
+        let target = if run.adopted {
+            self.site.target.with(None, None).among(run.company.as_ref())
+        } else {
+            self.target(run)
+        };
         let mut pause = FIRST_PAUSE;
         let mut told = run.asked == Asked::Kill;
         // The second look decides: the first one can meet what is just going.
@@ -155,6 +165,9 @@ impl Life {
 
     /// Whether nothing of the tree lives any more; takes the fence if so.
     pub(super) fn is_empty(&mut self, target: &Target) -> bool {
+        if target.has_company() {
+            return false;
+        }
         let Some(ground) = &mut self.ground else { return true };
         if let Some(cgroup) = &ground.cgroup {
             // A cgroup that somebody removed is empty.
@@ -197,5 +210,13 @@ impl Life {
         let job =
             self.job(move || host.reserve.lend(|| tree::kill(&target, cgroup.as_deref(), Reach::Everywhere)));
         self.done(job).await.unwrap_or(0)
+    }
+}
+
+fn tell(instance: &InstanceId, pidfd: &OwnedFd, signal: i32) {
+    match send_signal(pidfd, signal) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+        Err(error) => tracing::warn!(%instance, signal, %error, "cannot signal it"),
     }
 }

@@ -16,6 +16,7 @@ use crate::worker::unix::{Fds, Image, Launch, Placement, Refusal, Spawned, Worke
 
 use super::cgroup::Cgroup;
 use super::children::{self, Registered};
+use super::company::Company;
 use super::daemon;
 use super::failure::{explain, of_io};
 use super::identity::{self, Identity};
@@ -43,8 +44,12 @@ pub(super) struct Started {
     pub(super) registered: Registered,
     /// What the worker's own counter of out-of-memory kills said before.
     pub(super) oom_kills: Option<u64>,
+    /// What the counter of refused processes said before.
+    pub(super) forks: Option<u64>,
     /// It ran already.
     pub(super) adopted: bool,
+    /// Those around it, then.
+    pub(super) company: Option<Company>,
 }
 
 /// Starts an incarnation. The ground comes back, made if it was not, whatever became of the start.
@@ -123,7 +128,7 @@ fn start_on(
     let err =
         site.layout.err.as_deref().map(|path| site.host.reserve.with(is_exhaustion, || open_fifo(path)));
     let err = err.transpose().map_err(|error| of_io("cannot open stderr's FIFO", &error))?;
-    let oom_kills = ground.oom_kills();
+    let (oom_kills, forks) = (ground.oom_kills(), ground.bounds.refused_forks());
     let rights = rights(site, ground, identity);
     let program = Program { image: &image, secrets: &secrets, rights: &rights };
     let launched = launch(site, ground, incarnation, &program, (out, err), tools);
@@ -142,7 +147,7 @@ fn start_on(
     });
     tell_shortcomings(site, &spawned);
     let (pid, pidfd) = (spawned.pid, Arc::new(spawned.pidfd));
-    Ok(Started { pid, pidfd, registered, oom_kills, adopted: false })
+    Ok(Started { pid, pidfd, registered, oom_kills, forks, adopted: false, company: None })
 }
 
 /// The daemon that runs already, if it is to be taken over. It stays where it is: in the cgroup, and with the output, of
@@ -156,7 +161,9 @@ fn take_over(site: &Site, image: &Image, identity: &Identity, n: Incarnation) ->
     if let Err(failure) = site.host.secrets_of(&site.settings) {
         tracing::warn!(instance = %site.instance, %failure, "its secrets cannot be hidden in what it says");
     }
-    Some(Started { pid, pidfd: Arc::new(pidfd), registered, oom_kills: None, adopted: true })
+    let company = Company::of(pid);
+    let pidfd = Arc::new(pidfd);
+    Some(Started { pid, pidfd, registered, oom_kills: None, forks: None, adopted: true, company })
 }
 
 fn rights(site: &Site, ground: &Ground, identity: &Identity) -> WorkerRights {

@@ -18,6 +18,7 @@ use crate::id::InstanceId;
 use crate::worker::unix::{pidfd_open, send_signal};
 
 use super::cgroup::Cgroup;
+use super::company::Company;
 
 /// A fork bomb is outrun by looking again; the caller comes back anyway.
 const ROUNDS: usize = 8;
@@ -34,20 +35,29 @@ pub(super) struct Target {
     leader: Option<u32>,
     /// The main process, if it is another one.
     main: Option<u32>,
+    /// Who belongs to one that ran before us.
+    company: Option<Company>,
 }
 
 /// One process as `/proc` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
-    pid: u32,
-    parent: u32,
-    group: u32,
-    session: u32,
-    started: u64,
-    threads: u64,
+    pub(super) pid: u32,
+    pub(super) parent: u32,
+    pub(super) group: u32,
+    pub(super) session: u32,
+    pub(super) started: u64,
+    pub(super) threads: u64,
     /// Resident memory, in pages.
-    resident: u64,
-    dead: bool,
+    pub(super) resident: u64,
+    pub(super) dead: bool,
+}
+
+impl Stat {
+    /// Whether it is the same process, and not another one of that number.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
 }
 
 impl Target {
@@ -62,18 +72,35 @@ impl Target {
             fifo: fifo.to_owned(),
             leader: None,
             main: None,
+            company: None,
         }
     }
 
     /// The tree of a command beside a worker, which carries this variable and leads a session.
     pub(super) fn of_call(mark: &[u8], leader: u32) -> Self {
         let fifo = PathBuf::new();
-        Self { marks: [mark.to_owned(), mark.to_owned()], fifo, leader: Some(leader), main: None }
+        Self {
+            marks: [mark.to_owned(), mark.to_owned()],
+            fifo,
+            leader: Some(leader),
+            main: None,
+            company: None,
+        }
     }
 
     /// The same with these processes known.
     pub(super) fn with(&self, leader: Option<u32>, main: Option<u32>) -> Self {
         Self { leader, main, ..self.clone() }
+    }
+
+    /// The same with those around a program that ran before us.
+    pub(super) fn among(self, company: Option<&Company>) -> Self {
+        Self { company: company.cloned(), ..self }
+    }
+
+    /// Whether anybody is left of those around a program that ran before us.
+    pub(super) fn has_company(&self) -> bool {
+        self.company.as_ref().is_some_and(Company::lives)
     }
 
     /// Whether this process was started for the instance, by its own environment.
@@ -109,7 +136,7 @@ impl Target {
 
     /// Everyone who belongs by session or descent: without a look at anybody's environment.
     fn kin(&self) -> Vec<Stat> {
-        let all: Vec<Stat> = all_pids().into_iter().filter_map(stat).collect();
+        let all = everybody();
         let mine = all.iter().filter(|stat| self.leads(stat) || self.main == Some(stat.pid));
         let mut mine: HashSet<u32> = mine.map(|stat| stat.pid).collect();
         add_descendants(&all, &mut mine);
@@ -125,6 +152,7 @@ impl Target {
             .filter(|stat| self.leads(stat) || self.main == Some(stat.pid) || self.is_marked(stat.pid))
             .map(|stat| stat.pid)
             .collect();
+        mine.extend(self.company.iter().flat_map(|company| company.among(&all)));
         add_descendants(&all, &mut mine);
         if mine.iter().all(|pid| all.iter().any(|stat| stat.pid == *pid && stat.dead)) {
             mine.extend(all.iter().map(|stat| stat.pid).filter(|pid| self.holds_fence(*pid)));
@@ -305,7 +333,7 @@ fn signal_one(found: &Stat, signal: i32) {
     }
 }
 
-fn add_descendants(all: &[Stat], mine: &mut HashSet<u32>) {
+pub(super) fn add_descendants(all: &[Stat], mine: &mut HashSet<u32>) {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for stat in all {
         children.entry(stat.parent).or_default().push(stat.pid);
@@ -325,12 +353,17 @@ pub(super) fn can_see() -> bool {
     stat(std::process::id()).is_some() && Path::new("/proc/1/stat").exists()
 }
 
+/// Everybody who is there.
+pub(super) fn everybody() -> Vec<Stat> {
+    all_pids().into_iter().filter_map(stat).collect()
+}
+
 fn all_pids() -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-fn stat(pid: u32) -> Option<Stat> {
+pub(super) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
