@@ -146,6 +146,12 @@ impl InstanceId {
         &self.worker
     }
 
+    /// Of `parser/0` the plain `parser`: what the first copy of a worker is called that was no pool when it started.
+    #[must_use]
+    pub fn plain(&self) -> Option<Self> {
+        (self.index == Some(0)).then(|| Self::single(self.worker.clone()))
+    }
+
     /// The place in the pool, from 0.
     #[must_use]
     pub fn index(&self) -> Option<u32> {

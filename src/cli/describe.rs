@@ -120,7 +120,7 @@ pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String
     }
     page.line("command", &command(&detail.command));
     page.line("output", &output(detail));
-    page.line("log", &detail.log_path);
+    page.line("log", detail.log_note.as_deref().unwrap_or(&detail.log_path));
     page.line("state", &detail.state_path);
     page.list("notes", &detail.notes);
     page.0

@@ -51,14 +51,19 @@ pub(crate) fn run(context: &mut Context, args: LogsArgs) -> Result<(), Failure> 
         let paths: Vec<_> = instances.iter().map(|instance| path(instance, &args)).collect();
         let printer = Printer::new(&instances, context);
         if args.follow {
+            for instance in &instances {
+                let path = format!("/api/v1/workers/{}/logs?tail=0", encode(instance));
+                tell(&client.get::<LogsBody>(&path).await?.notes);
+            }
             return follow(context, &client, &printer, paths).await;
         }
-        let mut items = Vec::new();
+        let (mut items, mut notes) = (Vec::new(), Vec::new());
         for path in paths {
             let body: LogsBody = client.get(&path).await?;
             items.extend(body.items);
+            notes.extend(body.notes);
         }
-        printer.all(context, items)
+        printer.all(context, items, notes)
     })
 }
 
@@ -95,11 +100,12 @@ impl Printer {
         Self { format: context.format(), terminal: context.is_terminal(), names: instances.to_vec() }
     }
 
-    fn all(&self, context: &mut Context, items: Vec<LogLine>) -> Result<(), Failure> {
+    fn all(&self, context: &mut Context, items: Vec<LogLine>, notes: Vec<String>) -> Result<(), Failure> {
         if matches!(self.format, Format::Json | Format::Jsonl) {
-            let body = LogsBody { schema: "regrow.logs/1".to_owned(), items, next_cursor: None };
+            let body = LogsBody { schema: "regrow.logs/1".to_owned(), items, next_cursor: None, notes };
             return context.print_json(&body, &body.items);
         }
+        tell(&notes);
         let header = if self.format == Format::Csv { "instance,at,line\n" } else { "" };
         let lines: String = items.iter().map(|line| self.line(line)).collect();
         self.print(context, &format!("{header}{lines}"))
@@ -136,6 +142,13 @@ impl Printer {
 
     fn print(&self, context: &mut Context, text: &str) -> Result<(), Failure> {
         if self.terminal { context.print(text) } else { context.print_raw(text) }
+    }
+}
+
+/// Beside the lines, which a pipe gets.
+fn tell(notes: &[String]) {
+    for note in notes {
+        anstream::eprintln!("regrow: {}", safe(note));
     }
 }
 

@@ -75,9 +75,15 @@ pub(crate) async fn fetch(client: &Client, target: Option<&Target>) -> Result<St
         }
         Target::Worker(_) | Target::Instance(_) => Vec::new(),
     };
+    let plain = match target {
+        Target::Instance(id) if !body.workers.iter().any(|worker| worker.instance == id.to_string()) => {
+            id.plain()
+        }
+        Target::Instance(_) | Target::Worker(_) | Target::Supervisor(_) | Target::All => None,
+    };
     let meant = |worker: &WorkerView| match target {
         Target::Worker(name) => worker.worker == name.as_str(),
-        Target::Instance(id) => worker.instance == id.to_string(),
+        Target::Instance(id) => worker.instance == plain.as_ref().unwrap_or(id).to_string(),
         Target::Supervisor(_) => kept.contains(&worker.supervisor),
         Target::All => true,
     };

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::config::{LogTo, WorkerSettings};
 use crate::id::InstanceId;
 use crate::runtime::{RuntimeHandle, Target};
 use crate::supervisor::InstanceState;
@@ -56,6 +57,7 @@ pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState) -> Detail {
     let settings = info.settings();
     let configured = settings.workers.iter().find(|one| one.name == *state.instance.worker());
     detail.command = configured.map(|one| one.command.clone()).unwrap_or_default();
+    detail.log_note = configured.and_then(|one| not_kept(one)).map(str::to_owned);
     detail.open_files = state.pid.and_then(open_files);
     detail.worker.issues.extend(files_issue(detail.open_files, state.pid.and_then(open_files_limit_of)));
     detail.probes = ProbeView::all(state, info.looks());
@@ -64,12 +66,30 @@ pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState) -> Detail {
     detail
 }
 
+/// Where the output of a worker is, if it is not kept in its log.
+pub(crate) fn not_kept(worker: &WorkerSettings) -> Option<&'static str> {
+    match (&worker.actor, worker.log.to) {
+        (Some(_), _) => Some("it is an actor of this program: what it writes, the program writes"),
+        (None, LogTo::File | LogTo::Both) => None,
+        (None, LogTo::Stdout) => Some(
+            "its output goes to the stdout of the runtime (log.to = \"stdout\"): it is where `regrow start` runs, and \
+             nowhere after `start --daemon`. log.to = \"both\" keeps it here as well",
+        ),
+        (None, LogTo::Through) => Some("its output goes through to where `regrow run` was called"),
+    }
+}
+
 /// The instances that a target means; `None`: nothing has that name.
 pub(crate) fn resolve(runtime: &RuntimeHandle, target: &Target) -> Option<Vec<InstanceState>> {
     let all = runtime.board().instances();
     let found: Vec<_> = match target {
         Target::Worker(name) => all.into_iter().filter(|state| state.instance.worker() == name).collect(),
-        Target::Instance(id) => all.into_iter().filter(|state| state.instance == *id).collect(),
+        Target::Instance(id) => {
+            let is_there = |id: &InstanceId| all.iter().any(|state| state.instance == *id);
+            let plain = id.plain().filter(|plain| !is_there(id) && is_there(plain));
+            let id = plain.unwrap_or_else(|| id.clone());
+            all.into_iter().filter(|state| state.instance == id).collect()
+        }
         Target::All => return Some(all),
         Target::Supervisor(name) => {
             let below = below(runtime, name.as_str())?;

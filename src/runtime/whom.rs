@@ -26,8 +26,9 @@ impl Director {
                 if all.is_empty() { Err(missing()) } else { Ok(all) }
             }
             Target::Instance(instance) => {
-                let known = self.plane.board.instance(instance).is_some();
-                if known { Ok(vec![instance.clone()]) } else { Err(missing()) }
+                let known = |id: &InstanceId| self.plane.board.instance(id).is_some();
+                let found = Some(instance.clone()).filter(known).or_else(|| instance.plain().filter(known));
+                found.map(|id| vec![id]).ok_or_else(missing)
             }
             Target::Supervisor(name) if *name == Name::root() => Err(ActError::Unsuited(
                 "the root supervisor is the runtime itself: use `--all` for its workers, or `regrow shutdown`".to_owned(),

@@ -451,3 +451,59 @@ fn a_runtime_without_a_file_says_so() {
     crate::rig::send(run.id(), Signal::TERM);
     run.wait().unwrap();
 }
+
+#[test]
+fn of_whom_somebody_paused_it_is_said_that_the_change_waits_for_the_end_of_the_pause() {
+    let rig = Rig::start(&(stays("a", "") + &stays("b", "")));
+    up(&rig, &["a", "b"]);
+    let before = [pid(&rig, "a"), pid(&rig, "b")];
+    rig.ok(&["pause", "a"]);
+    rig.wait_status("a", "paused");
+    rig.configure(&(other("a", "") + &stays("b", "") + "[runtime]\ncontrol.mode = \"0640\"\n"));
+    let diff = String::from_utf8(rig.regrow(&["diff"]).stdout).unwrap();
+    assert!(diff.contains("~ worker a: restarts when its pause ends\n"), "{diff}");
+    assert!(diff.contains("~ runtime: needs a restart of the runtime\n    runtime.control.mode: "), "{diff}");
+    assert!(diff.contains("1 worker to restart when the pause ends, 1 worker untouched; "), "{diff}");
+    assert!(diff.contains("but for what needs a restart of the runtime: `regrow shutdown`"), "{diff}");
+    let applied = rig.ok(&["apply", "--wait"]);
+    assert!(applied.contains("the rest needs a restart of the runtime"), "{applied}");
+    let told = events(&rig, "config.applied")[0]["message"].to_string();
+    assert!(told.contains("needs a restart of the runtime: runtime.control.mode"), "{told}");
+    assert_eq!([pid(&rig, "a"), pid(&rig, "b")], before, "hands off");
+    let diff = String::from_utf8(rig.regrow(&["diff"]).stdout).unwrap();
+    assert!(diff.contains("`regrow apply` does not do it: `regrow shutdown`, then"), "{diff}");
+    rig.ok(&["resume", "a"]);
+    rig.wait("it runs as the file says", || {
+        rig.worker("a")["pid"].as_u64().is_some_and(|pid| pid != before[0])
+    });
+}
+
+#[test]
+fn the_first_copy_of_a_worker_that_was_no_pool_has_a_number_as_well() {
+    let rig = Rig::start(&stays("a", ""));
+    up(&rig, &["a"]);
+    let first = pid(&rig, "a");
+    rig.ok(&["scale", "a", "2", "--wait"]);
+    up(&rig, &["a", "a/1"]);
+    let second = pid(&rig, "a/1");
+    assert!(rig.ok(&["describe", "a/0"]).starts_with("a   healthy"));
+    assert_eq!(rig.ok(&["status", "a/0", "-o", "name"]), "a\n");
+    rig.ok(&["restart", "a/0", "--wait"]);
+    assert_ne!(pid(&rig, "a"), first, "it alone is meant");
+    assert_eq!(pid(&rig, "a/1"), second);
+    assert_eq!(rig.code(&["describe", "a/2"]), 4);
+}
+
+#[test]
+fn where_output_is_that_is_not_kept_is_said() {
+    let rig = Rig::start(&(stays("a", "log.to = \"stdout\"") + &stays("b", "")));
+    up(&rig, &["a", "b"]);
+    let output = rig.regrow(&["logs", "a", "b"]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let said = stderr(&output);
+    assert!(said.contains("a: its output goes to the stdout of the runtime (log.to = \"stdout\")"), "{said}");
+    assert!(!said.contains("b: "), "{said}");
+    assert!(rig.ok(&["describe", "a"]).contains("log.to = \"both\" keeps it here as well"));
+    let body = get(&rig, "/api/v1/workers/b/logs");
+    assert_eq!(body["notes"], serde_json::json!([]));
+}

@@ -25,7 +25,8 @@ pub(super) fn look(folder: &Path) -> Vec<Planned> {
 pub(super) fn name_of(folder: &Path) -> String {
     let full = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let name = full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let plain: String = name.chars().filter(|c| !c.is_control()).take(60).collect();
+    let plain: String =
+        name.chars().filter(|c| !c.is_control() && *c != char::REPLACEMENT_CHARACTER).take(60).collect();
     if plain.trim().is_empty() { "regrow".to_owned() } else { plain }
 }
 
@@ -77,10 +78,24 @@ fn text(folder: &Path, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn shown(folder: &Path) -> Vec<(String, String)> {
         look(folder).into_iter().map(|one| (one.name, one.line.shown())).collect()
+    }
+
+    #[test]
+    fn the_name_is_that_of_the_folder_as_far_as_it_is_text() {
+        let dir = tempfile::tempdir().unwrap();
+        for (folder, name) in
+            [(b"shop".as_slice(), "shop"), (b"caf\xe9\n 2", "caf 2"), (b"\xff\xfe", "regrow")]
+        {
+            let folder = dir.path().join(std::ffi::OsStr::from_bytes(folder));
+            std::fs::create_dir(&folder).unwrap();
+            assert_eq!(name_of(&folder), name);
+        }
     }
 
     #[test]

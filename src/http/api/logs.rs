@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::id::InstanceId;
+use crate::supervisor::InstanceState;
 use crate::worker::output::{LogFollower, LogQuery, LogReader, ReadLine, StreamName};
 
 use super::super::dto::{LogLine, LogsBody};
@@ -56,6 +57,12 @@ pub(super) async fn logs(
     let states = snapshot::resolve(&api.runtime, &target)
         .ok_or_else(|| Problem::not_found(format!("no worker or instance is called `{target}`")))?;
     let folder = api.runtime.info().state_dir.join("logs");
+    let settings = api.runtime.info().settings();
+    let elsewhere = |state: &InstanceState| {
+        let worker = settings.workers.iter().find(|worker| worker.name == *state.instance.worker())?;
+        snapshot::not_kept(worker).map(|why| format!("{}: {why}", state.instance))
+    };
+    let notes = states.iter().filter_map(elsewhere).collect();
     let sources: Vec<_> = snapshot::ids(&states)
         .into_iter()
         .map(|instance| (LogReader::new(&folder, &instance, name), instance))
@@ -76,7 +83,7 @@ pub(super) async fn logs(
         };
         follower.finish(push).map_err(|error| unreadable(&error))?;
     }
-    Ok(json(&LogsBody { schema: "regrow.logs/1".to_owned(), items, next_cursor: None }))
+    Ok(json(&LogsBody { schema: "regrow.logs/1".to_owned(), items, next_cursor: None, notes }))
 }
 
 fn unreadable(error: &io::Error) -> Problem {

@@ -63,6 +63,9 @@ pub struct Detail {
     pub output: OutputView,
     /// Where its output is kept.
     pub log_path: String,
+    /// Where it is if it is not kept; null: it is.
+    #[serde(default)]
+    pub log_note: Option<String>,
     /// Its own directory.
     pub state_path: String,
 }
@@ -93,6 +96,7 @@ impl Detail {
             open_files: None,
             output: OutputView::from(state),
             log_path: String::new(),
+            log_note: None,
             state_path: String::new(),
         }
     }

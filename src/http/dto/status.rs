@@ -353,6 +353,9 @@ pub struct LogsBody {
     pub items: Vec<LogLine>,
     /// Always null: the newest lines are all there is.
     pub next_cursor: Option<String>,
+    /// Whose output is not kept here, and where it is.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One line of output.
