@@ -265,6 +265,11 @@ pub fn signal_number(text: &str) -> Option<i32> {
     SIGNALS.iter().find(|(_, name)| *name == bare).map(|(number, _)| *number)
 }
 
+/// The names that [`signal_number`] knows.
+pub(crate) fn signal_names() -> impl Iterator<Item = &'static str> {
+    SIGNALS.iter().map(|(_, name)| *name)
+}
+
 /// Numbers of x86-64 and aarch64 Linux, which agree.
 const SIGNALS: [(i32, &str); 31] = [
     (1, "HUP"),

@@ -7,6 +7,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::exit::signal_names;
+
 use super::elements::FILE;
 use super::leaf::{Leaf, Text};
 use super::manual::Manual;
@@ -15,6 +17,12 @@ use super::schema::{Key, Kind, Shape, join};
 /// Names of workers and supervisors: no two underscores in a row.
 const NAME: &str = "^[a-z](_?[a-z0-9-])*_?$";
 const LONGEST_NAME: u64 = 63;
+
+/// More than nothing and, to the digit, at most ten years.
+const LONGEST: &str = "[1-9][0-9]{0,11}ms|[1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,4}h|([1-9][0-9]{0,2}|[12][0-9]{3}|3[0-5][0-9]{2}|36[0-4][0-9]|3650)d";
+
+/// Commands that are nothing without a program, whatever else is said.
+const NEVER_EMPTY: [&str; 3] = ["probe.*.exec", "probe.*.exec.command", "strategy.*.command"];
 
 /// The JSON Schema of the configuration file.
 #[must_use]
@@ -88,6 +96,9 @@ impl Writer {
             Shape::Free => object(json!({ "type": "object" })),
             Shape::LeafOr(leaf, keys) => object(json!({ "anyOf": [of_leaf(leaf), self.table(path, keys)] })),
         };
+        if NEVER_EMPTY.iter().any(|one| path.ends_with(one)) {
+            filled(&mut schema);
+        }
         let whole = matches!(
             shape,
             Shape::Leaf(_) | Shape::LeafOr(..) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Free
@@ -108,6 +119,17 @@ impl Writer {
         if let Some(example) = entry.example.filter(|_| values) {
             schema.insert("examples".to_owned(), json!([example]));
         }
+    }
+}
+
+/// A list of at least one, also where a table may stand in its place.
+fn filled(schema: &mut Map<String, Value>) {
+    let lists = schema.get_mut("anyOf").and_then(Value::as_array_mut);
+    for list in lists.into_iter().flatten().filter_map(Value::as_object_mut) {
+        filled(list);
+    }
+    if schema.get("type").is_some_and(|kind| kind == "array") {
+        schema.insert("minItems".to_owned(), 1.into());
     }
 }
 
@@ -163,17 +185,30 @@ fn of_text(text: &Text) -> Value {
         Text::Strategy => json!({ "type": "string", "minLength": 1, "maxLength": LONGEST_NAME }),
         Text::Line => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
         Text::Statuses => pattern("^ *[1-5][0-9][0-9]( *[-,] *[1-5][0-9][0-9])* *$"),
-        Text::Duration { zero: true } => pattern("^(0|[0-9]+(ms|s|m|h|d))$"),
-        Text::Duration { zero: false } => pattern("^0*[1-9][0-9]*(ms|s|m|h|d)$"),
-        Text::DurationOrNever => pattern("^(never|0*[1-9][0-9]*(ms|s|m|h|d))$"),
-        Text::Size { .. } => pattern("^[0-9]+(B|KiB|MiB|GiB|TiB|kB|MB|GB)$"),
-        Text::Signal => pattern("^[A-Za-z0-9+-]+$"),
+        Text::Duration { zero: true } => pattern(&format!("^(0|0*({LONGEST})|0+(ms|s|m|h|d))$")),
+        Text::Duration { zero: false } => pattern(&format!("^0*({LONGEST})$")),
+        Text::DurationOrNever => pattern(&format!("^(never|0*({LONGEST}))$")),
+        Text::Size { min: 0, .. } => pattern("^[0-9]+(B|KiB|MiB|GiB|TiB|kB|MB|GB)$"),
+        Text::Size { .. } => pattern("^0*[1-9][0-9]*(B|KiB|MiB|GiB|TiB|kB|MB|GB)$"),
+        Text::Signal => pattern(&signals()),
         Text::Mode => pattern("^0?[0-7][0-7]0$"),
         Text::Umask => pattern("^0?[0-7]{3}$"),
         Text::Word(words) => {
             json!({ "type": "string", "enum": words.iter().map(|(word, _)| *word).collect::<Vec<_>>() })
         }
     }
+}
+
+/// Every signal by name, in capitals or not, with `SIG` or without; or by number.
+fn signals() -> String {
+    let any_case = |name: &str| -> String {
+        let letter = |c: char| {
+            if c.is_ascii_alphabetic() { format!("[{c}{}]", c.to_ascii_lowercase()) } else { c.to_string() }
+        };
+        name.chars().map(letter).collect()
+    };
+    let names: Vec<String> = signal_names().map(any_case).collect();
+    format!("^({})?({}|\\+?0*([1-9]|[1-5][0-9]|6[0-4]))$", any_case("SIG"), names.join("|"))
 }
 
 fn object(value: Value) -> Map<String, Value> {

@@ -82,6 +82,9 @@ impl Validator {
                     self.check(rule, &json!(name), &format!("{at}.{name}"), found);
                 }
             }
+            "minItems" => {
+                hold(value.as_array().is_none_or(|items| items.len() as u64 >= rule.as_u64().unwrap()));
+            }
             "minProperties" | "maxProperties" => {
                 let count = value.as_object().map_or(1, |table| table.len() as u64);
                 let bound = rule.as_u64().unwrap();
@@ -196,4 +199,200 @@ fn every_key_has_words_and_those_with_a_default_show_it() {
     let printed = crate::rig::Rig::new("").ok(&["schema"]);
     assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), schema);
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
+
+/// Texts of every kind that a pattern may be meant for.
+const TEXTS: [&str; 42] = [
+    "0",
+    "0s",
+    "1ms",
+    "007s",
+    "90m",
+    "3650d",
+    "3651d",
+    "18446744073709551616s",
+    "never",
+    "0B",
+    "1B",
+    "1kB",
+    "64KiB",
+    "20MiB",
+    "1TiB",
+    "99999999TiB",
+    "000",
+    "077",
+    "0077",
+    "777",
+    "0777",
+    "0600",
+    "660",
+    "0000",
+    "TERM",
+    "SIGINT",
+    "hup",
+    "+15",
+    "64",
+    "65",
+    "RTMIN+1",
+    "NOSIG",
+    "200",
+    "200-399",
+    "200-299,404",
+    "399-200",
+    "599",
+    "a",
+    "a_b-1",
+    "default",
+    "none",
+    "soft_restart",
+];
+
+/// What the schema takes for one value, as far as single values can be thought of.
+fn samples(schema: &Value) -> Vec<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    all.extend(schema.get("default").cloned());
+    all.extend(schema.get("examples").into_iter().flat_map(|all| all.as_array().unwrap().clone()));
+    if let Some(words) = schema.get("enum") {
+        all.extend(words.as_array().unwrap().clone());
+        return all;
+    }
+    for one in schema.get("anyOf").into_iter().flat_map(|all| all.as_array().unwrap()) {
+        all.extend(samples(one));
+    }
+    match schema.get("type").and_then(Value::as_str) {
+        Some("boolean") => all.extend([json!(true), json!(false)]),
+        Some("integer" | "number") => {
+            all.extend(["minimum", "maximum"].iter().filter_map(|bound| schema.get(bound)).cloned());
+        }
+        Some("string") if schema.get("pattern").is_some() => {
+            let pattern = regex::Regex::new(schema["pattern"].as_str().unwrap()).unwrap();
+            all.extend(TEXTS.iter().filter(|text| pattern.is_match(text)).map(|text| json!(text)));
+        }
+        Some("array") => {
+            if schema.get("minItems").is_none() {
+                all.push(json!([]));
+            }
+            all.extend(samples(&schema["items"]).into_iter().map(|item| json!([item])));
+        }
+        Some("object") if schema.get("properties").is_none() => {
+            all.push(json!({}));
+            let below = schema.get("additionalProperties").map(samples).unwrap_or_default();
+            all.extend(below.into_iter().map(|value| json!({ "some": value })));
+        }
+        _ => {}
+    }
+    all
+}
+
+/// Every path of single values, with what the schema says of it; `*` for a name.
+fn leaves<'s>(root: &'s Value, schema: &'s Value, at: &[String], out: &mut Vec<(Vec<String>, &'s Value)>) {
+    if let Some(path) = schema.get("$ref").and_then(Value::as_str) {
+        return leaves(root, root.pointer(path.strip_prefix('#').unwrap()).unwrap(), at, out);
+    }
+    let below = |name: &str| [at, &[name.to_owned()]].concat();
+    let tables = [Some(schema)]
+        .into_iter()
+        .flatten()
+        .chain(schema.get("anyOf").into_iter().flat_map(|all| all.as_array().unwrap()));
+    for table in tables {
+        for (name, key) in table.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            leaves(root, key, &below(name), out);
+        }
+    }
+    match schema.get("additionalProperties") {
+        Some(each)
+            if each.is_object() && (each.get("properties").is_some() || each.get("$ref").is_some()) =>
+        {
+            leaves(root, each, &below("*"), out);
+        }
+        _ if schema.get("properties").is_none() => out.push((at.to_vec(), schema)),
+        _ => {}
+    }
+}
+
+/// What a value has to stand beside, so that nothing but the value itself can be wrong.
+fn surroundings(path: &[String]) -> Vec<Value> {
+    let worker = |own: Value| json!({ "worker": { "web": own } });
+    let probe =
+        |kind: &str, own: Value| worker(json!({ "command": ["x"], "probe": { "web": { kind: own } } }));
+    let below = path.iter().skip(2).map(String::as_str).collect::<Vec<_>>();
+    match (path[0].as_str(), below.first().copied().unwrap_or_default()) {
+        ("worker", "probe") => vec![
+            probe("process", json!({})),
+            probe("http", json!({ "url": "http://127.0.0.1:1/" })),
+            probe("grpc", json!({ "host": "127.0.0.1:1" })),
+            probe("exec", json!({ "command": ["x"] })),
+            worker(json!({ "command": ["x"] })),
+            worker(json!({ "actor": "A" })),
+        ],
+        ("worker", "actor" | "config" | "snapshot" | "blocking") => vec![worker(json!({ "actor": "A" }))],
+        ("worker", "ready") => vec![probe("tcp", json!("127.0.0.1:1"))],
+        ("worker", "adopt_running") => vec![worker(json!({ "command": ["x"], "pid_file": "pid" }))],
+        ("worker", "recycle") => vec![worker(json!({ "command": ["x"], "recycle": { "after": "1h" } }))],
+        ("worker", "heartbeat") => {
+            vec![worker(json!({ "command": ["x"], "heartbeat": { "interval": "5s" } }))]
+        }
+        ("worker", "significant") => vec![json!({
+            "supervisor": { "root": { "auto_shutdown": "any_significant" } },
+            "worker": { "web": { "command": ["x"], "restart": "transient" } },
+        })],
+        ("supervisor", _) => vec![json!({ "worker": { "ingest": { "command": ["x"] } } })],
+        ("strategy", _) => vec![
+            json!({ "worker": { "ingest": { "command": ["x"] } }, "strategy": { "web": { "command": ["x"] } } }),
+        ],
+        _ => vec![worker(json!({ "command": ["x"] })), worker(json!({ "actor": "A" }))],
+    }
+}
+
+/// What more than one value decides, or a pattern says badly, is left to the check.
+fn is_left_to_the_check(path: &str, value: &Value) -> bool {
+    const RANGES: [&str; 6] = [
+        ".limits.memory",
+        ".log.max_line",
+        ".log.max_size",
+        ".recycle.memory",
+        ".threshold.memory.warn_bytes",
+        "store.max_disk",
+    ];
+    const ORDERED: [&str; 4] = [".heartbeat.", ".disk.", ".gpu.memory.", ".threshold."];
+    const NAMES: [&str; 3] = [".ladder", ".after", ".children"];
+    RANGES.iter().any(|key| path.ends_with(key))
+        || ORDERED.iter().any(|key| path.contains(key))
+        || NAMES.iter().any(|key| path.ends_with(key))
+        || path.ends_with(".exit_codes.fatal") && *value == json!([0])
+        || path.ends_with(".expect_status") && *value == json!("399-200")
+}
+
+#[test]
+fn what_the_schema_takes_the_check_takes_too() {
+    let schema = json_schema();
+    let mut all = Vec::new();
+    leaves(&schema, &schema, &[], &mut all);
+    // The keys of a worker once more.
+    all.retain(|(path, _)| path[0] != "defaults" && path[0] != "template");
+    assert!(all.len() > 120, "{} keys", all.len());
+    let mut refused = Vec::new();
+    for (path, leaf) in all {
+        let name = path.join(".");
+        for value in samples(leaf) {
+            let why = surroundings(&path).into_iter().try_fold(String::new(), |_, mut document| {
+                put(&mut document, &path, value.clone());
+                let text = toml::to_string(&document).unwrap();
+                load(&Sources::text(&text)).err().map(|problems| problems.render(false))
+            });
+            if let Some(why) = why.filter(|_| !is_left_to_the_check(&name, &value)) {
+                refused.push(format!("{name} = {value}: {why}"));
+            }
+        }
+    }
+    assert!(refused.is_empty(), "{} values:\n{}", refused.len(), refused.join("\n"));
+}
+
+fn put(document: &mut Value, path: &[String], value: Value) {
+    let Some((name, rest)) = path.split_first() else { return *document = value };
+    let name = if name == "*" { "web" } else { name };
+    if !document.is_object() {
+        *document = json!({});
+    }
+    put(document.as_object_mut().unwrap().entry(name).or_insert(json!({})), rest, value);
 }
