@@ -2,13 +2,15 @@
 //!
 //! What is put away lies below the runtime's state directory and belongs to the runtime, out of the worker's reach; a
 //! rename moves it there and back as it is, with its owners, and follows no link. The worker must be down meanwhile,
-//! which the caller sees to.
+//! which the caller sees to; a start that comes after that makes the move void, and one that comes in the middle of it
+//! waits.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rustix::fs::{Gid, Uid};
@@ -22,6 +24,53 @@ static CHANGES: AtomicU64 = AtomicU64::new(0);
 /// The number of changes until now.
 pub(crate) fn changes() -> u64 {
     CHANGES.load(Ordering::Acquire)
+}
+
+/// Moves that are wished for. Nearly always none.
+static MOVES: Mutex<Vec<Arc<Wished>>> = Mutex::new(Vec::new());
+
+/// Void, once a start has been in between; locked while the directory is being moved.
+struct Wished {
+    /// As it was named, and as it is without links.
+    state: [PathBuf; 2],
+    void: Mutex<bool>,
+}
+
+/// A worker is about to run with this state: whoever wanted to move it does not any more. Waits for a move that is under
+/// way.
+pub(crate) fn stay(state: &Path) {
+    for wished in wishes_for(state) {
+        *lock(&wished.void) = true;
+    }
+}
+
+/// The same for who must not wait for a disk.
+pub(crate) fn stay_if_possible(state: &Path) {
+    for wished in wishes_for(state) {
+        if let Ok(mut void) = wished.void.try_lock() {
+            *void = true;
+        }
+    }
+}
+
+fn wishes_for(state: &Path) -> Vec<Arc<Wished>> {
+    lock(&MOVES).iter().filter(|wished| wished.state.iter().any(|one| one == state)).cloned().collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The wish to move the state of a worker that is down. Void once it was started.
+pub(crate) struct Move {
+    room: StateRoom,
+    wished: Arc<Wished>,
+}
+
+impl Drop for Move {
+    fn drop(&mut self) {
+        lock(&MOVES).retain(|wished| !Arc::ptr_eq(wished, &self.wished));
+    }
 }
 
 /// The state of one instance, and what was put away of it.
@@ -119,16 +168,7 @@ impl StateRoom {
     /// # Errors
     /// The disk refuses it; nothing was changed.
     pub fn archive(&self) -> io::Result<Option<String>> {
-        if self.is_empty()? {
-            return Ok(None);
-        }
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.archive)?;
-        let name = Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ").to_string();
-        self.away(&name)?;
-        for old in self.archives()?.iter().skip(KEPT) {
-            fs::remove_dir_all(self.archive.join(old))?;
-        }
-        Ok(Some(name))
+        self.wish().archive(|| true)
     }
 
     /// Brings back the newest archive, or the one of this name; what is there now is put away instead.
@@ -136,31 +176,15 @@ impl StateRoom {
     /// # Errors
     /// There is no such archive, or the disk refuses it.
     pub fn restore(&self, name: Option<&str>) -> io::Result<String> {
-        let all = self.archives()?;
-        let found = match name {
-            None => all.first().cloned(),
-            Some(name) => all.into_iter().find(|known| known == name),
-        };
-        let none = || io::Error::new(io::ErrorKind::NotFound, "there is no such archive");
-        let found = found.ok_or_else(none)?;
-        // Not `archive`, which could forget the one that is wanted.
-        if !self.is_empty()? {
-            self.away(&Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ").to_string())?;
-        }
-        if self.state.exists() {
-            // Nothing is left in it.
-            fs::remove_dir(&self.state)?;
-        }
-        let from = self.archive.join(&found);
-        if !fs::symlink_metadata(&from)?.is_dir() {
-            return Err(io::Error::other("what was put away is no directory"));
-        }
-        if let Some(above) = self.state.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(above)?;
-        }
-        fs::rename(&from, &self.state)?;
-        self.settle()?;
-        Ok(found)
+        self.wish().restore(name, || true)
+    }
+
+    /// From now on a start of the worker makes the move void.
+    pub(crate) fn wish(&self) -> Move {
+        let plain = self.state.canonicalize().unwrap_or_else(|_| self.state.clone());
+        let wished = Arc::new(Wished { state: [self.state.clone(), plain], void: Mutex::new(false) });
+        lock(&MOVES).push(Arc::clone(&wished));
+        Move { room: self.clone(), wished }
     }
 
     /// Puts it away, with a fresh one of the same owner in its place: a worker's directories are made once.
@@ -186,6 +210,91 @@ impl StateRoom {
         }
         File::open(&self.archive)?.sync_all()
     }
+
+    /// Forgets the oldest archives. What was done before is done, whatever comes of this.
+    fn forget_old(&self) {
+        let forget = || {
+            for old in self.archives()?.iter().skip(KEPT) {
+                fs::remove_dir_all(self.archive.join(old))?;
+            }
+            Ok(())
+        };
+        let forgotten: io::Result<()> = forget();
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, archive = %self.archive.display(), "an old archive cannot be removed");
+        }
+    }
+}
+
+impl Move {
+    /// As [`StateRoom::archive`], if nobody has started the worker and it is still wanted then.
+    ///
+    /// # Errors
+    /// The disk refuses it, or it is not wanted any more ([`io::ErrorKind::ResourceBusy`]); nothing was changed.
+    pub(crate) fn archive(&self, wanted: impl Fn() -> bool) -> io::Result<Option<String>> {
+        let room = &self.room;
+        if room.is_empty()? {
+            return Ok(None);
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&room.archive)?;
+        let name = now();
+        self.in_its_absence(wanted, || room.away(&name))?;
+        room.forget_old();
+        Ok(Some(name))
+    }
+
+    /// As [`StateRoom::restore`], under the same condition.
+    ///
+    /// # Errors
+    /// There is no such archive, the disk refuses it, or it is not wanted any more.
+    pub(crate) fn restore(&self, name: Option<&str>, wanted: impl Fn() -> bool) -> io::Result<String> {
+        let room = &self.room;
+        let all = room.archives()?;
+        let found = match name {
+            None => all.first().cloned(),
+            Some(name) => all.into_iter().find(|known| known == name),
+        };
+        let none = || io::Error::new(io::ErrorKind::NotFound, "there is no such archive");
+        let found = found.ok_or_else(none)?;
+        let from = room.archive.join(&found);
+        if !fs::symlink_metadata(&from)?.is_dir() {
+            return Err(io::Error::other("what was put away is no directory"));
+        }
+        self.in_its_absence(wanted, || {
+            // Not `archive`, which could forget the one that is wanted.
+            if !room.is_empty()? {
+                room.away(&now())?;
+            }
+            if room.state.exists() {
+                // Nothing is left in it.
+                fs::remove_dir(&room.state)?;
+            }
+            if let Some(above) = room.state.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(above)?;
+            }
+            fs::rename(&from, &room.state)?;
+            room.settle()
+        })?;
+        Ok(found)
+    }
+
+    /// Moves something, unless it is too late for that; a start waits until it is done.
+    fn in_its_absence(
+        &self,
+        wanted: impl Fn() -> bool,
+        work: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let void = lock(&self.wished.void);
+        if *void || !wanted() {
+            let text = "the worker was started meanwhile, or it took too long; its state is where it was";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+        work()
+    }
+}
+
+fn now() -> String {
+    Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ").to_string()
 }
 
 /// Links are counted as nothing and not followed.
@@ -238,6 +347,51 @@ mod tests {
         assert_eq!(read(&room), "one");
         assert_eq!(room.restore(None).map(|_| read(&room)).unwrap(), "two");
         assert!(room.restore(Some("../../w")).is_err());
+    }
+
+    #[test]
+    fn who_was_started_meanwhile_keeps_its_state() {
+        let (_dir, room) = room();
+        write(&room, "one");
+        let (late, other, given_up) = (room.wish(), room.wish(), room.wish());
+        stay(&room.path().join("of another"));
+        other.archive(|| true).unwrap();
+        write(&room, "two");
+        stay(room.path());
+        let busy = |error: io::Error| error.kind() == io::ErrorKind::ResourceBusy;
+        assert!(late.archive(|| true).is_err_and(busy));
+        assert!(late.restore(None, || true).is_err_and(busy));
+        assert!(given_up.archive(|| true).is_err_and(busy));
+        assert!(room.wish().archive(|| false).is_err_and(busy));
+        assert_eq!((read(&room).as_str(), room.archives().unwrap().len()), ("two", 1));
+        stay_if_possible(room.path());
+        assert!(room.archive().unwrap().is_some(), "what is wished for later is not void");
+        drop((late, other, given_up));
+        assert!(wishes_for(room.path()).is_empty());
+    }
+
+    #[test]
+    fn a_start_in_the_middle_of_a_move_waits_for_its_end() {
+        let (_dir, room) = room();
+        write(&room, "one");
+        let (asked, wants) = std::sync::mpsc::channel();
+        let (says, said) = std::sync::mpsc::channel();
+        let (moved, path) = (room.wish(), room.path().to_owned());
+        let moving = std::thread::spawn(move || {
+            moved.archive(|| {
+                asked.send(()).unwrap();
+                said.recv().unwrap()
+            })
+        });
+        wants.recv().unwrap();
+        stay_if_possible(room.path());
+        let starts = std::thread::spawn(move || {
+            stay(&path);
+            fs::read(path.join("file")).is_err()
+        });
+        says.send(true).unwrap();
+        assert!(moving.join().unwrap().unwrap().is_some());
+        assert!(starts.join().unwrap(), "it began before the state was moved");
     }
 
     #[test]

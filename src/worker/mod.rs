@@ -14,7 +14,7 @@ mod runner;
 mod talk;
 pub(crate) mod unix;
 
-pub(crate) use kept::changes;
+pub(crate) use kept::{Move, changes, stay, stay_if_possible};
 pub use kept::{StateRoom, StateSize};
 pub(crate) use unix::Ended;
 

@@ -9,9 +9,10 @@ use axum::http::{Response, StatusCode};
 use serde::Deserialize;
 
 use crate::event::{Event, EventKind};
+use crate::id::InstanceId;
 use crate::policy::Phase;
 use crate::supervisor::InstanceState;
-use crate::worker::StateRoom;
+use crate::worker::{Move, StateRoom};
 
 use super::super::dto::{StateView, StatesBody};
 use super::super::peer::{Peer, Role};
@@ -30,7 +31,7 @@ pub(super) async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response<Body>, Problem> {
     let states = of(&api, id)?;
-    on_disk(&api, states, |_| Ok(())).await
+    on_disk(&api, states, |_, _| Ok(())).await
 }
 
 pub(super) async fn change(
@@ -41,6 +42,12 @@ pub(super) async fn change(
 ) -> Result<Response<Body>, Problem> {
     peer.require(Role::Operator)?;
     let Path((id, verb)) = path.map_err(|error| Problem::invalid(error.body_text()))?;
+    // Wished for first, looked at then: whoever starts after the look makes the wish void.
+    let room = |state: &InstanceState| StateRoom::new(&api.runtime.info().state_dir, &state.instance.slug());
+    let wishes: Vec<_> = of(&api, Ok(Path(id.clone())))?
+        .iter()
+        .map(|state| (state.instance.clone(), room(state).wish()))
+        .collect();
     let states = of(&api, Ok(Path(id)))?;
     if let Some(up) = states.iter().find(|state| !is_down(state)) {
         let text =
@@ -60,12 +67,25 @@ pub(super) async fn change(
         api.runtime.journal().emit(event);
     }
     match verb.as_str() {
-        "archive" => on_disk(&api, states, |room| room.archive().map(drop)).await,
+        "archive" => {
+            let work = move |instance: &InstanceId, is_down: &dyn Fn() -> bool| {
+                wish_of(&wishes, instance)?.archive(is_down).map(drop)
+            };
+            on_disk(&api, states, work).await
+        }
         "restore" => {
-            on_disk(&api, states, move |room| room.restore(wanted.archive.as_deref()).map(drop)).await
+            let work = move |instance: &InstanceId, is_down: &dyn Fn() -> bool| {
+                wish_of(&wishes, instance)?.restore(wanted.archive.as_deref(), is_down).map(drop)
+            };
+            on_disk(&api, states, work).await
         }
         other => Err(Problem::not_found(format!("a state can be archived and restored, not `{other}`"))),
     }
+}
+
+fn wish_of<'a>(wishes: &'a [(InstanceId, Move)], instance: &InstanceId) -> std::io::Result<&'a Move> {
+    let found = wishes.iter().find(|(wished, _)| wished == instance).map(|(_, wish)| wish);
+    found.ok_or_else(|| std::io::ErrorKind::NotFound.into())
 }
 
 fn of(api: &Api, id: Result<Path<String>, PathRejection>) -> Result<Vec<InstanceState>, Problem> {
@@ -90,18 +110,20 @@ fn is_down(state: &InstanceState) -> bool {
 
 /// Does something with each state and shows what is there then. A slow disk holds up this answer and no other.
 async fn on_disk(
-    api: &Api,
+    api: &Arc<Api>,
     states: Vec<InstanceState>,
-    work: impl Fn(&StateRoom) -> std::io::Result<()> + Send + 'static,
+    work: impl Fn(&InstanceId, &dyn Fn() -> bool) -> std::io::Result<()> + Send + 'static,
 ) -> Result<Response<Body>, Problem> {
-    let state_dir = api.runtime.info().state_dir.clone();
+    let api = Arc::clone(api);
     let done = tokio::task::spawn_blocking(move || {
         let view = |state: &InstanceState| {
-            let room = StateRoom::new(&state_dir, &state.instance.slug());
-            work(&room)?;
+            let instance = &state.instance;
+            let room = StateRoom::new(&api.runtime.info().state_dir, &instance.slug());
+            let is_down = || api.runtime.board().instance(instance).as_ref().is_none_or(is_down);
+            work(instance, &is_down)?;
             let size = room.size()?;
             Ok(StateView {
-                instance: state.instance.to_string(),
+                instance: instance.to_string(),
                 path: room.path().display().to_string(),
                 files: size.files,
                 bytes: size.bytes,
@@ -116,6 +138,9 @@ async fn on_disk(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let text = format!("{error}; `regrow state show` lists what there is");
             Err(Problem::new(StatusCode::NOT_FOUND, "no_archive", text))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+            Err(Problem::new(StatusCode::CONFLICT, "conflict", format!("{error}; stop it first")))
         }
         Err(error) => Err(failed(format!("the state directory cannot be changed: {error}"))),
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -12,7 +12,9 @@ use tokio::task::AbortHandle;
 use crate::config::WorkerSettings;
 use crate::exit::{Exit, StartFailure};
 use crate::id::{Incarnation, InstanceId};
-use crate::worker::{Deed, Done, Job, Reporter, Runner, Sights, StateRoom, WorkerReport};
+use crate::worker::{
+    Deed, Done, Job, Move, Reporter, Runner, Sights, StateRoom, WorkerReport, stay_if_possible,
+};
 
 use super::guard::Guarded;
 use super::host::{InProcessHost, MAX_ABANDONED};
@@ -149,6 +151,7 @@ impl InProcessRunner {
         let short = |error: std::io::Error| StartFailure::Resources { detail: error.to_string() };
         let plane = site.host.plane().handle().map_err(short)?;
         let life = Life::new(Arc::clone(site), incarnation);
+        stay_if_possible(site.saved.dir());
         site.inbox.open(incarnation);
         let apart = site.is_apart() && !site.host.one_thread;
         let control = self.control.clone();
@@ -198,7 +201,10 @@ impl Runner for InProcessRunner {
 
     fn perform(&mut self, job: Job, done: Done) {
         let site = Arc::clone(&self.site);
-        self.control.spawn(async move { done(perform(site, job).await) });
+        // A start that comes after this makes the moving of its state void.
+        let wish =
+            (job.deed == Deed::Archive).then(|| StateRoom::at(site.saved.dir()).map(|room| room.wish()));
+        self.control.spawn(async move { done(perform(site, job, wish).await) });
     }
 }
 
@@ -220,16 +226,21 @@ async fn ask(
     }
 }
 
-async fn perform(site: Arc<Site>, job: Job) -> Result<Sights, String> {
+async fn perform(site: Arc<Site>, job: Job, wish: Option<std::io::Result<Move>>) -> Result<Sights, String> {
+    if let Some(wish) = wish {
+        let end = Instant::now() + job.timeout;
+        let put = tokio::task::spawn_blocking(move || wish?.archive(|| Instant::now() < end)).await;
+        return put
+            .map_err(|error| error.to_string())?
+            .map(|_| Vec::new())
+            .map_err(|error| error.to_string());
+    }
     match job.deed {
         // Its state is in its memory, where nobody can look from outside.
         Deed::Look => Ok(Vec::new()),
         Deed::ResetConnections => ask(&site, job.timeout, Ask::ResetConnections).await.map(|()| Vec::new()),
         Deed::TrimMemory => ask(&site, job.timeout, Ask::TrimMemory).await.map(|()| Vec::new()),
-        Deed::Archive => {
-            let put = tokio::task::spawn_blocking(move || StateRoom::at(site.saved.dir())?.archive()).await;
-            put.map_err(|error| error.to_string())?.map(|_| Vec::new()).map_err(|error| error.to_string())
-        }
+        Deed::Archive => Err("its state cannot be put away like this".to_owned()),
         Deed::Run { .. } => Err("commands run beside processes, and this worker is an actor".to_owned()),
     }
 }

@@ -1,8 +1,9 @@
 //! What is done to a process for a step of recovery, beside starting and stopping it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::worker::{Deed, Job, Sights, StateRoom};
+use crate::worker::{Deed, Job, Move, Sights, StateRoom};
 
 use super::aside::{self, Errand};
 use super::evidence;
@@ -12,14 +13,27 @@ use super::site::Site;
 /// As much of what a failed command said goes into its message.
 const MOST_SAID: usize = 300;
 
-/// Does it.
+/// Begins it; a start that comes after this makes the moving of a state void.
 ///
 /// # Errors
 /// Why it was not done, in words.
-pub(super) async fn perform(site: Arc<Site>, job: Job) -> Result<Sights, String> {
+pub(super) fn perform(site: Arc<Site>, job: Job) -> impl Future<Output = Result<Sights, String>> + Send {
+    let wish = match &job.deed {
+        Deed::Archive => Some(StateRoom::at(&site.layout.state).map(|room| room.wish())),
+        Deed::Look | Deed::Run { .. } | Deed::ResetConnections | Deed::TrimMemory => None,
+    };
+    let end = Instant::now() + job.timeout;
+    async move {
+        match wish {
+            Some(wish) => put_away(site, wish.map_err(|error| error.to_string())?, end).await,
+            None => carry_out(site, job).await,
+        }
+    }
+}
+
+async fn carry_out(site: Arc<Site>, job: Job) -> Result<Sights, String> {
     match job.deed {
         Deed::Look => Ok(evidence::gather(site, job.pid, job.incarnation, job.timeout).await),
-        Deed::Archive => put_away(site).await,
         Deed::Run { argv } => {
             let Job { incarnation, pid, timeout, .. } = job;
             let errand = Errand { argv, pid, incarnation, timeout };
@@ -32,17 +46,18 @@ pub(super) async fn perform(site: Arc<Site>, job: Job) -> Result<Sights, String>
                 None => Err(format!("a signal ended it{said}")),
             }
         }
+        Deed::Archive => Err("its state cannot be put away like this".to_owned()),
         Deed::ResetConnections | Deed::TrimMemory => {
             Err("only actors can be asked for this; give the worker a signal or a command in `on`".to_owned())
         }
     }
 }
 
-async fn put_away(site: Arc<Site>) -> Result<Sights, String> {
+async fn put_away(site: Arc<Site>, wish: Move, end: Instant) -> Result<Sights, String> {
     let put = tokio::task::spawn_blocking(move || {
         let owner = identity::resolve(&site.settings.isolation).map_err(|failure| failure.to_string())?.owner;
-        let room = StateRoom::at(&site.layout.state).map_err(|error| error.to_string())?;
-        room.archive().map_err(|error| error.to_string())?;
+        // Whoever asked for it has given up by then.
+        wish.archive(|| Instant::now() < end).map_err(|error| error.to_string())?;
         // The next start finds the directory that it is promised.
         site.layout.make(owner, site.host.is_shared()).map_err(|error| error.to_string())
     });

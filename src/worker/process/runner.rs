@@ -55,7 +55,7 @@ impl Runner for ProcessRunner {
     }
 
     fn perform(&mut self, job: Job, done: Done) {
-        let site = Arc::clone(&self.site);
-        tokio::spawn(async move { done(deeds::perform(site, job).await) });
+        let doing = deeds::perform(Arc::clone(&self.site), job);
+        tokio::spawn(async move { done(doing.await) });
     }
 }
