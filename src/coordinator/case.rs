@@ -85,7 +85,7 @@ impl Case {
         Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
-    /// Whom its probes look at.
+    /// Whom one of its probes looks at.
     pub(super) fn patient(&self, workers_dir: &std::path::Path) -> Patient {
         Patient {
             instance: self.instance.clone(),
@@ -93,6 +93,7 @@ impl Case {
             worker: Arc::clone(&self.worker),
             state_dir: workers_dir.join(self.instance.slug()).join("state"),
             pid: Arc::clone(&self.pid),
+            apart: Arc::default(),
         }
     }
 

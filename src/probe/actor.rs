@@ -11,7 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use crate::health::{Grade, Observation};
 
 use super::patience::within;
-use super::{Found, Patient, Probe};
+use super::{Patient, Probe};
 
 /// What a probe actor is told.
 pub(crate) enum ProbeMsg {
@@ -94,9 +94,8 @@ impl ProbeState {
     async fn look(&self) -> Grade {
         let ProbeArguments { number, times, probe, patient, now, report, .. } = &self.arguments;
         let began = now();
-        let late =
-            || Found::fail(format!("no answer within {}", crate::units::format_duration(times.timeout)));
-        let found = within(times.timeout, probe.look(patient)).await.unwrap_or_else(late);
+        let found = within(times.timeout, probe.look(patient)).await;
+        let found = found.unwrap_or_else(|| patient.late(times.timeout));
         let grade = found.grade;
         report(Observation {
             probe: *number,

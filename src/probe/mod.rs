@@ -6,7 +6,9 @@
 //! fault. Bodies and output are read up to a bound, and no redirect is followed.
 //!
 //! A look that could not be made is an `error`, never a failure: a host name that cannot be resolved, a plugin that is
-//! not there, a process table that is full say nothing of the worker.
+//! not there, a process table that is full say nothing of the worker. Neither does a resolver or a mount that does not
+//! answer: until the worker itself is asked, a look that is late is an `error`, too. What hangs in there holds one thread
+//! of each probe, since the next look waits for it.
 //!
 //! ```text
 //! actor      when the next look is due             patience  a deadline that the runtime's own lag moves

@@ -15,9 +15,9 @@ use crate::health::Grade;
 use crate::id::{Incarnation, InstanceId};
 
 /// Far beyond what any of these takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-fn patient(check: &str) -> (Patient, CheckSettings) {
+pub(super) fn patient(check: &str) -> (Patient, CheckSettings) {
     let text = format!("[worker.web]\ncommand = [\"x\"]\nprobe.p = {{ {check} }}\n");
     let worker = Arc::clone(&load(&Sources::text(text)).unwrap().settings.workers[0]);
     let patient = Patient {
@@ -25,6 +25,7 @@ fn patient(check: &str) -> (Patient, CheckSettings) {
         incarnation: Incarnation(1),
         state_dir: "/nonexistent".into(),
         pid: Arc::new(AtomicU32::new(0)),
+        apart: Arc::default(),
         worker: Arc::clone(&worker),
     };
     (patient, worker.probes[0].check.clone())

@@ -21,8 +21,8 @@ use super::handle::RuntimeInfo;
 /// network mount, a name that cannot be resolved) is left behind.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Name look-ups and looks at disks may hang; more than a few at a time wait for each other.
-const BLOCKING: usize = 8;
+/// Name look-ups and looks at disks may hang, one of each probe; more than this at a time wait for each other.
+const BLOCKING: usize = 32;
 
 /// The watch; it ends when dropped.
 pub(super) struct Watch {

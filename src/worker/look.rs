@@ -4,11 +4,13 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::config::{WorkerSettings, expand};
 use crate::health::Grade;
 use crate::id::{Incarnation, InstanceId};
+use crate::units::format_duration;
 
 /// A look under way.
 pub type Look<'a> = Pin<Box<dyn Future<Output = Found> + Send + 'a>>;
@@ -105,6 +107,19 @@ pub struct Patient {
     /// Its own directory (`{state_dir}`).
     pub state_dir: PathBuf,
     pub(crate) pid: Arc<AtomicU32>,
+    /// Whether something of a look is under way that asks this machine and not the worker: [`Apart`].
+    pub(crate) apart: Arc<AtomicBool>,
+}
+
+/// Held while a look asks this machine for something: a name, a disk, a new process. As long as that takes nothing is
+/// known of the worker, and it may take for ever, with a thread that hangs in it. So there is one at a time.
+#[derive(Debug)]
+pub(crate) struct Apart(Arc<AtomicBool>);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 impl Patient {
@@ -112,6 +127,27 @@ impl Patient {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    /// `Err`: what the last look asked of this machine has not come back yet.
+    pub(crate) fn set_apart(&self) -> Result<Apart, Found> {
+        if self.apart.swap(true, Ordering::Acquire) {
+            return Err(Found::error(
+                "the last look still waits for this machine (a mount or a resolver that does not answer?)",
+            ));
+        }
+        Ok(Apart(Arc::clone(&self.apart)))
+    }
+
+    /// What a look found that did not end in time.
+    pub(crate) fn late(&self, limit: Duration) -> Found {
+        let limit = format_duration(limit);
+        if self.apart.load(Ordering::Acquire) {
+            return Found::error(format!(
+                "this machine kept the look waiting for {limit}; the worker was not even asked"
+            ));
+        }
+        Found::fail(format!("no answer within {limit}"))
     }
 
     /// A text of the configuration with its placeholders replaced.

@@ -2,6 +2,8 @@
 
 use crate::probe::{Found, Look, Patient, Probe};
 
+use super::apart::apart;
+
 /// One disk.
 pub(in crate::probe) struct Disk {
     pub(in crate::probe) path: String,
@@ -15,11 +17,10 @@ impl Probe for Disk {
             let path = patient.fill(&self.path);
             let asked = path.clone();
             // A dead network mount answers never; this thread must not wait for it.
-            let used = tokio::task::spawn_blocking(move || used(&asked)).await;
-            match used {
+            match apart(patient, move || used(&asked)).await {
                 Ok(Ok(ratio)) => self.judge(&path, ratio),
                 Ok(Err(error)) => Found::error(format!("cannot look at {path}: {error}")),
-                Err(error) => Found::error(format!("cannot look at {path}: {error}")),
+                Err(found) => found,
             }
         })
     }

@@ -24,11 +24,16 @@ impl Probe for Exec {
         Box::pin(async {
             let settings =
                 WorkerSettings { command: self.command.clone(), ..WorkerSettings::clone(&patient.worker) };
+            let apart = match patient.set_apart() {
+                Ok(apart) => apart,
+                Err(found) => return found,
+            };
             let beside = Beside {
                 instance: patient.instance.clone(),
                 incarnation: patient.incarnation,
                 settings,
                 most: MOST,
+                apart: Some(apart),
             };
             match self.host.run_beside(beside).await {
                 Ok(ran) => judge(self.format, ran.ended, &ran.output),

@@ -6,6 +6,8 @@
 use crate::probe::{Found, Look, Patient, Probe};
 use crate::worker::unix::{Card, gpu_cards};
 
+use super::apart::apart;
+
 /// One card, or the worker's.
 pub(in crate::probe) struct Gpu {
     pub(in crate::probe) device: String,
@@ -18,10 +20,10 @@ impl Probe for Gpu {
         Box::pin(async {
             let device = patient.fill(&self.device);
             // A driver that hangs answers never; this thread must not wait for it.
-            match tokio::task::spawn_blocking(gpu_cards).await {
+            match apart(patient, gpu_cards).await {
                 Ok(Ok(cards)) => self.judge(&device, &cards, patient.pid()),
                 Ok(Err(error)) => Found::error(error),
-                Err(error) => Found::error(format!("the cards cannot be looked at: {error}")),
+                Err(found) => found,
             }
         })
     }

@@ -30,7 +30,7 @@ impl Probe for Grpc {
 impl Grpc {
     async fn ask(&self, patient: &Patient) -> Result<Found, Found> {
         let (host, service) = (patient.fill(&self.host), patient.fill(&self.service));
-        let stream = net::tcp(&host).await?;
+        let stream = net::tcp(patient, &host).await?;
         let broken = |error: hyper::Error| Found::fail(format!("no gRPC answer: {error}"));
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))

@@ -58,7 +58,7 @@ impl Http {
                 let port = authority.port_u16().unwrap_or(80);
                 let address =
                     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-                let stream = net::tcp(&address).await?;
+                let stream = net::tcp(patient, &address).await?;
                 self.exchange(stream, request).await
             }
         }

@@ -1,6 +1,7 @@
 //! One file for each thing to look at.
 
 mod actor;
+mod apart;
 mod disk;
 mod exec;
 mod gpu;

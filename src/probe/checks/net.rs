@@ -1,17 +1,19 @@
 //! Connections, and whose fault it is if there is none.
 
 use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::probe::Found;
+use crate::probe::{Found, Patient};
+
+use super::apart::apart;
 
 /// Connects over TCP.
-pub(super) async fn tcp(address: &str) -> Result<TcpStream, Found> {
-    let addresses: Vec<_> = match tokio::net::lookup_host(address).await {
-        Ok(addresses) => addresses.collect(),
-        // Who resolves names is part of this machine, not of the worker.
-        Err(error) => return Err(Found::error(format!("cannot resolve {address}: {error}"))),
+pub(super) async fn tcp(patient: &Patient, address: &str) -> Result<TcpStream, Found> {
+    let addresses = match address.parse() {
+        Ok(address) => vec![address],
+        Err(_) => resolve(patient, address).await?,
     };
     let mut last = Found::error(format!("{address} has no address"));
     for one in addresses {
@@ -21,6 +23,13 @@ pub(super) async fn tcp(address: &str) -> Result<TcpStream, Found> {
         }
     }
     Err(last)
+}
+
+/// Who resolves names is part of this machine, not of the worker.
+async fn resolve(patient: &Patient, address: &str) -> Result<Vec<SocketAddr>, Found> {
+    let name = address.to_owned();
+    let found = apart(patient, move || name.to_socket_addrs().map(Iterator::collect)).await?;
+    found.map_err(|error| Found::error(format!("cannot resolve {address}: {error}")))
 }
 
 /// Connects to a unix socket.

@@ -7,6 +7,8 @@ use crate::id::InstanceId;
 use crate::probe::{Found, Look, Patient, Probe};
 use crate::telemetry::{Pace, Sampler, open_files, open_files_limit_of};
 
+use super::apart::apart;
+
 /// This share of a hard limit is near it.
 const NEAR: f64 = 0.8;
 
@@ -21,12 +23,11 @@ impl Probe for Resources {
             let Some(pid) = patient.pid() else { return Found::error("it has no process") };
             let (sampler, instance) = (self.sampler.clone(), patient.instance.clone());
             // A process that dies at the moment may hold up who reads of it; this thread must not wait for it.
-            let read = tokio::task::spawn_blocking(move || Figures::read(&sampler, pid, instance)).await;
-            match read {
+            match apart(patient, move || Figures::read(&sampler, pid, instance)).await {
                 Ok(Some(figures)) => figures.judge(patient.worker.isolation.limits.processes),
                 // Its end is on its way to whoever supervises it.
                 Ok(None) => Found::error(format!("pid {pid} cannot be looked at")),
-                Err(error) => Found::error(format!("pid {pid} cannot be looked at: {error}")),
+                Err(found) => found,
             }
         })
     }

@@ -15,7 +15,7 @@ impl Probe for Tcp {
             let address = patient.fill(&self.address);
             let connected = match address.strip_prefix("unix:") {
                 Some(path) => net::unix(path).await.map(drop),
-                None => net::tcp(&address).await.map(drop),
+                None => net::tcp(patient, &address).await.map(drop),
             };
             match connected {
                 Ok(()) => Found::pass(format!("{address} takes connections")),

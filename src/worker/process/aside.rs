@@ -3,25 +3,21 @@
 //! It is not the worker and speaks for nobody: no notify socket, no place in the spawn record, its output is ours and
 //! short. All that it started is killed when its time is over, and with its end ([`tether`](super::tether)).
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::exit::StartFailure;
 use crate::id::Incarnation;
-use crate::worker::unix::{Ended, Fds, Launch, WorkerRights, dup_onto, spawn};
+use crate::worker::unix::Ended;
 
-use super::beside::{pipe, read};
-use super::failure::explain;
-use super::identity;
-use super::life::NUDGE;
+use super::beside::{read, spawn_tied};
 use super::pool::Tools;
-use super::recipe::Recipe;
-use super::secret;
+use super::recipe::NulByte;
 use super::site::Site;
-use super::tether::{Running, Tether};
+use super::tether::Running;
 
 /// As much of its output is kept: the end of it is dropped.
 const MOST_OUTPUT: usize = 16 << 10;
@@ -69,16 +65,11 @@ const LAST: Duration = Duration::from_secs(2);
 /// It could not start, or its time was over.
 pub(super) async fn run(site: Arc<Site>, errand: Errand) -> Result<Outcome, Undone> {
     let (timeout, deadline) = (errand.timeout, Instant::now() + errand.timeout);
-    let (sender, mut begun) = oneshot::channel();
-    let own = Arc::clone(&site);
-    // Who does not wait any more drops what has begun, which ends it.
-    site.host.pool.run(move |tools| drop(sender.send(begin(&own, &errand, tools))));
-    let begun = loop {
-        tokio::select! {
-            begun = &mut begun => break begun.map_err(|_| "the runtime ends".to_owned())??,
-            () = tokio::time::sleep_until(deadline) => return Err(late(timeout).into()),
-            () = tokio::time::sleep(NUDGE) => site.host.pool.nudge(),
-        }
+    let (own, argv) = (Arc::clone(&site), errand.argv.clone());
+    let begin = site.host.begin(&site.instance, &argv, move |tools| begin(&own, &errand, tools));
+    let begun = match tokio::time::timeout_at(deadline, begin).await {
+        Ok(begun) => begun.map_err(|failure| failure.to_string())?,
+        Err(_) => return Err(late(timeout).into()),
     };
     attend(&site, begun, deadline, timeout).await
 }
@@ -88,56 +79,14 @@ fn late(timeout: Duration) -> String {
 }
 
 /// Starts it. On a spawning thread, because it may block.
-fn begin(site: &Site, errand: &Errand, tools: &mut Tools) -> Result<(Running, Arc<OwnedFd>), String> {
-    let words = |error: &dyn std::fmt::Display| error.to_string();
-    let identity = identity::resolve(&site.settings.isolation).map_err(|failure| words(&failure))?;
-    let recipe = site.recipe.as_ref().map_err(|error| words(error))?;
-    let mut image =
-        recipe.beside(&errand.argv, errand.pid, errand.incarnation).map_err(|error| words(&error))?;
-    if let Some((home, name)) = &identity.home {
-        Recipe::belong(&mut image, &site.settings, home, name);
-    }
-    let secrets = site.host.secrets_of(&site.settings).map_err(|failure| words(&failure))?;
-    let variables: Vec<_> = secrets.iter().map(secret::Secret::variable).collect();
-    let tether = Tether::new(&site.host, Some(&site.instance.slug()));
-    image.env.insert(0, tether.mark());
-    let (output, stdout) = pipe().map_err(|error| words(&error))?;
-    dup_onto(&stdout, &tools.stdout).map_err(|error| words(&error))?;
-    drop(stdout);
-    let isolation = &site.settings.isolation;
-    let limit = isolation.limits.open_files;
-    let launch = Launch {
-        image: &image,
-        secrets: &variables,
-        bounds: &[],
-        watchdog: false,
-        rights: &WorkerRights {
-            person: identity.person.clone(),
-            umask: isolation.umask,
-            nice: isolation.nice,
-            oom_score_adj: isolation.oom_score_adj.map(|score| score.to_string()),
-            no_new_privs: isolation.no_new_privs,
-            cores: None,
-        },
-        fds: Fds {
-            stdin: site.host.null.as_raw_fd(),
-            stdout: tools.stdout.as_raw_fd(),
-            stderr: tools.stdout.as_raw_fd(),
-            record: None,
-        },
-        placement: tether.placement(),
-        record_head: &[],
-        pidfs: site.host.pidfs,
-        ignored: site.host.ignored,
-        unshare_from: tools.unshare_from.filter(|_| tether.unshares()),
-        nofile: limit.map(|files| (files, files)).or(site.host.nofile),
-    };
-    let spawned = spawn(&mut tools.stack, &tools.page, &launch);
-    let running = spawned.map(|spawned| tether.tie(spawned));
-    tools.page.disarm();
-    dup_onto(&site.host.null, &tools.stdout).map_err(|error| words(&error))?;
-    let running = running.map_err(|refusal| explain(&refusal, &image, isolation).to_string())?;
-    Ok((running, Arc::new(output)))
+fn begin(site: &Site, errand: &Errand, tools: &mut Tools) -> Result<(Running, Arc<OwnedFd>), StartFailure> {
+    let system = |error: &NulByte| StartFailure::System { detail: error.to_string() };
+    let recipe = site.recipe.as_ref().map_err(system)?;
+    let image =
+        recipe.beside(&errand.argv, errand.pid, errand.incarnation).map_err(|error| system(&error))?;
+    let limit = site.settings.isolation.limits.open_files;
+    let nofile = limit.map(|files| (files, files)).or(site.host.nofile);
+    spawn_tied(&site.host, &site.settings, image, (Some(&site.instance.slug()), nofile), tools)
 }
 
 /// Reads what it writes until it ends, or its time is over.

@@ -9,21 +9,19 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use crate::config::WorkerSettings;
 use crate::exit::StartFailure;
 use crate::id::{Incarnation, InstanceId};
+use crate::worker::look::Apart;
 use crate::worker::unix::{
-    Ended, Fds, Launch, WorkerRights, dup_onto, poll_ended, spawn, watch_pidfd, watch_readable,
+    Ended, Fds, Image, Launch, WorkerRights, dup_onto, poll_ended, spawn, watch_pidfd, watch_readable,
 };
 
 use super::failure::{explain, of_io};
 use super::host::ProcessHost;
 use super::identity;
-use super::layout::Layout;
 use super::pool::Tools;
-use super::recipe::{Recipe, SPEAKS};
+use super::recipe::{NulByte, Recipe, SPEAKS};
 use super::secret;
 use super::tether::{Running, Tether};
 
@@ -40,6 +38,8 @@ pub(crate) struct Beside {
     pub(crate) settings: WorkerSettings,
     /// So many bytes of output are kept.
     pub(crate) most: usize,
+    /// Let go of once it runs, or cannot be run.
+    pub(crate) apart: Option<Apart>,
 }
 
 /// How it ended.
@@ -57,15 +57,15 @@ impl ProcessHost {
     /// # Errors
     /// It could not be started, or its end could not be waited for.
     pub(crate) async fn run_beside(self: &Arc<Self>, beside: Beside) -> Result<Ran, StartFailure> {
-        let (answer, started) = oneshot::channel();
-        let (host, most, worker) = (Arc::clone(self), beside.most, beside.settings.name.clone());
-        self.pool.run(move |tools| {
-            let started = start(&host, &beside, tools);
-            // Nobody waits any more: the command goes with the answer.
-            drop(answer.send(started));
-        });
-        let lost = || StartFailure::System { detail: "the spawning thread ended".to_owned() };
-        let (mut running, pipe) = started.await.map_err(|_| lost())??;
+        let Beside { instance, incarnation, settings, most, apart } = beside;
+        let (most, worker, argv) = (most, settings.name.clone(), settings.command.clone());
+        let (host, whom) = (Arc::clone(self), instance.clone());
+        let begin = move |tools: &mut Tools| {
+            // What is done until it runs says nothing of the worker.
+            let _apart = apart;
+            start(&host, &whom, incarnation, &settings, tools)
+        };
+        let (mut running, pipe) = self.begin(&instance, &argv, begin).await?;
         let mut output = Vec::new();
         let read = read(&pipe, running.pidfd(), most, &mut output).await;
         read.map_err(|error| of_io("cannot read its output", &error))?;
@@ -78,32 +78,48 @@ impl ProcessHost {
 
 fn start(
     host: &Arc<ProcessHost>,
-    beside: &Beside,
+    instance: &InstanceId,
+    incarnation: Incarnation,
+    settings: &WorkerSettings,
     tools: &mut Tools,
 ) -> Result<(Running, Arc<OwnedFd>), StartFailure> {
-    let Beside { instance, incarnation, settings, .. } = beside;
-    let system = |detail: String| StartFailure::System { detail };
-    let identity = identity::resolve(&settings.isolation)?;
-    let layout = Layout::new(&host.workers_dir, &instance.slug(), false, &host.key, host.is_shared());
+    let system = |error: NulByte| StartFailure::System { detail: error.to_string() };
+    let layout = host.layout(instance, settings);
     let env = (&*host.env, &host.passed);
-    let recipe = Recipe::new(instance, settings, env, &layout).map_err(|error| system(error.to_string()))?;
-    let mut image = recipe.image(*incarnation).map_err(|error| system(error.to_string()))?;
-    if let Some((home, name)) = &identity.home {
-        Recipe::belong(&mut image, settings, home, name);
-    }
+    let mut image = Recipe::new(instance, settings, env, &layout)
+        .and_then(|recipe| recipe.image(incarnation))
+        .map_err(system)?;
     let ours =
         |variable: &[u8]| variable.starts_with(MARK) || SPEAKS.iter().any(|name| variable.starts_with(name));
     image.env.retain(|variable| !ours(variable.as_bytes()));
-    let tether = Tether::new(host, None);
-    image.env.insert(0, tether.mark());
+    spawn_tied(host, settings, image, (None, host.nofile), tools)
+}
+
+/// Starts a command with a worker's identity, rights and secrets, and nobody else's. `within`: the slug of the instance
+/// in whose cgroup it belongs; `nofile`: its limits of open files.
+pub(super) fn spawn_tied(
+    host: &Arc<ProcessHost>,
+    settings: &WorkerSettings,
+    mut image: Image,
+    (within, nofile): (Option<&str>, Option<(u64, u64)>),
+    tools: &mut Tools,
+) -> Result<(Running, Arc<OwnedFd>), StartFailure> {
+    let isolation = &settings.isolation;
+    let identity = identity::resolve(isolation)?;
+    host.withhold(&mut image, settings);
+    if let Some((home, name)) = &identity.home {
+        Recipe::belong(&mut image, settings, home, name);
+    }
     let secrets = host.secrets_of(settings)?;
     let secrets: Vec<_> = secrets.iter().map(secret::Secret::variable).collect();
+    let tether = Tether::new(host, within);
+    image.env.insert(0, tether.mark());
     let rights = WorkerRights {
         person: identity.person.clone(),
-        umask: settings.isolation.umask,
-        nice: settings.isolation.nice,
-        oom_score_adj: settings.isolation.oom_score_adj.map(|score| score.to_string()),
-        no_new_privs: settings.isolation.no_new_privs,
+        umask: isolation.umask,
+        nice: isolation.nice,
+        oom_score_adj: isolation.oom_score_adj.map(|score| score.to_string()),
+        no_new_privs: isolation.no_new_privs,
         cores: None,
     };
     let (reader, writer) = pipe().map_err(|error| of_io("cannot make a pipe", &error))?;
@@ -126,19 +142,19 @@ fn start(
         pidfs: host.pidfs,
         ignored: host.ignored,
         unshare_from: tools.unshare_from.filter(|_| tether.unshares()),
-        nofile: host.nofile,
+        nofile,
     };
     let spawned = spawn(&mut tools.stack, &tools.page, &launch);
     let running = spawned.map(|spawned| tether.tie(spawned));
     tools.page.disarm();
     let back = dup_onto(&host.null, &tools.stdout);
-    let running = running.map_err(|refusal| explain(&refusal, &image, &settings.isolation))?;
+    let running = running.map_err(|refusal| explain(&refusal, &image, isolation))?;
     back.map_err(|error| of_io("cannot take its output back", &error))?;
     Ok((running, Arc::new(reader)))
 }
 
 /// Read without blocking, written as ever.
-pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     Ok((reader, writer))

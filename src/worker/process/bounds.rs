@@ -100,6 +100,11 @@ impl Bounds {
         self.procs.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
+    /// Whether nobody has removed a cgroup of v1 behind our back.
+    pub(super) fn are_whole(&self) -> bool {
+        self.dirs.iter().all(|dir| dir.path().is_dir())
+    }
+
     /// How many of its processes the kernel killed for memory, if that is counted in v1.
     pub(super) fn oom_kills(&self) -> Option<u64> {
         self.oom.as_ref().and_then(oom_kills_in)

@@ -16,6 +16,7 @@ use crate::worker::output::{OutputHub, OutputStream};
 use crate::worker::unix::Image;
 use crate::worker::{OutputCounters, Reporter, Runner};
 
+use super::begin::Begins;
 use super::cgroup::CgroupRoot;
 use super::children::OnHalt;
 use super::clear::{self, Survivor};
@@ -108,6 +109,7 @@ pub(crate) struct ProcessHost {
     sources: Mutex<HashSet<String>>,
     known: Known,
     pub(super) calls: Calls,
+    pub(super) begins: Begins,
     pub(super) null: OwnedFd,
     /// Our own stdin, for a worker that stands in our place.
     pub(super) stdin: Option<OwnedFd>,
@@ -188,6 +190,7 @@ impl ProcessHost {
             sources: Mutex::default(),
             known: Known::default(),
             calls: Calls::default(),
+            begins: Begins::default(),
             shared: AtomicBool::new(options.shared),
             controllers: if options.cgroups { OnceLock::new() } else { Controllers::none().into() },
             survivors,
@@ -338,11 +341,14 @@ impl ProcessHost {
 
     /// From now on they do: a changed configuration may name the first one while everything runs.
     pub(super) fn share(&self) -> io::Result<()> {
-        if !self.shared.swap(true, Ordering::Relaxed)
-            && let Some(state_dir) = self.workers_dir.parent()
-        {
+        if self.is_shared() {
+            return Ok(());
+        }
+        if let Some(state_dir) = self.workers_dir.parent() {
             shared_dir(state_dir, true)?;
         }
+        // Only now: what the disk refused is tried again by the next start.
+        self.shared.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -360,7 +366,8 @@ impl ProcessHost {
         }
     }
 
-    /// Writes the spawn record once more, after somebody has removed it. Blocks until nobody is being started.
+    /// Writes the spawn record once more, after somebody has removed it. Blocks until nobody is being started, for a
+    /// second at most.
     pub(crate) fn renew_record(&self) {
         if let Err(error) = self.record.renew() {
             tracing::warn!(%error, "the spawn record cannot be written anew");

@@ -17,6 +17,7 @@
 //! the policy's.
 
 mod aside;
+mod begin;
 mod beside;
 mod bounds;
 mod capabilities;

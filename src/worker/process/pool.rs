@@ -3,6 +3,9 @@
 //! An exec can hang for ever on a dead mount, and the thread that called it hangs with it. So none of this
 //! happens on the control plane: two threads serve everybody, and when all of them have been busy for a while
 //! with others waiting, one more is started, up to a bound.
+//!
+//! Commands beside workers come last and never have all threads: probes on a dead mount, however many, must not keep one
+//! worker from being started or killed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,6 +22,8 @@ use super::reserve::place;
 const THREADS: usize = 2;
 /// Hung execs beyond this many share the fate of a machine whose disks are gone.
 const MAX_THREADS: usize = 32;
+/// Of these, commands beside workers get no more.
+const MOST_BESIDE: usize = 16;
 /// An exec takes a millisecond; one that takes this long may take for ever.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -54,11 +59,39 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Job>,
+    queue: Queue,
+    /// Commands beside workers, and how many are in hand.
+    beside: Queue,
+    busy_beside: usize,
     threads: usize,
     idle: usize,
-    last_taken: Option<Instant>,
     closed: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    last_taken: Option<Instant>,
+}
+
+impl Queue {
+    fn take(&mut self) -> Option<Job> {
+        let job = self.jobs.pop_front()?;
+        self.last_taken = Some(Instant::now());
+        Some(job)
+    }
+
+    /// Whether somebody waits in it, and nobody was taken out for a while.
+    fn hangs(&self) -> bool {
+        !self.jobs.is_empty() && self.last_taken.is_some_and(|at| at.elapsed() > PATIENCE)
+    }
+}
+
+impl State {
+    /// Whether a thread may take a command beside a worker: one is always left for the others.
+    fn has_room_beside(&self) -> bool {
+        self.busy_beside < MOST_BESIDE && self.busy_beside + 1 < self.threads
+    }
 }
 
 impl Pool {
@@ -72,19 +105,26 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Runs a job on one of the threads. At most one job per instance is on its way, which bounds the queue.
+    /// Runs a job on one of the threads. An instance has a start or an end on its way and little else, which bounds the
+    /// queue.
     pub(super) fn run(&self, job: impl FnOnce(&mut Tools) + Send + 'static) {
-        let mut state = self.shared.lock();
-        state.queue.push_back(Box::new(job));
-        drop(state);
+        self.shared.lock().queue.jobs.push_back(Box::new(job));
+        self.shared.wake.notify_one();
+    }
+
+    /// The same for a command beside a worker, which comes after all others. Of a kind that hangs, nobody queues a second
+    /// one ([`begin`](super::begin)).
+    pub(super) fn run_beside(&self, job: impl FnOnce(&mut Tools) + Send + 'static) {
+        self.shared.lock().beside.jobs.push_back(Box::new(job));
         self.shared.wake.notify_one();
     }
 
     /// Called by whoever has waited for a while: adds a thread if all hang.
     pub(super) fn nudge(&self) {
         let state = self.shared.lock();
-        let hangs = state.last_taken.is_some_and(|at| at.elapsed() > PATIENCE);
-        let needed = !state.queue.is_empty() && state.idle == 0 && hangs && state.threads < MAX_THREADS;
+        let first = state.queue.hangs() && state.idle == 0;
+        let beside = state.beside.hangs() && !state.has_room_beside() && state.busy_beside < MOST_BESIDE;
+        let needed = (first || beside) && state.threads < MAX_THREADS;
         drop(state);
         if needed && let Err(error) = self.add_thread() {
             tracing::warn!(%error, "all spawning threads hang, and another one cannot be started");
@@ -100,8 +140,11 @@ impl Pool {
             // Jobs are shallow; the default of 2 MiB each would show in the runtime's size.
             .stack_size(256 * 1024)
             .spawn(move || {
-                while let Some(job) = shared.next() {
+                while let Some((job, beside)) = shared.next() {
                     job(&mut tools);
+                    if beside {
+                        shared.lock().busy_beside -= 1;
+                    }
                 }
                 children::forget(&tools.page);
             });
@@ -124,12 +167,18 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<Job> {
+    /// The next job, and whether it is a command beside a worker.
+    fn next(&self) -> Option<(Job, bool)> {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.queue.pop_front() {
-                state.last_taken = Some(Instant::now());
-                return Some(job);
+            if let Some(job) = state.queue.take() {
+                return Some((job, false));
+            }
+            if state.has_room_beside()
+                && let Some(job) = state.beside.take()
+            {
+                state.busy_beside += 1;
+                return Some((job, true));
             }
             if state.closed {
                 state.threads -= 1;

@@ -59,7 +59,20 @@ impl Ground {
         let layout = &site.layout;
         let cgroup = self.cgroup.as_ref().is_none_or(|cgroup| there(cgroup.path()));
         let sockets = there(&layout.notify) && there(&layout.talk);
-        cgroup && there(&layout.out) && there(&layout.state) && sockets
+        let err = layout.err.as_deref().is_none_or(there);
+        cgroup && self.bounds.are_whole() && there(&layout.out) && err && there(&layout.state) && sockets
+    }
+}
+
+impl ProcessHost {
+    /// Where an instance's own files are.
+    pub(super) fn layout(&self, instance: &InstanceId, settings: &WorkerSettings) -> Layout {
+        let separate = settings.log.stderr == StderrTo::Separate;
+        let others = self.is_shared() || settings.isolation.names_somebody();
+        match &self.shelter {
+            None => Layout::new(&self.workers_dir, &instance.slug(), separate, &self.key, others),
+            Some(shelter) => Layout::sheltered(&self.workers_dir, &instance.slug(), separate, shelter),
+        }
     }
 }
 
@@ -70,12 +83,7 @@ impl Site {
         settings: Arc<WorkerSettings>,
         counters: Arc<OutputCounters>,
     ) -> Self {
-        let separate = settings.log.stderr == StderrTo::Separate;
-        let others = host.is_shared() || settings.isolation.names_somebody();
-        let layout = match &host.shelter {
-            None => Layout::new(&host.workers_dir, &instance.slug(), separate, &host.key, others),
-            Some(shelter) => Layout::sheltered(&host.workers_dir, &instance.slug(), separate, shelter),
-        };
+        let layout = host.layout(&instance, &settings);
         let env = (&*host.env, &host.passed);
         let recipe = Recipe::new(&instance, &settings, env, &layout);
         let target = Target::new(&instance, &layout.state, &layout.out);

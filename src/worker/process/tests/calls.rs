@@ -28,7 +28,7 @@ fn beside(rig: &Rig, script: &str) -> Beside {
     let mut settings = crate::config::WorkerSettings::clone(&rig.settings);
     settings.command = sh(script).command;
     let instance = InstanceId::single(settings.name.clone());
-    Beside { instance, incarnation: Incarnation(1), settings, most: 1000 }
+    Beside { instance, incarnation: Incarnation(1), settings, most: 1000, apart: None }
 }
 
 async fn escaped(dir: &Path) -> u32 {
@@ -97,6 +97,103 @@ async fn what_a_killed_runtime_left_beside_its_workers_is_ended_by_the_next() {
     let _next = host_at(rig.dir.path(), PLAIN);
     gone(escapee).await;
     assert!(matches!(run.await.unwrap().unwrap().ended, Ended::Signal(libc::SIGKILL)));
+}
+
+#[tokio::test]
+async fn commands_that_hang_in_their_start_keep_nobody_from_being_started() {
+    let mut rig = rig(NO_CGROUP);
+    let (release, hang) = std::sync::mpsc::channel::<()>();
+    let hang = std::sync::Arc::new(std::sync::Mutex::new(hang));
+    for _ in 0..64 {
+        let hang = std::sync::Arc::clone(&hang);
+        // As on a dead mount; an error says that it has come back.
+        rig.host.pool.run_beside(move |_| assert!(hang.lock().unwrap().recv().is_err()));
+    }
+    for script in ["echo one", "echo two"] {
+        let run = rig.host.run_beside(beside(&rig, script));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(300), run).await.is_err(),
+            "it began before others"
+        );
+        let again = rig.host.run_beside(beside(&rig, script)).await;
+        let failure = again.expect_err("the one before still hangs").to_string();
+        assert!(failure.contains("still hangs"), "{failure}");
+    }
+    for n in 1..=3 {
+        let pid = rig.up(n).await;
+        rig.runner.kill();
+        rig.exit().await;
+        gone(pid).await;
+    }
+    drop(release);
+    let end = tokio::time::Instant::now() + super::rig::PATIENCE;
+    let ran = loop {
+        match rig.host.run_beside(beside(&rig, "echo one")).await {
+            Ok(ran) => break ran,
+            Err(failure) => assert!(tokio::time::Instant::now() < end, "{failure}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(ran.output, "one\n");
+}
+
+#[tokio::test]
+async fn a_command_beside_a_worker_gets_no_secret_of_another() {
+    let mut rig = rig(PLAIN);
+    let plain = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+    };
+    let shells = ["PATH", "HOME", "USER", "LANG", "TZ", "PWD", "OLDPWD", "SHLVL", "_", "PPID", "IFS"];
+    let variable = rig.host.env.iter().find_map(|(name, value)| {
+        let (name, value) = (name.to_str()?, value.to_str()?);
+        let fits = plain(name) && plain(value) && value.len() < 200 && !shells.contains(&name);
+        fits.then(|| (name.to_owned(), value.to_owned()))
+    });
+    let (name, value) = variable.expect("some variable of whoever runs the tests");
+    rig.set(|settings| settings.inherit_env = vec!["*".to_owned()]);
+    let script = format!("echo [${name}]");
+    let ran = rig.host.run_beside(beside(&rig, &script)).await.unwrap();
+    assert_eq!(ran.output, format!("[{value}]\n"));
+
+    let mut other = sh("exec sleep 1000");
+    other.isolation.secrets.insert("DB".to_owned(), SecretSource::Env(name));
+    rig.host.know_secrets(&[std::sync::Arc::new(other)]);
+    let ran = rig.host.run_beside(beside(&rig, &script)).await.unwrap();
+    assert_eq!(ran.output, "[]\n");
+    let deed = Deed::Run { argv: sh(&script).command };
+    let said = perform(&mut rig, deed, None, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(said[0].1, "[]\n");
+}
+
+#[tokio::test]
+async fn the_state_of_a_worker_that_was_started_meanwhile_stays_where_it_is() {
+    let mut rig = rig(PLAIN);
+    rig.up(1).await;
+    rig.runner.kill();
+    rig.exit().await;
+    std::fs::write(rig.path("w/w/state/kept"), "").unwrap();
+    let site = || {
+        let (host, settings) = (rig.host.clone(), rig.settings.clone());
+        let instance = InstanceId::single(settings.name.clone());
+        std::sync::Arc::new(crate::worker::process::site::Site::new(
+            host,
+            instance,
+            settings,
+            Default::default(),
+        ))
+    };
+    let job = |timeout| Job { incarnation: Incarnation(1), pid: None, timeout, deed: Deed::Archive };
+    let late = crate::worker::process::deeds::perform(site(), job(Duration::ZERO));
+    let crossed = crate::worker::process::deeds::perform(site(), job(Duration::from_secs(60)));
+    rig.up(2).await;
+    for doing in [late.await, crossed.await] {
+        assert!(doing.unwrap_err().contains("started meanwhile"));
+    }
+    assert!(rig.path("w/w/state/kept").exists());
+    rig.runner.kill();
+    rig.exit().await;
+    perform(&mut rig, Deed::Archive, None, Duration::from_secs(60)).await.unwrap();
+    assert!(rig.path("w/w/state").is_dir() && !rig.path("w/w/state/kept").exists());
 }
 
 async fn perform(rig: &mut Rig, deed: Deed, pid: Option<u32>, timeout: Duration) -> Result<Sights, String> {
