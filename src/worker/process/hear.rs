@@ -15,12 +15,24 @@ use crate::worker::unix::{pidfd_open, poll_ended};
 
 use super::children;
 use super::life::{Life, Main, Run};
+use super::site::Ground;
 
 /// Datagrams that are still read when the process has ended already: what it said last counts, a flood does not.
 const LAST_WORDS_READ: usize = 16;
 
 /// One line in this time, whoever sends however much: anybody of the same user can flood the socket.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Between tries of a socket that cannot be read: mostly memory is short for a moment.
+const DEAF_FOR: Duration = Duration::from_secs(1);
+
+/// What comes on the notify socket of this ground, which is left alone until then.
+pub(super) async fn heard(ground: &Ground, deaf: Option<Instant>) -> io::Result<Notification> {
+    if let Some(until) = deaf {
+        tokio::time::sleep_until(until).await;
+    }
+    ground.notify.recv().await
+}
 
 /// Notifications that were ignored, told with their number and not one by one.
 #[derive(Debug, Default)]
@@ -64,6 +76,15 @@ impl Life {
     pub(super) fn probed(&self, run: &mut Run) {
         if !run.ready && matches!(self.site.settings.ready, ReadyWhen::Probe) {
             self.ready(run);
+        }
+    }
+
+    /// What it says is read later; what it is, it stays.
+    pub(super) fn cannot_hear(&mut self, run: &mut Run, error: &io::Error) {
+        let now = Instant::now();
+        run.deaf = Some(now + DEAF_FOR);
+        if let Some(before) = self.ignored.count(now) {
+            tracing::warn!(instance = %self.site.instance, %error, before, "its notify socket cannot be read");
         }
     }
 

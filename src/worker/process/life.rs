@@ -29,7 +29,7 @@ use super::company::Company;
 use super::daemon::end_of;
 use super::end::{Asked, meaning};
 use super::failure::of_io;
-use super::hear::Ignored;
+use super::hear::{Ignored, heard};
 use super::recipe;
 use super::rounds::{Daemon, Over, Rounds, Seen};
 use super::site::{Ground, Site};
@@ -102,6 +102,8 @@ pub(super) struct Run {
     /// The limit it is being killed for.
     pub(super) over: Option<Over>,
     pub(super) rounds: Rounds,
+    /// Its notify socket could not be read; it is tried again at this time.
+    pub(super) deaf: Option<Instant>,
 }
 
 /// What is not as usual with one that ran already.
@@ -270,6 +272,7 @@ impl Life {
             company,
             over: None,
             rounds: Rounds::default(),
+            deaf: None,
         }))
     }
 
@@ -325,10 +328,7 @@ impl Life {
                 Event::Line(true) => self.ready(run),
                 Event::Line(false) => run.line = None,
                 Event::Said(Ok(said)) => self.said(run, said),
-                Event::Said(Err(error)) => {
-                    tracing::warn!(instance = %self.site.instance, %error, "its notify socket is broken");
-                    self.ground = None;
-                }
+                Event::Said(Err(error)) => self.cannot_hear(run, &error),
                 Event::Called(call) => call.serve(),
                 Event::SaysReady(n) => self.says_ready(run, n),
                 Event::Ended if self.leaves_a_daemon(run) => {}
@@ -340,18 +340,23 @@ impl Life {
         }
     }
 
-    /// The next thing that happens. Commands and the end first: a worker that floods its socket delays neither.
+    /// The next thing that happens. What the worker says comes last, since it may say it without end: that delays neither
+    /// a command nor its end, and none of its own limits and deadlines.
     async fn next(&mut self, run: &mut Run) -> Event {
         let (again, drained) = (run.kill_again.map(|(at, _)| at), run.drained);
         let (line, answer, round) = (&mut run.line, &mut run.rounds.answer, run.rounds.next);
         let alone = run.daemon == Daemon::Awaited { alone: true };
-        let ground = self.ground.as_ref();
+        let (ground, deaf) = (self.ground.as_ref(), run.deaf);
         tokio::select! {
             biased;
             command = self.commands.recv() => Event::Command(command),
             () = run.main.ended(), if !alone => Event::Ended,
             found = async { line.as_mut()?.await.ok() }, if line.is_some() => Event::Line(found.is_some()),
-            said = async { ground?.notify.recv().await.into() }, if ground.is_some() => match said {
+            seen = async { answer.as_mut()?.await.ok() }, if answer.is_some() => Event::Seen(seen),
+            () = tokio::time::sleep_until(round.unwrap_or_else(Instant::now)), if round.is_some() => Event::Round,
+            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::KillAgain,
+            () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => Event::Drained,
+            said = async { heard(ground?, deaf).await.into() }, if ground.is_some() => match said {
                 Some(said) => Event::Said(said),
                 None => Event::KillAgain,
             },
@@ -363,10 +368,6 @@ impl Life {
                 Some(n) => Event::SaysReady(n),
                 None => Event::KillAgain,
             },
-            seen = async { answer.as_mut()?.await.ok() }, if answer.is_some() => Event::Seen(seen),
-            () = tokio::time::sleep_until(round.unwrap_or_else(Instant::now)), if round.is_some() => Event::Round,
-            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::KillAgain,
-            () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => Event::Drained,
         }
     }
 

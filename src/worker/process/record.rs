@@ -15,6 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use crate::id::{Incarnation, InstanceId};
 use crate::worker::unix::dup_onto;
@@ -25,6 +26,10 @@ const MAGIC: &str = "regrow-spawned/1";
 const COMPACT_OVER: u64 = 256 * 1024;
 /// A file larger than this was not written by us; its end holds what counts.
 const MAX_READ: u64 = 16 * 1024 * 1024;
+
+/// Starts that are under way get so long before a file that was removed is written around them.
+const RENEW_TRIES: u32 = 50;
+const RENEW_PAUSE: Duration = Duration::from_millis(20);
 
 /// One start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +68,25 @@ pub(super) struct Record {
     /// Always the same number, whatever file is behind it. Held for reading while a child may write.
     place: RwLock<OwnedFd>,
     size: AtomicU64,
-    live: Mutex<HashMap<InstanceId, Entry>>,
+    live: Mutex<Live>,
+}
+
+/// Who lives, and how often the file was written anew.
+struct Live {
+    entries: HashMap<InstanceId, Entry>,
+    written: u64,
+}
+
+/// The file, held in place from before a child writes its line until that is known here, too.
+pub(super) struct Hold<'a> {
+    place: RwLockReadGuard<'a, OwnedFd>,
+    written: u64,
+}
+
+impl AsRawFd for Hold<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.place.as_raw_fd()
+    }
 }
 
 impl Record {
@@ -98,7 +121,7 @@ impl Record {
             head,
             place: RwLock::new(place),
             size: AtomicU64::new(size),
-            live: Mutex::new(live),
+            live: Mutex::new(Live { entries: live, written: 0 }),
         })
     }
 
@@ -108,8 +131,10 @@ impl Record {
     }
 
     /// Holds the file in place while a child may write to it.
-    pub(super) fn hold(&self) -> RwLockReadGuard<'_, OwnedFd> {
-        self.place.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn hold(&self) -> Hold<'_> {
+        let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
+        let written = self.lock().written;
+        Hold { place, written }
     }
 
     /// What stands before the pid in a child's line.
@@ -117,11 +142,13 @@ impl Record {
         format!("{instance} {incarnation} ")
     }
 
-    /// Remembers a start, so that the next compaction keeps it.
-    pub(super) fn started(&self, entry: Entry) {
+    /// Remembers a start, so that the next compaction keeps it. Only then is the file let go of: written anew before, it
+    /// would be without this line.
+    pub(super) fn started(&self, hold: Hold<'_>, entry: Entry) {
         // Longest numbers assumed: the bound need not be exact.
         self.size.fetch_add(entry.instance.to_string().len() as u64 + 50, Ordering::Relaxed);
-        self.lock().insert(entry.instance.clone(), entry);
+        self.remember(&hold, entry);
+        drop(hold);
         if self.size.load(Ordering::Relaxed) > COMPACT_OVER
             && let Err(error) = self.compact()
         {
@@ -130,15 +157,32 @@ impl Record {
         }
     }
 
-    /// Forgets an instance of which nothing lives.
-    pub(super) fn ended(&self, instance: &InstanceId) {
-        self.lock().remove(instance);
+    fn remember(&self, hold: &Hold<'_>, entry: Entry) {
+        let mut live = self.lock();
+        // The child has written its line into a file that somebody had removed.
+        if live.written != hold.written
+            && let Err(error) = rustix::io::write(&*hold.place, line(&entry).as_bytes())
+        {
+            tracing::warn!(instance = %entry.instance, %error, "its start could not be recorded");
+        }
+        live.entries.insert(entry.instance.clone(), entry);
     }
 
-    /// Writes the file anew, once nobody is being started.
+    /// Forgets an instance of which nothing lives.
+    pub(super) fn ended(&self, instance: &InstanceId) {
+        self.lock().entries.remove(instance);
+    }
+
+    /// Writes the file anew after somebody has removed it: once nobody is being started, or around a start that hangs,
+    /// which must not hold up all others.
     pub(super) fn renew(&self) -> io::Result<()> {
-        let place = self.place.write().unwrap_or_else(PoisonError::into_inner);
-        self.write_live(&place)
+        for _ in 0..RENEW_TRIES {
+            if let Ok(place) = self.place.try_write() {
+                return self.write_live(&place);
+            }
+            std::thread::sleep(RENEW_PAUSE);
+        }
+        self.write_live(&self.hold().place)
     }
 
     /// Writes the live ones only. Put off while any child is being started: it holds the file.
@@ -148,15 +192,22 @@ impl Record {
     }
 
     fn write_live(&self, place: &OwnedFd) -> io::Result<()> {
-        let (file, size) = write_anew(&self.path, &self.head, self.lock().values())?;
+        let mut live = self.lock();
+        let (file, size) = write_anew(&self.path, &self.head, live.entries.values())?;
         dup_onto(&file.into(), place)?;
+        live.written += 1;
         self.size.store(size, Ordering::Relaxed);
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<InstanceId, Entry>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As a child writes it.
+fn line(Entry { instance, incarnation, pid, inode }: &Entry) -> String {
+    format!("{instance} {incarnation} {pid} {inode}\n")
 }
 
 fn write_anew<'a>(
@@ -165,9 +216,7 @@ fn write_anew<'a>(
     entries: impl Iterator<Item = &'a Entry>,
 ) -> io::Result<(File, u64)> {
     let mut text = head.to_owned();
-    for Entry { instance, incarnation, pid, inode } in entries {
-        text.push_str(&format!("{instance} {incarnation} {pid} {inode}\n"));
-    }
+    text.extend(entries.map(line));
     let fresh = path.with_extension("new");
     if let Err(error) = std::fs::remove_file(&fresh)
         && error.kind() != io::ErrorKind::NotFound
@@ -251,6 +300,49 @@ mod tests {
         assert!(Record::read(&path).unwrap().entries.is_empty());
     }
 
+    /// What a child does, and then its runtime.
+    fn start(record: &Record, hold: Hold<'_>, entry: Entry) {
+        write_line(&hold, &entry);
+        record.started(hold, entry);
+    }
+
+    fn write_line(hold: &Hold<'_>, entry: &Entry) {
+        let head = Record::line_head(&entry.instance, entry.incarnation);
+        let mut file = File::from(rustix::io::fcntl_dupfd_cloexec(&*hold.place, 3).unwrap());
+        file.write_all(format!("{head}4711 99\n").as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_start_between_its_line_and_its_end_is_not_lost_when_the_file_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spawned");
+        let record = Record::open(&path, None, Vec::new()).unwrap();
+        let slow = record.hold();
+        write_line(&slow, &entry("slow", 1));
+        record.size.store(COMPACT_OVER, Ordering::Relaxed);
+        start(&record, record.hold(), entry("web", 1));
+        assert_eq!(Record::read(&path).unwrap().entries.len(), 2, "it was written anew without one of them");
+        record.started(slow, entry("slow", 1));
+        assert_eq!(Record::read(&path).unwrap().entries.len(), 2);
+        assert!(record.size.load(Ordering::Relaxed) < COMPACT_OVER, "now it is");
+    }
+
+    #[test]
+    fn a_start_that_hangs_does_not_keep_a_removed_file_away_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("spawned");
+        let record = Record::open(&path, None, Vec::new()).unwrap();
+        let hangs = record.hold();
+        write_line(&hangs, &entry("hangs", 1));
+        std::fs::remove_file(&path).unwrap();
+        record.renew().unwrap();
+        start(&record, record.hold(), entry("web", 1));
+        record.started(hangs, entry("hangs", 1));
+        let mut known: Vec<_> = Record::read(&path).unwrap().entries;
+        known.sort_by(|a, b| a.instance.cmp(&b.instance));
+        assert_eq!(known, [entry("hangs", 1), entry("web", 1)]);
+    }
+
     #[test]
     fn a_million_starts_do_not_make_it_grow() {
         let dir = tempfile::tempdir().unwrap();
@@ -258,13 +350,7 @@ mod tests {
         let record = Record::open(&path, None, Vec::new()).unwrap();
         let fd = record.fd();
         for n in 1..=20_000 {
-            let mut file = File::from(rustix::io::fcntl_dupfd_cloexec(&*record.hold(), 3).unwrap());
-            file.write_all(
-                format!("{}4711 99\n", Record::line_head(&"web".parse().unwrap(), Incarnation(n))).as_bytes(),
-            )
-            .unwrap();
-            drop(file);
-            record.started(entry("web", n));
+            start(&record, record.hold(), entry("web", n));
             assert!(std::fs::metadata(&path).unwrap().len() <= COMPACT_OVER);
         }
         assert_eq!(record.fd(), fd, "children go on finding it under the same number");

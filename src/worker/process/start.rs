@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::config::LogTo;
 use crate::exit::StartFailure;
 use crate::id::Incarnation;
-use crate::worker::Reporter;
 use crate::worker::talk::Token;
 use crate::worker::unix::{Fds, Image, Launch, Placement, Refusal, Spawned, WorkerRights, dup_onto, spawn};
+use crate::worker::{Reporter, stay};
 
 use super::cgroup::Cgroup;
 use super::children::{self, Registered};
@@ -23,7 +23,7 @@ use super::identity::{self, Identity};
 use super::layout::{open_fifo, take_fence};
 use super::pool::Tools;
 use super::recipe::Recipe;
-use super::record::{Entry, Record};
+use super::record::{Entry, Hold, Record};
 use super::reserve::is_exhaustion;
 use super::secret;
 use super::site::{Ground, Site};
@@ -64,7 +64,10 @@ pub(super) fn start(
         Ok(identity) => identity,
         Err(failure) => return (ground, Err(failure)),
     };
-    let mut ground = match ground.map_or_else(|| make_ground(site, &identity, report), Ok) {
+    stay(&site.layout.state);
+    // What somebody removed meanwhile is made anew.
+    let whole = ground.filter(|ground| ground.is_whole(site));
+    let mut ground = match whole.map_or_else(|| make_ground(site, &identity, report), Ok) {
         Ok(ground) => ground,
         Err(failure) => return (None, Err(failure)),
     };
@@ -74,9 +77,7 @@ pub(super) fn start(
     let renewed = site.renew_cgroup(&mut ground).map_err(|error| of_io("cannot set its limits", &error));
     let started = renewed.and_then(|()| start_on(site, &mut ground, &identity, incarnation, tools));
     site.host.reserve.refill();
-    // What somebody removed is made anew by the next start.
-    let keep = started.is_ok() || ground.is_whole(site);
-    (keep.then_some(ground), started)
+    (Some(ground), started)
 }
 
 fn make_ground(site: &Site, identity: &Identity, report: &Reporter) -> Result<Ground, StartFailure> {
@@ -136,15 +137,12 @@ fn start_on(
     let (host, worker) = (Arc::clone(&site.host), site.settings.name.clone());
     // Before anything of it is heard: whoever holds an older token speaks for nobody any more.
     ground.talk.admit(incarnation, token, Box::new(move |text| host.hush(&worker, text)));
-    let spawned = launched.map_err(|refusal| explain(&refusal, &image, &site.settings.isolation))?;
+    let (spawned, record) =
+        launched.map_err(|refusal| explain(&refusal, &image, &site.settings.isolation))?;
     let registered = children::register(spawned.pid);
     tools.page.disarm();
-    site.host.record.started(Entry {
-        instance: site.instance.clone(),
-        incarnation,
-        pid: spawned.pid,
-        inode: spawned.inode,
-    });
+    let (instance, inode) = (site.instance.clone(), spawned.inode);
+    site.host.record.started(record, Entry { instance, incarnation, pid: spawned.pid, inode });
     tell_shortcomings(site, &spawned);
     let (pid, pidfd) = (spawned.pid, Arc::new(spawned.pidfd));
     Ok(Started { pid, pidfd, registered, oom_kills, forks, adopted: false, company: None })
@@ -203,15 +201,15 @@ fn take_or_open(site: &Site, ground: &mut Ground) -> Result<File, StartFailure> 
 }
 
 /// Puts the files where the child finds them, clones, and takes them away again: while we held the fence open,
-/// nobody else could.
-fn launch(
-    site: &Site,
+/// nobody else could. With the child comes the record in which its line stands, held in place.
+fn launch<'a>(
+    site: &'a Site,
     ground: &Ground,
     incarnation: Incarnation,
     program: &Program<'_>,
     (out, err): (File, Option<File>),
     tools: &mut Tools,
-) -> Result<Spawned, Refusal> {
+) -> Result<(Spawned, Hold<'a>), Refusal> {
     let host = &site.host;
     let stdio = |error: io::Error| Refusal {
         step: crate::worker::unix::Step::Stdio,
@@ -256,14 +254,13 @@ fn launch(
     };
     let exhausted = |refusal: &Refusal| matches!(refusal.errno, libc::EMFILE | libc::ENFILE);
     let spawned = host.reserve.with(exhausted, || spawn(&mut tools.stack, &tools.page, &launch));
-    drop(record);
     if spawned.is_err() {
         tools.page.disarm();
     }
     for place in [&tools.stdout, &tools.stderr] {
         dup_onto(&host.null, place).map_err(stdio)?;
     }
-    spawned
+    spawned.map(|spawned| (spawned, record))
 }
 
 /// Nothing, but for a worker that stands in our place: then what we would read.

@@ -167,3 +167,22 @@ async fn with_a_heartbeat_it_knows_that_it_is_the_one_who_is_to_beat() {
     rig.runner.kill();
     rig.exit().await;
 }
+
+#[tokio::test]
+async fn a_flood_of_notifications_puts_off_none_of_its_limits() {
+    if !can_speak() {
+        return;
+    }
+    // Others than the main process: whether they are the worker's takes longer to find out than to send.
+    let script = "import os,socket,time\n\
+         s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
+         if os.fork() == 0 or os.fork() == 0:\n    while True: s.sendto(b'WATCHDOG=1', os.environ['NOTIFY_SOCKET'])\n\
+         kept = bytearray(300 << 20)\n\
+         time.sleep(1000)";
+    let mut settings = command(&["python3", "-c", script]);
+    settings.isolation.limits.memory = Some(100 << 20);
+    let mut rig = Rig::with(settings, super::rig::NO_CGROUP);
+    rig.runner.start(Incarnation(1));
+    let ended = tokio::time::timeout(super::rig::PATIENCE, rig.exit()).await;
+    assert_eq!(ended.expect("its limit was never looked at"), Exit::Oom);
+}

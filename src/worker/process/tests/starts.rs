@@ -244,3 +244,32 @@ async fn long_paths_move_the_socket_elsewhere() {
     rig.up(1).await;
     rig.exit().await;
 }
+
+#[tokio::test]
+async fn what_somebody_removed_is_made_again_by_the_next_start() {
+    let mut settings = sh("echo ran >> witness");
+    settings.log.stderr = crate::config::StderrTo::Separate;
+    let mut rig = Rig::new(settings);
+    rig.up(1).await;
+    rig.exit().await;
+    for (n, removed) in (2..).zip(["err", "out", "notify", "talk"]) {
+        std::fs::remove_file(rig.path("w/w").join(removed)).unwrap();
+        rig.up(n).await;
+        assert_eq!(rig.exit().await, Exit::Exited { code: 0 });
+        assert!(rig.path("w/w").join(removed).symlink_metadata().is_ok(), "{removed} is missing");
+    }
+}
+
+#[tokio::test]
+async fn what_a_disk_refused_once_is_tried_again() {
+    let rig = Rig::new(sh("exit 0"));
+    let (home, aside) = (rig.dir.path().to_owned(), rig.dir.path().with_extension("aside"));
+    std::fs::rename(&home, &aside).unwrap();
+    std::fs::write(&home, "").unwrap();
+    assert!(rig.host.share().is_err() && !rig.host.is_shared());
+    std::fs::remove_file(&home).unwrap();
+    std::fs::rename(&aside, &home).unwrap();
+    rig.host.share().unwrap();
+    assert!(rig.host.is_shared());
+    assert_eq!(home.metadata().unwrap().permissions().mode() & 0o777, 0o711);
+}
