@@ -1,16 +1,19 @@
 //! Gathers what the metrics page is made of.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
+use crate::config::{CheckSettings, WorkerSettings, expand};
 use crate::event::Cause;
+use crate::id::Name;
 use crate::runtime::RuntimeHandle;
 use crate::supervisor::{Health, INCIDENT_BUCKETS, InstanceState, Spread, Totals};
 use crate::telemetry::{
-    Histogram, OwnSample, Pace, Root, Sampler, Scrape, Seen, WorkerSample, boot_time, open_files,
-    open_files_limit, ticks_per_second, usage,
+    CardSample, Histogram, LookState, OwnSample, Pace, Root, Sampler, Scrape, Seen, WorkerSample, boot_time,
+    open_files, open_files_limit, ticks_per_second, usage,
 };
 
 /// The runtime as it is now.
@@ -24,16 +27,30 @@ pub(crate) fn scrape(runtime: &RuntimeHandle) -> Scrape {
     let looks = info.looks();
     let there: HashSet<_> = states.iter().map(|state| &state.instance).collect();
     looks.keep(|instance| there.contains(instance));
+    let by_name: HashMap<&Name, &WorkerSettings> =
+        settings.workers.iter().map(|worker| (&worker.name, &**worker)).collect();
+    let mut disks = Disks::default();
+    let mut workers = Vec::with_capacity(states.len());
+    for state in &states {
+        let mut sample = worker(runtime, state, sampler);
+        if let Some(of_file) = by_name.get(state.instance.worker()) {
+            sample.memory_limit_bytes = of_file.isolation.limits.memory.filter(|_| of_file.actor.is_none());
+            sample.cards = cards(state, &sample, of_file);
+            disks.note(&settings.runtime.state_dir, state, &sample, of_file);
+        }
+        workers.push(sample);
+    }
     Scrape {
         version: info.version,
         runtime: settings.runtime.name.clone(),
-        workers: states.iter().map(|state| worker(runtime, state, sampler)).collect(),
+        workers,
         supervisors: board.supervisors().iter().map(|state| state.name.to_string()).collect(),
         events: runtime.journal().counts(),
         events_dropped: runtime.journal().dropped(),
         stale: board.stale(),
         lag_seconds: info.lag().as_secs_f64(),
         config_ok: info.config_ok(),
+        disks: disks.ratios(),
         own: own(info.pid),
         seed_names: settings.telemetry.seed_names,
     }
@@ -61,11 +78,93 @@ fn worker(runtime: &RuntimeHandle, state: &InstanceState, sampler: &Sampler) -> 
         cpu_seconds: used.map(|seen| seen.usage.cpu_seconds),
         cpu_percent: used.and_then(|seen| seen.percent),
         memory_bytes: used.map(|seen| seen.usage.resident_bytes),
+        working_set_bytes: state.pid.and_then(|pid| sampler.working_set(pid)),
+        memory_limit_bytes: None,
+        cards: Vec::new(),
         open_files: state.pid.and_then(open_files),
         heartbeat_at: state.last_heartbeat_at.map(unix),
         probes: runtime.info().looks().of(&state.instance),
         lines_dropped: state.output.dropped.load(Ordering::Relaxed),
     }
+}
+
+/// What the probes of its cards saw of the incarnation that runs.
+fn cards(state: &InstanceState, sample: &WorkerSample, of_file: &WorkerSettings) -> Vec<CardSample> {
+    let mut cards = BTreeMap::new();
+    for (_, look) in looks_at(sample, of_file, |check| matches!(check, CheckSettings::Gpu { .. })) {
+        if state.pid.is_none() || look.incarnation != state.incarnation {
+            continue;
+        }
+        let figure = |name: &str| look.metrics.iter().find(|(one, _)| one == name).map(|(_, value)| *value);
+        for (name, used) in &look.metrics {
+            let number = name.strip_prefix("gpu").and_then(|rest| rest.strip_suffix("_memory_used_ratio"));
+            if let Some(gpu) = number {
+                let card = CardSample {
+                    gpu: gpu.to_owned(),
+                    memory_used_ratio: *used,
+                    utilization_ratio: figure(&format!("gpu{gpu}_utilization_ratio")),
+                };
+                cards.insert(gpu.to_owned(), card);
+            }
+        }
+    }
+    cards.into_values().collect()
+}
+
+/// The newest look at each disk.
+#[derive(Default)]
+struct Disks(BTreeMap<String, (Timestamp, f64)>);
+
+impl Disks {
+    fn note(
+        &mut self,
+        state_dir: &Path,
+        state: &InstanceState,
+        sample: &WorkerSample,
+        of_file: &WorkerSettings,
+    ) {
+        for (check, look) in looks_at(sample, of_file, |check| matches!(check, CheckSettings::Disk { .. })) {
+            let CheckSettings::Disk { path, .. } = check else { continue };
+            let Some((_, ratio)) = look.metrics.iter().find(|(name, _)| name == "used_ratio") else {
+                continue;
+            };
+            let path = expand(path, |name| value(name, state_dir, state)).unwrap_or_else(|_| path.clone());
+            let known = self.0.entry(path).or_insert((look.at, *ratio));
+            if known.0 < look.at {
+                *known = (look.at, *ratio);
+            }
+        }
+    }
+
+    fn ratios(self) -> BTreeMap<String, f64> {
+        self.0.into_iter().map(|(path, (_, ratio))| (path, ratio)).collect()
+    }
+}
+
+/// A placeholder in the path of a disk.
+fn value(name: &str, state_dir: &Path, state: &InstanceState) -> Option<String> {
+    let slug = state.instance.slug();
+    match name {
+        "worker" => Some(state.instance.worker().to_string()),
+        "instance" => Some(state.instance.to_string()),
+        "index" => Some(state.instance.index().unwrap_or(0).to_string()),
+        "state_dir" => Some(state_dir.join("w").join(&slug).join("state").display().to_string()),
+        "slug" => Some(slug),
+        _ => None,
+    }
+}
+
+/// The last looks of an instance's probes of one kind.
+fn looks_at<'a>(
+    sample: &'a WorkerSample,
+    of_file: &'a WorkerSettings,
+    is: impl Fn(&CheckSettings) -> bool + 'a,
+) -> impl Iterator<Item = (&'a CheckSettings, &'a LookState)> {
+    let probes = of_file.probes.iter().filter(move |probe| is(&probe.check));
+    probes.filter_map(|probe| {
+        let look = sample.probes.iter().find(|(name, _)| **name == *probe.name)?;
+        Some((&probe.check, &look.1))
+    })
 }
 
 fn histogram(spread: &Spread) -> Histogram {

@@ -7,6 +7,7 @@ mod memory;
 mod names;
 mod page;
 mod procfs;
+mod sample;
 mod sampler;
 mod trees;
 mod user;
@@ -14,9 +15,10 @@ mod user;
 pub use host::{DiskFigures, HOST_SHORTEST, Host, HostFigures};
 pub use journal::{Journal, Recorded, Subscription};
 pub use looks::{LOOK_BUCKETS, LookState, Looks};
-pub use page::{Histogram, OwnSample, PageFormat, STATUS_WORDS, Scrape, WorkerSample};
+pub use page::{PageFormat, STATUS_WORDS, Scrape};
 pub use procfs::{
     Condition, Usage, boot_time, open_files, open_files_limit, open_files_limit_of, ticks_per_second, usage,
 };
+pub use sample::{CardSample, Histogram, OwnSample, WorkerSample};
 pub use sampler::{Pace, Root, Sampler, Seen};
 pub use user::{record_user_series, tidy_user_series, user_series};

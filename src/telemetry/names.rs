@@ -64,6 +64,18 @@ pub(super) const MEMORY: Family = gauge(
     "regrow_worker_memory_bytes",
     "Resident memory of the process tree; pages that processes share count for each.",
 );
+pub(super) const WORKING_SET: Family = gauge(
+    "regrow_worker_memory_working_set_bytes",
+    "Memory without page cache that the kernel would take back; what marks and limits are about.",
+);
+pub(super) const MEMORY_LIMIT: Family =
+    gauge("regrow_worker_memory_limit_bytes", "The most memory that the process tree may take.");
+pub(super) const GPU_MEMORY: Family =
+    gauge("regrow_worker_gpu_memory_used_ratio", "How full the memory of its card was at the last look.");
+pub(super) const GPU_USAGE: Family =
+    gauge("regrow_worker_gpu_utilization_ratio", "How busy its card was at the last look.");
+pub(super) const DISK: Family =
+    gauge("regrow_disk_used_ratio", "How full the disk of a probe's path was at the last look.");
 pub(super) const FILES: Family =
     gauge("regrow_worker_open_file_descriptors", "Open files of the main process.");
 pub(super) const HEARTBEAT: Family = gauge(

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
-use crate::event::{Cause, EventKind};
+use crate::event::EventKind;
 use crate::health::Grade;
 
-use super::looks::{LOOK_BUCKETS, LookState};
+use super::looks::LOOK_BUCKETS;
 use super::names::{self, Family, MetricKind};
+use super::sample::{CardSample, Histogram, OwnSample, WorkerSample};
 
 /// The states of a breaker.
 const BREAKER_WORDS: [&str; 3] = ["closed", "open", "half_open"];
@@ -71,79 +71,6 @@ impl PageFormat {
     }
 }
 
-/// How often something took how long.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Histogram {
-    /// Upper ends in seconds, and how often it took no longer and longer than the end before.
-    pub buckets: Vec<(f64, u64)>,
-    /// How often in all.
-    pub count: u64,
-    /// All together, in seconds.
-    pub sum_seconds: f64,
-}
-
-/// One instance, as the page sees it.
-#[derive(Debug, Clone, Default)]
-pub struct WorkerSample {
-    /// The instance.
-    pub worker_id: String,
-    /// Its supervisor.
-    pub supervisor: String,
-    /// One of [`STATUS_WORDS`].
-    pub status: &'static str,
-    /// Health is `healthy`.
-    pub healthy: bool,
-    /// Runs and is ready.
-    pub up: bool,
-    /// Health score.
-    pub score: Option<f64>,
-    /// Starts after the first, by cause.
-    pub restarts: Vec<(Cause, u64)>,
-    /// Attempts to recover it: strategy, outcome, count.
-    pub recoveries: BTreeMap<(String, &'static str), u64>,
-    /// The breaker of its ladder: one of the contract's words.
-    pub breaker: &'static str,
-    /// How long it took to see its incidents, those that ended well.
-    pub detection: Option<Histogram>,
-    /// How long it took to heal it then.
-    pub recovery: Option<Histogram>,
-    /// Unix time of the start.
-    pub started_at: Option<f64>,
-    /// Processor time.
-    pub cpu_seconds: Option<f64>,
-    /// Load; 100 is one core.
-    pub cpu_percent: Option<f64>,
-    /// Resident memory.
-    pub memory_bytes: Option<u64>,
-    /// Open files.
-    pub open_files: Option<u64>,
-    /// Unix time of the last heartbeat.
-    pub heartbeat_at: Option<f64>,
-    /// Its probes by name.
-    pub probes: Vec<(Arc<str>, LookState)>,
-    /// Output lines that could not be kept.
-    pub lines_dropped: u64,
-}
-
-/// The runtime's own process.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct OwnSample {
-    /// Processor time.
-    pub cpu_seconds: f64,
-    /// Resident memory.
-    pub resident_bytes: u64,
-    /// Address space.
-    pub virtual_bytes: u64,
-    /// Threads.
-    pub threads: u64,
-    /// Open files.
-    pub open_files: Option<u64>,
-    /// Limit on open files.
-    pub max_files: Option<u64>,
-    /// Unix time of its start.
-    pub started_at: Option<f64>,
-}
-
 /// Everything one page is made of.
 #[derive(Debug, Clone, Default)]
 pub struct Scrape {
@@ -165,6 +92,8 @@ pub struct Scrape {
     pub stale: u64,
     /// Whether the last reading of the configuration was taken over.
     pub config_ok: bool,
+    /// How full the disks are that probes have looked at, by the path of the file.
+    pub disks: BTreeMap<String, f64>,
     /// The runtime's own process.
     pub own: Option<OwnSample>,
     /// The seeds' names too.
@@ -213,6 +142,10 @@ impl Scrape {
         page.sample(&[], f64::from(u8::from(self.config_ok)));
         page.family(names::STALE);
         page.sample(&[], self.stale as f64);
+        page.family(names::DISK);
+        for (path, ratio) in &self.disks {
+            page.sample(&[("path", path)], *ratio);
+        }
     }
 
     fn worker_families(&self, page: &mut Page) {
@@ -251,6 +184,10 @@ impl Scrape {
         self.each(page, names::CPU, |worker| worker.cpu_seconds);
         self.each(page, names::CPU_USAGE, |worker| worker.cpu_percent.map(|percent| percent / 100.0));
         self.each(page, names::MEMORY, |worker| worker.memory_bytes.map(|bytes| bytes as f64));
+        self.each(page, names::WORKING_SET, |worker| worker.working_set_bytes.map(|bytes| bytes as f64));
+        self.each(page, names::MEMORY_LIMIT, |worker| worker.memory_limit_bytes.map(|bytes| bytes as f64));
+        self.each_card(page, names::GPU_MEMORY, |card| Some(card.memory_used_ratio));
+        self.each_card(page, names::GPU_USAGE, |card| card.utilization_ratio);
         self.each(page, names::FILES, |worker| worker.open_files.map(|count| count as f64));
         self.each(page, names::HEARTBEAT, |worker| worker.heartbeat_at);
         self.probe_families(page);
@@ -316,6 +253,17 @@ impl Scrape {
         }
     }
 
+    fn each_card(&self, page: &mut Page, family: Family, value: impl Fn(&CardSample) -> Option<f64>) {
+        page.family(family);
+        for worker in &self.workers {
+            for card in &worker.cards {
+                if let Some(value) = value(card) {
+                    page.sample(&[worker.id(), worker.by(), ("gpu", &card.gpu)], value);
+                }
+            }
+        }
+    }
+
     fn each_seed(&self, page: &mut Page, family: Family, value: impl Fn(&WorkerSample) -> Option<f64>) {
         page.family(family);
         for worker in &self.workers {
@@ -323,16 +271,6 @@ impl Scrape {
                 page.sample(&[worker.id()], value);
             }
         }
-    }
-}
-
-impl WorkerSample {
-    fn id(&self) -> (&'static str, &str) {
-        ("worker_id", &self.worker_id)
-    }
-
-    fn by(&self) -> (&'static str, &str) {
-        ("supervisor", &self.supervisor)
     }
 }
 

@@ -3,8 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regrow::event::Cause;
-use regrow::telemetry::{Histogram, PageFormat, Scrape, WorkerSample};
+use regrow::event::{Cause, EventKind};
+use regrow::health::Grade;
+use regrow::id::Incarnation;
+use regrow::telemetry::{
+    CardSample, Histogram, LOOK_BUCKETS, LookState, OwnSample, PageFormat, Scrape, WorkerSample,
+};
 
 use crate::fake::{Fake, id};
 
@@ -257,4 +261,130 @@ fn how_long_incidents_took_is_a_histogram_of_those_who_had_some() {
     }
     let json: serde_json::Value = serde_json::from_str(&scrape.render(PageFormat::Json)).unwrap();
     assert!(json.to_string().contains(NAME));
+}
+
+/// The contract's series (§5) that there are: name, type, labels.
+const SERIES: &str = "
+regrow_build_info gauge version runtime
+regrow_workers gauge supervisor status
+regrow_worker_up gauge worker_id supervisor
+regrow_worker_status gauge worker_id supervisor status
+regrow_worker_health_score gauge worker_id supervisor
+regrow_worker_restarts_total counter worker_id supervisor cause
+regrow_worker_start_time_seconds gauge worker_id supervisor
+regrow_worker_cpu_seconds_total counter worker_id supervisor
+regrow_worker_cpu_usage_ratio gauge worker_id supervisor
+regrow_worker_memory_bytes gauge worker_id supervisor
+regrow_worker_memory_working_set_bytes gauge worker_id supervisor
+regrow_worker_memory_limit_bytes gauge worker_id supervisor
+regrow_worker_open_file_descriptors gauge worker_id supervisor
+regrow_worker_last_heartbeat_timestamp_seconds gauge worker_id supervisor
+regrow_worker_gpu_memory_used_ratio gauge worker_id supervisor gpu
+regrow_worker_gpu_utilization_ratio gauge worker_id supervisor gpu
+regrow_disk_used_ratio gauge path
+regrow_probe_duration_seconds histogram worker_id supervisor probe
+regrow_probe_results_total counter worker_id supervisor probe result
+regrow_recovery_attempts_total counter worker_id supervisor strategy outcome
+regrow_incident_detection_duration_seconds histogram worker_id supervisor
+regrow_incident_recovery_duration_seconds histogram worker_id supervisor
+regrow_breaker_state gauge worker_id supervisor state
+regrow_config_last_reload_successful gauge
+regrow_runtime_lag_seconds gauge
+regrow_events_total counter kind
+regrow_events_dropped_total counter
+regrow_stale_messages_total counter
+regrow_log_lines_dropped_total counter worker_id supervisor
+process_cpu_seconds_total counter
+process_resident_memory_bytes gauge
+process_virtual_memory_bytes gauge
+process_threads gauge
+process_open_fds gauge
+process_max_fds gauge
+process_start_time_seconds gauge
+worker_health_status gauge worker_id
+worker_health_score gauge worker_id
+worker_cpu_usage gauge worker_id
+worker_cpu_percent gauge worker_id
+worker_memory_usage gauge worker_id
+worker_memory_mb gauge worker_id
+system_total_workers gauge
+system_healthy_workers gauge
+";
+
+/// Nothing is left out of it.
+fn all_there_is() -> Scrape {
+    let look = LookState {
+        incarnation: Incarnation(1),
+        result: Grade::Pass,
+        message: String::new(),
+        metrics: Vec::new(),
+        at: jiff::Timestamp::UNIX_EPOCH,
+        seconds: 0.1,
+        counts: [1, 0, 0, 0],
+        buckets: [0; LOOK_BUCKETS.len()],
+        sum_seconds: 0.1,
+    };
+    let spread = Some(Histogram { buckets: vec![(1.0, 1)], count: 1, sum_seconds: 0.5 });
+    let card = CardSample { gpu: "0".to_owned(), memory_used_ratio: 0.5, utilization_ratio: Some(0.25) };
+    let worker = WorkerSample {
+        worker_id: "web".to_owned(),
+        supervisor: "root".to_owned(),
+        status: "healthy",
+        healthy: true,
+        up: true,
+        score: Some(1.0),
+        restarts: vec![(Cause::Crash, 1)],
+        recoveries: BTreeMap::from([(("soft_restart".to_owned(), "ok"), 1)]),
+        breaker: "closed",
+        detection: spread.clone(),
+        recovery: spread,
+        started_at: Some(1.0),
+        cpu_seconds: Some(1.0),
+        cpu_percent: Some(1.0),
+        memory_bytes: Some(1),
+        working_set_bytes: Some(1),
+        memory_limit_bytes: Some(1),
+        cards: vec![card],
+        open_files: Some(1),
+        heartbeat_at: Some(1.0),
+        probes: vec![("alive".into(), look)],
+        lines_dropped: 0,
+    };
+    let own =
+        OwnSample { open_files: Some(1), max_files: Some(1), started_at: Some(1.0), ..OwnSample::default() };
+    Scrape {
+        workers: vec![worker],
+        supervisors: vec!["root".to_owned()],
+        events: vec![(EventKind::RuntimeStarted, 1)],
+        disks: BTreeMap::from([("/".to_owned(), 0.5)]),
+        own: Some(own),
+        seed_names: true,
+        ..Scrape::default()
+    }
+}
+
+#[test]
+fn every_series_of_the_contract_is_there_with_its_type_and_labels_and_no_other() {
+    let text = all_there_is().render(PageFormat::Text);
+    let page = Page::parse(&text, false);
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) else {
+            continue;
+        };
+        let suffix = if kind == "histogram" { "_sum" } else { "" };
+        let of = page.samples.iter().find(|(one, ..)| *one == format!("{name}{suffix}"));
+        let mut labels: Vec<&str> = of.unwrap().1.keys().map(String::as_str).collect();
+        labels.sort_unstable();
+        found.insert(format!("{name} {kind} {}", labels.join(" ")));
+    }
+    let in_order = |line: &str| {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        words[2..].sort_unstable();
+        format!("{} {} {}", words[0], words[1], words[2..].join(" "))
+    };
+    let told: BTreeSet<String> = SERIES.trim().lines().map(in_order).collect();
+    let missing: Vec<_> = told.difference(&found).collect();
+    let more: Vec<_> = found.difference(&told).collect();
+    assert!(missing.is_empty() && more.is_empty(), "missing {missing:?}, not in the contract {more:?}");
 }
