@@ -91,9 +91,10 @@ pub struct Record {
     rules: Arc<RecordRules>,
     sheets: Vec<Sheet>,
     heart: Heart,
-    memory: Option<Gauge>,
-    cpu: Option<Gauge>,
-    work: Work,
+    // Made once there is something to be noted: most of a large fleet never has any of it.
+    memory: Option<Box<Gauge>>,
+    cpu: Option<Box<Gauge>>,
+    work: Option<Box<Work>>,
     ready: bool,
     flap: Flap,
 }
@@ -105,9 +106,9 @@ impl Record {
         Self {
             sheets: vec![Sheet::default(); rules.probes.len()],
             heart: Heart::new(rules.heart),
-            memory: rules.memory.map(Gauge::new),
-            cpu: rules.cpu.map(Gauge::new),
-            work: Work::new(rules.work.clone()),
+            memory: None,
+            cpu: None,
+            work: None,
             ready: false,
             flap: Flap::default(),
             rules,
@@ -155,18 +156,20 @@ impl Record {
     /// Whether time alone may change the verdict: signs of life are expected.
     #[must_use]
     pub fn ticks(&self) -> bool {
-        self.heart.silence(Duration::ZERO).is_some() || self.work.ticks()
+        self.heart.silence(Duration::ZERO).is_some() || self.work.as_ref().is_some_and(|work| work.ticks())
     }
 
     /// Whether its heartbeat is late, its work stands still, or worse.
     pub fn is_late(&mut self, own: Time) -> bool {
         let late = matches!(self.heart.grade(own), Some(Grade::Warn | Grade::Fail));
-        late || self.work.ticks() && !self.work.ailments(own).is_empty()
+        let work = self.work.as_mut().filter(|work| work.ticks());
+        late || work.is_some_and(|work| !work.ailments(own).is_empty())
     }
 
     /// Its work, for whoever knows something of it.
     pub fn work(&mut self) -> &mut Work {
-        &mut self.work
+        let rules = &self.rules.work;
+        self.work.get_or_insert_with(|| Box::new(Work::new(rules.clone())))
     }
 
     /// A sign of life.
@@ -181,22 +184,22 @@ impl Record {
 
     /// Its working set, as a ratio of its limit.
     pub fn read_memory(&mut self, own: Time, ratio: f64) {
-        if let Some(memory) = &mut self.memory {
-            memory.read(own, ratio);
+        if let Some(mark) = self.rules.memory {
+            self.memory.get_or_insert_with(|| Box::new(Gauge::new(mark))).read(own, ratio);
         }
     }
 
     /// Its computing, as a ratio of the cores it may use.
     pub fn read_cpu(&mut self, own: Time, ratio: f64) {
-        if let Some(cpu) = &mut self.cpu {
-            cpu.read(own, ratio);
+        if let Some(mark) = self.rules.cpu {
+            self.cpu.get_or_insert_with(|| Box::new(Gauge::new(mark))).read(own, ratio);
         }
     }
 
     /// How its memory and its computing are; `None`: nobody has read them.
     #[must_use]
     pub fn figures(&self, own: Time) -> [Option<Grade>; 2] {
-        [&self.memory, &self.cpu].map(|gauge| gauge.and_then(|gauge| gauge.grade(own)))
+        [&self.memory, &self.cpu].map(|gauge| gauge.as_ref().and_then(|gauge| gauge.grade(own)))
     }
 
     /// What is known of each probe, in the order of the rules.
@@ -217,7 +220,7 @@ impl Record {
 
     /// How it is.
     pub fn judge(&mut self, own: Time) -> Verdict {
-        let ailments = self.work.ailments(own);
+        let ailments = self.work.as_mut().map(|work| work.ailments(own)).unwrap_or_default();
         let terms = self.terms(own, &ailments);
         let configured: Vec<Option<Grade>> = self
             .sheets()
@@ -298,7 +301,7 @@ impl Record {
             add("heartbeat", result);
         }
         // A figure that is within its marks says nothing for the worker; one above them speaks against it.
-        let above = |gauge: &Option<Gauge>| gauge.and_then(|gauge| gauge.grade(own));
+        let above = |gauge: &Option<Box<Gauge>>| gauge.as_ref().and_then(|gauge| gauge.grade(own));
         for (name, grade) in [("memory", above(&self.memory)), ("cpu", above(&self.cpu))] {
             if let Some(result @ (Grade::Warn | Grade::Fail)) = grade {
                 add(name, result);
@@ -329,8 +332,9 @@ impl Record {
                 looks: Some(sheet.looks),
             });
         }
-        let critical = |gauge: &Option<Gauge>| gauge.filter(|gauge| gauge.grade(own) == Some(Grade::Fail));
-        let (name, cause, gauge) = match (critical(&self.memory), critical(&self.cpu)) {
+        let fails = |gauge: &&Gauge| gauge.grade(own) == Some(Grade::Fail);
+        let (memory, cpu) = (self.memory.as_deref().filter(fails), self.cpu.as_deref().filter(fails));
+        let (name, cause, gauge) = match (memory, cpu) {
             (Some(memory), _) => ("memory", Cause::Memory, memory),
             (None, Some(cpu)) => ("cpu", Cause::Cpu, cpu),
             (None, None) => {
@@ -339,7 +343,7 @@ impl Record {
                 return Some(Unwell { cause, message, patience: None, dead: false, lasted, looks: None });
             }
         };
-        let (message, lasted) = (above(name, &gauge, own), gauge.lasted(own));
+        let (message, lasted) = (above(name, gauge, own), gauge.lasted(own));
         Some(Unwell { cause, message, patience: None, dead: false, lasted, looks: None })
     }
 
@@ -360,8 +364,8 @@ impl Record {
             issues.extend(issue(rules, sheet));
         }
         for (name, gauge) in [("memory", &self.memory), ("cpu", &self.cpu)] {
-            if let Some(gauge) = gauge.filter(|gauge| gauge.mark(own).is_some()) {
-                issues.push(above(name, &gauge, own));
+            if let Some(gauge) = gauge.as_deref().filter(|gauge| gauge.mark(own).is_some()) {
+                issues.push(above(name, gauge, own));
             }
         }
         issues
