@@ -343,7 +343,9 @@ impl Checker<'_> {
     /// A text; in a template it may have gaps, which are noted and otherwise not there.
     fn text(&mut self, path: &str, span: Range<usize>, text: &Text, value: &str) -> Result<String, Fault> {
         let template = path.strip_prefix("template.").and_then(|rest| rest.split('.').next());
-        let (Text::Template, Some(template)) = (text, template) else { return text.check(value) };
+        let (Text::Template | Text::Beside, Some(template)) = (text, template) else {
+            return text.check(value);
+        };
         let mut gaps = Vec::new();
         let rest = super::placeholder::fill(value, |gap| {
             gaps.push(gap.to_owned());

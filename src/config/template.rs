@@ -214,6 +214,11 @@ fn bare(pattern: &Regex) -> &str {
     text.strip_prefix(r"\A(?:").and_then(|rest| rest.strip_suffix(r")\z")).unwrap_or(text)
 }
 
+/// A text, or a list of texts, that takes placeholders.
+fn has_gaps(leaf: &Leaf) -> bool {
+    matches!(leaf, Leaf::Text(Text::Template | Text::Beside) | Leaf::Texts(Text::Template | Text::Beside))
+}
+
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the check lets only these kinds of another crate's enum through"
@@ -221,10 +226,10 @@ fn bare(pattern: &Regex) -> &str {
 /// The table with its gaps filled, wherever the schema takes placeholders.
 fn filled(table: &Layer, keys: &'static [Key], params: &BTreeMap<String, String>) -> Layer {
     let fill = |key: &Key, value: &Value| match &key.shape {
-        Shape::Leaf(Leaf::Text(Text::Template) | Leaf::Texts(Text::Template))
-        | Shape::Texts(Leaf::Text(Text::Template)) => fill_texts(value, params),
+        Shape::Leaf(leaf) | Shape::Texts(leaf) if has_gaps(leaf) => fill_texts(value, params),
         Shape::Table(below) | Shape::LeafOr(_, below) => match &value.kind {
             ValueKind::Table(inner) => Value::new(None, ValueKind::Table(filled(inner, below, params))),
+            _ if matches!(&key.shape, Shape::LeafOr(leaf, _) if has_gaps(leaf)) => fill_texts(value, params),
             _ => value.clone(),
         },
         Shape::Each(_, below) => match &value.kind {
@@ -369,6 +374,30 @@ max = 2
             + "[worker.u1]\ncommand = [\"session\", \"--user=ann\", \"{instance}\"]\nenv.HOME = \"/home/ann\"\nafter = [\"db\"]\n";
         assert_eq!(worker, settings(&written).workers.last().unwrap());
         assert_eq!(grown.without_added(&worker.name), Some(settings(FILE)));
+    }
+
+    /// Every key that takes placeholders, in each of its forms, has its gaps filled.
+    #[test]
+    fn no_gap_is_left_in_any_key() {
+        let file = r#"
+[template.session]
+command = ["session", "--user={param.user}"]
+cwd = "/home/{param.user}"
+env.HOME = "/home/{param.user}"
+pid_file = "/run/{param.user}.pid"
+params.user = "[a-z]+"
+probe.list = { exec = ["look", "{param.user}", "{instance}"] }
+probe.table = { exec.command = ["look", "{param.user}"] }
+probe.web = { http.url = "http://127.0.0.1:1/{param.user}" }
+probe.port = { tcp = "127.0.0.1:1" }
+probe.disk = { disk.path = "/{param.user}" }
+on.capture.command = ["take", "{param.user}"]
+on.memory_cleanup.command = ["free", "{param.user}"]
+"#;
+        let grown = settings(file).with_added(added("u1", "ann")).unwrap();
+        let shown = format!("{:?}", grown.workers.last().unwrap());
+        assert!(!shown.contains("param.user"), "{shown}");
+        assert!(shown.matches("ann").count() >= 9, "{shown}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::telemetry::{Condition, Pace, Sampler, open_files, open_files_limit_of
 
 use super::dto::{Detail, ProbeView, RuntimeView, StatusBody, SupervisorView, Totals, WorkerView};
 use super::metrics::{roots, used};
+use super::problem::Problem;
 
 /// Everything, now.
 pub(crate) fn status(runtime: &RuntimeHandle) -> StatusBody {
@@ -99,6 +100,12 @@ pub(crate) fn resolve(runtime: &RuntimeHandle, target: &Target) -> Option<Vec<In
         }
     };
     (!found.is_empty()).then_some(found)
+}
+
+/// The same; nothing of that name is the client's mistake.
+pub(crate) fn known(runtime: &RuntimeHandle, target: &Target) -> Result<Vec<InstanceState>, Problem> {
+    let unknown = || Problem::not_found(format!("no worker or instance is called `{target}`"));
+    resolve(runtime, target).ok_or_else(unknown)
 }
 
 /// The ids alone.

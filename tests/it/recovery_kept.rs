@@ -47,4 +47,14 @@ fn an_outcome_that_somebody_was_told_outlives_a_kill() {
             assert_eq!(one["outcome"], "ok", "after round {round}: {one}");
         }
     }
+    only_what_was_asked_for_is_listed(&rig, ROUNDS);
+}
+
+fn only_what_was_asked_for_is_listed(rig: &Rig, closed: usize) {
+    let count = |query: &str| ids(&get(rig, &format!("/api/v1/incidents?{query}"))).len();
+    assert_eq!((count("open=true"), count("open=false"), count("worker=web")), (0, closed, closed));
+    assert_eq!(rig.ok(&["incidents", "--open", "-o", "name"]), "");
+    assert_eq!(rig.code(&["incidents", "--worker", "nobody"]), 4);
+    let stranger = get(rig, "/api/v1/incidents?opened=true");
+    assert_eq!(stranger["status"], 400, "{stranger}");
 }

@@ -103,6 +103,7 @@ pub(super) async fn shutdown(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Waiting {
     wait: Option<String>,
 }

@@ -28,6 +28,7 @@ const BACK: u64 = 4096;
 const PAGE: usize = 1000;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Ask {
     since_seq: Option<u64>,
     cursor: Option<u64>,

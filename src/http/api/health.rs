@@ -44,8 +44,7 @@ pub(super) async fn worker(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response<Body>, Problem> {
     let target = worker_target(id)?;
-    let states = snapshot::resolve(&api.runtime, &target)
-        .ok_or_else(|| Problem::not_found(format!("no worker or instance is called `{target}`")))?;
+    let states = snapshot::known(&api.runtime, &target)?;
     let now = Timestamp::now();
     let looks = api.runtime.info().looks();
     let mut details: Vec<_> = states

@@ -28,6 +28,7 @@ const USUAL: f64 = 24.0;
 const MOST: f64 = 8784.0;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Ask {
     hours: Option<f64>,
     worker: Option<String>,
@@ -59,8 +60,10 @@ pub(super) async fn all(
     };
     let keys = ["instance", "worker", "status"];
     let page = Page::parse(ask.limit, ask.cursor.as_deref(), ask.filter.as_deref(), &keys)?;
-    let all: Vec<(String, InstanceState)> =
-        known(&api, &target)?.into_iter().map(|state| (state.instance.to_string(), state)).collect();
+    let all: Vec<(String, InstanceState)> = snapshot::known(&api.runtime, &target)?
+        .into_iter()
+        .map(|state| (state.instance.to_string(), state))
+        .collect();
     let has = |(id, state): &(String, InstanceState), key: &str, value: &str| match key {
         "worker" => state.instance.worker().as_str() == value,
         "status" => state.status() == value,
@@ -81,16 +84,13 @@ pub(super) async fn of_worker(
     let Query(ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
     let hours = ask.hours()?;
     let mut points: Vec<InstancePoint> = Vec::new();
-    for InstanceHistory { instance, points: own, .. } in read(&api, known(&api, &target)?, hours).await? {
+    for InstanceHistory { instance, points: own, .. } in
+        read(&api, snapshot::known(&api.runtime, &target)?, hours).await?
+    {
         points.extend(own.into_iter().map(|point| InstancePoint { instance: instance.clone(), point }));
     }
     points.sort_by_key(|point| point.point.at);
     Ok(json(&WorkerHistory { worker_id: target.to_string(), hours, points }))
-}
-
-fn known(api: &Api, target: &Target) -> Result<Vec<InstanceState>, Problem> {
-    let unknown = || Problem::not_found(format!("no worker or instance is called `{target}`"));
-    snapshot::resolve(&api.runtime, target).ok_or_else(unknown)
 }
 
 async fn read(api: &Api, states: Vec<InstanceState>, hours: f64) -> Result<Vec<InstanceHistory>, Problem> {

@@ -37,6 +37,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 const QUIET_LOOKS: u32 = 75;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Ask {
     tail: Option<usize>,
     since: Option<String>,
@@ -54,8 +55,7 @@ pub(super) async fn logs(
     let Query(ask) = ask.map_err(|error| Problem::invalid(error.body_text()))?;
     let query = query(&ask)?;
     let name = stream_name(ask.stream.as_deref())?;
-    let states = snapshot::resolve(&api.runtime, &target)
-        .ok_or_else(|| Problem::not_found(format!("no worker or instance is called `{target}`")))?;
+    let states = snapshot::known(&api.runtime, &target)?;
     let folder = api.runtime.info().state_dir.join("logs");
     let settings = api.runtime.info().settings();
     let elsewhere = |state: &InstanceState| {

@@ -30,6 +30,7 @@ pub(super) async fn config(State(api): State<Arc<Api>>) -> Response<Body> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Ask {
     pub(super) limit: Option<usize>,
     pub(super) cursor: Option<String>,
@@ -61,8 +62,7 @@ pub(super) async fn worker(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response<Body>, Problem> {
     let target = worker_target(id)?;
-    let states = snapshot::resolve(&api.runtime, &target)
-        .ok_or_else(|| Problem::not_found(format!("no worker or instance is called `{target}`")))?;
+    let states = snapshot::known(&api.runtime, &target)?;
     let items = states.iter().map(|state| snapshot::detail(&api.runtime, state)).collect();
     Ok(json(&DescribeBody { schema: "regrow.describe/1".to_owned(), items, next_cursor: None }))
 }

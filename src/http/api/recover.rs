@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::recovery::Strategy;
 use crate::recovery::learning::Look;
-use crate::runtime::{Act, Asker, Target};
+use crate::runtime::{Act, Asker, Target, TargetError};
 use crate::supervisor::Lore;
 
 use super::super::actions::{Before, Verb};
@@ -91,6 +91,7 @@ fn unknown(action: &str) -> String {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Which {
     /// A worker or an instance.
     worker: Option<String>,
@@ -110,13 +111,16 @@ pub(super) async fn incidents(
     which: Result<Query<Which>, QueryRejection>,
 ) -> Result<Response<Body>, Problem> {
     let Query(which) = which.map_err(|error| Problem::invalid(error.body_text()))?;
-    let fits = |one: &IncidentView| {
-        which.worker.as_ref().is_none_or(|name| one.worker == *name || one.instance == *name)
-            && which.open.is_none_or(|open| open == one.closed_at.is_none())
-    };
+    let mut filter = which.filter.unwrap_or_default();
+    if let Some(worker) = &which.worker {
+        filter.push_str(&format!(" worker:{worker}"));
+    }
+    if let Some(open) = which.open {
+        filter.push_str(&format!(" open:{open}"));
+    }
     let limit = which.limit.unwrap_or(USUAL);
     let keys = ["instance", "worker", "cause", "class", "outcome", "open", "id"];
-    let page = Page::parse(Some(limit), which.cursor.as_deref(), which.filter.as_deref(), &keys)?;
+    let page = Page::parse(Some(limit), which.cursor.as_deref(), Some(&filter), &keys)?;
     let all: Vec<IncidentView> =
         api.runtime.healer().incidents().into_iter().map(IncidentView::from).collect();
     let has = |one: &IncidentView, key: &str, value: &str| match key {
@@ -128,8 +132,14 @@ pub(super) async fn incidents(
         "id" => one.id == value,
         _ => one.instance.contains(value),
     };
-    let (items, next_cursor) =
-        page.cut(all, |one| &one.id, |one, key, value| fits(one) && has(one, key, value))?;
+    let (items, next_cursor) = page.cut(all, |one| &one.id, has)?;
+    if items.is_empty()
+        && let Some(name) = &which.worker
+    {
+        // Of one that is gone there may be incidents; of one that never was there are none.
+        let target = name.parse().map_err(|error: TargetError| Problem::invalid(error.to_string()))?;
+        snapshot::known(&api.runtime, &target)?;
+    }
     api.runtime.incidents_settled().await;
     Ok(json(&IncidentsBody { schema: "regrow.incidents/1".to_owned(), items, next_cursor }))
 }

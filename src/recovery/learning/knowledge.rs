@@ -83,7 +83,8 @@ impl Knowledge {
         known.outcomes.entry(strategy.clone()).or_default().observe(held, seconds, at);
     }
 
-    /// Which of the candidates to try first. `explore: false` takes the best known, never a sample.
+    /// Which of the candidates to try first; the first one is the ladder's own. `explore: false` takes the best known,
+    /// never a sample, and nothing but the first that was never tried.
     #[must_use]
     pub fn choose(
         &self,
@@ -96,6 +97,9 @@ impl Knowledge {
         let known = self.classes.get(class);
         let mut best: Option<(usize, (bool, f64))> = None;
         for (place, candidate) in candidates.iter().enumerate() {
+            if !explore && place != 0 && !is_tried(known, &candidate.strategy) {
+                continue;
+            }
             let (successes, failures) = weights(known, &candidate.strategy, at);
             let (a, b) = (1.0 + successes, 1.0 + failures);
             let chance = if explore { dice.beta(a, b) } else { a / (a + b) };
@@ -218,6 +222,11 @@ impl Knowledge {
     }
 }
 
+fn is_tried(known: Option<&Known>, strategy: &Strategy) -> bool {
+    let outcomes = known.and_then(|known| known.outcomes.get(strategy));
+    outcomes.is_some_and(|outcomes| outcomes.tried() > 0)
+}
+
 /// Whether it was tried against this class and never held.
 fn is_hopeless(known: Option<&Known>, strategy: &Strategy) -> bool {
     let outcomes = known.and_then(|known| known.outcomes.get(strategy));
@@ -252,6 +261,19 @@ mod tests {
         let choice =
             Knowledge::default().choose("hang", &candidates(), &mut Dice::new(1), false, 0.0).unwrap();
         assert_eq!(choice.place, 0);
+        let cheap = [
+            Candidate { strategy: Strategy::SoftRestart, cost: None },
+            Candidate { strategy: Strategy::MemoryCleanup, cost: Some(0.5) },
+        ];
+        let untried = |knowledge: &Knowledge| {
+            knowledge.choose("hang", &cheap, &mut Dice::new(1), false, 0.0).unwrap().place
+        };
+        assert_eq!(untried(&Knowledge::default()), 0, "a step that is said to be cheap was never tried");
+        let mut knowledge = Knowledge::default();
+        knowledge.observe(&"hang".into(), &Strategy::SoftRestart, true, 10.0, 0.0);
+        assert_eq!(untried(&knowledge), 0);
+        knowledge.observe(&"hang".into(), &Strategy::MemoryCleanup, true, 0.5, 0.0);
+        assert_eq!(untried(&knowledge), 1);
     }
 
     #[test]
