@@ -100,8 +100,9 @@ impl Cause {
             Exit::Unwell { cause } => *cause,
             Exit::StartFailed(_) => Self::StartFailed,
             Exit::StartTimeout | Exit::Killed | Exit::Abandoned => Self::Hang,
-            Exit::Stopped => Self::Operator,
-            Exit::Exited { .. }
+            // Nobody asked it to: an end that somebody asked for has no cause of its own.
+            Exit::Stopped
+            | Exit::Exited { .. }
             | Exit::Signaled { .. }
             | Exit::Core { .. }
             | Exit::Panicked { .. }

@@ -129,9 +129,6 @@ fn below(body: &StatusBody, top: &str) -> Vec<String> {
 fn narrow(body: &mut StatusBody, supervisors: &[String]) {
     body.totals = crate::http::dto::Totals::of(&body.workers);
     body.supervisors.retain(|view| supervisors.contains(&view.name));
-    if let Some(top) = body.supervisors.first_mut() {
-        top.parent = None;
-    }
 }
 
 async fn watch(

@@ -142,7 +142,7 @@ impl Brief {
 impl Ended {
     /// It ended well, and nothing is to be done about it: nobody's failure.
     fn is_done(&self) -> bool {
-        let well = matches!(self.exit, Exit::Exited { code: 0 });
+        let well = matches!(self.exit, Exit::Exited { code: 0 } | Exit::Stopped);
         well && self.next.as_ref().is_none_or(|next| next.phase == Phase::Done)
     }
 

@@ -4,7 +4,7 @@
 //! and comes back as a fact. What is left is bookkeeping for people: the board and the events.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -144,8 +144,10 @@ pub(crate) struct SupervisorState {
     pub(super) seeds: HashMap<Arc<str>, Seed>,
     /// New definitions that are not answered yet.
     pub(super) reforms: Vec<RequestId>,
+    /// Its boot is over but for these, whom something of an earlier runtime holds back.
+    pub(super) to_come: HashSet<ChildKey>,
     waiting: Vec<(RequestId, oneshot::Sender<Reply>)>,
-    upward: Upward,
+    pub(super) upward: Upward,
     alarm: Option<(Time, tokio::task::JoinHandle<()>)>,
     next_request: u64,
     pub(super) finished: bool,
@@ -179,6 +181,7 @@ impl Actor for SupervisorActor {
             unread: Cell::new(false),
             seeds: HashMap::new(),
             reforms: Vec::new(),
+            to_come: HashSet::new(),
             waiting: Vec::new(),
             upward,
             alarm: None,
@@ -272,13 +275,19 @@ impl SupervisorState {
                 Action::Report { kind, child, incarnation, exit } => {
                     self.tell_report(kind, child, incarnation, exit)
                 }
-                Action::Changed { child } => self.tell_change(child),
+                Action::Changed { child } => {
+                    self.tell_change(child);
+                    self.comes(child);
+                }
                 Action::Added { child } => self.grow(child),
                 Action::Respec { child, renew } => self.respec(child, renew),
-                Action::Removed { child } => self.remove(child),
+                Action::Removed { child } => {
+                    self.remove(child);
+                    self.comes(child);
+                }
                 Action::Recovery { child, act, .. } => self.recovery(child, *act),
                 Action::Reply { id, reply } => self.answer(id, reply),
-                Action::Booted => (self.upward)(Outcome::Booted),
+                Action::Booted => self.booted(),
                 Action::Finished { ended } => self.finish(ended),
             }
         }
@@ -347,6 +356,7 @@ impl SupervisorState {
             seat: self.seats,
             cause: None,
             hint: None,
+            complaint: None,
             asked_to_stop: false,
             held: None,
             incident: None,
@@ -408,6 +418,7 @@ impl SupervisorState {
                 let held = self.plane.gate.held(&instance);
                 self.fact(Fact::Held { child, held });
                 self.tell_change(child);
+                self.comes(child);
             }
         }
     }

@@ -57,6 +57,8 @@ pub(super) struct Slot {
     pub(super) cause: Option<Cause>,
     /// What a person can do about the last failed start.
     pub(super) hint: Option<String>,
+    /// What its probes say against it.
+    pub(super) complaint: Option<String>,
     /// The newest incarnation was asked to end, and has not yet.
     pub(super) asked_to_stop: bool,
     /// An end that is held until its last words are there.

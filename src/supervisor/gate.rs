@@ -4,7 +4,7 @@
 //! its dependants running. It is written by the supervisors, whose turns may be taken at the same time by several
 //! threads: whoever is told of a turn asks again, so that it does not matter which of two words comes first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,6 +25,8 @@ struct State {
     dependants: HashMap<Name, Vec<Name>>,
     /// Every instance, and whether it is ready: a worker is ready when all of its instances are.
     instances: HashMap<Name, Copies>,
+    /// Instances that have had their one run: nobody starts them again, and nobody waits for them any more.
+    spent: HashMap<Name, HashSet<InstanceId>>,
     /// Instances of which something of an earlier runtime lives, and how many hold them back.
     blocked: HashMap<InstanceId, u32>,
 }
@@ -51,6 +53,12 @@ impl Copies {
     /// Its place, or where that would be.
     fn find(&self, instance: &InstanceId) -> Result<usize, usize> {
         self.0.binary_search_by(|(known, _)| known.cmp(instance))
+    }
+
+    fn leave(&mut self, instance: &InstanceId) {
+        if let Ok(at) = self.find(instance) {
+            self.0.remove(at);
+        }
     }
 }
 
@@ -83,9 +91,10 @@ impl Gate {
         state.turn(worker)
     }
 
-    /// Learns that an instance is there; it is not ready.
+    /// Learns that an instance is there; it is not ready. One that has had its one run has another before it.
     pub(crate) fn expect(&self, instance: &InstanceId) -> Vec<Turn> {
-        self.change(instance, |instances| {
+        self.change(instance, |instances, spent| {
+            spent.remove(instance);
             if let Err(at) = instances.find(instance) {
                 // Mostly it stays the only one.
                 instances.0.reserve_exact(1);
@@ -96,11 +105,29 @@ impl Gate {
 
     /// Forgets an instance that is gone for good.
     pub(crate) fn forget(&self, instance: &InstanceId) -> Vec<Turn> {
-        self.change(instance, |instances| {
-            if let Ok(at) = instances.find(instance) {
-                instances.0.remove(at);
-            }
+        self.change(instance, |instances, spent| {
+            spent.remove(instance);
+            instances.leave(instance);
         })
+    }
+
+    /// An instance has had its one run: for those who wait for it that is as good as ready.
+    pub(crate) fn retire(&self, instance: &InstanceId) -> Vec<Turn> {
+        self.change(instance, |instances, spent| {
+            spent.insert(instance.clone());
+            instances.leave(instance);
+        })
+    }
+
+    /// Whether an instance has had its one run.
+    pub(crate) fn is_spent(&self, instance: &InstanceId) -> bool {
+        self.lock().spent.get(instance.worker()).is_some_and(|all| all.contains(instance))
+    }
+
+    /// Whether there is a copy of this worker, or was one that has had its run.
+    pub(crate) fn knows(&self, worker: &Name) -> bool {
+        let state = self.lock();
+        state.instances.contains_key(worker) || state.spent.contains_key(worker)
     }
 
     /// Notes that an instance became ready or is no longer, and says whose turn that changes.
@@ -119,7 +146,7 @@ impl Gate {
     /// Notes that an instance became ready or is no longer, and says whose turn that changes.
     pub(crate) fn turn(&self, instance: &InstanceId, latch: &Latch, ready: bool) -> Vec<Turn> {
         if self.waited_for.load(Ordering::SeqCst) > 0 {
-            return self.change(instance, |_| latch.set(ready));
+            return self.change(instance, |_, _| latch.set(ready));
         }
         latch.set(ready);
         if self.waited_for.load(Ordering::SeqCst) == 0 {
@@ -129,7 +156,7 @@ impl Gate {
         self.lock().turns(instance.worker())
     }
 
-    /// Every instance of a worker.
+    /// Every instance of a worker that is to run.
     pub(crate) fn instances(&self, worker: &Name) -> Vec<InstanceId> {
         let state = self.lock();
         let all = state.instances.get(worker).map(|all| all.0.iter().map(|(id, _)| id.clone()).collect());
@@ -154,6 +181,11 @@ impl Gate {
         *self.lock().blocked.entry(instance.clone()).or_default() += 1;
     }
 
+    /// Whether a process of an earlier runtime holds an instance back.
+    pub(crate) fn is_blocked(&self, instance: &InstanceId) -> bool {
+        self.lock().blocked.contains_key(instance)
+    }
+
     /// Ends one [`Gate::block`].
     pub(crate) fn unblock(&self, instance: &InstanceId) -> Turn {
         let mut state = self.lock();
@@ -164,14 +196,23 @@ impl Gate {
         state.turn(instance.worker())
     }
 
-    fn change(&self, instance: &InstanceId, change: impl FnOnce(&mut Copies)) -> Vec<Turn> {
+    fn change(
+        &self,
+        instance: &InstanceId,
+        change: impl FnOnce(&mut Copies, &mut HashSet<InstanceId>),
+    ) -> Vec<Turn> {
         let mut state = self.lock();
         let worker = instance.worker();
         let before = state.ready(worker);
-        let instances = state.instances.entry(worker.clone()).or_default();
-        change(instances);
-        if instances.0.is_empty() {
-            state.instances.remove(worker);
+        let State { instances, spent, .. } = &mut *state;
+        let (own, over) =
+            (instances.entry(worker.clone()).or_default(), spent.entry(worker.clone()).or_default());
+        change(own, over);
+        if own.0.is_empty() {
+            instances.remove(worker);
+        }
+        if over.is_empty() {
+            spent.remove(worker);
         }
         if state.ready(worker) == before {
             return Vec::new();
@@ -186,7 +227,10 @@ impl Gate {
 
 impl State {
     fn ready(&self, worker: &Name) -> bool {
-        self.instances.get(worker).is_some_and(|all| all.0.iter().all(|(_, latch)| latch.get()))
+        match self.instances.get(worker) {
+            Some(all) => all.0.iter().all(|(_, latch)| latch.get()),
+            None => self.spent.contains_key(worker),
+        }
     }
 
     /// Whose turn it is now, or is no longer, that wait for this worker.
@@ -278,6 +322,21 @@ mod tests {
         assert_eq!(gate.set_ready(&of(1), true), [turn("web", false)]);
         assert_eq!(gate.expect(&of(2)), [turn("web", true)]);
         assert_eq!(gate.forget(&of(2)), [turn("web", false)]);
+    }
+
+    #[test]
+    fn a_job_that_has_had_its_one_run_is_waited_for_no_more_until_it_is_to_run_again() {
+        let gate = gate();
+        assert_eq!(gate.retire(&single("db")), [turn("web", true)]);
+        assert_eq!(gate.waits_for(&name("web")), [name("cache")]);
+        assert_eq!(gate.set_ready(&single("cache"), true), [turn("web", false)]);
+        assert!(gate.is_spent(&single("db")) && gate.knows(&name("db")));
+        assert_eq!(gate.instances(&name("db")), []);
+        assert_eq!(gate.expect(&single("db")), [turn("web", true)]);
+        assert!(!gate.is_spent(&single("db")));
+        let _ = gate.retire(&single("db"));
+        assert_eq!(gate.forget(&single("db")), [turn("web", true)], "there is nobody of this name any more");
+        assert!(!gate.knows(&name("db")));
     }
 
     #[test]

@@ -229,13 +229,15 @@ impl Healer {
 
     /// An incident is over.
     pub(super) fn close(&self, id: &str, outcome: Outcome, reason: &str) {
-        let mut inner = self.lock();
-        let Inner { incidents, changed, recovered, .. } = &mut *inner;
-        let _ = incidents.change(id, |incident| {
+        let closed = self.on(id, |incident| {
             incident.close(outcome, reason, Timestamp::now());
-            recovered.entry(incident.instance.clone()).or_default().add(incident);
-            changed.insert(Arc::clone(&incident.id));
+            let mut took = Recovered::default();
+            took.add(incident);
+            (incident.instance.clone(), took)
         });
+        if let Some((whose, took)) = closed {
+            self.lock().recovered.entry(whose).or_default().join(&took);
+        }
     }
 
     /// How long the incidents of an instance took that ended well.

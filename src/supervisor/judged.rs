@@ -24,9 +24,11 @@ impl SupervisorState {
     pub(super) fn judged(&mut self, judged: Judged) {
         let Judged { instance, incarnation, verdict } = judged;
         let Some(child) = self.core.key(&instance.to_string()) else { return };
-        let runs = self.core.child(child).is_some_and(|view| view.phase == Phase::Running);
-        if let Some(unwell) = verdict.unwell.as_ref().filter(|_| runs) {
-            self.hint(child, incarnation, Some(unwell.message.clone()));
+        let view = self.core.child(child).filter(|view| view.incarnation == incarnation);
+        let runs = view.is_some_and(|view| view.phase == Phase::Running);
+        // Once it is well again, its end has other reasons.
+        if let Some(slot) = self.slot_mut(child).filter(|_| runs) {
+            slot.complaint = verdict.unwell.as_ref().map(|unwell| unwell.message.clone());
         }
         let change = self.plane.healer.judged(
             self.plane.now(),

@@ -4,6 +4,7 @@ mod actor;
 mod attempts;
 mod blind;
 mod board;
+mod boot;
 mod casebook;
 mod child;
 mod ends;

@@ -92,12 +92,13 @@ impl SupervisorState {
     pub(super) fn tell_ending(&mut self, ended: Ending) {
         let Ending { child, incarnation, exit, failure } = ended;
         let Some(slot) = self.slot_mut(child) else { return };
-        let asked = slot.told == Phase::Stopping && !failure;
+        let asked = matches!(slot.told, Phase::Stopping | Phase::Stuck) && !failure;
         let exit = if asked { as_asked(exit) } else { exit };
         let patient = std::mem::take(&mut slot.asked_to_stop);
         let late = (asked && patient && exit == Exit::Killed)
             .then(|| "it did not end within stop.timeout".to_owned());
-        let hint = late.or(slot.hint.take());
+        let (said, complaint) = (slot.hint.take(), slot.complaint.take());
+        let hint = late.or(said).or(complaint);
         if !asked {
             slot.cause = Some(Cause::of(&exit));
         }
@@ -160,7 +161,7 @@ impl SupervisorState {
         if let Some(slot) = self.slot_mut(child) {
             slot.cause = Some(Cause::Operator);
             // What its probes said has nothing to do with it.
-            slot.hint = None;
+            (slot.hint, slot.complaint) = (None, None);
         }
         let view = self.core.child(child);
         let (stopped, paused) =

@@ -211,16 +211,16 @@ impl Plane {
         }
         self.healer.forget(self.now(), instance);
         lock(&self.counted).remove(instance.to_string().as_str());
-        if self.gate.instances(instance.worker()).is_empty() {
+        if !self.gate.knows(instance.worker()) {
             let _ = self.gate.learn(instance.worker(), &[]);
             lock(&self.homes).remove(instance.worker());
         }
         self.board.remove(instance);
     }
 
-    /// An instance has had its one run: nobody supervises it any more, and it is shown as done.
+    /// An instance has had its one run: nobody supervises it any more, it is shown as done, and nobody waits for it.
     pub(crate) fn retire(&self, instance: &InstanceId) {
-        for turn in self.gate.forget(instance) {
+        for turn in self.gate.retire(instance) {
             self.pass(turn);
         }
         self.board.update(instance, |entry| {
@@ -232,8 +232,16 @@ impl Plane {
 
     /// Whether an instance has had its one run.
     pub(crate) fn is_spent(&self, instance: &InstanceId) -> bool {
-        self.board.instance(instance).is_some_and(|entry| entry.phase == Phase::Done)
-            && !self.gate.instances(instance.worker()).contains(instance)
+        self.gate.is_spent(instance)
+    }
+
+    /// A supervisor that is started again gives a worker that has had its one run another.
+    pub(super) fn run_again(&self, instance: &InstanceId) {
+        if self.is_spent(instance) {
+            for turn in self.gate.expect(instance) {
+                self.pass(turn);
+            }
+        }
     }
 
     /// Whether the newest definition of a supervisor names this instance.

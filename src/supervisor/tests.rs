@@ -1,6 +1,6 @@
 //! The actors together: a tree of scripted workers under paused time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use super::line::Address;
 use super::plane::Plane;
 use super::tree::{Node, arguments, supervisor_states};
 
+mod order;
+mod told;
 mod turns;
 
 /// What happened to the scripted workers, in order, and how to make them end.
@@ -35,6 +37,8 @@ struct Stage {
     doing: HashMap<String, Reporter>,
     /// Whose next start breaks its runner.
     breaks: Option<String>,
+    /// Who does not end when asked, and not when killed.
+    deaf: HashSet<String>,
 }
 
 struct Scripted {
@@ -66,6 +70,9 @@ impl Runner for Scripted {
     fn stop(&mut self) {
         let mut stage = self.stage.lock().unwrap();
         stage.log.push(format!("stop {}", self.id));
+        if stage.deaf.contains(&self.id) {
+            return;
+        }
         stage.live.remove(&self.id);
         drop(stage);
         (self.reporter)(self.current, WorkerReport::Exited { exit: Exit::Signaled { signal: 15 } });
@@ -92,20 +99,29 @@ impl Tree {
 
     /// Its probes say that it does not work.
     fn judge(&self, id: &str, cause: Cause) {
-        let (instance, incarnation) = (id.parse().unwrap(), self.entry(id).incarnation);
         let message = "no answer".to_owned();
         let unwell =
             Unwell { cause, message, patience: None, dead: false, lasted: Duration::ZERO, looks: None };
+        self.say(id, Health::Unhealthy, Some(unwell));
+    }
+
+    /// Its probes say that it works.
+    fn judge_well(&self, id: &str) {
+        self.say(id, Health::Healthy, None);
+    }
+
+    fn say(&self, id: &str, health: Health, unwell: Option<Unwell>) {
+        let (instance, incarnation) = (id.parse().unwrap(), self.entry(id).incarnation);
         let verdict = Arc::new(Verdict {
-            health: Health::Unhealthy,
+            health,
+            holds: unwell.is_none(),
             score: None,
             terms: Vec::new(),
             issues: Vec::new(),
-            unwell: Some(unwell),
+            unwell,
             unresponsive: false,
             accepts: true,
             started: true,
-            holds: false,
             blind: false,
             flaps: false,
         });
@@ -154,6 +170,7 @@ impl Tree {
             let _ = tell.send(outcome);
         });
         let node = Node::of(&settings).unwrap();
+        plane.plant(&node);
         let root = Address::spawn(arguments(&node, &plane, upward)).await.unwrap();
         let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
         Self { stage, plane, root, outcomes }
@@ -167,9 +184,13 @@ impl Tree {
     }
 
     async fn crash(&self, id: &str) {
+        self.end(id, Exit::Exited { code: 1 }).await;
+    }
+
+    async fn end(&self, id: &str, exit: Exit) {
         let gone = self.stage.lock().unwrap().live.remove(id);
         let (reporter, incarnation) = gone.unwrap_or_else(|| panic!("{id} does not live"));
-        reporter(incarnation, WorkerReport::Exited { exit: Exit::Exited { code: 1 } });
+        reporter(incarnation, WorkerReport::Exited { exit });
         self.settle().await;
     }
 

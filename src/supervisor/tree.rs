@@ -169,6 +169,9 @@ pub(crate) fn arguments(node: &Node, plane: &Arc<Plane>, upward: Upward) -> Supe
     let name = node.settings.name.clone();
     for branch in &node.children {
         plane.settle(branch.name(), &name);
+        if let Branch::Worker(instance, _) = branch {
+            plane.run_again(instance);
+        }
     }
     let children = node.children.iter().map(|branch| branch.seed(plane)).collect();
     SupervisorArguments { name, spec: node.spec(plane.seed), children, plane: Arc::clone(plane), upward }

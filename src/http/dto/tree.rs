@@ -61,7 +61,11 @@ impl TreeBody {
             supervisors: status.supervisors.iter().map(|view| (view.name.as_str(), view)).collect(),
             placed: BTreeSet::new(),
         };
-        let roots: Vec<_> = status.supervisors.iter().filter(|view| view.parent.is_none()).collect();
+        // Of a part of the tree, whoever's parent is not in it.
+        let is_top = |view: &&SupervisorView| {
+            view.parent.as_ref().is_none_or(|parent| !builder.supervisors.contains_key(parent.as_str()))
+        };
+        let roots: Vec<_> = status.supervisors.iter().filter(is_top).collect();
         let mut items: Vec<_> = roots.into_iter().filter_map(|root| builder.supervisor(root)).collect();
         for worker in &status.workers {
             if !builder.placed.contains(worker.instance.as_str()) {

@@ -1,0 +1,52 @@
+//! What people are told of an end: whose doing it was, and why.
+
+use super::*;
+
+fn ends(tree: &Tree, who: &str) -> Vec<(EventKind, Option<Cause>, String)> {
+    let all = tree.plane.journal.since(0).into_iter();
+    let own = all.filter(|event| event.event.instance.as_ref().is_some_and(|id| id.to_string() == who));
+    own.filter(|event| event.event.data.get("exit").is_some())
+        .map(|event| (event.event.kind, event.event.cause, event.event.message.clone()))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_process_that_was_stuck_is_the_end_of_a_stop_and_no_crash() {
+    let tree = Tree::boot(NESTED).await;
+    tree.stage.lock().unwrap().deaf.insert("first".to_owned());
+    tree.ask("first", |child| Request::Restart { child }).await;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tree.settle().await;
+    }
+    assert_eq!(tree.entry("first").phase, Phase::Stuck);
+    tree.stage.lock().unwrap().deaf.clear();
+    tree.end("first", Exit::Signaled { signal: 9 }).await;
+    let entry = tree.entry("first");
+    assert_eq!((entry.phase, entry.last_exit.map(|last| last.exit)), (Phase::Running, Some(Exit::Killed)));
+    assert_eq!(entry.restarts_by_cause, [(Cause::Operator, 1)].into());
+    let ends = ends(&tree, "first");
+    assert!(matches!(&ends[..], [(EventKind::WorkerStopped, None, _)]), "{ends:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_probes_said_once_is_no_reason_for_an_end_long_after_it_was_well_again() {
+    let tree =
+        Tree::boot("[worker.web]\ncommand = [\"x\"]\nladder = \"none\"\nrestart = \"temporary\"\n").await;
+    tree.judge("web", Cause::ProbeFailed);
+    tree.settle().await;
+    tree.judge_well("web");
+    tree.settle().await;
+    tree.crash("web").await;
+    let ends = ends(&tree, "web");
+    assert!(matches!(&ends[..], [(_, _, text)] if !text.contains("no answer")), "{ends:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_nobody_asked_for_is_nobodys_wish() {
+    let tree = Tree::boot(NESTED).await;
+    tree.end("first", Exit::Stopped).await;
+    let ends = ends(&tree, "first");
+    assert!(matches!(&ends[..], [(_, Some(Cause::Crash), _)]), "{ends:?}");
+    assert_eq!(tree.entry("first").restarts_by_cause, [(Cause::Crash, 1)].into());
+}
