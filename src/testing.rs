@@ -59,8 +59,9 @@ use crate::worker::in_process::Faults;
 
 pub use crate::worker::in_process::Fault;
 
-/// So long, by the clock of the stage, somebody waits for something: longer than any delay that a configuration can
-/// set, and passed within a second or two when nothing else happens.
+/// So long, by the clock of the stage, somebody waits for something: longer than what most configurations set, and passed
+/// within a second or two when nothing else happens. For what comes later, such as a `retry_every` of a day, a test
+/// lets that time [`pass`](Stage::pass) first.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
 /// A runtime inside of one test, with its clock and with faults on purpose.

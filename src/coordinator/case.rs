@@ -143,7 +143,9 @@ pub(super) fn looks_alike(a: &Verdict, b: &Verdict) -> bool {
 /// The event that tells of a change of its health.
 pub(super) fn changed(case: &Case, before: Health, verdict: &Verdict) -> Event {
     let (before, after) = (before.word(), verdict.health.word());
-    let why = verdict.issues.first().map(|issue| format!(": {issue}")).unwrap_or_default();
+    // That something failed once is no reason to be healthy.
+    let reason = verdict.issues.first().filter(|_| verdict.health != Health::Healthy);
+    let why = reason.map(|issue| format!(": {issue}")).unwrap_or_default();
     let text = if verdict.blind {
         format!("none of its probes works any more; the worker is left alone{why}")
     } else {

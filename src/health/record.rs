@@ -249,13 +249,18 @@ impl Record {
         let looked = configured.is_empty() || !blind && configured.iter().all(Option::is_some);
         let beaten = !self.rules.beats || self.heart.has_beaten();
         let holds = judged && looked && beaten;
+        let damped = flaps && plain == Health::Healthy;
         let mut issues = self.issues(own);
-        issues.extend(ailments.iter().map(|ailment| ailment.text.clone()));
+        issues.extend(ailments.iter().map(|ailment| {
+            let weight = if ailment.grade == Grade::Fail { Weight::Grave } else { Weight::Slight };
+            (weight, ailment.text.clone())
+        }));
         if flaps {
             let changes = self.flap.changes();
-            issues.push(format!("it changes between healthy and not: {changes} times in 5 minutes"));
+            let text = format!("it changes between healthy and not: {changes} times in 5 minutes");
+            issues.push((if damped { Weight::Grave } else { Weight::Slight }, text));
         }
-        let damped = flaps && plain == Health::Healthy;
+        let issues = in_order(issues, plain, unwell.as_ref());
         Verdict {
             health: if damped { Health::Degraded } else { plain },
             score: score.map(|score| if damped { score.min(HEALTHY - 0.01) } else { score }),
@@ -355,41 +360,67 @@ impl Record {
         format!("no heartbeat for {}", rounded(silence))
     }
 
-    fn issues(&self, own: Time) -> Vec<String> {
+    fn issues(&self, own: Time) -> Vec<(Weight, String)> {
         let mut issues = Vec::new();
-        if let Some(Grade::Warn | Grade::Fail) = self.heart.grade(own) {
-            issues.push(self.silence(own));
+        let weight = |fails: bool| if fails { Weight::Grave } else { Weight::Slight };
+        if let Some(grade @ (Grade::Warn | Grade::Fail)) = self.heart.grade(own) {
+            issues.push((weight(grade == Grade::Fail), self.silence(own)));
         }
         for (rules, sheet) in self.sheets() {
             issues.extend(issue(rules, sheet));
         }
         for (name, gauge) in [("memory", &self.memory), ("cpu", &self.cpu)] {
             if let Some(gauge) = gauge.as_deref().filter(|gauge| gauge.mark(own).is_some()) {
-                issues.push(above(name, gauge, own));
+                issues.push((weight(gauge.grade(own) == Some(Grade::Fail)), above(name, gauge, own)));
             }
         }
         issues
     }
 }
 
-fn issue(rules: &ProbeRules, sheet: &Sheet) -> Option<String> {
+/// How much an issue has to do with how it is; the heaviest come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// It does not work.
+    Grave,
+    /// It does not work well.
+    Slight,
+    /// It failed, not often enough to count.
+    Once,
+    /// Whoever watches does not see.
+    Blind,
+}
+
+/// The reason for its health first.
+fn in_order(mut issues: Vec<(Weight, String)>, health: Health, unwell: Option<&Unwell>) -> Vec<String> {
+    let unseen = health == Health::Unknown;
+    issues.sort_by_key(|(weight, text)| {
+        let reason = match unwell {
+            Some(unwell) => *text == unwell.message,
+            None => unseen && *weight == Weight::Blind,
+        };
+        (!reason, *weight)
+    });
+    issues.into_iter().map(|(_, text)| text).collect()
+}
+
+fn issue(rules: &ProbeRules, sheet: &Sheet) -> Option<(Weight, String)> {
     let last = sheet.last.as_ref()?;
     let standing = sheet.streak.standing();
+    let weight = if rules.kind == ProbeKind::Liveness { Weight::Grave } else { Weight::Slight };
     Some(match (last.grade, standing) {
         // A slow start is no issue; only start_timeout ends it.
         (Grade::Fail, _) if rules.kind == ProbeKind::Startup => return None,
-        (Grade::Fail, Some(Grade::Fail)) => failed(rules, sheet),
-        (Grade::Fail, _) => format!(
-            "probe {} failed ({} of {}): {}",
-            rules.name,
-            sheet.streak.failures(),
-            rules.thresholds.failure,
-            last.message
-        ),
-        (Grade::Warn, _) => format!("probe {}: {}", rules.name, last.message),
-        (Grade::Error, _) => format!("probe {} does not work: {}", rules.name, last.message),
+        (Grade::Fail, Some(Grade::Fail)) => (weight, failed(rules, sheet)),
+        (Grade::Fail, _) => {
+            let (failures, most) = (sheet.streak.failures(), rules.thresholds.failure);
+            let text = format!("probe {} failed ({failures} of {most}): {}", rules.name, last.message);
+            (Weight::Once, text)
+        }
+        (Grade::Warn, _) => (Weight::Slight, format!("probe {}: {}", rules.name, last.message)),
+        (Grade::Error, _) => (Weight::Blind, format!("probe {} does not work: {}", rules.name, last.message)),
         (Grade::Pass, Some(Grade::Fail)) => {
-            format!("probe {} has failed and passes again, not often enough yet", rules.name)
+            (weight, format!("probe {} has failed and passes again, not often enough yet", rules.name))
         }
         (Grade::Pass, _) => return None,
     })

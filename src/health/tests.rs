@@ -79,6 +79,19 @@ fn a_ready_process_without_probes_is_healthy_and_no_data_is_no_score() {
 }
 
 #[test]
+fn a_probe_that_broke_is_the_reason_of_nothing_but_that_nobody_knows() {
+    let probes = ["a_broken", "alive"].map(|name| probe(name, ProbeKind::Liveness, 1, 1));
+    let mut record = record(rules(probes.to_vec()));
+    look(&mut record, 1, Grade::Pass);
+    let verdict = look(&mut record, 0, Grade::Error);
+    let broken = "probe a_broken does not work: words";
+    assert_eq!((verdict.health, &verdict.issues[..]), (Health::Unknown, &[broken.to_owned()][..]));
+    let verdict = look(&mut record, 1, Grade::Fail);
+    assert_eq!(verdict.issues, ["probe alive failed: words", broken]);
+    assert_eq!(verdict.health, Health::Unhealthy);
+}
+
+#[test]
 fn nobody_is_healthy_before_the_configured_probes_have_spoken() {
     let alive = probe("alive", ProbeKind::Liveness, 3, 1);
     let mut record = record(rules(vec![built_in(), alive]));
@@ -105,8 +118,10 @@ fn a_liveness_check_makes_unhealthy_and_a_readiness_check_degrades() {
     assert!(verdict.unwell.is_none() && verdict.score == Some(0.7), "{verdict:?}");
     let verdict = look(&mut record, 1, Grade::Fail);
     assert_eq!(verdict.health, Health::Degraded, "one failure of two");
-    assert_eq!(verdict.issues[0], "probe alive failed (1 of 2): words");
+    let takes = "probe takes failed 2 times in a row: words";
+    assert_eq!(verdict.issues, [takes, "probe alive failed (1 of 2): words"], "the reason first");
     let verdict = look(&mut record, 1, Grade::Fail);
+    assert_eq!(verdict.issues, ["probe alive failed 2 times in a row: words", takes]);
     assert_eq!((verdict.health, verdict.score), (Health::Unhealthy, Some(0.3)));
     let unwell = verdict.unwell.unwrap();
     assert_eq!(unwell.cause, Cause::ProbeFailed);

@@ -64,7 +64,7 @@ pub struct Verdict {
     pub score: Option<f64>,
     /// What the score is made of.
     pub terms: Vec<Term>,
-    /// What is wrong, in words; empty if nothing is.
+    /// What is wrong, in words; empty if nothing is. What its health is for stands first.
     pub issues: Vec<String>,
     /// Set if it must be recovered: a liveness check fails, its heartbeat is lost, a figure is critical.
     pub unwell: Option<Unwell>,

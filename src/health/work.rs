@@ -1,7 +1,8 @@
 //! Its work: errors, slow tasks, a flow that dries up, and no progress at all.
 //!
 //! A process may answer every probe and still do nothing, or everything wrong. What it says of its errors and of how far
-//! it is comes from the worker itself; what became of tasks is told by whoever hands them out. All of it is measured in
+//! it is comes from the worker itself and is told here by the coordinator; what became of tasks is for whoever hands them
+//! out to tell, and nobody does yet: until then only `progress` and `errors_per_minute` are ever reached. All of it is measured in
 //! own time, so that nothing is missed while the runtime itself stood still.
 
 use std::collections::BTreeMap;

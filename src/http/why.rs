@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::policy::Phase;
 use crate::recovery::{BreakerState, Incident};
 use crate::runtime::RuntimeHandle;
-use crate::supervisor::{InstanceState, Wanted};
+use crate::supervisor::{InstanceState, Recovering, Wanted};
 use crate::units::{format_duration, plural};
 
 use super::dto::WhyView;
@@ -32,6 +32,9 @@ pub(crate) fn of(runtime: &RuntimeHandle, state: &InstanceState) -> WhyView {
 fn now(state: &InstanceState) -> String {
     let since = span(state.since);
     let what = match state.phase {
+        Phase::Running if state.recovery.as_ref().is_some_and(Recovering::verifies) => {
+            "it runs again, and must hold before its incident is over"
+        }
         Phase::Running if state.is_recovering() => "it runs, and something is being done about it",
         Phase::Running => "it runs",
         Phase::Starting => "it is starting",

@@ -22,7 +22,7 @@ const OUTCOMES: usize = 10_000;
 const TOGETHER: usize = 64;
 
 /// So often in a row: enough for all that the healer holds.
-const ROUNDS: usize = 128;
+const ROUNDS: usize = 256;
 
 /// One that learns in the name of this host.
 pub(super) fn healer(state_dir: &Path) -> Healer {
@@ -101,10 +101,9 @@ async fn remember(archive: &Archive, healer: &Healer) -> Result<(), StoreError> 
     let imports: Vec<_> = imports.collect();
     let mut failed = None;
     for (id, put) in incidents {
-        if let Some(error) = done(put).await {
-            healer.changes(&id);
-            failed = Some(error);
-        }
+        let error = done(put).await;
+        healer.written(&id, error.is_none());
+        failed = error.or(failed);
     }
     for (lesson, put) in lessons {
         if let Some(error) = done(put).await {

@@ -13,7 +13,7 @@ pub struct Totals {
     pub restarts: u64,
     /// The same, by cause.
     pub by_cause: BTreeMap<Cause, u64>,
-    /// Restarts after a failure whose replacement became ready.
+    /// Restarts after a failure whose replacement held.
     pub ok: u64,
     /// Those whose replacement did not.
     pub failed: u64,
@@ -42,11 +42,11 @@ impl InstanceState {
 /// Restarts that answered a failure, by what came of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Attempts {
-    /// The replacement became ready.
+    /// The replacement became ready, and held: no incident was open any more, and no trial under way.
     pub ok: u64,
-    /// It ended, or was ended, before it was ready.
+    /// It ended, or was unwell, before that.
     pub failed: u64,
-    /// Somebody or something else stopped it before it was ready.
+    /// Somebody or something else stopped it before that.
     pub interrupted: u64,
     /// One whose outcome is not known yet.
     pub under_way: bool,
@@ -58,8 +58,8 @@ impl Attempts {
         self.under_way = true;
     }
 
-    /// The replacement is ready.
-    pub(crate) fn ready(&mut self) {
+    /// The replacement has held.
+    pub(crate) fn held(&mut self) {
         self.ok += u64::from(std::mem::take(&mut self.under_way));
     }
 
@@ -79,13 +79,13 @@ mod tests {
         let mut attempts = Attempts::default();
         attempts.ended(false);
         attempts.begin();
-        attempts.ready();
+        attempts.held();
         attempts.ended(false);
         attempts.begin();
         attempts.ended(false);
         attempts.begin();
         attempts.ended(true);
-        attempts.ready();
+        attempts.held();
         assert_eq!((attempts.ok, attempts.failed, attempts.interrupted), (1, 1, 1));
     }
 }

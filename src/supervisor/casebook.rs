@@ -8,37 +8,54 @@ use std::sync::Arc;
 
 use crate::recovery::Incident;
 
-/// Incidents that are kept. The closed ones that are oldest go first; what is older is in the store.
+/// Incidents that are kept. Of those that are closed and written down the oldest go first; they are in the store.
 const MOST: usize = 1000;
+
+/// So many at the very most, where they come faster than they can be written down: beyond it the oldest are lost.
+const MOST_EVER: usize = 16 * MOST;
 
 /// The book. Incidents are numbered in it, those of an earlier runtime downwards.
 #[derive(Debug, Default)]
 pub(super) struct Casebook {
     all: BTreeMap<i64, Incident>,
     numbers: HashMap<Arc<str>, i64>,
-    closed: BTreeSet<i64>,
+    /// Those that are not written down as they are now.
+    changed: BTreeSet<i64>,
+    /// Closed, and written down as they are: the store has them, so that they may go.
+    kept: BTreeSet<i64>,
+    /// How many went that nobody will find again.
+    lost: u64,
 }
 
 impl Casebook {
-    /// One that has just begun; if there are too many, the oldest that is closed goes, or else the oldest.
+    /// One that has just begun. An open one and one that is not written down stay, but not without end.
     pub(super) fn open(&mut self, incident: Incident) {
-        if self.all.len() >= MOST {
-            let oldest = self.all.first_key_value().map(|(number, _)| *number);
-            if let Some(number) = self.closed.first().copied().or(oldest) {
-                self.remove(number);
-            }
+        while self.all.len() >= MOST
+            && let Some(number) = self.kept.first().copied()
+        {
+            self.remove(number);
+        }
+        if self.all.len() >= MOST_EVER {
+            self.lose_one();
         }
         let number = self.all.last_key_value().map_or(0, |(last, _)| last + 1);
         self.put(number, incident);
+        self.changed.insert(number);
     }
 
-    /// One that is older than all that are kept; false: there is no room for it.
-    pub(super) fn recall(&mut self, incident: Incident) -> bool {
+    /// One that is older than all that are kept; false: there is no room for it. `changed`: it is not written down so.
+    pub(super) fn recall(&mut self, incident: Incident, changed: bool) -> bool {
         if self.all.len() >= MOST {
             return false;
         }
         let number = self.all.first_key_value().map_or(0, |(first, _)| first - 1);
+        let closed = !incident.is_open();
         self.put(number, incident);
+        if changed {
+            self.changed.insert(number);
+        } else if closed {
+            self.kept.insert(number);
+        }
         true
     }
 
@@ -46,17 +63,39 @@ impl Casebook {
         self.all.get(self.numbers.get(id)?)
     }
 
-    /// Changes one; `None`: it is not kept.
+    /// Changes one; `None`: it is not there any more.
     pub(super) fn change<T>(&mut self, id: &str, change: impl FnOnce(&mut Incident) -> T) -> Option<T> {
         let number = *self.numbers.get(id)?;
         let incident = self.all.get_mut(&number)?;
-        let done = change(incident);
-        if incident.is_open() {
-            self.closed.remove(&number);
-        } else {
-            self.closed.insert(number);
+        self.changed.insert(number);
+        self.kept.remove(&number);
+        Some(change(incident))
+    }
+
+    /// Whether some are not written down as they are now.
+    pub(super) fn waits(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Some of those, the oldest first, which are about to be.
+    pub(super) fn take_changed(&mut self, most: usize) -> Vec<Incident> {
+        let some: Vec<i64> = self.changed.iter().take(most).copied().collect();
+        some.iter()
+            .filter_map(|number| {
+                self.changed.remove(number);
+                self.all.get(number).cloned()
+            })
+            .collect()
+    }
+
+    /// One has been written down, or could not be.
+    pub(super) fn written(&mut self, id: &str, done: bool) {
+        let Some(number) = self.numbers.get(id).copied() else { return };
+        if !done {
+            self.changed.insert(number);
+        } else if !self.changed.contains(&number) && self.all.get(&number).is_some_and(|one| !one.is_open()) {
+            self.kept.insert(number);
         }
-        Some(done)
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Incident> {
@@ -64,19 +103,28 @@ impl Casebook {
     }
 
     fn put(&mut self, number: i64, incident: Incident) {
-        if !incident.is_open() {
-            self.closed.insert(number);
-        }
         // An id that is known already means the newer of the two.
-        if let Some(before) = self.numbers.insert(Arc::clone(&incident.id), number) {
-            self.all.remove(&before);
-            self.closed.remove(&before);
+        if let Some(before) = self.numbers.get(&incident.id).copied() {
+            self.remove(before);
         }
+        self.numbers.insert(Arc::clone(&incident.id), number);
         self.all.insert(number, incident);
     }
 
+    fn lose_one(&mut self) {
+        let closed = self.all.iter().find(|(_, incident)| !incident.is_open());
+        let Some((number, incident)) = closed.or_else(|| self.all.first_key_value()) else { return };
+        self.lost += 1;
+        if self.lost.is_power_of_two() {
+            let (lost, id) = (self.lost, &incident.id);
+            tracing::error!(lost, %id, "incidents come faster than they can be written down; the oldest are lost");
+        }
+        self.remove(*number);
+    }
+
     fn remove(&mut self, number: i64) {
-        self.closed.remove(&number);
+        self.changed.remove(&number);
+        self.kept.remove(&number);
         if let Some(incident) = self.all.remove(&number) {
             self.numbers.remove(&incident.id);
         }
@@ -96,19 +144,30 @@ mod tests {
         Incident::open(format!("i{id}"), "web".to_owned(), "crash", "it ended", at)
     }
 
-    fn full() -> Casebook {
+    fn of(count: usize) -> Casebook {
         let mut book = Casebook::default();
-        (0..MOST).for_each(|id| book.open(incident(id)));
+        (0..count).for_each(|id| book.open(incident(id)));
         book
     }
 
+    fn close(book: &mut Casebook, id: &str) {
+        book.change(id, |incident| incident.close(Outcome::Ok, "it holds", Timestamp::UNIX_EPOCH));
+    }
+
+    fn write_all(book: &mut Casebook) -> Vec<String> {
+        let all = book.take_changed(usize::MAX);
+        all.iter().for_each(|incident| book.written(&incident.id, true));
+        all.iter().map(|incident| incident.id.to_string()).collect()
+    }
+
     #[test]
-    fn the_oldest_closed_incident_makes_room_and_without_one_the_oldest() {
-        let mut book = full();
+    fn the_oldest_that_is_closed_and_written_down_makes_room() {
+        let mut book = of(MOST);
         for id in ["i9", "i7"] {
-            book.change(id, |incident| incident.close(Outcome::Ok, "it holds", Timestamp::UNIX_EPOCH));
+            close(&mut book, id);
         }
-        for (new, gone) in [(MOST, "i7"), (MOST + 1, "i9"), (MOST + 2, "i0")] {
+        assert_eq!(write_all(&mut book).len(), MOST);
+        for (new, gone) in [(MOST, "i7"), (MOST + 1, "i9")] {
             assert!(book.get(gone).is_some());
             book.open(incident(new));
             assert!(book.get(gone).is_none() && book.all.len() == MOST, "{gone}");
@@ -118,12 +177,51 @@ mod tests {
     }
 
     #[test]
+    fn of_many_that_begin_at_once_every_beginning_and_every_end_is_written_down() {
+        let many = 10 * MOST;
+        let mut book = of(many);
+        assert_eq!(book.all.len(), many, "who is open stays");
+        (0..many).for_each(|id| close(&mut book, &format!("i{id}")));
+        let first: Vec<_> =
+            book.take_changed(64).iter().map(|one| (one.id.to_string(), one.is_open())).collect();
+        assert_eq!((first.len(), &first[0]), (64, &("i0".to_owned(), false)));
+        book.written("i0", false);
+        assert_eq!(write_all(&mut book).len(), many - 63, "what could not be written is not forgotten");
+        assert!(!book.waits());
+        book.open(incident(many));
+        assert!(book.all.len() <= MOST && book.lost == 0);
+    }
+
+    #[test]
+    fn what_changes_while_it_is_written_is_written_again() {
+        let mut book = of(1);
+        let _ = book.take_changed(1);
+        close(&mut book, "i0");
+        book.written("i0", true);
+        assert!(book.waits() && book.kept.is_empty());
+        assert_eq!(write_all(&mut book), ["i0"]);
+        assert_eq!(book.kept.len(), 1);
+    }
+
+    #[test]
+    fn without_a_disk_there_is_an_end_and_what_is_lost_is_counted() {
+        let mut book = of(MOST_EVER);
+        close(&mut book, "i5");
+        book.open(incident(MOST_EVER));
+        assert!(book.get("i5").is_none() && book.get("i0").is_some(), "a closed one goes before an open one");
+        book.open(incident(MOST_EVER + 1));
+        assert!(book.get("i0").is_none());
+        assert_eq!((book.all.len(), book.lost), (MOST_EVER, 2));
+    }
+
+    #[test]
     fn those_of_an_earlier_runtime_stand_before_all_others_until_there_is_no_room() {
         let mut book = Casebook::default();
         book.open(incident(5));
-        assert!(book.recall(incident(4)) && book.recall(incident(3)));
+        assert!(book.recall(incident(4), false) && book.recall(incident(3), true));
         let ids: Vec<&str> = book.newest_first().map(|incident| &*incident.id).collect();
         assert_eq!(ids, ["i5", "i4", "i3"]);
-        assert!(!full().recall(incident(MOST)));
+        assert_eq!(write_all(&mut book), ["i3", "i5"]);
+        assert!(!of(MOST).recall(incident(MOST), false));
     }
 }

@@ -3,7 +3,7 @@
 //! It decides about no child: it gives leave for a step or does not, says which of the allowed steps experience would
 //! take, and keeps the record. Everything in here is quick and held under one lock; nothing waits.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -77,8 +77,6 @@ struct Inner {
     memory: HashMap<InstanceId, f64>,
     /// How long incidents took, by instance.
     recovered: HashMap<String, Recovered>,
-    /// Incidents that are not written down as they are now.
-    changed: BTreeSet<Arc<str>>,
     /// Lessons that are not written down yet.
     lessons: VecDeque<Lesson>,
     /// What was learned elsewhere and is not written down yet.
@@ -108,7 +106,6 @@ impl Healer {
                 cases: VecDeque::new(),
                 memory: HashMap::new(),
                 recovered: HashMap::new(),
-                changed: BTreeSet::new(),
                 lessons: VecDeque::new(),
                 imports: Vec::new(),
                 stamp,
@@ -210,7 +207,6 @@ impl Healer {
             Incident::open(Arc::clone(&id), who.to_string(), cause, &evidence.message, Timestamp::now());
         incident.class = Some(Arc::clone(&class));
         incident.detection_seconds = Some(lasted.as_secs_f64());
-        inner.changed.insert(Arc::clone(&id));
         inner.revision += 1;
         inner.incidents.open(incident);
         (id, class)
@@ -219,12 +215,9 @@ impl Healer {
     /// Changes an incident.
     pub(super) fn on<T>(&self, id: &str, change: impl FnOnce(&mut Incident) -> T) -> Option<T> {
         let mut inner = self.lock();
-        let Inner { incidents, changed, revision, .. } = &mut *inner;
-        incidents.change(id, |incident| {
-            changed.insert(Arc::clone(&incident.id));
-            *revision += 1;
-            change(incident)
-        })
+        let changed = inner.incidents.change(id, change);
+        inner.revision += u64::from(changed.is_some());
+        changed
     }
 
     /// An incident is over.
@@ -302,7 +295,7 @@ impl Healer {
     /// Whether something waits to be written down.
     pub(crate) fn waits(&self) -> bool {
         let inner = self.lock();
-        !(inner.changed.is_empty() && inner.lessons.is_empty() && inner.imports.is_empty())
+        inner.incidents.waits() || !(inner.lessons.is_empty() && inner.imports.is_empty())
     }
 
     /// Some of the lessons that wait to be written down; they wait no more.
@@ -314,37 +307,25 @@ impl Healer {
 
     /// Some of the incidents that wait to be written down as they are now; they wait no more.
     pub(crate) fn changed(&self, most: usize) -> Vec<Incident> {
-        let mut inner = self.lock();
-        let Inner { incidents, changed, .. } = &mut *inner;
-        let ids: Vec<Arc<str>> = changed.iter().take(most).cloned().collect();
-        ids.iter()
-            .filter_map(|id| {
-                changed.remove(id);
-                incidents.get(id).cloned()
-            })
-            .collect()
+        self.lock().incidents.take_changed(most)
     }
 
-    /// An incident is not written down as it is now.
-    pub(crate) fn changes(&self, id: &Arc<str>) {
-        self.lock().changed.insert(Arc::clone(id));
+    /// An incident was written down as it was then, or could not be.
+    pub(crate) fn written(&self, id: &str, done: bool) {
+        self.lock().incidents.written(id, done);
     }
 
     /// Incidents of an earlier runtime, the newest first, and whether they are not written down as they are now.
     pub(crate) fn recall(&self, incidents: Vec<(Incident, bool)>) {
         let mut inner = self.lock();
-        let Inner { incidents: book, changed: waiting, recovered, .. } = &mut *inner;
+        let Inner { incidents: book, recovered, .. } = &mut *inner;
         for (incident, changed) in incidents {
-            let id = Arc::clone(&incident.id);
             let (whose, mut took) = (incident.instance.clone(), Recovered::default());
             took.add(&incident);
-            if !book.recall(incident) {
+            if !book.recall(incident, changed) {
                 break;
             }
             recovered.entry(whose).or_default().join(&took);
-            if changed {
-                waiting.insert(id);
-            }
         }
     }
 
@@ -496,7 +477,7 @@ mod tests {
             lines: Vec::new(),
         };
         let open = |seed| Healer::new(seed, String::new()).open(&who, "crash", &evidence, Time::ZERO, None);
-        let ids: BTreeSet<_> = (1..=50).map(open).collect();
+        let ids: std::collections::BTreeSet<_> = (1..=50).map(open).collect();
         assert_eq!(ids.len(), 50, "{ids:?}");
     }
 }

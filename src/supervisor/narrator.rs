@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::health::Vital;
 use crate::id::{Incarnation, Name};
 use crate::policy::{
-    Action, ChildKey, ChildView, Ended, Fact, OnExhausted, Phase, ReportKind, Request, StopHow,
+    Action, ChildKey, ChildView, Ended, Fact, OnExhausted, Phase, Plan, ReportKind, Request, StopHow,
 };
 use crate::units::format_duration;
 
@@ -264,10 +264,7 @@ impl SupervisorState {
     fn tell_phase(&mut self, child: ChildKey, incarnation: Incarnation, phase: Phase) {
         match phase {
             Phase::Running => {
-                self.on_board(child, |entry| {
-                    entry.ready = true;
-                    entry.soft_restarts.ready();
-                });
+                self.on_board(child, |entry| entry.ready = true);
                 self.tell(child, incarnation, What::Ready);
                 self.set_ready(child, true);
                 self.vital(child, incarnation, Vital::Ready);
@@ -431,6 +428,11 @@ fn write_view(
     entry.budget_left = view.budget_left;
     entry.next_action = next.filter(|_| entry.survivor.is_none());
     entry.waits_for = waits_for;
+    // A restart helped once what it answers is over: while an incident is open, or a trial goes on, that is to be seen.
+    let on_trial = view.next.is_some_and(|next| next.what == Plan::Verify);
+    if entry.ready && view.care.is_none() && !on_trial {
+        entry.soft_restarts.held();
+    }
     entry.wanted = match view.paused {
         _ if view.stopped_by_operator => Wanted::Stopped,
         Some(_) => Wanted::Paused,

@@ -217,7 +217,6 @@ impl SupervisorState {
             ran: ran.flatten(),
             memory: if cause == Cause::Oom { Some(1.0) } else { memory },
             hour_of_week: u8::try_from(hour).unwrap_or(0),
-            healed_by: None,
         });
     }
 
@@ -296,7 +295,9 @@ impl SupervisorState {
             open.step = Some((at, place.is_some()));
             match strategy.way() {
                 Way::Restart { .. } | Way::WhileDown => _ = slot.cause.get_or_insert(open.kind),
-                Way::WhileUp { .. } | Way::Park => {}
+                // The trial of a parked worker is for what parked it.
+                Way::Park => _ = slot.cause.get_or_insert(open.kind),
+                Way::WhileUp { .. } => {}
             }
         }
         self.on_incident(child, |incident| incident.begin(strategy, reason, at));
@@ -339,6 +340,13 @@ impl SupervisorState {
                 Outcome::Skipped => "was passed over",
             };
             self.tell_recovery(child, kind, format!("{strategy} {word} after {seconds:.1} s: {text}"));
+        } else {
+            self.on_board(child, |entry| match outcome {
+                Outcome::Ok => entry.soft_restarts.held(),
+                Outcome::Failed => entry.soft_restarts.ended(false),
+                Outcome::Interrupted => entry.soft_restarts.ended(true),
+                Outcome::Skipped => {}
+            });
         }
     }
 

@@ -146,7 +146,7 @@ impl Rig {
     fn healed(&mut self, name: &'static str) -> Check {
         let first = self.first_pid;
         let worker = match self.wait("the worker did not come back", |worker| {
-            worker.is_healthy() && worker.pid != first && worker.incarnation == 2
+            worker.health == "healthy" && worker.pid != first && worker.incarnation == 2
         }) {
             Ok(worker) => worker,
             Err((message, help)) => return Check::failed(name, message, help),

@@ -193,10 +193,10 @@ impl WorkerView {
             || ["quarantined", "stuck"].contains(&self.phase.as_str())
     }
 
-    /// Whether its health is `healthy`.
+    /// Whether its health is `healthy`, and no incident is open in which that is still to be proved.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.health == Health::Healthy.word()
+        self.health == Health::Healthy.word() && self.status != "recovering"
     }
 }
 

@@ -4,7 +4,6 @@
 //! of them alike. Nothing is changed by itself.
 
 use super::knowledge::Look;
-use crate::recovery::strategy::Strategy;
 
 /// Fewer cases are no pattern.
 const ENOUGH: usize = 5;
@@ -22,8 +21,6 @@ pub struct Case {
     pub memory: Option<f64>,
     /// Hours since Monday 00:00 UTC, 0 to 167.
     pub hour_of_week: u8,
-    /// The step that healed it.
-    pub healed_by: Option<Strategy>,
 }
 
 /// Something to put into the file.
@@ -138,6 +135,7 @@ fn useless(look: &Look, all: &[Look]) -> Option<Advice> {
 mod tests {
     use super::*;
     use crate::recovery::learning::wilson;
+    use crate::recovery::strategy::Strategy;
 
     fn case(ran: f64, memory: f64, hour: u8) -> Case {
         Case {
@@ -146,7 +144,6 @@ mod tests {
             ran: Some(ran),
             memory: Some(memory),
             hour_of_week: hour,
-            healed_by: None,
         }
     }
 

@@ -22,10 +22,10 @@ pub struct Recovering {
 }
 
 impl Recovering {
-    /// Whether something is still to be done, or being done; one that is only watched is well by now.
+    /// Whether it works again and must only hold for the incident to be over.
     #[must_use]
-    pub fn acts(&self) -> bool {
-        self.stage != "verifying"
+    pub fn verifies(&self) -> bool {
+        self.stage == "verifying"
     }
 }
 

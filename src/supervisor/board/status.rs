@@ -4,7 +4,7 @@ use crate::exit::Exit;
 use crate::health::Health;
 use crate::policy::{Phase, Plan};
 
-use super::{InstanceState, Recovering, Wanted};
+use super::{InstanceState, Wanted};
 
 impl InstanceState {
     /// The contract's one word for people: the first that applies of
@@ -48,10 +48,10 @@ impl InstanceState {
         }
     }
 
-    /// An incident is open, and something is done about it.
+    /// An incident is open: something is to be done, is being done, or must prove that it helped.
     #[must_use]
     pub fn is_recovering(&self) -> bool {
-        self.recovery.as_ref().is_some_and(Recovering::acts)
+        self.recovery.is_some()
     }
 
     fn last_exit_is_a_failure(&self) -> bool {

@@ -50,3 +50,51 @@ async fn an_end_that_nobody_asked_for_is_nobodys_wish() {
     assert!(matches!(&ends[..], [(_, Some(Cause::Crash), _)]), "{ends:?}");
     assert_eq!(tree.entry("first").restarts_by_cause, [(Cause::Crash, 1)].into());
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_started_again_recovers_until_it_has_held_and_only_then_did_the_restart_help() {
+    let tree = Tree::boot("[worker.web]\ncommand = [\"x\"]\n").await;
+    for _ in 0..2 {
+        tree.crash("web").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tree.settle().await;
+        let entry = tree.entry("web");
+        assert_eq!(
+            (entry.phase, entry.health(), entry.status()),
+            (Phase::Running, Health::Healthy, "recovering")
+        );
+    }
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    tree.settle().await;
+    let entry = tree.entry("web");
+    assert_eq!((entry.status(), entry.recovery), ("healthy", None));
+    assert_eq!(entry.soft_restarts, Attempts { ok: 1, failed: 1, ..Attempts::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_does_not_hold_helped_nobody_and_is_for_what_parked_the_worker() {
+    let text = r#"
+[supervisor.root]
+retry_first = "2s"
+[ladder.default]
+verify = "1s"
+steps = [{ do = "soft_restart", attempts = 1 }, { do = "quarantine" }]
+[worker.web]
+command = ["x"]
+"#;
+    let tree = Tree::boot(text).await;
+    for round in 0..4 {
+        // Unwell as soon as it is ready: by the first step, by parking, and in each trial.
+        tree.judge("web", Cause::ProbeFailed);
+        tree.settle().await;
+        let parked = (tree.entry("web").status() == "quarantined", round > 0);
+        assert_eq!(parked.0, parked.1, "round {round}");
+        while tree.entry("web").phase != Phase::Running {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            tree.settle().await;
+        }
+    }
+    let entry = tree.entry("web");
+    assert_eq!(entry.restarts_by_cause, [(Cause::ProbeFailed, 4)].into());
+    assert_eq!(entry.soft_restarts, Attempts { failed: 2, under_way: true, ..Attempts::default() });
+}
