@@ -8,19 +8,20 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::config::{Settings, WorkerSettings};
-use crate::event::Event;
-use crate::health::{Grade, Health, Observation, OwnClock, RecordRules, Verdict};
+use crate::health::{Grade, Health, Observation, OwnClock, RecordRules};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::probe::{Found, Means, ProbeActor, ProbeArguments, Times, make};
 
+use super::alarm::Alarm;
 use super::case::{Case, changed, looks_alike};
 use super::inbox::{Inbox, News};
 use super::rules::{places, shared};
+use super::sinks::{CoordinatorArguments, Sinks};
 use super::sweep::{self, SWEEP, built_in};
 
 /// How often time alone is looked at, while somebody has a heartbeat or a probe.
 const TICK: Duration = Duration::from_millis(250);
-/// How often it is looked whether settings have changed or the processes are due, while nobody has.
+/// The least in which own time is counted while nobody has, and after which a probe that broke is made anew.
 const TURN: Duration = Duration::from_secs(5);
 /// A supervisor hears this often that somebody is still unwell.
 const URGE: Duration = Duration::from_secs(1);
@@ -38,50 +39,14 @@ pub(crate) enum CoordinatorMsg {
     News,
     /// A probe has looked.
     Observed(InstanceId, Incarnation, Observation),
+    /// The settings have changed, or a probe broke a while ago.
+    Changed,
     /// Time has passed.
     Tick,
-    /// The processes are due.
-    Sweep,
+    /// The processes were to be due then.
+    Sweep(Duration),
     /// A process was halted.
     Halted(u32),
-}
-
-/// Something about an incarnation.
-pub(crate) type Told<T> = Box<dyn Fn(&InstanceId, Incarnation, T) + Send + Sync>;
-
-/// The settings of a worker by its name.
-pub(crate) type Find = Box<dyn Fn(&Name) -> Option<Arc<WorkerSettings>> + Send + Sync>;
-
-/// Where the coordinator's words go. None of them may wait.
-pub(crate) struct Sinks {
-    /// A verdict, for the supervisor of the instance.
-    pub(crate) judged: Told<Arc<Verdict>>,
-    /// Its probe has passed: it is ready.
-    pub(crate) ready: Told<()>,
-    /// What people see.
-    pub(crate) shown: Told<Arc<Verdict>>,
-    /// A look, for the metrics.
-    pub(crate) looked: Told<(Arc<str>, Observation)>,
-    /// What happened.
-    pub(crate) event: Box<dyn Fn(Event) + Send + Sync>,
-    /// The settings of a worker that is just coming to be, before they are in force.
-    pub(crate) worker: Find,
-    /// The settings in force.
-    pub(crate) settings: Box<dyn Fn() -> Arc<Settings> + Send + Sync>,
-    /// The clock.
-    pub(crate) now: Arc<dyn Fn() -> Duration + Send + Sync>,
-}
-
-/// What the coordinator begins with.
-pub(crate) struct CoordinatorArguments {
-    /// Where its words go.
-    pub(crate) sinks: Sinks,
-    /// Where it hears of incarnations.
-    pub(crate) inbox: Inbox,
-    /// Through whom its probes look.
-    pub(crate) means: Means,
-    /// Where instances have their directories.
-    pub(crate) workers_dir: PathBuf,
 }
 
 /// What the coordinator keeps.
@@ -99,8 +64,11 @@ pub(crate) struct CoordinatorState {
     /// A probe broke and is not made anew yet.
     broken: bool,
     halts_are_told: bool,
-    /// When the processes are due.
+    /// When the processes are due, and who says so.
     due: Duration,
+    alarm: Alarm,
+    /// How long it is from one look at them to the next.
+    pause: Duration,
     settings: Arc<Settings>,
     /// The rules that were made last: those of many workers are the same.
     rules: Option<Arc<RecordRules>>,
@@ -122,11 +90,10 @@ impl Actor for Coordinator {
     ) -> Result<CoordinatorState, ActorProcessingErr> {
         let CoordinatorArguments { sinks, inbox, means, workers_dir } = arguments;
         let (now, settings) = ((sinks.now)(), (sinks.settings)());
-        drop(myself.send_after(TURN, || CoordinatorMsg::Sweep));
         let bell = myself.clone();
         let listener = Box::new(move |pid| bell.send_message(CoordinatorMsg::Halted(pid)).is_ok());
         let halts_are_told = means.processes.hear_halts(listener);
-        Ok(CoordinatorState {
+        let mut state = CoordinatorState {
             workers: by_name(&settings),
             settings,
             rules: None,
@@ -135,13 +102,17 @@ impl Actor for Coordinator {
             means,
             workers_dir,
             cases: HashMap::new(),
-            clock: OwnClock::new(now, TURN),
+            clock: OwnClock::new(now, SWEEP),
             ticking: false,
             changed: false,
             broken: false,
             halts_are_told,
             due: now + SWEEP,
-        })
+            alarm: Alarm::default(),
+            pause: SWEEP,
+        };
+        state.set_alarm(&myself, now);
+        Ok(state)
     }
 
     async fn handle(
@@ -162,6 +133,7 @@ impl Actor for Coordinator {
                     for (instance, news) in all {
                         state.news(&myself, instance, news, now).await;
                     }
+                    state.look_soon(&myself, now, SWEEP);
                     let took = (state.sinks.now)().saturating_sub(now);
                     let rest = (took * RESTS).clamp(REST, LONGEST_REST);
                     drop(myself.send_after(rest, || CoordinatorMsg::News));
@@ -170,17 +142,18 @@ impl Actor for Coordinator {
             CoordinatorMsg::Observed(instance, incarnation, seen) => {
                 state.observed(&myself, &instance, incarnation, seen, now).await;
             }
+            CoordinatorMsg::Changed => state.learn_changes(&myself, now).await,
             CoordinatorMsg::Tick => state.tick(&myself, now),
-            CoordinatorMsg::Sweep => state.sweep(&myself, now).await,
-            CoordinatorMsg::Halted(pid) => state.halted(pid, now),
+            CoordinatorMsg::Sweep(due) => state.sweep(&myself, due, now),
+            CoordinatorMsg::Halted(pid) => state.halted(&myself, pid, now),
         }
         Ok(())
     }
 
-    /// A probe that was killed is one that nobody wants any more; one that broke is looked after by the next sweep.
+    /// A probe that was killed is one that nobody wants any more; one that broke is made anew after a while.
     async fn handle_supervisor_evt(
         &self,
-        _myself: ActorRef<CoordinatorMsg>,
+        myself: ActorRef<CoordinatorMsg>,
         event: ractor::SupervisionEvent,
         state: &mut CoordinatorState,
     ) -> Result<(), ActorProcessingErr> {
@@ -190,6 +163,7 @@ impl Actor for Coordinator {
                 case.probes.retain(|(_, probe)| probe.get_id() != cell.get_id());
             }
             state.broken = true;
+            drop(myself.send_after(TURN, || CoordinatorMsg::Changed));
         }
         Ok(())
     }
@@ -340,7 +314,7 @@ impl CoordinatorState {
         if self.ticking {
             drop(myself.send_after(TICK, || CoordinatorMsg::Tick));
         } else {
-            self.clock.set_period(TURN);
+            self.clock.set_period(self.pause.max(TURN));
         }
     }
 
@@ -357,40 +331,62 @@ impl CoordinatorState {
         self.cases.values().any(|case| case.wants_ticks())
     }
 
-    async fn sweep(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
-        let own = self.clock.own(now);
-        self.learn_changes(myself, now).await;
-        let interval = self.settings.interval;
-        if now < self.due {
-            drop(myself.send_after(TURN.min(self.due - now), || CoordinatorMsg::Sweep));
+    fn sweep(&mut self, myself: &ActorRef<CoordinatorMsg>, due: Duration, now: Duration) {
+        if !self.alarm.rang(due) {
             return;
         }
+        let own = self.clock.own(now);
+        let interval = self.settings.interval;
         let cases = self.cases.values().map(Box::as_ref);
         let found = sweep::look(&self.means.sampler, cases, interval, self.halts_are_told);
         let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
-        let mut again = false;
+        let (mut again, mut stirs) = (false, false);
         for (instance, seen) in all.into_iter().zip(found) {
             let Some(case) = self.cases.get_mut(&instance) else { continue };
+            let before = case.seen.map(|seen| seen.usage);
             let changes = seen.is_some_and(|seen| sweep::note(case, seen, &self.means.sampler, own, now));
             again |= case.fails();
             let was_well = case.told.as_ref().is_some_and(|told| told.issues.is_empty());
+            stirs |= changes || !was_well || case.seen.map(|seen| seen.usage) != before;
             if changes || !was_well {
                 self.judge(&instance, now);
             }
         }
         let usual = interval.unwrap_or(SWEEP).min(SWEEP);
-        let pause = if again { sweep::AGAIN.min(usual) } else { usual };
-        self.due = now + pause;
-        drop(myself.send_after(TURN.min(pause), || CoordinatorMsg::Sweep));
+        self.pause = if again {
+            sweep::AGAIN.min(usual)
+        } else if stirs || usual < SWEEP || !self.halts_are_told {
+            usual
+        } else {
+            (2 * self.pause).clamp(usual, sweep::QUIET)
+        };
+        self.due = now + self.pause;
+        self.set_alarm(myself, now);
+    }
+
+    /// The processes are due in that time at the latest.
+    fn look_soon(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration, within: Duration) {
+        if self.due > now + within {
+            (self.due, self.pause) = (now + within, within);
+            self.set_alarm(myself, now);
+        }
+    }
+
+    fn set_alarm(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
+        self.alarm.set(myself, self.due, now);
+        if !self.ticking {
+            self.clock.set_period(self.pause.max(TURN));
+        }
     }
 
     /// Looks at once, and soon again.
-    fn halted(&mut self, pid: u32, now: Duration) {
+    fn halted(&mut self, myself: &ActorRef<CoordinatorMsg>, pid: u32, now: Duration) {
         let own = self.clock.own(now);
         let Some(case) = self.cases.values_mut().find(|case| case.main() == Some(pid)) else { return };
         let seen = sweep::look_at(&self.means.sampler, case);
         if seen.is_some_and(|seen| sweep::note(case, seen, &self.means.sampler, own, now)) {
-            self.due = self.due.min(now + sweep::AGAIN);
+            self.look_soon(myself, now, sweep::AGAIN);
+            let Some(case) = self.cases.values_mut().find(|case| case.main() == Some(pid)) else { return };
             let instance = case.instance.clone();
             self.judge(&instance, now);
         }
@@ -403,7 +399,7 @@ impl CoordinatorState {
         if !changed && !std::mem::take(&mut self.broken) {
             return;
         }
-        self.due = now;
+        self.look_soon(myself, now, Duration::ZERO);
         let own = self.clock.own(now);
         let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
         for instance in all {

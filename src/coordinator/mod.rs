@@ -11,14 +11,18 @@
 //! ```text
 //! actor    messages in, verdicts out        case     one incarnation: its record and its probes
 //! rules    from settings to rules           sweep    the built-in check and the figures of all processes
-//! inbox    the newest of each instance
+//! inbox    the newest of each instance      sinks    where its words go
+//! alarm    when the processes are due
 //! ```
 
 mod actor;
+mod alarm;
 mod case;
 mod inbox;
 mod rules;
+mod sinks;
 mod sweep;
 
-pub(crate) use actor::{Coordinator, CoordinatorArguments, CoordinatorMsg, Sinks};
+pub(crate) use actor::{Coordinator, CoordinatorMsg};
 pub(crate) use inbox::Inbox;
+pub(crate) use sinks::{CoordinatorArguments, Sinks};

@@ -16,8 +16,8 @@ use super::rules::{BUILT_IN, memory_base};
 
 /// How often the processes are looked at.
 pub(super) const SWEEP: Duration = Duration::from_secs(10);
-/// The same while a tree uses nothing, where halts are told.
-const QUIET: Duration = Duration::from_secs(60);
+/// The same at most while a tree uses nothing, where halts are told.
+pub(super) const QUIET: Duration = Duration::from_secs(60);
 /// The same after a failure, until it stands.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
 

@@ -149,7 +149,7 @@ pub struct RuntimeInfo {
     pub(super) living: Living,
     notes: Mutex<Vec<String>>,
     problems: OnceLock<Problems>,
-    heed: OnceLock<Heed>,
+    heed: Mutex<Vec<Heed>>,
     /// The state directory, once it is taken.
     home: OnceLock<Arc<StateDir>>,
     /// Whether what operators want is written down.
@@ -191,13 +191,13 @@ impl RuntimeInfo {
             living,
             notes: Mutex::new(notes),
             problems: OnceLock::new(),
-            heed: OnceLock::new(),
+            heed: Mutex::default(),
             home: OnceLock::new(),
             unkept: Unkept::default(),
             lag: Lag::new(Instant::now()),
             writers: Arc::default(),
             looks: Looks::default(),
-            sampler: Sampler::default(),
+            sampler: Sampler::with_clock(crate::worker::unix::processor_time),
             host: Host::default(),
             finished: watch::Sender::new(None),
         }
@@ -213,7 +213,7 @@ impl RuntimeInfo {
     pub(super) fn put_settings(&self, settings: Arc<Settings>) {
         self.healer.configure(settings.recovery.limits, Arc::clone(&settings.recovery.classes));
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
-        if let Some(heed) = self.heed.get() {
+        for heed in self.heed.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             heed(self, &settings);
         }
     }
@@ -221,8 +221,7 @@ impl RuntimeInfo {
     /// Shows the settings in force, and whatever comes after them, to somebody before anybody is started with them.
     pub(super) fn heed_settings(&self, heed: Heed) {
         heed(self, &self.settings());
-        // There is one composition root, and it calls this once.
-        let _ = self.heed.set(heed);
+        self.heed.lock().unwrap_or_else(PoisonError::into_inner).push(heed);
     }
 
     /// How often a configuration was taken over, the first included.

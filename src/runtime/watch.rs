@@ -64,6 +64,13 @@ pub(super) fn start(info: &Arc<RuntimeInfo>, plane: &Arc<Plane>, means: Means) -
         // The end of the runtime may wait no longer.
         let _ = over.send(());
     })?;
+    let bell = Arc::clone(&ring);
+    info.heed_settings(Box::new(move |_, _| {
+        if let Some(coordinator) = bell.get() {
+            // As below.
+            let _ = coordinator.send_message(CoordinatorMsg::Changed);
+        }
+    }));
     plane.watch_vitals(Box::new(move |instance, incarnation, vital| {
         if inbox.put(instance, incarnation, vital)
             && let Some(coordinator) = ring.get()

@@ -20,5 +20,5 @@ pub use procfs::{
     Condition, Usage, boot_time, open_files, open_files_limit, open_files_limit_of, ticks_per_second, usage,
 };
 pub use sample::{CardSample, Histogram, OwnSample, WorkerSample};
-pub use sampler::{Pace, Root, Sampler, Seen};
+pub use sampler::{Pace, ProcessorTime, Root, Sampler, Seen};
 pub use user::{record_user_series, tidy_user_series, user_series};

@@ -5,7 +5,8 @@
 //!
 //! Each process's line in `/proc` is opened once and read again and again: that costs a third of opening it, and a file
 //! that was opened for a process never shows another one that came to have its number. Who has used nothing for a
-//! minute is read less often; its figures stand until then, and they are most probably right.
+//! while is read less often; its figures stand until then, and they are most probably right. And whose processor time
+//! stands still has done nothing at all: asking for that costs a fifth of reading the line.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,19 +24,23 @@ const SHORTEST: Duration = Duration::from_millis(900);
 /// Figures over less than a few clock ticks would be noise.
 const TICKS: Duration = Duration::from_millis(50);
 
-/// So long a tree has used nothing before it is read less often.
-const QUIET: Duration = Duration::from_secs(60);
+/// So long figures stand of a tree that has not run meanwhile: memory can be taken from a process that sleeps.
+const STANDS: Duration = Duration::from_secs(600);
 
 /// A worker's main process.
 pub type Root = (u32, InstanceId);
+
+/// The processor time of a process with all its threads, to the nanosecond, by its number; `None`: it is gone, or not
+/// ours to see.
+pub type ProcessorTime = fn(u32) -> Option<Duration>;
 
 /// How old figures may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// Those of a tree that uses something.
     pub every: Duration,
-    /// Those of a tree that has used nothing for a minute, and whose main process is our child: who halts a child is
-    /// told by the kernel.
+    /// Those of a tree that has long used nothing, and whose main process is our child: who halts a child is told by the
+    /// kernel. Until then they may be half as old as the time in which it has used nothing.
     pub quiet: Duration,
 }
 
@@ -49,9 +54,9 @@ impl Pace {
         Self { every, quiet: every }
     }
 
-    /// Whether figures of that age are due. Timers are never quite on time.
-    fn is_due(self, quiet: bool, age: Duration) -> bool {
-        let period = if quiet { self.quiet } else { self.every };
+    /// Whether figures of that age are due, of a tree that has used nothing for so long. Timers are never quite on time.
+    fn is_due(self, still: Duration, age: Duration) -> bool {
+        let period = (still / 2).min(self.quiet).max(self.every);
         age >= period.mul_f64(0.9)
     }
 }
@@ -83,6 +88,8 @@ pub struct Sampler(Arc<Mutex<Inner>>);
 struct Inner {
     all: HashMap<u32, Tree>,
     trees: Trees,
+    /// Without it every line is read.
+    clock: Option<ProcessorTime>,
 }
 
 struct Tree {
@@ -92,6 +99,8 @@ struct Tree {
     seen: Option<Seen>,
     /// Since when it has used nothing.
     same: Instant,
+    /// What its processes had run together before their lines were read last, and when that was.
+    ran: Option<(Duration, Instant)>,
     ours: bool,
     /// It had just begun when it was read, and may not even have been the program yet that it is to be.
     young: bool,
@@ -99,17 +108,28 @@ struct Tree {
 }
 
 impl Sampler {
+    /// One that does not read again what cannot have changed.
+    #[must_use]
+    pub fn with_clock(clock: ProcessorTime) -> Self {
+        Self(Arc::new(Mutex::new(Inner { clock: Some(clock), ..Inner::default() })))
+    }
+
     /// Reads the trees of these whose figures are older than the pace allows. What is known of each then, in the same
     /// order; `None`: it is gone, or not ours to see.
     pub fn sweep(&self, roots: &[Root], pace: Pace) -> Vec<Option<Seen>> {
         let mut inner = self.lock();
-        let Inner { all, trees } = &mut *inner;
+        let Inner { all, trees, clock } = &mut *inner;
         let now = Instant::now();
         for (pid, instance) in roots {
             if all.get(pid).is_none_or(|tree| tree.instance != *instance) {
                 let tree = trees.root(*pid).map(|main| Tree::new(instance.clone(), main, now));
                 tree.and_then(|tree| all.insert(*pid, tree));
             }
+        }
+        let due = |(pid, _): &Root| all.get(pid).is_some_and(|tree| tree.is_due(pace, now));
+        if !roots.iter().any(due) {
+            // Nor does it matter who has come since.
+            return roots.iter().map(|(pid, _)| all.get(pid)?.seen).collect();
         }
         let found = {
             let has = |pid: u32| all.contains_key(&pid);
@@ -123,7 +143,7 @@ impl Sampler {
                 tree.seen = None;
             }
         }
-        roots.iter().map(|(pid, _)| read(*pid, all, trees, pace, now)).collect()
+        roots.iter().map(|(pid, _)| read(*pid, all, (trees, *clock), pace, now)).collect()
     }
 
     /// What was read last, however long ago.
@@ -147,13 +167,23 @@ impl Sampler {
     }
 }
 
-fn read(pid: u32, all: &mut HashMap<u32, Tree>, trees: &mut Trees, pace: Pace, now: Instant) -> Option<Seen> {
+fn read(
+    pid: u32,
+    all: &mut HashMap<u32, Tree>,
+    (trees, clock): (&mut Trees, Option<ProcessorTime>),
+    pace: Pace,
+    now: Instant,
+) -> Option<Seen> {
     let tree = all.get_mut(&pid)?;
-    if let Some(seen) = tree.seen
-        && !tree.is_due(pace, now.saturating_duration_since(seen.at), now)
-    {
+    if !tree.is_due(pace, now) {
+        return tree.seen;
+    }
+    let ran = clock.and_then(|clock| tree.ran(clock));
+    if let Some(seen) = ran.and_then(|ran| tree.has_slept(ran, now)) {
         return Some(seen);
     }
+    // It may run between the two, which the next look sees.
+    tree.ran = ran.map(|ran| (ran, now));
     match tree.read(trees, now) {
         Some(seen) => Some(seen),
         None => {
@@ -174,18 +204,35 @@ impl Tree {
             others: Vec::new(),
             seen: None,
             same: now,
+            ran: None,
             ours: false,
             young: true,
             memory: Memory::default(),
         }
     }
 
-    fn is_due(&self, pace: Pace, age: Duration, now: Instant) -> bool {
-        pace.is_due(self.is_quiet(now), age) || self.young && age >= TICKS
+    fn is_due(&self, pace: Pace, now: Instant) -> bool {
+        let Some(seen) = self.seen else { return true };
+        let still = if self.ours { now.saturating_duration_since(self.same) } else { Duration::ZERO };
+        let age = now.saturating_duration_since(seen.at);
+        pace.is_due(still, age) || self.young && age >= TICKS
     }
 
-    fn is_quiet(&self, now: Instant) -> bool {
-        self.ours && now.saturating_duration_since(self.same) >= QUIET
+    /// What all its processes have run until now; `None` if one of them is gone.
+    fn ran(&self, clock: ProcessorTime) -> Option<Duration> {
+        std::iter::once(&self.main).chain(&self.others).map(|line| clock(line.pid())).sum()
+    }
+
+    /// What it uses if none of its processes has run since they were read: the same as then. Who is halted does not run
+    /// either, and each look at it counts.
+    fn has_slept(&mut self, ran: Duration, now: Instant) -> Option<Seen> {
+        let (before, at) = self.ran?;
+        let seen = self.seen.filter(|seen| seen.usage.condition.runs())?;
+        if self.young || ran != before || now.saturating_duration_since(at) >= STANDS {
+            return None;
+        }
+        self.seen = Some(Seen { percent: load(Some(seen), seen.usage, now), at: now, ..seen });
+        self.seen
     }
 
     fn read(&mut self, trees: &mut Trees, now: Instant) -> Option<Seen> {
@@ -284,11 +331,12 @@ mod tests {
     fn children_that_come_later_count_and_an_end_is_seen() {
         let (sampler, family) = (Sampler::default(), Family::new());
         let pace = Pace::of(Duration::from_millis(1));
-        let both =
-            until(&sampler, &family.root(), pace, |seen| seen.is_some_and(|seen| seen.usage.threads == 2));
-        let alone = super::super::usage(family.0.id()).unwrap();
-        assert!(both.unwrap().usage.resident_bytes > alone.resident_bytes);
         let root = family.root();
+        // A child that has just been forked has hardly any memory of its own.
+        until(&sampler, &root, pace, |seen| {
+            let alone = super::super::usage(root.0).map(|alone| alone.resident_bytes);
+            seen.is_some_and(|seen| seen.usage.threads == 2 && Some(seen.usage.resident_bytes) > alone)
+        });
         drop(family);
         until(&sampler, &root, pace, |seen| seen.is_none());
     }
@@ -341,9 +389,34 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_quiet_is_due_less_often() {
-        let pace = Pace { every: Duration::from_secs(10), quiet: Duration::from_secs(20) };
-        let due = |quiet, seconds| pace.is_due(quiet, Duration::from_secs(seconds));
-        assert_eq!([due(false, 8), due(false, 10), due(true, 10), due(true, 20)], [false, true, false, true]);
+    fn whoever_is_quiet_is_due_less_and_less_often() {
+        let pace = Pace { every: Duration::from_secs(10), quiet: Duration::from_secs(60) };
+        let due = |still, age| pace.is_due(Duration::from_secs(still), Duration::from_secs(age));
+        assert_eq!([due(0, 8), due(0, 10), due(20, 10)], [false, true, true]);
+        assert_eq!([due(40, 10), due(40, 20), due(3600, 50), due(3600, 60)], [false, true, false, true]);
+    }
+
+    #[test]
+    fn whoever_has_not_run_since_is_not_read_again() {
+        // What it has run: nothing, whatever it really did.
+        let (sampler, family) = (Sampler::with_clock(|_| Some(Duration::ZERO)), Family::new());
+        let (root, pace) = (family.root(), Pace::of(Duration::from_millis(1)));
+        let newer = |than: Option<Seen>| {
+            move |seen: Option<Seen>| seen.map(|seen| seen.at) != than.map(|seen| seen.at)
+        };
+        // Who has just begun is read each time.
+        let is_old = |seen: Seen| age(seen.usage.started_ticks) >= SHORTEST;
+        let grown = until(&sampler, &root, pace, |seen| seen.is_some_and(is_old));
+        let last = until(&sampler, &root, pace, newer(grown));
+        // Were it read, it would be seen to be gone.
+        drop(family);
+        let later = until(&sampler, &root, pace, newer(last));
+        assert_eq!(later.map(|seen| seen.usage), last.map(|seen| seen.usage));
+
+        let (sampler, family) = (Sampler::with_clock(|_| None), Family::new());
+        let root = family.root();
+        until(&sampler, &root, pace, |seen| seen.is_some());
+        drop(family);
+        until(&sampler, &root, pace, |seen| seen.is_none());
     }
 }

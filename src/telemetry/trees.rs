@@ -48,6 +48,11 @@ impl Line {
         Some(Self { pid, file: Some(file), started: Cell::new(None) })
     }
 
+    /// The process.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// `None`: the process is gone, or not ours to see.
     pub(super) fn read(&self) -> Option<Stat> {
         let mut line = [0; LINE];
@@ -165,12 +170,14 @@ impl Trees {
     ) -> Vec<(u32, Line)> {
         let owner = |pid: u32| (roots.has)(pid).then_some(pid).or_else(|| self.owners.get(&pid).copied());
         let stats = |pid: u32| found.get(&pid).map(|(_, stat)| *stat);
+        let own = std::process::id();
         let ours: Vec<(u32, u32)> = found
             .keys()
             .filter_map(|pid| {
                 let owner = by_descent(*pid, &stats, &owner).or_else(|| {
-                    let orphan = stats(*pid)?.parent == std::process::id();
-                    (roots.named)(&cgroup_of(*pid).filter(|_| orphan)?)
+                    // Everybody else's says nothing, and reading it costs more than the line.
+                    let orphan = stats(*pid)?.parent == own;
+                    (roots.named)(&orphan.then(|| cgroup_of(*pid))??)
                 });
                 Some((*pid, owner.filter(|_| is_process(*pid))?))
             })

@@ -25,6 +25,6 @@ pub(crate) use nvml::{Card, gpu_cards};
 pub(crate) use rights::{Cores, Person, WorkerRights};
 pub(crate) use sys::{
     Ended, ZombieWait, close_range_works, dup_onto, end_of_stranger, next_halted, peek_pidfd, peek_zombie,
-    pidfd_open, pidfs_inode, poll_ended, reap, send_signal, send_signal_to_group, wait_pidfd, watch_pidfd,
-    watch_readable,
+    pidfd_open, pidfs_inode, poll_ended, processor_time, reap, send_signal, send_signal_to_group, wait_pidfd,
+    watch_pidfd, watch_readable,
 };
