@@ -166,6 +166,8 @@ impl Supervisor {
             }
             // Its turn comes; a deadline of its own could only break the order (S5).
             State::Running | State::Starting { .. } => self.due(key, None),
+            // What was to follow its stop does not any more.
+            State::Stopping { after: After::Start | After::Park, .. } => self.stop_leads_to(key, After::Down),
             State::Stopped | State::Done | State::Stopping { .. } | State::Ended { .. } => {}
         }
     }

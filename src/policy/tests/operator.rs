@@ -3,7 +3,7 @@
 use super::*;
 use crate::exit::Exit;
 use crate::policy::RestartStrategy::{OneForAll, OneForOne, RestForOne};
-use crate::policy::{Phase, Plan, Request};
+use crate::policy::{Fact, Phase, Plan, Request};
 
 #[test]
 fn stopped_by_an_operator_a_child_stays_down_through_a_restart_of_its_group() {
@@ -40,6 +40,17 @@ fn a_stop_during_a_restart_wins() {
     sim.ask(Request::Restart { child: sim.key("a") });
     assert_eq!(sim.view("a").next.map(|next| next.what), Some(Plan::Start));
     sim.ask(Request::Stop { child: sim.key("a") });
+    sim.exit("a", Exit::Stopped);
+    assert_eq!(sim.phase("a"), Phase::Stopped);
+}
+
+#[test]
+fn a_shutdown_during_a_restart_plans_no_start() {
+    let mut sim = Sim::parking(OneForOne, 1, &["a"]);
+    sim.silence("a");
+    sim.ask(Request::Restart { child: sim.key("a") });
+    sim.tell(Fact::Shutdown);
+    assert_eq!((sim.phase("a"), sim.view("a").next), (Phase::Stopping, None));
     sim.exit("a", Exit::Stopped);
     assert_eq!(sim.phase("a"), Phase::Stopped);
 }
