@@ -14,7 +14,7 @@ use super::client::{Client, encode};
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
 use super::table::{bold, dim, paint, status_style};
-use super::words::{clock, count, plural, relative, safe, size, span};
+use super::words::{clock, count, plural, relative, safe, size, span, wrapped};
 
 /// Options of `describe`.
 #[derive(Debug, Args)]
@@ -43,7 +43,8 @@ pub(crate) fn run(context: &mut Context, args: DescribeArgs) -> Result<(), Failu
         Format::Table | Format::Wide | Format::Csv => {
             let now = Timestamp::now();
             let zone = TimeZone::system();
-            let pages: Vec<_> = body.items.iter().map(|item| render(item, now, &zone)).collect();
+            let width = context.width();
+            let pages: Vec<_> = body.items.iter().map(|item| render(item, now, &zone, width)).collect();
             context.print(&pages.join("\n"))
         }
     }
@@ -91,11 +92,11 @@ pub(crate) async fn fetch(client: &Client, target: &Target) -> Result<DescribeBo
     }
 }
 
-/// One instance's page.
-pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
+/// One instance's page. With a width, long lines are broken.
+pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone, width: Option<usize>) -> String {
     let worker = &detail.worker;
-    let mut page = Page(String::new());
-    page.0 = format!(
+    let mut page = Page { text: String::new(), width };
+    page.text = format!(
         "{}   {}\n",
         paint(&worker.instance, bold()),
         paint(&worker.status, status_style(&worker.status))
@@ -123,16 +124,30 @@ pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String
     page.line("log", detail.log_note.as_deref().unwrap_or(&detail.log_path));
     page.line("state", &detail.state_path);
     page.list("notes", &detail.notes);
-    page.0
+    page.text
 }
 
-struct Page(String);
+struct Page {
+    text: String,
+    width: Option<usize>,
+}
+
+/// Columns before what a line says, with the name of it.
+const MARGIN: usize = 13;
+
+/// Narrower than this nothing is broken: every word would stand alone.
+const NARROW: usize = 20;
 
 impl Page {
     /// Nothing is said where there is nothing to say.
     fn line(&mut self, name: &str, text: &str) {
-        if !text.is_empty() {
-            self.0.push_str(&format!("  {} {text}\n", paint(&format!("{name:<10}"), dim())));
+        if text.is_empty() {
+            return;
+        }
+        let width = self.width.map(|width| width.saturating_sub(MARGIN)).filter(|width| *width >= NARROW);
+        for (at, text) in wrapped(text, width).into_iter().enumerate() {
+            let name = if at == 0 { name } else { "" };
+            self.text.push_str(&format!("  {} {text}\n", paint(&format!("{name:<10}"), dim())));
         }
     }
 

@@ -9,7 +9,7 @@ use super::args::Format;
 use super::client::encode;
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
-use super::words::safe;
+use super::words::{safe, wrapped};
 
 /// Options of `why`.
 #[derive(Debug, Args)]
@@ -31,11 +31,16 @@ pub(crate) fn run(context: &mut Context, args: WhyArgs) -> Result<(), Failure> {
     match context.format() {
         Format::Json | Format::Jsonl => context.print_json(&body, &body.items),
         Format::Table | Format::Wide | Format::Csv | Format::Name => {
+            // The second line of one stands four columns to the right.
+            let width = context.width().map(|width| width.saturating_sub(4)).filter(|width| *width >= 20);
             let mut text = String::new();
             for one in &body.items {
                 text.push_str(&format!("{}: {}\n", one.instance, one.status));
                 for line in &one.lines {
-                    text.push_str(&format!("  {}\n", safe(line)));
+                    for (at, part) in wrapped(&safe(line), width).iter().enumerate() {
+                        let indent = if at == 0 { "  " } else { "    " };
+                        text.push_str(&format!("{indent}{part}\n"));
+                    }
                 }
             }
             context.print(&text)

@@ -101,6 +101,27 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// Text in lines of at most that many columns, broken between words. What is longer than a line stays whole, so that a
+/// path can be copied; without a width nothing is broken.
+pub(crate) fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width else { return vec![text.to_owned()] };
+    let mut lines = vec![String::new()];
+    let (mut line, mut columns) = (0, 0);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if columns > 0 && columns + 1 + length > width {
+            lines.push(String::new());
+            (line, columns) = (line + 1, 0);
+        } else if columns > 0 {
+            lines[line].push(' ');
+            columns += 1;
+        }
+        lines[line].push_str(word);
+        columns += length;
+    }
+    lines
+}
+
 /// A field of a CSV line (RFC 4180); text that a spreadsheet would run is defused.
 pub(crate) fn csv(text: &str) -> String {
     let text = safe(text);
@@ -137,6 +158,14 @@ mod tests {
         assert_eq!(csv("=1+1"), "'=1+1");
         assert_eq!(csv("a,\"b\""), "\"a,\"\"b\"\"\"");
         assert_eq!(cut("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words_and_long_words_stay_whole() {
+        assert_eq!(wrapped("it runs and runs", Some(9)), ["it runs", "and runs"]);
+        assert_eq!(wrapped("in /a/very/long/path of it", Some(9)), ["in", "/a/very/long/path", "of it"]);
+        assert_eq!(wrapped("it runs and runs", None), ["it runs and runs"]);
+        assert_eq!(wrapped("", Some(9)), [""]);
     }
 
     #[test]
