@@ -1,4 +1,5 @@
-//! What TCP serves: `/livez`, `/readyz` and `/metrics`, by exact path and method, and 401 for everything else.
+//! What TCP serves: `/livez`, `/readyz`, `/metrics*` and, on a loopback address, `/health`, by exact path and method, and
+//! 401 for everything else.
 //!
 //! It is a list of what is allowed and shares no router with the control socket, so that no spelling of a path
 //! can reach a route that is not meant to be reached.
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode};
 use axum::response::IntoResponse;
+
+use crate::telemetry::PageFormat;
 
 use super::api::Api;
 use super::problem::Problem;
@@ -48,13 +51,22 @@ impl Public {
             "/livez" => self.api.livez().await,
             "/readyz" => self.api.readyz(),
             "/metrics" if self.metrics_are_open() => self.api.metrics(request.headers()).await,
+            "/metrics/json" if self.is_for_this_machine() => self.api.metrics_as(PageFormat::Json).await,
+            "/metrics/prometheus" if self.is_for_this_machine() => {
+                self.api.metrics_as(PageFormat::Text).await
+            }
+            "/health" if self.is_for_this_machine() => self.api.health(),
             _ => Problem::unauthorized().into_response(),
         }
     }
 
     /// On an address that others reach, the metrics want a token.
     fn metrics_are_open(&self) -> bool {
-        self.kind == Kind::Probe || self.address.is_some_and(|address| address.ip().is_loopback())
+        self.kind == Kind::Probe || self.is_for_this_machine()
+    }
+
+    fn is_for_this_machine(&self) -> bool {
+        self.kind == Kind::Public && self.address.is_some_and(|address| address.ip().is_loopback())
     }
 }
 

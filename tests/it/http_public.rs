@@ -1,4 +1,4 @@
-//! TCP serves three routes and nothing else, under no other name, however it is asked.
+//! TCP serves a few routes and nothing else, under no other name, however it is asked.
 #![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
 
 use std::net::TcpStream;
@@ -16,12 +16,48 @@ fn control(fake: &Fake, text: &str) -> Answer {
 }
 
 #[test]
-fn three_routes_are_open() {
+fn a_few_routes_are_open() {
     let fake = Fake::start();
-    for path in ["/livez", "/readyz", "/metrics", "/livez?verbose=1"] {
+    for path in [
+        "/livez",
+        "/readyz",
+        "/health",
+        "/metrics",
+        "/metrics/json",
+        "/metrics/prometheus",
+        "/livez?verbose=1",
+    ] {
         assert_eq!(tcp(&fake, &request("GET", path, "", "")).status, 200, "{path}");
     }
     assert_eq!(tcp(&fake, &request("HEAD", "/livez", "", "")).status, 200);
+}
+
+#[test]
+fn health_tells_how_all_of_it_is_and_metrics_come_in_the_form_of_the_path() {
+    let fake = Fake::start();
+    let of_socket = control(&fake, &request("GET", "/health", "", "")).json();
+    let of_tcp = tcp(&fake, &request("GET", "/health", "", "")).json();
+    for health in [of_socket, of_tcp] {
+        assert_eq!(health["status"], "unhealthy", "one is parked, one is down: {health}");
+        let counts = ["total_workers", "healthy_workers", "warning_workers", "critical_workers"];
+        assert_eq!(counts.map(|key| health[key].as_u64().unwrap()), [4, 1, 0, 2]);
+        assert!(health["uptime_seconds"].as_f64().unwrap() >= 11_045.0, "{health}");
+    }
+    fake.board.remove(&crate::fake::id("parser/0"));
+    fake.board.remove(&crate::fake::id("parser/1"));
+    let health = control(&fake, &request("GET", "/health", "", "")).json();
+    assert_eq!(health["status"], "healthy", "who was stopped by hand says nothing: {health}");
+    let json = |path: &str| {
+        let asked = "accept: text/plain\r\n";
+        [control(&fake, &request("GET", path, asked, "")), tcp(&fake, &request("GET", path, asked, ""))]
+    };
+    for answer in json("/metrics/json") {
+        assert_eq!(answer.json()["schema"], "regrow.metrics/1");
+    }
+    let wants_json = request("GET", "/metrics/prometheus", "accept: application/json\r\n", "");
+    for answer in [control(&fake, &wants_json), tcp(&fake, &wants_json)] {
+        assert!(answer.head.contains("text/plain; version=0.0.4") && answer.body.contains("# TYPE"));
+    }
 }
 
 #[test]
@@ -29,7 +65,8 @@ fn everything_else_is_401_in_every_spelling() {
     let fake = Fake::start();
     let routes = [
         "/",
-        "/health",
+        "/health/",
+        "/healthz",
         "/health/workers",
         "/openapi.json",
         "/login",

@@ -16,6 +16,11 @@ use super::super::{problem::Problem, snapshot};
 use super::look::worker_target;
 use super::{Api, json};
 
+/// How all of it is, in a few figures: for load balancers and people.
+pub(super) async fn service(State(api): State<Arc<Api>>) -> Response<Body> {
+    api.health()
+}
+
 pub(super) async fn workers(State(api): State<Arc<Api>>) -> Response<Body> {
     let now = Timestamp::now();
     let states = api.runtime.board().instances();

@@ -24,10 +24,13 @@ use axum::routing::{get, post};
 use axum::{Router, extract::State};
 use tokio::sync::{mpsc, watch};
 
+use jiff::Timestamp;
+
 use crate::runtime::RuntimeHandle;
 use crate::telemetry::PageFormat;
 
 use super::actions::Actions;
+use super::dto::{ServiceHealth, WorkerView};
 use super::{body, metrics, problem::Problem, public};
 
 /// What every route works on.
@@ -52,11 +55,25 @@ impl Api {
         public::bare(self.runtime.is_ready())
     }
 
+    /// How all of it is.
+    pub(crate) fn health(&self) -> Response<Body> {
+        let now = Timestamp::now();
+        let states = self.runtime.board().instances();
+        let views: Vec<_> = states.iter().map(|state| WorkerView::new(state, now)).collect();
+        let info = self.runtime.info();
+        json(&ServiceHealth::new(&views, info.started_at, info.version, now))
+    }
+
     /// The metrics page, in the form that the scraper wants.
     pub(crate) async fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        self.metrics_as(PageFormat::accepted(accept)).await
+    }
+
+    /// The metrics page in this form.
+    pub(crate) async fn metrics_as(&self, format: PageFormat) -> Response<Body> {
         let users = crate::telemetry::user_series();
-        let format = match PageFormat::accepted(accept) {
+        let format = match format {
             // The user's series come as plain text, which every scraper takes as well.
             PageFormat::OpenMetrics if users.is_some() => PageFormat::Text,
             format @ (PageFormat::Text | PageFormat::OpenMetrics | PageFormat::Json) => format,
@@ -85,6 +102,15 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
             "/metrics",
             get(async |State(api): State<Arc<Api>>, headers: HeaderMap| api.metrics(&headers).await),
         )
+        .route(
+            "/metrics/json",
+            get(async |State(api): State<Arc<Api>>| api.metrics_as(PageFormat::Json).await),
+        )
+        .route(
+            "/metrics/prometheus",
+            get(async |State(api): State<Arc<Api>>| api.metrics_as(PageFormat::Text).await),
+        )
+        .route("/health", get(health::service))
         .route("/health/workers", get(health::workers))
         .route("/health/workers/{id}", get(health::worker))
         .route("/health/worker/{id}", get(health::worker))

@@ -8,7 +8,46 @@ use serde::{Deserialize, Serialize};
 use crate::supervisor::InstanceState;
 use crate::telemetry::Looks;
 
-use super::status::{WorkerView, to_millis};
+use super::status::{Totals, WorkerView, to_millis};
+
+/// `GET /health`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceHealth {
+    /// `healthy`; `degraded`: some instances warn, or no probe has said yet how they are; `unhealthy`: some are critical.
+    pub status: String,
+    /// Counts of instances.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// Since the runtime began.
+    pub uptime_seconds: f64,
+    /// Of the build.
+    pub version: String,
+    /// The time of this answer.
+    #[serde(serialize_with = "super::status::millis")]
+    pub timestamp: Timestamp,
+}
+
+impl ServiceHealth {
+    /// How all of it is. An instance that is meant to be down speaks neither for nor against it.
+    #[must_use]
+    pub fn new(workers: &[WorkerView], started_at: Timestamp, version: &str, now: Timestamp) -> Self {
+        let totals = Totals::of(workers);
+        let meant = |worker: &&WorkerView| worker.wanted == "running" && worker.status != "done";
+        let all_well = workers.iter().filter(meant).all(|worker| worker.health == "healthy");
+        let status = match (totals.critical_workers, all_well) {
+            (0, true) => "healthy",
+            (0, false) => "degraded",
+            _ => "unhealthy",
+        };
+        Self {
+            status: status.to_owned(),
+            totals,
+            uptime_seconds: now.duration_since(started_at).as_secs_f64().max(0.0),
+            version: version.to_owned(),
+            timestamp: to_millis(now),
+        }
+    }
+}
 
 /// `GET /health/workers`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
