@@ -49,9 +49,8 @@ fn not_permitted(step: Step, isolation: &Isolation) -> String {
             )
         }
         Step::OomScore => format!(
-            "oom_score_adj = {} is refused: what regrow itself has ({}) is the least that it may give without the \
-             capability CAP_SYS_RESOURCE, which a user other than root, and root in most containers, has not. Leave it \
-             out, give that or more, or start regrow with the capability",
+            "oom_score_adj = {} is below regrow's own ({}), which takes CAP_SYS_RESOURCE: root has it, but seldom in a \
+             container. Give no less than regrow's own, or leave it out",
             number(isolation.oom_score_adj),
             own_oom_score()
         ),
