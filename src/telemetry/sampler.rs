@@ -87,9 +87,13 @@ pub struct Sampler(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     all: HashMap<u32, Tree>,
+    /// The newest main process of each instance, by its slug.
+    newest: HashMap<String, u32>,
     trees: Trees,
     /// Without it every line is read.
     clock: Option<ProcessorTime>,
+    /// With so many trees the dead ones are looked for.
+    crowded: usize,
 }
 
 struct Tree {
@@ -118,14 +122,12 @@ impl Sampler {
     /// order; `None`: it is gone, or not ours to see.
     pub fn sweep(&self, roots: &[Root], pace: Pace) -> Vec<Option<Seen>> {
         let mut inner = self.lock();
-        let Inner { all, trees, clock } = &mut *inner;
         let now = Instant::now();
         for (pid, instance) in roots {
-            if all.get(pid).is_none_or(|tree| tree.instance != *instance) {
-                let tree = trees.root(*pid).map(|main| Tree::new(instance.clone(), main, now));
-                tree.and_then(|tree| all.insert(*pid, tree));
-            }
+            inner.know(*pid, instance, now);
         }
+        inner.forget_the_dead();
+        let Inner { all, newest, trees, clock, .. } = &mut *inner;
         let due = |(pid, _): &Root| all.get(pid).is_some_and(|tree| tree.is_due(pace, now));
         if !roots.iter().any(due) {
             // Nor does it matter who has come since.
@@ -133,8 +135,7 @@ impl Sampler {
         }
         let found = {
             let has = |pid: u32| all.contains_key(&pid);
-            let named =
-                |slug: &str| all.iter().find(|(_, tree)| tree.instance.slug() == slug).map(|(pid, _)| *pid);
+            let named = |slug: &str| newest.get(slug).copied().filter(|pid| all.contains_key(pid));
             trees.news(now, pace.every, &Roots { has: &has, named: &named })
         };
         for (root, line) in found {
@@ -187,12 +188,50 @@ fn read(
     match tree.read(trees, now) {
         Some(seen) => Some(seen),
         None => {
-            if let Some(tree) = all.remove(&pid) {
-                trees.forget(&tree.main);
-                tree.others.iter().for_each(|line| trees.forget(line));
-            }
+            drop_tree(pid, all, trees);
             None
         }
+    }
+}
+
+fn drop_tree(pid: u32, all: &mut HashMap<u32, Tree>, trees: &mut Trees) {
+    if let Some(tree) = all.remove(&pid) {
+        trees.forget(&tree.main);
+        tree.others.iter().for_each(|line| trees.forget(line));
+    }
+}
+
+/// With fewer trees than this nobody looks for dead ones.
+const FEW: usize = 64;
+
+impl Inner {
+    /// Takes up a main process. An instance has one at a time: the files of the one before are closed.
+    fn know(&mut self, pid: u32, instance: &InstanceId, now: Instant) {
+        if self.all.get(&pid).is_some_and(|tree| tree.instance == *instance) {
+            return;
+        }
+        drop_tree(pid, &mut self.all, &mut self.trees);
+        let Some(main) = self.trees.root(pid) else { return };
+        if let Some(before) = self.newest.insert(instance.slug(), pid) {
+            drop_tree(before, &mut self.all, &mut self.trees);
+        }
+        self.all.insert(pid, Tree::new(instance.clone(), main, now));
+    }
+
+    /// Whose instance is gone is asked for by nobody: once there are twice as many trees as there were alive, the dead
+    /// ones go.
+    fn forget_the_dead(&mut self) {
+        if self.all.len() < self.crowded.max(FEW) {
+            return;
+        }
+        let dead = |(pid, tree): (&u32, &mut Tree)| tree.main.read().is_none().then_some(*pid);
+        let dead: Vec<u32> = self.all.iter_mut().filter_map(dead).collect();
+        for pid in dead {
+            drop_tree(pid, &mut self.all, &mut self.trees);
+        }
+        let Self { all, newest, .. } = self;
+        newest.retain(|_, pid| all.contains_key(pid));
+        self.crowded = self.all.len().saturating_mul(2);
     }
 }
 
@@ -325,6 +364,30 @@ mod tests {
             assert!(Instant::now() < deadline, "{seen:?}");
             std::thread::yield_now();
         }
+    }
+
+    fn open_files() -> usize {
+        std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok).filter(is_a_stat).count()
+    }
+
+    fn is_a_stat(entry: &std::fs::DirEntry) -> bool {
+        std::fs::read_link(entry.path()).is_ok_and(|to| to.ends_with("stat"))
+    }
+
+    /// What is kept of a worker does not grow with its restarts, nor with workers that are made and removed.
+    #[test]
+    fn those_who_have_ended_leave_nothing_open() {
+        let sampler = Sampler::default();
+        for number in 0..300 {
+            let instance = if number % 2 == 0 { "web".to_owned() } else { format!("job{number}") };
+            let family = Family::new();
+            let root: Root = (family.0.id(), instance.parse().unwrap());
+            assert!(sampler.sweep(&[root], Pace::FRESH)[0].is_some());
+        }
+        let kept = |sampler: &Sampler| sampler.lock().all.len();
+        assert!(kept(&sampler) <= FEW, "{} trees", kept(&sampler));
+        // Others of this test binary have some, too.
+        assert!(open_files() < 2 * FEW, "{} files", open_files());
     }
 
     #[test]
