@@ -91,9 +91,16 @@ fn falling(pace: Pace, every: Duration) {
     let figures = faults::faults(REGROW, trial);
     print!("{pace:?} deadlines: {}", figures.page());
     let took = figures.mean();
-    let limit = if pace == Pace::Short { 10.0 } else { 30.0 };
-    println!("  goals: > 95 %, < {limit} s, < 1 %");
-    judge(took < limit, "they were healed too late");
+    // The defaults alone take longer than the nearer of the two: a beat is lost after 15 s, three looks that hang take
+    // 17 s, a mark stands for 30 s.
+    let (near, far) = (10.0, 30.0);
+    let word = |goal: f64| if took < goal { "reached" } else { "not reached" };
+    println!(
+        "  goals: > 95 %, < 1 % wrong; mean from the first evidence < {near} s: {}, < {far} s: {}",
+        word(near),
+        word(far)
+    );
+    judge(took < if pace == Pace::Short { near } else { far }, "they were healed too late");
     judge(figures.recovered() > 0.95, "too few were healed");
     judge(figures.wrong() < 0.01, "too many were restarted who were well");
 }
