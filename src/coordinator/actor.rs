@@ -33,12 +33,14 @@ const REST: Duration = Duration::from_millis(2);
 const RESTS: u32 = 4;
 const LONGEST_REST: Duration = Duration::from_millis(50);
 
+/// Which start, and by which rules it is looked at.
+type Rules = (Incarnation, Arc<RecordRules>);
 /// What the coordinator is told.
 pub(crate) enum CoordinatorMsg {
     /// Something became of incarnations; see [`Inbox`].
     News,
     /// A probe has looked.
-    Observed(InstanceId, Incarnation, Observation),
+    Observed(InstanceId, Rules, Observation),
     /// The settings have changed, or a probe broke a while ago.
     Changed,
     /// Time has passed.
@@ -139,8 +141,8 @@ impl Actor for Coordinator {
                     drop(myself.send_after(rest, || CoordinatorMsg::News));
                 }
             }
-            CoordinatorMsg::Observed(instance, incarnation, seen) => {
-                state.observed(&myself, &instance, incarnation, seen, now).await;
+            CoordinatorMsg::Observed(instance, of, seen) => {
+                state.observed(&myself, &instance, of, seen, now).await;
             }
             CoordinatorMsg::Changed => state.learn_changes(&myself, now).await,
             CoordinatorMsg::Tick => state.tick(&myself, now),
@@ -234,14 +236,16 @@ impl CoordinatorState {
         &mut self,
         myself: &ActorRef<CoordinatorMsg>,
         instance: &InstanceId,
-        incarnation: Incarnation,
+        (incarnation, rules): Rules,
         seen: Observation,
         now: Duration,
     ) {
         let (own, void) = (self.clock.own(now), self.clock.voids(seen.began, seen.ended));
-        let Some(case) = self.cases.get_mut(instance).filter(|case| case.incarnation == incarnation) else {
+        let Some(case) = self.cases.get_mut(instance) else { return };
+        // Under other settings the same number is another probe.
+        if case.incarnation != incarnation || !Arc::ptr_eq(&case.rules, &rules) {
             return;
-        };
+        }
         if let Some(rules) = case.rules.probes.get(seen.probe) {
             (self.sinks.looked)(instance, incarnation, (Arc::clone(&rules.name), seen.clone()));
         }
@@ -272,7 +276,8 @@ impl CoordinatorState {
                 continue;
             }
             let Some(probe) = make(&settings.check, &self.means) else { continue };
-            let (to, whom, n) = (myself.clone(), case.instance.clone(), case.incarnation);
+            let (to, whom) = (myself.clone(), case.instance.clone());
+            let of = (case.incarnation, Arc::clone(&case.rules));
             let arguments = ProbeArguments {
                 number: place,
                 times: Times {
@@ -287,7 +292,7 @@ impl CoordinatorState {
                 now: Arc::clone(&self.sinks.now),
                 report: Arc::new(move |seen| {
                     // A coordinator that is gone judges nobody any more.
-                    let _ = to.send_message(CoordinatorMsg::Observed(whom.clone(), n, seen));
+                    let _ = to.send_message(CoordinatorMsg::Observed(whom.clone(), of.clone(), seen));
                 }),
             };
             match ProbeActor::spawn_linked(None, ProbeActor, arguments, myself.get_cell()).await {
@@ -401,22 +406,18 @@ impl CoordinatorState {
         }
         self.look_soon(myself, now, Duration::ZERO);
         let own = self.clock.own(now);
-        let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
+        let (all, mut anew): (Vec<InstanceId>, _) = (self.cases.keys().cloned().collect(), Vec::new());
         for instance in all {
             let Some(case) = self.cases.get_mut(&instance) else { continue };
             let new = self.workers.get(instance.worker()).filter(|new| changed && case.differs(new));
             if let Some(new) = new {
                 let rules = shared(&mut self.rules, new);
-                let (worker, main) = (Arc::clone(new), case.main());
-                let mut fresh = Case::new(instance.clone(), case.incarnation, worker, rules, main);
-                if case.ready {
-                    (fresh.ready, fresh.passed_on) = (true, true);
-                    fresh.record.ready(own);
-                }
-                **case = fresh;
+                **case = case.anew(Arc::clone(new), rules, own);
+                anew.push(instance.clone());
             }
             self.arrange(myself, &instance).await;
         }
+        anew.iter().for_each(|instance| self.judge(instance, now));
         if self.wants_ticks() {
             self.begin_ticking(myself);
         }

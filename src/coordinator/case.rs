@@ -69,6 +69,24 @@ impl Case {
         }
     }
 
+    /// The same incarnation, from now on looked at in this way. What was told of it stands until something else is told:
+    /// whoever was unwell by a check that is gone must be known to be so no longer.
+    pub(super) fn anew(
+        &mut self,
+        worker: Arc<WorkerSettings>,
+        rules: Arc<RecordRules>,
+        own: Duration,
+    ) -> Self {
+        let mut anew = Self::new(self.instance.clone(), self.incarnation, worker, rules, self.main());
+        if self.ready {
+            (anew.ready, anew.passed_on) = (true, true);
+            anew.record.ready(own);
+        }
+        (anew.told, anew.reported) = (self.told.take(), self.reported);
+        (anew.holds, anew.urged) = (self.holds, self.urged);
+        anew
+    }
+
     /// Its main process is another one.
     pub(super) fn set_main(&mut self, pid: u32) {
         self.pid.store(pid, Ordering::Relaxed);

@@ -101,6 +101,8 @@ pub enum RecoveryAct {
         strategy: Strategy,
         /// Why this one.
         reason: String,
+        /// It is the plain restart after an end.
+        plain: bool,
     },
     /// The step has ended.
     Ended {

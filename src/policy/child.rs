@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::id::Incarnation;
 use crate::recovery::BreakerState;
 
-use super::care::{Care, CareView, CaseNumber, Stage};
+use super::care::{Care, CareView, Case, CaseNumber, Stage};
 use super::fact::{ChildKey, RequestId};
 use super::intensity::Window;
 use super::spec::{ChildSpec, Pause, Restart, Shutdown, SupervisorSpec, Time};
@@ -216,6 +216,10 @@ impl Child {
             | State::Running
             | State::Stopping { after: After::Down, .. } => None,
         }
+    }
+
+    pub(super) fn is_being_parked(&self) -> bool {
+        self.care.as_ref().and_then(|care| care.case.as_ref()).is_some_and(Case::is_to_park)
     }
 
     fn is_mending(&self) -> bool {

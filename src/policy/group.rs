@@ -157,7 +157,7 @@ impl Supervisor {
         let simple = self.is_simple();
         let Some(child) = self.roster.get_mut(key) else { return };
         let lived = matches!(child.state, State::Stopping { .. } | State::Ended { .. });
-        child.trial &= !lived || after == After::Start && !in_stop;
+        child.trial &= !lived || !in_stop && matches!(after, After::Start | After::Park);
         if after == After::Park && !in_stop && self.ended.is_none() {
             return self.park_for_good_reason(key);
         }

@@ -41,8 +41,7 @@ impl Supervisor {
     /// It ended by itself and is wanted again: an incident, or one more attempt of the one that is open.
     pub(super) fn note_end(&mut self, key: ChildKey, exit: &Exit) {
         let Some(child) = self.roster.get_mut(key) else { return };
-        // What a trial comes to is parking's business, and the incident that led to it is closed.
-        if child.spec.ladder.is_none() || child.trial {
+        if child.spec.ladder.is_none() {
             return;
         }
         let incarnation = child.incarnation;
@@ -94,7 +93,7 @@ impl Supervisor {
         case.stage = Stage::Idle;
         self.cares.clear(key.slot());
         let reason = "the plain restart after an end".to_owned();
-        self.tell(key, RecoveryAct::Began { place: None, strategy, reason });
+        self.tell(key, RecoveryAct::Began { place: None, strategy, reason, plain: true });
     }
 
     /// Restarts are spent: is there a step that is none, and that was not tried yet?
@@ -122,7 +121,8 @@ impl Supervisor {
             case.taken = Some(super::care::Taken { place: Some(place), step: step.clone() });
         }
         self.enter(key, Stage::MendDue);
-        self.tell(key, RecoveryAct::Began { place: Some(place), strategy: step.run, reason });
+        let (place, strategy) = (Some(place), step.run);
+        self.tell(key, RecoveryAct::Began { place, strategy, reason, plain: false });
     }
 
     /// It is about to be started: what is to be done before that is done now, in a backoff of its own. True: it is.

@@ -11,6 +11,9 @@ use super::group::Then;
 use super::machine::Supervisor;
 use super::spec::Time;
 
+/// What the incident of a trial comes to.
+pub(super) const NO_TRIAL_HELD: &str = "parked: its trial did not hold";
+
 impl Supervisor {
     /// Parks a child that is down, and stops those a restart of it would touch.
     pub(super) fn park(&mut self, key: ChildKey, fatal: bool) {

@@ -50,10 +50,6 @@ impl Supervisor {
         care.condition = Some((incarnation, condition));
         care.looks = verdict.unwell.as_ref().and_then(|unwell| unwell.looks);
         match (&verdict.unwell, condition) {
-            // What a trial comes to is parking's business: it did not hold.
-            (Some(unwell), _) if child.trial && care.case.is_none() => {
-                self.end_unwell(key, unwell.cause, unwell.patience);
-            }
             (Some(unwell), _) => {
                 let class = care
                     .class
@@ -61,11 +57,28 @@ impl Supervisor {
                     .filter(|(of, _)| *of == incarnation)
                     .map(|(_, class)| Arc::clone(class));
                 let why = Why { class, ..Why::new(unwell.cause, unwell.message.as_str()) };
+                if child.trial && care.case.is_none() {
+                    return self.trial_is_unwell(key, why, unwell.patience, unwell.lasted);
+                }
                 self.unwell(key, why, unwell.dead, unwell.patience, unwell.lasted);
             }
             (None, Condition::Well) => self.well(key),
             (None, Condition::Unknown | Condition::Unwell) => self.unsure(key),
         }
+    }
+
+    /// A trial does not hold: it is looked at, and parked again.
+    fn trial_is_unwell(&mut self, key: ChildKey, why: Why, patience: Option<Duration>, lasted: Duration) {
+        let Some(child) = self.roster.get(key) else { return };
+        let spared = child.paused.is_some() || child.stopped || child.spec.restart == Restart::Temporary;
+        if spared || child.state != State::Running || self.is_leaving_alone(key) {
+            return;
+        }
+        self.open(key, why, Origin::Verdict, lasted);
+        if let Some(case) = self.case(key) {
+            case.patience = patience;
+        }
+        self.take_step(key, None, Step::new(Strategy::Quarantine), "its trial did not hold".to_owned());
     }
 
     /// Nobody can tell any more how it is: what it has held so far proves nothing.

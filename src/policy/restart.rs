@@ -12,6 +12,7 @@ use super::exits::Verdict;
 use super::fact::ChildKey;
 use super::group::Then;
 use super::machine::Supervisor;
+use super::quarantine::NO_TRIAL_HELD;
 use super::view::Plan;
 use crate::id::Incarnation;
 use crate::recovery::Outcome;
@@ -34,7 +35,8 @@ impl Supervisor {
             if !trial && self.mend_beyond(key) {
                 return self.begin_restart(key, Duration::ZERO, true, Plan::SoftRestart);
             }
-            self.note_rest(key, Outcome::Failed, "parked: its restarts are spent");
+            let why = if trial { NO_TRIAL_HELD } else { "parked: its restarts are spent" };
+            self.note_rest(key, Outcome::Failed, why);
             return self.park(key, false);
         }
         if escalates && !verdict.failed && !self.window.allows(limit, now) {

@@ -126,6 +126,8 @@ impl Supervisor {
                 self.set(key, State::Stopping { after, killed: true, stuck: true });
             }
             State::Backoff { .. } | State::Parked { .. } => self.resume_later(key),
+            // It has failed, and is on its way back to where it was.
+            State::Running if child.is_being_parked() => {}
             State::Running => self.verified(key),
             State::Stopped | State::Done | State::Waiting(_) | State::Ended { .. } => {}
         }

@@ -9,6 +9,7 @@ use super::child::{After, State};
 use super::fact::ChildKey;
 use super::group::Then;
 use super::machine::{Later, Supervisor};
+use super::quarantine::NO_TRIAL_HELD;
 
 /// Looking at a worker may take this long; then the step goes on without.
 const LOOK: Duration = Duration::from_secs(5);
@@ -29,7 +30,7 @@ impl Supervisor {
         case.taken = Some(Taken { place, step });
         case.told = None;
         let look = runs && std::mem::replace(&mut case.seen, incarnation) != incarnation;
-        self.tell(key, RecoveryAct::Began { place, strategy, reason });
+        self.tell(key, RecoveryAct::Began { place, strategy, reason, plain: false });
         self.tell_breaker(key);
         if !look {
             return self.carry(key);
@@ -114,7 +115,9 @@ impl Supervisor {
 
     /// The last step: it is down now, and stays so for a while.
     pub(super) fn park_for_good_reason(&mut self, key: ChildKey) {
-        self.close(key, Outcome::Failed, "parked: recovery did not help");
+        let trial = self.roster.get(key).is_some_and(|child| child.trial);
+        let why = if trial { NO_TRIAL_HELD } else { "parked: recovery did not help" };
+        self.close(key, Outcome::Failed, why);
         self.park(key, false);
     }
 

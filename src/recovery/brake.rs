@@ -82,6 +82,15 @@ pub enum BrakeChange {
     Off,
 }
 
+/// One is unwell.
+#[derive(Debug, Clone, Copy)]
+struct Illness {
+    /// Since when.
+    since: Duration,
+    /// When the incarnation ended that was; the one after it may be well, and nobody says so of one without checks.
+    ended: Option<Duration>,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     critical: bool,
@@ -107,8 +116,10 @@ const FORGOTTEN: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Brake {
     limits: BrakeLimits,
-    /// Since when who is unwell.
-    unwell: BTreeMap<u64, Duration>,
+    /// Who is unwell.
+    unwell: BTreeMap<u64, Illness>,
+    /// How many there were when somebody was last judged.
+    fleet: usize,
     waiting: BTreeMap<u64, Waiting>,
     under_way: BTreeMap<u64, Duration>,
     on: bool,
@@ -123,6 +134,7 @@ impl Brake {
         Self {
             limits,
             unwell: BTreeMap::new(),
+            fleet: 0,
             waiting: BTreeMap::new(),
             under_way: BTreeMap::new(),
             on: false,
@@ -150,12 +162,36 @@ impl Brake {
 
     /// What is known of an instance's health. `fleet`: how many there are.
     pub fn judged(&mut self, now: Duration, who: u64, unwell: bool, fleet: usize) -> Option<BrakeChange> {
+        self.fleet = fleet;
+        self.forget_over(now);
         if unwell {
-            self.unwell.entry(who).or_insert(now);
+            // Whoever is so again within the window never got well.
+            self.unwell.entry(who).or_insert(Illness { since: now, ended: None }).ended = None;
         } else {
             self.unwell.remove(&who);
         }
-        self.weigh(now, fleet)
+        self.weigh(now)
+    }
+
+    /// The incarnation of an instance has ended that its health was known of.
+    pub fn over(&mut self, now: Duration, who: u64) {
+        if let Some(illness) = self.unwell.get_mut(&who) {
+            illness.ended.get_or_insert(now);
+        }
+    }
+
+    /// Time alone may take it off: those who were unwell are gone, and nothing was heard of who came after them.
+    pub fn settle(&mut self, now: Duration) -> Option<BrakeChange> {
+        self.forget_over(now);
+        if self.on { self.weigh(now) } else { None }
+    }
+
+    fn forget_over(&mut self, now: Duration) {
+        let (window, canary) = (self.limits.window, self.canary);
+        self.unwell.retain(|who, illness| {
+            let over = illness.ended.is_some_and(|ended| now.saturating_sub(ended) >= window);
+            !over || canary == Some(*who)
+        });
     }
 
     /// An instance asks for leave to take a step.
@@ -226,9 +262,9 @@ impl Brake {
         }
     }
 
-    fn weigh(&mut self, now: Duration, fleet: usize) -> Option<BrakeChange> {
-        let since = now.saturating_sub(self.limits.window);
-        let fresh = self.unwell.values().filter(|at| **at >= since).count();
+    fn weigh(&mut self, now: Duration) -> Option<BrakeChange> {
+        let (since, fleet) = (now.saturating_sub(self.limits.window), self.fleet);
+        let fresh = self.unwell.values().filter(|illness| illness.since >= since).count();
         if !self.on {
             let (on, unwell) = (self.is_too_many(fresh, fleet), fresh);
             self.on = on;
@@ -350,6 +386,43 @@ mod tests {
         }
         let mut small = Brake::new(BrakeLimits::default());
         assert!((0..4).all(|who| small.judged(at(1), who, true, 4).is_none()));
+    }
+
+    #[test]
+    fn who_was_ill_once_counts_anew_the_next_time_also_if_nobody_said_that_it_was_well() {
+        let mut brake = Brake::new(BrakeLimits::default());
+        for who in 0..10 {
+            let _ = brake.judged(at(who * 600), who, true, 10);
+            brake.over(at(who * 600 + 5), who);
+        }
+        let last: Vec<_> = (0..6).map(|who| brake.judged(at(900_000), who, true, 10)).collect();
+        assert_eq!(last.last(), Some(&Some(BrakeChange::On { unwell: 6, of: 10 })), "{last:?}");
+    }
+
+    #[test]
+    fn a_brake_goes_off_once_those_who_were_ill_are_gone_for_a_window_but_not_under_its_canary() {
+        let mut brake = Brake::new(BrakeLimits::default());
+        for who in 0..6 {
+            let _ = brake.judged(at(0), who, true, 10);
+        }
+        assert_eq!(brake.ask(at(1), 0, false), Leave::Canary);
+        brake.over(at(2), 0);
+        assert_eq!(brake.settle(at(40)), None, "the canary's step goes on");
+        brake.over(at(40), 1);
+        assert_eq!(brake.settle(at(69)), None);
+        assert_eq!(brake.settle(at(70)), Some(BrakeChange::Off));
+    }
+
+    #[test]
+    fn whoever_is_ill_again_in_its_next_incarnation_is_as_ill_as_before() {
+        let mut brake = Brake::new(BrakeLimits::default());
+        for who in 0..10 {
+            let _ = brake.judged(at(who * 60), who, true, 10);
+        }
+        for second in 0..10 {
+            brake.over(at(1000 + second), second);
+            assert_eq!(brake.judged(at(1005 + second), second, true, 10), None, "nobody fell ill anew");
+        }
     }
 
     proptest! {

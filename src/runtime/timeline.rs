@@ -19,6 +19,8 @@ pub(super) struct Timeline {
     logs: RecoveryLogs,
     /// Who has an incident that is open.
     open: HashSet<InstanceId>,
+    /// Who is parked, or on its way to its next try.
+    parked: HashSet<InstanceId>,
     /// It was told that a line could not be written.
     told: bool,
 }
@@ -26,7 +28,7 @@ pub(super) struct Timeline {
 impl Timeline {
     pub(super) fn new(state_dir: &Path) -> Self {
         let logs = RecoveryLogs::new(state_dir.join("logs"));
-        Self { logs, open: HashSet::new(), told: false }
+        Self { logs, open: HashSet::new(), parked: HashSet::new(), told: false }
     }
 
     /// Writes down what concerns recovery among these.
@@ -59,9 +61,17 @@ impl Timeline {
         if kind == EventKind::IncidentOpened {
             self.open.insert(instance.clone());
         }
-        let concerns = recorded.event.incident.is_some() || self.open.contains(instance);
+        // Who is parked is tried again: that belongs to it, up to where it runs.
+        if kind == EventKind::WorkerParked {
+            self.parked.insert(instance.clone());
+        }
+        let parked = self.parked.contains(instance);
+        let concerns = recorded.event.incident.is_some() || parked || self.open.contains(instance);
         if kind == EventKind::IncidentClosed {
             self.open.remove(instance);
+        }
+        if parked && matches!(kind, EventKind::WorkerReady | EventKind::WorkerRemoved) {
+            self.parked.remove(instance);
         }
         concerns
     }

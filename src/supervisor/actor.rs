@@ -357,6 +357,7 @@ impl SupervisorState {
             cause: None,
             hint: None,
             complaint: None,
+            was_unwell: false,
             asked_to_stop: false,
             held: None,
             incident: None,

@@ -59,6 +59,8 @@ pub(super) struct Slot {
     pub(super) hint: Option<String>,
     /// What its probes say against it.
     pub(super) complaint: Option<String>,
+    /// The fleet's brake has heard that it is unwell.
+    pub(super) was_unwell: bool,
     /// The newest incarnation was asked to end, and has not yet.
     pub(super) asked_to_stop: bool,
     /// An end that is held until its last words are there.

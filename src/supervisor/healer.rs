@@ -161,6 +161,19 @@ impl Healer {
         inner.brake.judged(now, number, unwell, fleet)
     }
 
+    /// An incarnation is over, and with it what is known of its health.
+    pub(super) fn over(&self, now: Time, who: &InstanceId) {
+        let mut inner = self.lock();
+        if let Some(number) = inner.numbers.get(who).copied() {
+            inner.brake.over(now, number);
+        }
+    }
+
+    /// Whether the brake has gone off by time alone.
+    pub(super) fn settle(&self, now: Time) -> Option<BrakeChange> {
+        self.lock().brake.settle(now)
+    }
+
     /// May a step be taken, and which?
     pub(super) fn ask(&self, now: Time, question: &Question<'_>) -> Result<(usize, String), &'static str> {
         let mut inner = self.lock();

@@ -25,18 +25,21 @@ impl SupervisorState {
         let Judged { instance, incarnation, verdict } = judged;
         let Some(child) = self.core.key(&instance.to_string()) else { return };
         let view = self.core.child(child).filter(|view| view.incarnation == incarnation);
+        let current = view.is_some();
         let runs = view.is_some_and(|view| view.phase == Phase::Running);
         // Once it is well again, its end has other reasons.
         if let Some(slot) = self.slot_mut(child).filter(|_| runs) {
             slot.complaint = verdict.unwell.as_ref().map(|unwell| unwell.message.clone());
         }
-        let change = self.plane.healer.judged(
-            self.plane.now(),
-            &instance,
-            verdict.unwell.is_some(),
-            self.plane.board.len(),
-        );
-        self.tell_brake(change);
+        // What is said of one that is over says nothing of who runs now.
+        if current {
+            let (unwell, fleet) = (verdict.unwell.is_some(), self.plane.board.len());
+            if let Some(slot) = self.slot_mut(child) {
+                slot.was_unwell = unwell;
+            }
+            let change = self.plane.healer.judged(self.plane.now(), &instance, unwell, fleet);
+            self.tell_brake(change);
+        }
         if let Some(unwell) = verdict.unwell.as_ref().filter(|_| runs) {
             let plane = Arc::clone(&self.plane);
             let evidence = || {

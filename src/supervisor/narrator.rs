@@ -120,6 +120,11 @@ impl SupervisorState {
             entry.end = Some(end);
         });
         self.tell(child, incarnation, What::Ended(ended));
+        if let Some(Who::Worker(instance)) =
+            self.slot(child).filter(|slot| slot.was_unwell).map(|slot| &slot.who)
+        {
+            self.plane.healer.over(self.now, instance);
+        }
         self.set_ready(child, false);
     }
 

@@ -78,7 +78,9 @@ impl SupervisorState {
                 self.tell_recovery(child, EventKind::RecoverySkipped, text);
             }
             RecoveryAct::Waits { strategy, what, until } => self.tell_waiting(child, strategy, what, until),
-            RecoveryAct::Began { place, strategy, reason } => self.began(child, place, strategy, reason),
+            RecoveryAct::Began { place, strategy, reason, plain } => {
+                self.began(child, strategy, reason, (place.is_some(), plain));
+            }
             RecoveryAct::Ended { strategy, outcome, text } => {
                 self.ended(child, &instance, &strategy, outcome, &text);
             }
@@ -240,6 +242,7 @@ impl SupervisorState {
             allowed,
             costs: &costs,
         };
+        self.tell_brake(self.plane.healer.settle(self.plane.now()));
         let answer = self.plane.healer.ask(self.plane.now(), &question);
         // A fact like any other: it comes after what was decided before.
         let own = self.ear.address();
@@ -285,14 +288,19 @@ impl SupervisorState {
         }
     }
 
-    fn began(&mut self, child: ChildKey, place: Option<usize>, strategy: Strategy, reason: String) {
+    fn began(
+        &mut self,
+        child: ChildKey,
+        strategy: Strategy,
+        reason: String,
+        (laddered, plain): (bool, bool),
+    ) {
         let at = Timestamp::now();
-        let plain = place.is_none() && strategy == Strategy::SoftRestart && reason.starts_with("the plain");
         let text = format!("{strategy}: {reason}");
         if let Some(slot) = self.slot_mut(child)
             && let Some(open) = slot.incident.as_mut()
         {
-            open.step = Some((at, place.is_some()));
+            open.step = Some((at, laddered));
             match strategy.way() {
                 Way::Restart { .. } | Way::WhileDown => _ = slot.cause.get_or_insert(open.kind),
                 // The trial of a parked worker is for what parked it.
@@ -301,8 +309,11 @@ impl SupervisorState {
             }
         }
         self.on_incident(child, |incident| incident.begin(strategy, reason, at));
-        // A plain restart is told by what happens to the worker.
+        // A plain restart is told by what happens to the worker; another step means that the last one did not help.
         if !plain {
+            let asked = self.slot(child).and_then(|slot| slot.incident.as_ref());
+            let asked = asked.is_some_and(|open| open.kind == Cause::Operator);
+            self.on_board(child, |entry| entry.soft_restarts.ended(asked));
             self.tell_recovery(child, EventKind::RecoveryStep, text);
         }
     }

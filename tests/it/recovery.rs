@@ -242,3 +242,61 @@ fn incidents_and_what_was_learned_outlive_the_runtime() {
         items.as_array().is_some_and(|items| items.iter().any(|item| item["strategy"] == "soft_restart"))
     });
 }
+
+#[test]
+fn an_incident_over_a_check_that_the_file_takes_away_is_over() {
+    let file = |probe: &str| {
+        format!(
+            "[ladder.default]\nsteps = [{{ do = \"soft_restart\", delay = \"1h\" }}]\n\
+             [worker.web]\ncommand = [\"sleep\", \"1000\"]\n{probe}\n"
+        )
+    };
+    let fails = "probe.p = { exec = [\"false\"], period = \"200ms\", retry_period = \"100ms\", failure_threshold = 1 }";
+    let rig = Rig::start(&file(fails));
+    rig.wait("it is unwell", || {
+        json(&rig, &["incidents", "--worker", "web"])["items"].as_array().is_some_and(|all| !all.is_empty())
+    });
+    let pid = rig.worker("web")["pid"].clone();
+    rig.configure(&file(""));
+    rig.ok(&["apply", "--wait"]);
+    let incident = closed(&rig, "web");
+    assert_eq!(incident["outcome"], "ok", "{incident}");
+    rig.wait_status("web", "healthy");
+    assert_eq!(rig.worker("web")["pid"], pid, "and nothing was done to it");
+}
+
+#[test]
+fn a_trial_that_fails_is_an_incident_and_stands_in_the_recovery_log() {
+    let rig = Rig::start(
+        r#"
+[supervisor.root]
+retry_first = "300ms"
+retry_every = "1h"
+[ladder.default]
+verify = "5s"
+steps = [{ do = "quarantine" }]
+[worker.web]
+command = ["sh", "-c", "echo working; exec sleep 1000"]
+probe.p = { exec = ["false"], period = "200ms", retry_period = "100ms", failure_threshold = 1 }
+"#,
+    );
+    let incidents =
+        || json(&rig, &["incidents", "--worker", "web"])["items"].as_array().cloned().unwrap_or_default();
+    rig.wait("its trial has failed", || {
+        incidents().iter().filter(|one| one["closed_at"].is_string()).count() >= 2
+    });
+    let trial = incidents().into_iter().rev().nth(1).unwrap();
+    assert_eq!((&trial["cause"], &trial["outcome"]), (&"probe_failed".into(), &"failed".into()), "{trial}");
+    assert_eq!(tried(&trial), [("quarantine".to_owned(), "failed".to_owned())]);
+    let evidence = trial["evidence"].to_string();
+    assert!(evidence.contains("working"), "it was looked at before it was ended: {evidence}");
+    rig.wait("the log tells of it", || {
+        let log = rig.text(".regrow/logs/web_recovery.log");
+        let at = |word: &str, after: usize| log[after..].find(word).map(|at| after + at);
+        let parked = at("worker.parked", 0).and_then(|first| at("worker.ready", first));
+        let again = parked.and_then(|ready| at("incident.opened", ready));
+        again.and_then(|opened| at("worker.parked", opened)).is_some()
+    });
+    let attempts = rig.ok(&["why", "web"]);
+    assert!(!attempts.contains("dependency"), "{attempts}");
+}

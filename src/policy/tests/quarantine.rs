@@ -1,5 +1,7 @@
 //! Parking, trials, and those who wait behind a parked child.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::policy::RestartStrategy::{OneForAll, OneForOne, RestForOne};
 use crate::policy::{Phase, Plan, Request};
@@ -139,4 +141,20 @@ fn a_trial_that_ends_its_work_is_done() {
     sim.pass(secs(31));
     sim.exit("a", code(0));
     assert_eq!(sim.phases(), "a:done b:running");
+}
+
+#[test]
+fn a_trial_that_ends_has_an_incident_of_its_own() {
+    let mut sim = recover::sim(&Arc::default(), &["a"]);
+    for _ in 0..3 {
+        sim.exit("a", crash());
+        sim.drain();
+        sim.pass(secs(1));
+    }
+    assert_eq!(sim.phase("a"), Phase::Quarantined);
+    sim.pass(secs(30));
+    assert_eq!(sim.phase("a"), Phase::Running);
+    let _ = sim.did();
+    sim.exit("a", crash());
+    assert_eq!(sim.moves(), "opened a: crash, closed: failed (parked: its trial did not hold)");
 }

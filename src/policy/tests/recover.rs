@@ -370,7 +370,11 @@ fn a_trial_that_is_unwell_is_parked_again_at_once_and_for_longer() {
         judge(&mut sim, "a", &sick());
     }
     assert_eq!(waits, [waits[0], waits[0] * 2]);
-    assert!(!sim.did().contains("opened"), "what a trial comes to is no incident");
+    assert_eq!(
+        sim.did(),
+        "opened a: hang, began quarantine, gather a#3, stop a#3, ended quarantine: failed, \
+         closed: failed (parked: its trial did not hold)"
+    );
 }
 
 #[test]
