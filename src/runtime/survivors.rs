@@ -63,7 +63,8 @@ pub(super) fn take_in_survivors(
     let settings = info.settings();
     let mut spared = Spared::default();
     let mut turns: HashMap<InstanceId, Arc<Held>> = HashMap::new();
-    for mut survivor in host.survivors().to_vec() {
+    for survivor in host.survivors().to_vec() {
+        let mut survivor = survivor.called(settings.workers.iter().flat_map(|worker| worker.instance_ids()));
         let id = survivor.instance.clone();
         let worker = settings.workers.iter().find(|worker| worker.name == *id.worker()).cloned();
         let runs_on = worker.as_ref().is_some_and(|worker| host.follow_daemon(&mut survivor, worker));

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use super::console::Console;
+use super::console::{Console, Stall};
 use super::counters::OutputCounters;
 use super::file::{LogFile, LogPath};
 use super::pipeline::{Pipeline, WatchSlot};
@@ -57,6 +57,8 @@ pub(crate) struct OutputHub {
 
 struct Shared {
     logs_dir: PathBuf,
+    /// Of the one console.
+    stall: Stall,
     runtime: Handle,
     scratch: Scratch,
     streams: Mutex<Vec<Entry>>,
@@ -107,7 +109,15 @@ impl OutputHub {
         let streams = Mutex::default();
         let thread_done = Mutex::new(thread_done);
         Ok(Self {
-            shared: Arc::new(Shared { logs_dir, runtime: handle, scratch, streams, stop, thread_done }),
+            shared: Arc::new(Shared {
+                logs_dir,
+                stall: Stall::default(),
+                runtime: handle,
+                scratch,
+                streams,
+                stop,
+                thread_done,
+            }),
         })
     }
 
@@ -186,7 +196,9 @@ impl OutputHub {
             LogTo::Stdout | LogTo::Through => None,
         };
         let console = match settings.to {
-            LogTo::Stdout | LogTo::Both => Some(Console::stdout(&spec.instance.to_string())?),
+            LogTo::Stdout | LogTo::Both => {
+                Some(Console::stdout(&spec.instance.to_string(), &self.shared.stall)?)
+            }
             LogTo::File | LogTo::Through => None,
         };
         if settings.to == LogTo::Through {

@@ -81,7 +81,7 @@ impl CgroupRoot {
         for parent in [mount.join(own), mount] {
             match Self::try_at(&parent.join(name)) {
                 Ok(root) => {
-                    root.sweep();
+                    sweep(root.dir());
                     return Ok(Self { steps_aside, ..root });
                 }
                 Err(error) => why = format!("{}: {error}", parent.display()),
@@ -152,26 +152,6 @@ impl CgroupRoot {
         Ok(cgroup)
     }
 
-    /// Ends commands that an earlier runtime left beside its workers. Those inside of a worker's end with it.
-    fn sweep(&self) {
-        let calls: Vec<_> = below(self.dir())
-            .filter(|path| {
-                path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(CALL.as_bytes()))
-            })
-            .collect();
-        for path in &calls {
-            if let Err(error) = std::fs::write(path.join("cgroup.kill"), "1") {
-                tracing::warn!(%error, path = %path.display(), "a command that an earlier regrow left cannot be killed");
-            }
-        }
-        for path in &calls {
-            for _ in (0..SWEEPS).take_while(|_| lived_in(path)) {
-                std::thread::sleep(SWEEP);
-            }
-            remove_dir(path);
-        }
-    }
-
     /// One into which children can be born, in place of a spent one.
     pub(super) fn renew(&self, spent: &Cgroup, slug: &str) -> io::Result<Cgroup> {
         spent.replaced.store(true, Ordering::Relaxed);
@@ -199,6 +179,26 @@ impl CgroupRoot {
             })?;
         }
         hand_down(dir, controller)
+    }
+}
+
+/// Ends commands that an earlier runtime left beside its workers. Those inside of a worker's end with it.
+pub(super) fn sweep(root: &Path) {
+    let calls: Vec<_> = below(root)
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(CALL.as_bytes()))
+        })
+        .collect();
+    for path in &calls {
+        if let Err(error) = std::fs::write(path.join("cgroup.kill"), "1") {
+            tracing::warn!(%error, path = %path.display(), "a command that an earlier regrow left cannot be killed");
+        }
+    }
+    for path in &calls {
+        for _ in (0..SWEEPS).take_while(|_| lived_in(path)) {
+            std::thread::sleep(SWEEP);
+        }
+        remove_dir(path);
     }
 }
 

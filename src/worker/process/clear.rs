@@ -77,6 +77,17 @@ impl Survivor {
         self.entry.clone()
     }
 
+    /// The one of these that it is: without a record only its directory's name is known, and `a-0` is `a/0` where the
+    /// worker has several.
+    pub(crate) fn called(mut self, known: impl IntoIterator<Item = InstanceId>) -> Self {
+        if self.entry.is_none() {
+            let slug = self.instance.slug();
+            let mut same = known.into_iter().filter(|one| one.slug() == slug);
+            self.instance = same.next().unwrap_or(self.instance);
+        }
+        self
+    }
+
     /// Its main process, as long as that lives.
     pub(crate) fn main_pid(&self) -> Option<u32> {
         self.pid.filter(|_| self.main.as_ref().is_some_and(|main| !poll_ended(main)))
@@ -309,7 +320,11 @@ fn look(places: &Places<'_>, instance: InstanceId, entry: Option<Entry>) -> Opti
 fn look_in(home: &Path, places: &Places<'_>, instance: InstanceId, entry: Option<Entry>) -> Option<Survivor> {
     let dir = home.join(instance.slug());
     let fence = dir.join("out");
-    let target = Target::new(&instance, &dir.join("state"), &fence);
+    // Without a record the name is a guess, made from the directory's.
+    let target = match &entry {
+        Some(_) => Target::new(&instance, &dir.join("state"), &fence),
+        None => Target::of_dir(&dir.join("state"), &fence),
+    };
     let main = entry.as_ref().and_then(|entry| identify(entry, &target));
     let marked = places.marked.as_ref().and_then(|marked| marked.get(&instance.slug()));
     let marked = open_marked(&target, marked);

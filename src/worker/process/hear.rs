@@ -23,6 +23,9 @@ const LAST_WORDS_READ: usize = 16;
 /// One line in this time, whoever sends however much: anybody of the same user can flood the socket.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// To find out whose a process is takes a few reads of `/proc`.
+const OWNS_WITHIN: Duration = Duration::from_secs(1);
+
 /// Between tries of a socket that cannot be read: mostly memory is short for a moment.
 const DEAF_FOR: Duration = Duration::from_secs(1);
 
@@ -62,7 +65,7 @@ impl Life {
         for _ in 0..LAST_WORDS_READ {
             let Some(ground) = &self.ground else { return };
             let Some(Ok(said)) = now(ground.notify.recv()).await else { return };
-            self.said(run, said);
+            self.said(run, said).await;
         }
     }
 
@@ -88,28 +91,28 @@ impl Life {
         }
     }
 
-    pub(super) fn said(&mut self, run: &mut Run, said: Notification) {
-        if !self.is_ours(run, said.pid) {
+    pub(super) async fn said(&mut self, run: &mut Run, said: Notification) {
+        if !self.is_ours(run, said.pid).await {
             if let Some(before) = self.ignored.count(Instant::now()) {
                 tracing::warn!(instance = %self.site.instance, pid = said.pid, uid = said.uid, before, "a notification from outside of the worker's tree is ignored");
             }
             return;
         }
         for message in said.messages {
-            self.heed(run, message);
+            self.heed(run, message).await;
         }
         // Last: the sender waits until everything it said is dealt with.
         drop(said.barrier);
     }
 
     /// Over its own socket.
-    pub(super) fn says_ready(&mut self, run: &mut Run, n: Incarnation) {
+    pub(super) async fn says_ready(&mut self, run: &mut Run, n: Incarnation) {
         if n == run.n {
-            self.heed(run, NotifyMessage::Ready);
+            self.heed(run, NotifyMessage::Ready).await;
         }
     }
 
-    fn heed(&mut self, run: &mut Run, message: NotifyMessage) {
+    async fn heed(&mut self, run: &mut Run, message: NotifyMessage) {
         let report = match message {
             NotifyMessage::Ready => match (&self.site.settings.ready, run.ready) {
                 (ReadyWhen::Notify, _)
@@ -126,32 +129,38 @@ impl Life {
                 WorkerReport::Status { text: self.site.host.hush(&self.site.settings.name, text) }
             }
             NotifyMessage::Extend(by) => WorkerReport::Extend { by },
-            NotifyMessage::MainPid(pid) => return self.change_main(run, pid),
+            NotifyMessage::MainPid(pid) => return self.change_main(run, pid).await,
             NotifyMessage::Barrier => return,
         };
         self.tell(run.n, report);
     }
 
-    /// Whether a process belongs to this incarnation's tree, by the cgroup if there is one, else by descent.
-    fn is_ours(&self, run: &Run, pid: u32) -> bool {
+    /// Whether a process belongs to this incarnation's tree, by the cgroup if there is one, else by descent. Not known in
+    /// time is no: whose memory is being waited for holds up who reads its environment.
+    async fn is_ours(&self, run: &Run, pid: u32) -> bool {
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.as_ref());
-        pid == run.main.pid || cgroup.is_some_and(|cgroup| cgroup.holds(pid)) || self.target(run).owns(pid)
+        if pid == run.main.pid || cgroup.is_some_and(|cgroup| cgroup.holds(pid)) {
+            return true;
+        }
+        let target = self.target(run);
+        let owns = tokio::task::spawn_blocking(move || target.owns(pid));
+        matches!(tokio::time::timeout(OWNS_WITHIN, owns).await, Ok(Ok(true)))
     }
 
-    fn change_main(&mut self, run: &mut Run, pid: u32) {
+    async fn change_main(&mut self, run: &mut Run, pid: u32) {
         if pid == run.main.pid {
             return;
         }
-        if let Err(error) = self.take_main(run, pid) {
+        if let Err(error) = self.take_main(run, pid).await {
             self.ignore(pid, &error, "MAINPID= names a stranger");
         }
     }
 
     /// Makes another process of the tree the main one.
-    pub(super) fn take_main(&self, run: &mut Run, pid: u32) -> io::Result<()> {
+    pub(super) async fn take_main(&self, run: &mut Run, pid: u32) -> io::Result<()> {
         // Opened first, checked then: the descriptor cannot change whom it means.
         let pidfd = pidfd_open(pid)?;
-        if !self.is_ours(run, pid) || poll_ended(&pidfd) {
+        if !self.is_ours(run, pid).await || poll_ended(&pidfd) {
             return Err(io::Error::other("it is none of the worker's processes"));
         }
         let main = Main::watch(pid, Arc::new(pidfd), children::register(pid))?;

@@ -17,7 +17,7 @@ use crate::worker::unix::Image;
 use crate::worker::{OutputCounters, Reporter, Runner};
 
 use super::begin::Begins;
-use super::cgroup::CgroupRoot;
+use super::cgroup::{self, CgroupRoot};
 use super::children::OnHalt;
 use super::clear::{self, Survivor};
 use super::controllers::{Controller, Controllers, Place};
@@ -31,7 +31,7 @@ use super::reserve::Reserve;
 use super::runner::ProcessRunner;
 use super::secret::{self, Known, Secret};
 use super::site::Site;
-use super::tether::Calls;
+use super::tether::{self, Calls};
 use super::{children, shelter, tree};
 
 /// How a host behaves.
@@ -166,6 +166,12 @@ impl ProcessHost {
         let mut left = Record::read(&state_dir.join("spawned"))?;
         for dir in &earlier {
             left.join(Record::read(&dir.join("spawned"))?);
+        }
+        match &left.cgroups {
+            // Not where ours are, if that runtime was started from elsewhere.
+            Some(root) => cgroup::sweep(root),
+            None if known > 0 => tether::end_left(&key),
+            None => {}
         }
         let survivors = clear::find(&homes, left, cgroups.as_ref().map(CgroupRoot::dir));
         let keep = survivors.iter().filter_map(Survivor::entry).collect();

@@ -244,11 +244,13 @@ impl Life {
         let adopted = started.as_ref().is_ok_and(|started| started.adopted);
         self.tell_notes(n, adopted);
         let Started { pid, pidfd, registered, oom_kills, forks, adopted, company } = started?;
-        let main = Main::watch(pid, pidfd.clone(), registered).map_err(|error| {
-            // Without a way to see its end it must not live.
-            self.signal(&pidfd, libc::SIGKILL);
-            of_io("cannot watch the new process", &error)
-        })?;
+        let main = match Main::watch(pid, pidfd.clone(), registered) {
+            Ok(main) => main,
+            Err(error) => {
+                Box::pin(self.end_unwatched(pid, &pidfd)).await;
+                return Err(of_io("cannot watch the new process", &error));
+            }
+        };
         let ready = false;
         let daemon = match self.site.settings.daemon.pid_file {
             Some(_) if !adopted => Daemon::Awaited { alone: false },
@@ -317,7 +319,7 @@ impl Life {
                 Event::Command(Some(Command::Kill)) | Event::KillAgain => self.kill(run),
                 Event::Round => self.look(run),
                 Event::Seen(seen) => {
-                    if !self.seen(run, seen) {
+                    if !Box::pin(self.seen(run, seen)).await {
                         return Watched::Ended;
                     }
                 }
@@ -327,10 +329,10 @@ impl Life {
                 Event::Command(None) => return Watched::Dropped,
                 Event::Line(true) => self.ready(run),
                 Event::Line(false) => run.line = None,
-                Event::Said(Ok(said)) => self.said(run, said),
+                Event::Said(Ok(said)) => Box::pin(self.said(run, said)).await,
                 Event::Said(Err(error)) => self.cannot_hear(run, &error),
                 Event::Called(call) => call.serve(),
-                Event::SaysReady(n) => self.says_ready(run, n),
+                Event::SaysReady(n) => Box::pin(self.says_ready(run, n)).await,
                 Event::Ended if self.leaves_a_daemon(run) => {}
                 Event::Ended => {
                     Box::pin(self.hear_out(run)).await;

@@ -111,11 +111,11 @@ impl Life {
     }
 
     /// What follows from it. False: nothing of this incarnation is left to be waited for.
-    pub(super) fn seen(&mut self, run: &mut Run, seen: Option<Seen>) -> bool {
+    pub(super) async fn seen(&mut self, run: &mut Run, seen: Option<Seen>) -> bool {
         run.rounds.answer = None;
         let (pid, usage) = seen.map_or((None, None), |seen| (seen.pid, seen.usage));
         if let Some(pid) = pid {
-            self.try_daemon(run, pid);
+            self.try_daemon(run, pid).await;
         }
         if let Some(over) = usage.and_then(|usage| over(usage, self.polled()))
             && run.over.is_none()
@@ -124,14 +124,14 @@ impl Life {
         }
         self.plan_round(run);
         let target = self.target(run);
-        run.daemon != Daemon::Awaited { alone: true } || !self.is_empty(&target)
+        run.daemon != Daemon::Awaited { alone: true } || !self.is_empty(&target).await
     }
 
-    fn try_daemon(&mut self, run: &mut Run, pid: u32) {
+    async fn try_daemon(&mut self, run: &mut Run, pid: u32) {
         let alone = run.daemon == Daemon::Awaited { alone: true };
         // It may name the process that was started, which then stays.
         if pid != run.main.pid {
-            match self.take_main(run, pid) {
+            match self.take_main(run, pid).await {
                 Ok(()) => {}
                 // A file that is older than this start: the daemon will write its own.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::config::StopTo;
 use crate::id::InstanceId;
 use crate::worker::WorkerReport;
-use crate::worker::unix::{send_signal, send_signal_to_group};
+use crate::worker::unix::{poll_ended, send_signal, send_signal_to_group, wait_pidfd};
 
 use super::children;
 use super::company::Company;
@@ -148,7 +148,7 @@ impl Life {
         let mut told = run.asked == Asked::Kill;
         // The second look decides: the first one can meet what is just going.
         let mut looks = 0;
-        while !self.is_empty(&target) {
+        while !self.is_empty(&target).await {
             looks += 1;
             if looks > 1 {
                 let found = self.sweep(target.clone()).await;
@@ -164,8 +164,8 @@ impl Life {
     }
 
     /// Whether nothing of the tree lives any more; takes the fence if so.
-    pub(super) fn is_empty(&mut self, target: &Target) -> bool {
-        if target.has_company() {
+    pub(super) async fn is_empty(&mut self, target: &Target) -> bool {
+        if self.others_live(target).await {
             return false;
         }
         let Some(ground) = &mut self.ground else { return true };
@@ -174,9 +174,6 @@ impl Life {
             if cgroup.populated().unwrap_or(false) {
                 return false;
             }
-        } else if self.site.host.adopts && children::orphans().into_iter().any(|pid| target.owns_orphan(pid))
-        {
-            return false;
         }
         if ground.fence.is_some() {
             return true;
@@ -201,6 +198,38 @@ impl Life {
                 true
             }
         }
+    }
+
+    /// Whether anybody is found in `/proc`. Mostly nobody has to be looked at; a look can take long, for whoever waits
+    /// for its memory holds up who reads its environment.
+    async fn others_live(&self, target: &Target) -> bool {
+        let by_descent =
+            self.site.host.adopts && self.ground.as_ref().is_some_and(|ground| ground.cgroup.is_none());
+        let orphans = if by_descent { children::orphans() } else { Vec::new() };
+        if orphans.is_empty() && !target.had_company() {
+            return false;
+        }
+        let target = target.clone();
+        let found = move || target.has_company() || orphans.into_iter().any(|pid| target.owns_orphan(pid));
+        // Not known is not empty.
+        tokio::task::spawn_blocking(found).await.unwrap_or(true)
+    }
+
+    /// Ends one that cannot be watched, and all that it has started: without a way to see its end it must not live.
+    pub(super) async fn end_unwatched(&mut self, pid: u32, pidfd: &OwnedFd) {
+        let target = self.site.target.with(Some(pid), Some(pid));
+        let mut pause = FIRST_PAUSE;
+        self.signal(pidfd, libc::SIGKILL);
+        self.sweep(target.clone()).await;
+        while !poll_ended(pidfd) || !self.is_empty(&target).await {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.sweep(target.clone()).await;
+        }
+        if let Err(error) = wait_pidfd(pidfd) {
+            tracing::debug!(instance = %self.site.instance, %error, "its status cannot be taken");
+        }
+        self.site.host.record.ended(&self.site.instance);
     }
 
     /// Kills what is left, on a spawning thread; answers how many were found.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::worker::unix::{
-    Ended, Placement, Spawned, peek_pidfd, send_signal, send_signal_to_group, wait_pidfd,
+    Ended, Placement, Spawned, peek_pidfd, pidfd_open, send_signal, send_signal_to_group, wait_pidfd,
 };
 
 use super::cgroup::Cgroup;
@@ -26,8 +26,36 @@ use super::tree::{self, Reach, Target};
 const LOOK: Duration = Duration::from_millis(5);
 /// So many looks; what the kernel still holds then dies once it lets go.
 const LOOKS: u32 = 200;
+/// Who forks while it is looked for is found by the next look.
+const ROUNDS: u32 = 8;
 /// After so many it is killed once more, for kernels that cannot kill a cgroup at once.
 const AGAIN: u32 = 20;
+
+/// Begins the variable that names a command of a runtime with this state directory.
+fn mark_of(key: &str) -> String {
+    format!("REGROW_CALL={key}.")
+}
+
+/// Ends what an earlier runtime without cgroups left beside its workers.
+pub(super) fn end_left(key: &str) {
+    let mark = mark_of(key);
+    for _ in 0..ROUNDS {
+        let carriers = tree::carriers(mark.as_bytes());
+        for pid in &carriers {
+            // Opened first, looked at then: the descriptor cannot change whom it means.
+            if let Ok(pidfd) = pidfd_open(*pid)
+                && tree::carries(*pid, mark.as_bytes())
+                && let Err(error) = send_signal(&pidfd, libc::SIGKILL)
+            {
+                tracing::debug!(pid, %error, "a command that an earlier regrow left cannot be killed");
+            }
+        }
+        if carriers.is_empty() {
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
 
 /// Made before a command starts.
 pub(super) struct Tether {
@@ -42,8 +70,8 @@ impl Tether {
         let number = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
         let refused = |error| tracing::warn!(%error, "a command beside a worker gets no cgroup");
         let cgroup = host.cgroups.as_ref().and_then(|root| root.call(within, number).map_err(refused).ok());
-        // Digits hold no NUL byte.
-        let mark = CString::new(format!("REGROW_CALL={number:016x}")).unwrap_or_default();
+        // Neither a key nor digits hold a NUL byte.
+        let mark = CString::new(format!("{}{number:016x}", mark_of(&host.key))).unwrap_or_default();
         Self { host: Arc::clone(host), cgroup, mark }
     }
 

@@ -76,6 +76,12 @@ impl Target {
         }
     }
 
+    /// The tree of an instance whose name is not certain: its directory is nobody else's.
+    pub(super) fn of_dir(state: &Path, fifo: &Path) -> Self {
+        let mark = [b"REGROW_STATE_DIR=", state.as_os_str().as_bytes()].concat();
+        Self { marks: [mark.clone(), mark], fifo: fifo.to_owned(), leader: None, main: None, company: None }
+    }
+
     /// The tree of a command beside a worker, which carries this variable and leads a session.
     pub(super) fn of_call(mark: &[u8], leader: u32) -> Self {
         let fifo = PathBuf::new();
@@ -96,6 +102,11 @@ impl Target {
     /// The same with those around a program that ran before us.
     pub(super) fn among(self, company: Option<&Company>) -> Self {
         Self { company: company.cloned(), ..self }
+    }
+
+    /// Whether there were any.
+    pub(super) fn had_company(&self) -> bool {
+        self.company.is_some()
     }
 
     /// Whether anybody is left of those around a program that ran before us.
@@ -237,6 +248,17 @@ pub(super) fn marked_below(homes: &[PathBuf]) -> HashMap<String, Vec<u32>> {
         }
     }
     found
+}
+
+/// Every process with a variable that begins like this.
+pub(super) fn carriers(mark: &[u8]) -> Vec<u32> {
+    let own = std::process::id();
+    all_pids().into_iter().filter(|pid| *pid != own && carries(*pid, mark)).collect()
+}
+
+/// Whether a process has such a variable.
+pub(super) fn carries(pid: u32, mark: &[u8]) -> bool {
+    environ(pid).split(|byte| *byte == 0).any(|variable| variable.starts_with(mark))
 }
 
 /// The beginning of its environment; nothing of a process that ends while it is read, since that belongs to nobody.

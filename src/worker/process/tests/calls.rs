@@ -9,7 +9,7 @@ use crate::worker::process::{Beside, HostOptions};
 use crate::worker::unix::Ended;
 use crate::worker::{Deed, Job, Sights};
 
-use super::rig::{NO_CGROUP, PLAIN, Rig, gone, host_at, lines, lives, sh};
+use super::rig::{NO_CGROUP, PLAIN, Rig, gone, host_at, lines, lives, sh, ways};
 
 /// A double fork into a session of its own, in the rig's directory.
 const ESCAPEE: &str = "(setsid sh -c 'echo $$ > escaped.new; mv escaped.new escaped; exec sleep 1000' &) ; ";
@@ -37,7 +37,7 @@ async fn escaped(dir: &Path) -> u32 {
 
 #[tokio::test]
 async fn who_stops_waiting_for_a_command_ends_its_whole_tree() {
-    for options in [PLAIN, NO_CGROUP] {
+    for options in ways() {
         let rig = rig(options);
         let escapee = {
             let run = rig.host.run_beside(beside(&rig, &format!("{ESCAPEE} exec sleep 1000")));
@@ -52,7 +52,7 @@ async fn who_stops_waiting_for_a_command_ends_its_whole_tree() {
 
 #[tokio::test]
 async fn what_a_command_left_behind_ends_after_it() {
-    for options in [PLAIN, NO_CGROUP] {
+    for options in ways() {
         let rig = rig(options);
         let script = format!("{ESCAPEE} while [ ! -e escaped ]; do sleep 0.01; done; exit 4");
         let ran = rig.host.run_beside(beside(&rig, &script)).await.unwrap();
@@ -63,7 +63,7 @@ async fn what_a_command_left_behind_ends_after_it() {
 
 #[tokio::test]
 async fn the_end_of_the_runtime_ends_them_and_lets_no_other_begin() {
-    for options in [PLAIN, NO_CGROUP] {
+    for options in ways() {
         let rig = rig(options);
         let run = rig.host.run_beside(beside(&rig, &format!("{ESCAPEE} exec sleep 1000")));
         let end = async {
@@ -82,21 +82,23 @@ async fn the_end_of_the_runtime_ends_them_and_lets_no_other_begin() {
 
 #[tokio::test]
 async fn what_a_killed_runtime_left_beside_its_workers_is_ended_by_the_next() {
-    let rig = rig(PLAIN);
-    if rig.host.cgroups.is_none() {
-        // Only a cgroup knows them again.
-        return;
+    for options in ways() {
+        let mut rig = rig(options);
+        let pid = rig.up(1).await;
+        let run = {
+            let (host, beside) = (rig.host.clone(), beside(&rig, &format!("{ESCAPEE} exec sleep 1000")));
+            tokio::spawn(async move { host.run_beside(beside).await })
+        };
+        let escapee = escaped(rig.dir.path()).await;
+        assert!(lives(escapee));
+        // The next one on this directory does not know that the first still runs.
+        let _next = host_at(rig.dir.path(), options);
+        gone(escapee).await;
+        assert!(matches!(run.await.unwrap().unwrap().ended, Ended::Signal(libc::SIGKILL)));
+        assert!(lives(pid), "the worker itself is not ended like this");
+        rig.runner.kill();
+        gone(pid).await;
     }
-    let run = {
-        let (host, beside) = (rig.host.clone(), beside(&rig, &format!("{ESCAPEE} exec sleep 1000")));
-        tokio::spawn(async move { host.run_beside(beside).await })
-    };
-    let escapee = escaped(rig.dir.path()).await;
-    assert!(lives(escapee));
-    // The next one on this directory does not know that the first still runs.
-    let _next = host_at(rig.dir.path(), PLAIN);
-    gone(escapee).await;
-    assert!(matches!(run.await.unwrap().unwrap().ended, Ended::Signal(libc::SIGKILL)));
 }
 
 #[tokio::test]
@@ -205,7 +207,7 @@ async fn perform(rig: &mut Rig, deed: Deed, pid: Option<u32>, timeout: Duration)
 
 #[tokio::test]
 async fn a_step_that_is_late_takes_its_tree_along_and_says_what_it_said() {
-    for options in [PLAIN, NO_CGROUP] {
+    for options in ways() {
         let mut rig = rig(options);
         let pid = rig.up(1).await;
         let argv = sh(&format!("echo it is $PASSWORD; {ESCAPEE} exec sleep 1000")).command;

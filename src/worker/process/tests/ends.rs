@@ -1,11 +1,17 @@
 //! Ends: every way a process can end, told apart.
 
+use std::sync::Arc;
+
 use crate::config::{ReadyWhen, StopTo};
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
 use crate::worker::WorkerReport;
+use crate::worker::mailbox::mailbox;
+use crate::worker::process::life::Life;
+use crate::worker::process::site::Site;
+use crate::worker::unix::pidfd_open;
 
-use super::rig::{NO_CGROUP, PLAIN, Rig, command, lines, sh, signal};
+use super::rig::{NO_CGROUP, Rig, command, gone, lines, sh, signal, ways};
 
 #[tokio::test]
 async fn every_kind_of_end_is_told_as_it_was() {
@@ -45,7 +51,7 @@ async fn a_stop_that_overtakes_the_start_still_ends_it() {
 
 #[tokio::test]
 async fn who_ignores_the_signal_is_killed() {
-    for options in [PLAIN, NO_CGROUP] {
+    for options in ways() {
         let mut rig = Rig::with(
             sh("trap 'echo asked >> asked' TERM; echo > up; while :; do sleep 0.01; done"),
             options,
@@ -137,7 +143,7 @@ async fn the_last_words_follow_the_end() {
 
 #[tokio::test]
 async fn closing_its_output_is_no_end() {
-    for options in [PLAIN, NO_CGROUP] {
+    for options in ways() {
         let mut rig = Rig::with(sh("exec >&- 2>&-; echo > closed; exec sleep 1000"), options);
         let pid = rig.up(1).await;
         lines(&rig.path("closed"), 1).await;
@@ -148,4 +154,22 @@ async fn closing_its_output_is_no_end() {
         rig.runner.kill();
         rig.exit().await;
     }
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_watched_is_ended_with_all_that_it_started() {
+    let rig = Rig::with(sh("exit 0"), NO_CGROUP);
+    let (instance, settings) = ("w".parse().unwrap(), rig.settings.clone());
+    let site = Site::new(rig.host.clone(), instance, settings, Arc::default());
+    let (_commands, inbox) = mailbox();
+    let mut life = Life::new(Arc::new(site), Arc::new(|_, _| {}), inbox);
+    let script = "sleep 1000 & echo $! > below.new; mv below.new below; exec sleep 1000";
+    let mut child = std::process::Command::new("setsid");
+    child.args(["sh", "-c", script]).current_dir(rig.dir.path());
+    let mut child = child.spawn().unwrap();
+    let below = lines(&rig.path("below"), 1).await[0].parse().unwrap();
+    let pidfd = pidfd_open(child.id()).unwrap();
+    life.end_unwatched(child.id(), &pidfd).await;
+    assert!(child.wait().is_err(), "its status was taken");
+    gone(below).await;
 }

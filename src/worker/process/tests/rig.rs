@@ -1,8 +1,9 @@
 //! A host on a directory of its own, one runner, and its reports.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -40,6 +41,27 @@ pub(super) const NO_CGROUP: HostOptions = HostOptions {
     stdin: false,
     instances: 0,
 };
+
+/// With a cgroup and without. Where none can be had both would be the same, and one is left out.
+pub(super) fn ways() -> Vec<HostOptions> {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    let can = || {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("logs")).unwrap();
+        host_at(dir.path(), PLAIN).0.cgroups.is_some()
+    };
+    if *CAN.get_or_init(can) {
+        return vec![PLAIN, NO_CGROUP];
+    }
+    left_out("with a cgroup: none can be made here");
+    vec![NO_CGROUP]
+}
+
+/// Names what is left out, past the harness, which shows nothing that a passing test prints.
+pub(super) fn left_out(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = std::io::stderr().write_all(format!("left out: {test}: {why}\n").as_bytes());
+}
 
 pub(super) struct Rig {
     pub(super) host: Arc<ProcessHost>,

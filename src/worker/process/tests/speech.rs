@@ -14,7 +14,7 @@ use super::rig::{PLAIN, Rig, command, sh, signal};
 fn can_speak() -> bool {
     let can = std::process::Command::new("python3").arg("-V").output().is_ok();
     if !can {
-        println!("left out: what workers say needs python3");
+        super::rig::left_out("what workers say needs python3");
     }
     can
 }
