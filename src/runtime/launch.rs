@@ -30,7 +30,7 @@ use super::lag;
 use super::past::Past;
 use super::raise::{plane, raise};
 use super::remember::save_elsewhere;
-use super::state_dir::StateDir;
+use super::state_dir::{Passers, StateDir};
 use super::survivors::take_in_survivors;
 use super::watch::{self, Watch};
 
@@ -192,7 +192,7 @@ impl Runtime {
             install_hook();
         }
         let healed = if claims.limits { heal_limits() } else { Vec::new() };
-        let state_dir = Arc::new(StateDir::take(&settings.runtime.state_dir, shared(&settings))?);
+        let state_dir = Arc::new(StateDir::take(&settings.runtime.state_dir, passers(&settings))?);
         let (mut intents, note) = Intents::load(&settings.runtime.state_dir);
         let info = Arc::new(RuntimeInfo::begin(intents.scaled(settings), sources));
         info.live_in(Arc::clone(&state_dir));
@@ -256,6 +256,10 @@ impl Runtime {
 fn shared(settings: &Settings) -> bool {
     let others = settings.workers.iter().any(|worker| worker.isolation.names_somebody());
     others && rustix::process::geteuid().is_root()
+}
+
+fn passers(settings: &Settings) -> Passers {
+    Passers { workers: shared(settings), clients: settings.runtime.control.group.is_some() }
 }
 
 type Tell = std::sync::mpsc::SyncSender<Result<(), StartError>>;

@@ -34,13 +34,22 @@ use super::launch::StartError;
 const DEAD_HOLDER_PATIENCE: Duration = Duration::from_secs(2);
 const DEAD_HOLDER_PAUSE: Duration = Duration::from_millis(2);
 
+/// Other users who pass through the state directory, on the way to what is theirs. They see nothing of the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Passers {
+    /// Workers, to their own directories.
+    pub(crate) workers: bool,
+    /// The group of the control socket.
+    pub(crate) clients: bool,
+}
+
 /// The right to use a state directory; given back on release or drop.
 ///
 /// Two locks hold it: one on the directory itself, which nobody can take away without taking all of it away, and one
 /// on the file in it, which says whose it is and stands where a directory cannot be locked (NFS).
 pub(crate) struct StateDir {
     path: PathBuf,
-    shared: bool,
+    shared: Passers,
     held: Mutex<Held>,
     remade: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
@@ -68,13 +77,13 @@ pub(crate) enum Home {
 }
 
 impl StateDir {
-    /// Makes the directory if it is not there, checks that it is ours, and takes the locks. `shared`: workers of other
-    /// users pass through it on the way to their own directories. A directory that is full or read-only is taken as it
+    /// Makes the directory if it is not there, checks that it is ours, and takes the locks. `shared`: who else
+    /// passes through it. A directory that is full or read-only is taken as it
     /// is: who was killed on it must come back on it.
     ///
     /// # Errors
     /// [`StartError::Busy`] names the runtime that holds it; [`StartError::StateDir`] says what is wrong with it.
-    pub(crate) fn take(path: &Path, shared: bool) -> Result<Self, StartError> {
+    pub(crate) fn take(path: &Path, shared: Passers) -> Result<Self, StartError> {
         let held = hold(path, shared)?;
         Ok(Self { path: path.to_owned(), shared, held: Mutex::new(held), remade: Mutex::default() })
     }
@@ -170,9 +179,9 @@ fn was_removed(dir: &File) -> io::Result<bool> {
     Ok(nameless || dir.metadata()?.nlink() == 0)
 }
 
-fn hold(path: &Path, shared: bool) -> Result<Held, StartError> {
+fn hold(path: &Path, shared: Passers) -> Result<Held, StartError> {
     let wrap = |source| StartError::StateDir { state_dir: path.to_owned(), source };
-    make_private(path, passable(shared)).map_err(wrap)?;
+    make_private(path, passable(shared.workers || shared.clients)).map_err(wrap)?;
     make_folders(path, shared).map_err(wrap)?;
     let dir = OpenOptions::new()
         .read(true)
@@ -217,12 +226,12 @@ fn take_lock(file: &File, pid_file: &Path) -> io::Result<Result<(), u32>> {
     }
 }
 
-fn passable(shared: bool) -> u32 {
-    if shared { 0o711 } else { 0o700 }
+fn passable(by_others: bool) -> u32 {
+    if by_others { 0o711 } else { 0o700 }
 }
 
-fn make_folders(path: &Path, shared: bool) -> io::Result<()> {
-    for (below, mode) in [("w", passable(shared)), ("logs", 0o700)] {
+fn make_folders(path: &Path, shared: Passers) -> io::Result<()> {
+    for (below, mode) in [("w", passable(shared.workers)), ("logs", 0o700)] {
         match make_private(&path.join(below), mode) {
             // Whoever needs it finds room elsewhere, or says that there is none.
             Err(error) if takes_nothing(&error) => {}
@@ -330,11 +339,11 @@ mod tests {
     fn a_second_runtime_is_refused_and_told_the_first_ones_pid() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let first = StateDir::take(&path, false).unwrap();
-        let second = StateDir::take(&path, false).unwrap_err();
+        let first = StateDir::take(&path, Passers::default()).unwrap();
+        let second = StateDir::take(&path, Passers::default()).unwrap_err();
         assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
         drop(first);
-        let _third = StateDir::take(&path, false).unwrap();
+        let _third = StateDir::take(&path, Passers::default()).unwrap();
     }
 
     #[test]
@@ -342,13 +351,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut ended = std::process::Command::new("true").spawn().unwrap();
         ended.wait().unwrap();
-        let first = StateDir::take(dir.path(), false).unwrap();
+        let first = StateDir::take(dir.path(), Passers::default()).unwrap();
         fs::write(dir.path().join("lock"), format!("{}\n", ended.id())).unwrap();
         let path = dir.path().to_owned();
         let (waiting, waits) = std::sync::mpsc::channel();
         let second = std::thread::spawn(move || {
             waiting.send(()).unwrap();
-            StateDir::take(&path, false)
+            StateDir::take(&path, Passers::default())
         });
         waits.recv().unwrap();
         // Long enough to meet the lock held, and far below the patience.
@@ -361,7 +370,7 @@ mod tests {
     fn a_left_over_lock_file_is_no_hindrance() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("lock"), "1\n").unwrap();
-        let _taken = StateDir::take(dir.path(), false).unwrap();
+        let _taken = StateDir::take(dir.path(), Passers::default()).unwrap();
         let text = fs::read_to_string(dir.path().join("lock")).unwrap();
         assert_eq!(text.trim(), std::process::id().to_string());
     }
@@ -370,7 +379,7 @@ mod tests {
     fn others_cannot_look_inside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let _taken = StateDir::take(&path, false).unwrap();
+        let _taken = StateDir::take(&path, Passers::default()).unwrap();
         for below in [path.clone(), path.join("w"), path.join("logs")] {
             assert_eq!(fs::metadata(below).unwrap().permissions().mode() & 0o077, 0);
         }
@@ -380,18 +389,20 @@ mod tests {
     fn workers_of_other_users_pass_through_and_see_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        drop(StateDir::take(dir.path(), true).unwrap());
+        drop(StateDir::take(dir.path(), Passers { workers: true, clients: false }).unwrap());
         assert_eq!((mode(dir.path()), mode(&dir.path().join("w"))), (0o711, 0o711));
         assert_eq!(mode(&dir.path().join("logs")), 0o700);
-        drop(StateDir::take(dir.path(), false).unwrap());
+        drop(StateDir::take(dir.path(), Passers::default()).unwrap());
         assert_eq!((mode(dir.path()), mode(&dir.path().join("w"))), (0o700, 0o700), "and back");
+        drop(StateDir::take(dir.path(), Passers { workers: false, clients: true }).unwrap());
+        assert_eq!((mode(dir.path()), mode(&dir.path().join("w"))), (0o711, 0o700), "to the socket only");
     }
 
     #[test]
     fn what_somebody_removes_is_made_again_and_stays_ours() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let first = StateDir::take(&path, false).unwrap();
+        let first = StateDir::take(&path, Passers::default()).unwrap();
         assert_eq!(first.heal().unwrap(), Home::Ours);
         for below in ["lock", "logs", "w"] {
             let gone = path.join(below);
@@ -400,25 +411,25 @@ mod tests {
             } else {
                 fs::remove_file(&gone).unwrap()
             }
-            let second = StateDir::take(&path, false);
+            let second = StateDir::take(&path, Passers::default());
             assert!(matches!(second, Err(StartError::Busy { .. })), "without {below}: {second:?}");
             assert_eq!(first.heal().unwrap(), Home::Ours);
             assert!(gone.exists(), "{below}");
         }
         fs::remove_dir_all(&path).unwrap();
         assert_eq!(first.heal().unwrap(), Home::Remade);
-        let second = StateDir::take(&path, false).unwrap_err();
+        let second = StateDir::take(&path, Passers::default()).unwrap_err();
         assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
         fs::rename(&path, dir.path().join("moved")).unwrap();
         assert!(matches!(first.heal().unwrap(), Home::NotOurs(_)), "moved on purpose");
         first.release();
-        let _third = StateDir::take(&dir.path().join("moved"), false).unwrap();
+        let _third = StateDir::take(&dir.path().join("moved"), Passers::default()).unwrap();
     }
 
     #[test]
     fn a_link_in_place_of_a_folder_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/tmp", dir.path().join("w")).unwrap();
-        assert!(matches!(StateDir::take(dir.path(), false), Err(StartError::StateDir { .. })));
+        assert!(matches!(StateDir::take(dir.path(), Passers::default()), Err(StartError::StateDir { .. })));
     }
 }

@@ -94,12 +94,14 @@ pub(super) async fn shutdown(
 ) -> Asked {
     peer.require(Role::Admin)?;
     let asker = Asker(peer.name.clone());
-    let action = || async { Ok(Passed::new(Verb::Shutdown, "the runtime".to_owned(), Vec::new())) };
-    let answer = keyed(&api, &peer, &headers, "shutdown", action).await?;
-    // Ordered after the answer was made: the end of the runtime ends this server too.
-    let order = tokio::time::timeout(PASS_ON, api.runtime.shutdown(asker));
-    order.await.map_err(|_| Problem::busy("the control loop does not take orders"))?;
-    Ok(answer)
+    soon(async move {
+        let action = || async { Ok(Passed::new(Verb::Shutdown, "the runtime".to_owned(), Vec::new())) };
+        let answer = keyed(&api, &peer, &headers, "shutdown", action).await?;
+        // Ordered after the answer was made: the end of the runtime ends this server too.
+        api.runtime.shutdown(asker).await;
+        Ok(answer)
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -148,7 +150,9 @@ pub(super) async fn outcome(
 async fn submit(api: &Arc<Api>, peer: &Peer, headers: &HeaderMap, target: Target, act: Act) -> Asked {
     peer.require(Role::Operator)?;
     let request = format!("{act:?} {target}");
-    keyed(api, peer, headers, &request, || pass_on(api, peer, target, act)).await
+    let (api, peer, headers) = (Arc::clone(api), peer.clone(), headers.clone());
+    soon(async move { keyed(&api, &peer, &headers, &request, || pass_on(&api, &peer, target, act)).await })
+        .await
 }
 
 /// Asks the runtime, and notes how every instance was before.
@@ -156,10 +160,7 @@ async fn pass_on(api: &Api, peer: &Peer, target: Target, act: Act) -> Result<Pas
     let before = snapshot::resolve(&api.runtime, &target).unwrap_or_default();
     let named = target.to_string();
     let whole = matches!(target, Target::Supervisor(_));
-    let asked = api.runtime.act(target, act, Asker(peer.name.clone()));
-    let instances = tokio::time::timeout(PASS_ON, asked)
-        .await
-        .map_err(|_| Problem::busy("the control loop does not take orders"))??;
+    let instances = api.runtime.act(target, act, Asker(peer.name.clone())).await?;
     // Of a supervisor, everybody below it is meant.
     let meant = if let Act::Scale { instances: wanted } = act {
         let known = |id: &InstanceId| before.iter().any(|state| state.instance == *id);
@@ -181,12 +182,23 @@ fn remembered(before: &[InstanceState], instances: &[InstanceId]) -> Vec<Before>
     before.iter().filter(|state| instances.contains(&state.instance)).map(Before::from).collect()
 }
 
-/// Sees a change through also if whoever asked for it hangs up meanwhile: half of one is worse than none.
+/// Sees a change through also if whoever asked for it hangs up meanwhile: half of one is worse than none, and its key is
+/// good for whoever asks again.
 pub(super) async fn through(work: impl Future<Output = Asked> + Send + 'static) -> Asked {
     tokio::spawn(work).await.unwrap_or_else(|error| {
         let detail = format!("the request broke off inside: {error}; this is a bug");
         Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail))
     })
+}
+
+/// The same for what should take no time: whoever waits is told so, and the order stands.
+async fn soon(work: impl Future<Output = Asked> + Send + 'static) -> Asked {
+    let late = |_| {
+        Err(Problem::busy(
+            "the control loop has not answered yet; the order stands: ask again with the same Idempotency-Key, or look",
+        ))
+    };
+    tokio::time::timeout(PASS_ON, through(work)).await.unwrap_or_else(late)
 }
 
 /// Runs `action` once for each `Idempotency-Key`.

@@ -19,7 +19,7 @@ use super::super::dto::{
 };
 use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot, why};
-use super::act::{Asked, Passed, keyed};
+use super::act::{Asked, Passed, keyed, through};
 use super::look::{Ask, worker_target};
 use super::page::Page;
 use super::{Api, json};
@@ -57,19 +57,22 @@ pub(super) async fn recover(
     peer.require(Role::Operator)?;
     let request = format!("recover {strategy} {target}");
     let asker = Asker(peer.name.clone());
-    keyed(&api, &peer, &headers, &request, async || {
-        let before = snapshot::resolve(&api.runtime, &target).unwrap_or_default();
-        let named = target.to_string();
-        let reached = match scaled(&before, &target, &strategy) {
-            Some(instances) => {
-                let act = Act::Scale { instances };
-                api.runtime.act(target.clone(), act, asker.clone()).await?;
-                return Ok(Passed::new(Verb::Act(act), named, Vec::new()));
-            }
-            None => api.runtime.recover(target.clone(), strategy.clone(), asker.clone()).await?,
-        };
-        let meant = before.iter().filter(|state| reached.contains(&state.instance)).map(Before::from);
-        Ok(Passed::new(Verb::Recover, named, meant.collect()))
+    through(async move {
+        keyed(&api, &peer, &headers, &request, async || {
+            let before = snapshot::resolve(&api.runtime, &target).unwrap_or_default();
+            let named = target.to_string();
+            let reached = match scaled(&before, &target, &strategy) {
+                Some(instances) => {
+                    let act = Act::Scale { instances };
+                    api.runtime.act(target.clone(), act, asker.clone()).await?;
+                    return Ok(Passed::new(Verb::Act(act), named, Vec::new()));
+                }
+                None => api.runtime.recover(target.clone(), strategy.clone(), asker.clone()).await?,
+            };
+            let meant = before.iter().filter(|state| reached.contains(&state.instance)).map(Before::from);
+            Ok(Passed::new(Verb::Recover, named, meant.collect()))
+        })
+        .await
     })
     .await
 }
@@ -169,9 +172,12 @@ pub(super) async fn approve(
     let Path(id) = id.map_err(|error| Problem::invalid(error.body_text()))?;
     peer.require(Role::Operator)?;
     api.runtime.healer().incident(&id).ok_or_else(no_incident)?;
-    keyed(&api, &peer, &headers, &format!("approve {id}"), async || {
-        api.runtime.approve(&id, Asker(peer.name.clone())).await?;
-        Ok(Passed::new(Verb::Approve, id.clone(), Vec::new()))
+    through(async move {
+        keyed(&api, &peer, &headers, &format!("approve {id}"), async || {
+            api.runtime.approve(&id, Asker(peer.name.clone())).await?;
+            Ok(Passed::new(Verb::Approve, id.clone(), Vec::new()))
+        })
+        .await
     })
     .await
 }
