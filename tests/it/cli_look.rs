@@ -91,6 +91,9 @@ root  one_for_one, quarantine
 #[test]
 fn a_supervisor_narrows_the_view() {
     let fake = Fake::start();
+    let part: serde_json::Value =
+        serde_json::from_str(&stdout(&fake.regrow(&["status", "sup:ingest", "-o", "json"]))).unwrap();
+    assert_eq!(part["supervisors"][0]["parent"], "root", "it has a parent, shown or not: {part}");
     let text = stdout(&fake.regrow(&["status", "sup:ingest", "--tree"]));
     assert!(text.contains("3 workers: 1 healthy, 2 critical") && !text.contains("web"), "{text}");
     assert!(text.contains("\ningest ") && text.contains("├─ broker"), "{text}");
