@@ -240,6 +240,7 @@ impl SupervisorState {
             WorkerReport::LastWords { lines } => {
                 self.words_came(child, incarnation, &lines);
                 self.last_words(child, incarnation, &lines);
+                self.words_are_evidence(child, incarnation, &lines);
             }
             WorkerReport::Backtrace { text } => self.backtrace(child, incarnation, text),
             WorkerReport::Unread { count } => self.plane.board.count_all_stale(count as u64),

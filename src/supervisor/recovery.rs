@@ -109,6 +109,15 @@ impl SupervisorState {
         self.fact(Fact::Performed { child, task, result });
     }
 
+    /// What it said last belongs to the incident that its end began, or went on with.
+    pub(super) fn words_are_evidence(&self, child: ChildKey, incarnation: Incarnation, lines: &[String]) {
+        let newest = self.core.child(child).map(|view| view.incarnation);
+        let fits = newest.is_some_and(|newest| newest.0.saturating_sub(incarnation.0) <= 1);
+        if let Some(incident) = self.incident_of(child).filter(|_| fits && !lines.is_empty()) {
+            self.plane.healer.found(&incident, vec![("output", lines.join("\n"))]);
+        }
+    }
+
     /// An end is about to be told: if the user has a name for it, that comes first.
     pub(super) fn classify(
         &mut self,
@@ -178,6 +187,12 @@ impl SupervisorState {
         let cause: Arc<str> = why.word().into();
         let (id, class) = self.plane.healer.open(instance, &cause, &evidence, lasted, why.class.clone());
         self.note_case(instance, &class, why.cause);
+        if evidence.exit_code.is_some() || evidence.signal.is_some() {
+            let memory = self.plane.healer.memory_of(instance);
+            let memory = memory.map(|part| format!("; its memory was last seen at {:.0} %", part * 100.0));
+            let text = format!("{}{}", why.text, memory.unwrap_or_default());
+            self.plane.healer.found(&id, vec![("exit", text)]);
+        }
         if let Some(slot) = self.slot_mut(child) {
             let (kind, cause) = (why.cause, Arc::clone(&cause));
             slot.incident = Some(OpenIncident { id, class, cause, kind, incarnation, step: None });

@@ -144,6 +144,16 @@ fn a_failure_is_named_by_what_it_wrote_last() {
     assert_eq!(tried(&incident), [("mend".to_owned(), "ok".to_owned())]);
     assert_eq!(json(&rig, &["strategies"])["items"][0]["class"], "broker_gone");
     assert!(rig.ok(&["export", "strategies", "--json"]).contains("broker_gone"));
+    let evidence = |what: &str| {
+        let incident = closed(&rig, "web");
+        let found = incident["evidence"].as_array().unwrap().iter().find(|one| one["what"] == what).cloned();
+        found.map(|found| found["text"].as_str().unwrap().to_owned())
+    };
+    rig.wait("what it said last is kept", || evidence("output").is_some());
+    assert_eq!(evidence("output").as_deref(), Some("refused by the broker"));
+    assert!(evidence("exit").unwrap().starts_with("exited with code 1"), "{:?}", evidence("exit"));
+    let exported = rig.ok(&["incidents", "export", closed(&rig, "web")["id"].as_str().unwrap()]);
+    assert!(exported.contains("refused by the broker"), "{exported}");
 }
 
 #[test]
