@@ -1,6 +1,7 @@
 //! The director: the loop of the control plane outside the tree. It finds who is meant by an order, passes it
 //! to the supervisor that decides, and ends the runtime.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::intents::Intents;
 use super::launch::Finished;
 use super::remember;
 use super::reshape::{Edit, Editing};
-use super::survivors::Spared;
+use super::survivors::Remains;
 use super::target::Target;
 
 /// After the time for an orderly end is over, the killing may go on for this long without anybody dying before the
@@ -36,8 +37,8 @@ pub(super) struct Director {
     pub(super) outcomes: mpsc::UnboundedReceiver<Outcome>,
     pub(super) stopping: Option<Stopping>,
     pub(super) edits: mpsc::Sender<Editing>,
-    /// What an earlier runtime left and is left alone: it ends with this one.
-    pub(super) spared: Spared,
+    /// What an earlier runtime left: it ends with this one at the latest.
+    pub(super) remains: Remains,
 }
 
 /// How far an orderly end has come.
@@ -50,19 +51,28 @@ pub(super) enum Stopping {
 }
 
 impl Director {
-    /// Runs until the root supervisor has ended.
+    /// Runs until the root supervisor has ended, and what an earlier runtime left.
     pub(super) async fn run(&mut self) -> Finished {
         let mut asked = true;
+        let mut over = None;
         loop {
+            if self.remains.is_settled()
+                && let Some((ended, why)) = over.take()
+            {
+                return self.finished(ended, why);
+            }
             let deadline = self.stopping.map(|stopping| match stopping {
                 Stopping::Asked(at) | Stopping::Killed(at, _) => at,
             });
             tokio::select! {
                 // In this order, so that the same scenario is the same again; outcomes are few.
                 biased;
-                outcome = self.outcomes.recv() => match outcome {
+                outcome = self.outcomes.recv(), if over.is_none() => match outcome {
                     Some(Outcome::Booted) => crate::worker::unix::give_back(),
-                    Some(Outcome::Finished(ended, why)) => return self.finished(ended, why),
+                    Some(Outcome::Finished(ended, why)) => {
+                        over = Some((ended, why));
+                        self.end_remains();
+                    }
                     // The root actor broke: without it nobody is supervised.
                     None => return Finished::GaveUp("the root supervisor broke; this is a bug".to_owned()),
                 },
@@ -76,6 +86,7 @@ impl Director {
                 () = sleep_until(deadline) => if let Some(left) = self.out_of_time() {
                     return left;
                 },
+                () = self.remains.settle_one() => {}
             }
         }
     }
@@ -318,9 +329,7 @@ impl Director {
         if self.stopping.is_some() {
             return;
         }
-        let timeout = self.info.settings().runtime.shutdown_timeout;
-        self.stopping = Some(Stopping::Asked(Instant::now() + timeout));
-        self.spared.end();
+        let timeout = self.end_remains();
         let text = format!(
             "shutting down, asked by {}: workers stop in reverse order of their start, at most {}",
             by.0,
@@ -330,8 +339,17 @@ impl Director {
         self.send_root(Fact::Shutdown);
     }
 
+    /// From now on there is this much time for an orderly end.
+    fn end_remains(&mut self) -> Duration {
+        let timeout = self.info.settings().runtime.shutdown_timeout;
+        self.stopping.get_or_insert_with(|| Stopping::Asked(Instant::now() + timeout));
+        self.remains.end();
+        timeout
+    }
+
     fn kill(&mut self, by: &Asker) {
         self.shutdown(by);
+        self.remains.kill();
         self.stopping = Some(Stopping::Killed(Instant::now() + LAST_GRACE, self.alive().len()));
         self.plane
             .tell(EventKind::RuntimeStopping, format!("asked again by {}: what is left is killed", by.0));
@@ -359,17 +377,15 @@ impl Director {
         let instances = self.plane.board.instances();
         let alive =
             |entry: &&InstanceState| entry.pid.is_some() || entry.kind == "actor" && has_code(entry.phase);
-        instances.iter().filter(alive).map(|entry| entry.instance.to_string()).collect()
+        let own = instances.iter().filter(alive).map(|entry| entry.instance.to_string());
+        // Also of those who are not in the file any more.
+        let all: BTreeSet<String> = own.chain(self.remains.names()).collect();
+        all.into_iter().collect()
     }
 
     /// What an earlier runtime left and nobody could kill is left behind once more.
     fn finished(&self, ended: Ended, why: String) -> Finished {
-        let instances = self.plane.board.instances();
-        let stuck: Vec<_> = instances
-            .iter()
-            .filter(|entry| entry.survivor.is_some())
-            .map(|entry| entry.instance.to_string())
-            .collect();
+        let stuck = self.remains.names();
         match ended {
             Ended::GaveUp { .. } | Ended::BootFailed { .. } => Finished::GaveUp(why),
             Ended::Shutdown | Ended::AutoShutdown if !stuck.is_empty() => Finished::Abandoned(stuck),

@@ -37,9 +37,6 @@ use super::watch::{self, Watch};
 /// Orders that may wait for the control plane: a person gives a few, a script some hundred at once.
 pub(super) const ORDERS: usize = 1024;
 
-/// How long those that were left alone in a pause may take to end with the runtime.
-const SPARED_GO: std::time::Duration = std::time::Duration::from_secs(30);
-
 /// How long the last output of the workers may take to reach a slow disk or reader before a runtime that was asked
 /// to end does so without it.
 const LAST_OUTPUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -297,7 +294,6 @@ fn control_thread(
                 let finished = director.run().await;
                 drop(watch);
                 host.end_calls();
-                director.spared.gone(SPARED_GO).await;
                 tokio::select! {
                     () = host.output().flush() => {}
                     () = director.out_of_patience(&finished, LAST_OUTPUT) => {}
@@ -354,7 +350,7 @@ async fn boot(
     }
     announce(info, &plane);
     tokio::spawn(lag::measure(info.lag.clone(), Arc::clone(&plane)));
-    let spared = take_in_survivors(info, &host, &plane);
+    let remains = take_in_survivors(info, &host, &plane);
     let (watched, healing) = (Arc::clone(&actors), Arc::downgrade(&actors));
     plane.set_remedies(Box::new(move |name, ailing, timeout, done| match healing.upgrade() {
         Some(actors) => actors.remedy(name, ailing, timeout, done),
@@ -375,7 +371,7 @@ async fn boot(
         info.note(format!("nobody is probed: the watch cannot be started: {error}"));
     }
     let mut director = raise(info, &plane, intents, orders).await?;
-    director.spared = spared;
+    director.remains = remains;
     keep_home(state_dir, &host, &director);
     Ok((director, host, watch.ok()))
 }

@@ -18,7 +18,7 @@ use super::intents::Intents;
 use super::launch::StartError;
 use super::recycle;
 use super::reshape::{Editor, enter};
-use super::survivors::Spared;
+use super::survivors::Remains;
 
 /// Changes of the settings that may wait for each other; more are told to try again.
 const EDITS: usize = 64;
@@ -102,6 +102,6 @@ pub(super) async fn raise(
         outcomes: inbox,
         stopping: None,
         edits,
-        spared: Spared::default(),
+        remains: Remains::default(),
     })
 }

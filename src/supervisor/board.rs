@@ -30,7 +30,7 @@ use super::attempts::{Attempts, Totals};
 
 pub use heard::{LastExit, Told, Trouble};
 pub(super) use place::{End, Entry, Place};
-pub use plans::{NextAction, StuckSurvivor};
+pub use plans::{NextAction, StandIn};
 pub use recovering::{INCIDENT_BUCKETS, Recovered, Recovering, Spread};
 
 /// What an operator wants of an instance.
@@ -67,8 +67,9 @@ pub struct InstanceState {
     pub critical: bool,
     /// Where it is.
     pub phase: Phase,
-    /// Something of an earlier runtime lives, cannot be killed, and holds its start back; `phase` is `stuck` then.
-    pub survivor: Option<StuckSurvivor>,
+    /// Something of an earlier runtime lives and holds its start back; `phase` is `stopping` then, or `stuck` if it
+    /// cannot be killed.
+    pub survivor: Option<StandIn>,
     /// What the operator wants.
     pub wanted: Wanted,
     /// Who wanted it, where somebody did.
@@ -172,7 +173,8 @@ impl InstanceState {
         }
     }
 
-    /// The phase that the policy sees. What is stuck stays so until it is gone, whatever is decided meanwhile.
+    /// The phase that the policy sees. What an earlier runtime left is shown until it is gone, whatever is decided
+    /// meanwhile.
     pub(crate) fn enter(&mut self, phase: Phase, at: Timestamp) {
         match &mut self.survivor {
             Some(survivor) => survivor.then = phase,
@@ -184,10 +186,15 @@ impl InstanceState {
         }
     }
 
-    /// A survivor that cannot be killed stands in its place.
-    pub(crate) fn stick(&mut self, pid: Option<u32>) {
-        self.survivor = Some(StuckSurvivor { pid, then: self.phase });
-        (self.phase, self.since, self.pid, self.next_action) = (Phase::Stuck, Timestamp::now(), pid, None);
+    /// The phase that the policy has seen, whatever stands in its place.
+    pub(crate) fn own_phase(&self) -> Phase {
+        self.survivor.map_or(self.phase, |survivor| survivor.then)
+    }
+
+    /// A survivor in this phase stands in its place.
+    pub(crate) fn stand_in(&mut self, phase: Phase, pid: Option<u32>) {
+        self.survivor = Some(StandIn { pid, then: self.own_phase() });
+        (self.phase, self.since, self.pid, self.next_action) = (phase, Timestamp::now(), pid, None);
     }
 
     /// The survivor is gone.

@@ -30,7 +30,7 @@ pub(crate) use actor::{Asked, Outcome, SupervisorMsg, Upward};
 pub use attempts::{Attempts, Totals};
 pub use board::{
     Board, Health, INCIDENT_BUCKETS, InstanceState, LastExit, NextAction, Operator, Recovered, Recovering,
-    RollState, Spread, StuckSurvivor, SupervisorState, Told, Trouble, Wanted,
+    RollState, Spread, StandIn, SupervisorState, Told, Trouble, Wanted,
 };
 pub use healer::Healer;
 pub(crate) use healer::Lesson;

@@ -57,6 +57,53 @@ fn c1_a_survivor_that_will_not_go_is_killed_before_its_successor_starts() {
     rig.wait("the other one too", || rig.witness("other").len() == 2);
 }
 
+/// Survivors that do not end when asked: of a worker, of one that somebody has stopped, and of one that the file no
+/// longer has; and a new runtime that is just stopping them.
+fn with_survivors_that_stay(shutdown_timeout: &str) -> Rig {
+    let stays = |name: &str| {
+        let script = "trap '' TERM; echo $$ >> {dir}/starts; while :; do sleep 1; done";
+        format!("[worker.{name}]\ncommand = [\"sh\", \"-c\", \"{script}\"]\nstop = {{ timeout = \"1h\" }}\n")
+    };
+    let head = format!("[runtime]\nshutdown_timeout = \"{shutdown_timeout}\"\n");
+    let file = format!("{head}{}{}", stays("web"), stays("off"));
+    let mut rig = Rig::start(&format!("{file}{}", stays("gone")));
+    rig.wait("all are up", || pids(&rig).len() == 3);
+    rig.ok(&["stop", "off"]);
+    rig.wait_phase("off", "stopping");
+    rig.kill_runtime();
+    rig.configure(&file);
+    rig.launch();
+    rig.wait("all are being stopped", || rig.output().matches("it is being stopped").count() == 3);
+    rig
+}
+
+#[test]
+fn c1_survivors_that_are_still_being_stopped_do_not_outlive_the_next_runtime() {
+    let mut rig = with_survivors_that_stay("1s");
+    // Whoever looks sees them, also in the place of one that somebody has stopped.
+    for instance in ["web", "off"] {
+        let shown = rig.worker(instance);
+        assert_eq!(shown["phase"], "stopping", "{shown}");
+        assert!(shown["issues"].to_string().contains("of an earlier runtime lives on"), "{shown}");
+        assert!(pids(&rig).contains(&(shown["pid"].as_u64().unwrap() as u32)), "{shown}");
+    }
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0, "{}", rig.output());
+    let left = pids(&rig);
+    assert_eq!(left.len(), 3, "nobody was started beside them: {}", rig.output());
+    assert!(left.iter().all(|pid| !alive(*pid)), "{left:?}\n{}", rig.output());
+}
+
+#[test]
+fn c1_a_second_sigterm_means_now_for_survivors_too() {
+    let mut rig = with_survivors_that_stay("1h");
+    rig.signal(Signal::TERM);
+    rig.wait("it ends", || rig.output().contains("shutting down"));
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0, "{}", rig.output());
+    assert!(pids(&rig).iter().all(|pid| !alive(*pid)), "{}", rig.output());
+}
+
 #[test]
 fn c1_survivors_of_a_pool_are_replaced_each_by_itself_and_no_successor_is_touched() {
     // On TERM the first copy ends at once, the second once it may, the third never.

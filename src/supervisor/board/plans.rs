@@ -13,9 +13,9 @@ pub struct NextAction {
     pub at: Option<Timestamp>,
 }
 
-/// What an earlier runtime left that cannot be killed.
+/// What an earlier runtime left: it stands in the place of an instance until it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StuckSurvivor {
+pub struct StandIn {
     /// Its main process, if that still lives.
     pub pid: Option<u32>,
     /// The phase that comes back once it is gone.

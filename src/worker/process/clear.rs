@@ -67,6 +67,8 @@ pub(crate) enum Cleared {
     Swept,
     /// It was asked, and had to be killed.
     Killed,
+    /// It was asked, and killed before `stop.timeout` was over, because there was no more time.
+    Hurried,
     /// It lives: nothing is started in its place.
     Stuck,
 }
@@ -168,11 +170,17 @@ impl ProcessHost {
     }
 
     /// Ends a survivor as a stop would: asks its main process, waits `stop.timeout` for that one, and kills what is
-    /// left of its tree. Where only others of its tree live there is nobody to ask.
-    pub(crate) async fn clear(&self, survivor: &Survivor, stop: &StopSettings) -> Cleared {
-        let cleared = self.end(survivor.clone(), stop).await;
+    /// left of its tree. Where only others of its tree live there is nobody to ask. Once `hurry` returns it is killed
+    /// without more waiting.
+    pub(crate) async fn clear(
+        &self,
+        survivor: &Survivor,
+        stop: &StopSettings,
+        hurry: impl Future<Output = ()>,
+    ) -> Cleared {
+        let cleared = self.end(survivor.clone(), stop, hurry).await;
         match cleared {
-            Cleared::Gone | Cleared::Stopped | Cleared::Swept | Cleared::Killed => {
+            Cleared::Gone | Cleared::Stopped | Cleared::Swept | Cleared::Killed | Cleared::Hurried => {
                 self.record.ended(&survivor.instance)
             }
             Cleared::Stuck => {}
@@ -191,15 +199,24 @@ impl ProcessHost {
         self.record.ended(&survivor.instance);
     }
 
-    async fn end(&self, mut survivor: Survivor, stop: &StopSettings) -> Cleared {
+    async fn end(
+        &self,
+        mut survivor: Survivor,
+        stop: &StopSettings,
+        hurry: impl Future<Output = ()>,
+    ) -> Cleared {
         if !survivor.lives() {
             return Cleared::Gone;
         }
         let mut ended = Cleared::Swept;
         if survivor.main_pid().is_some() {
             survivor.ask(stop);
-            if !survivor.main_gone_within(stop.timeout).await {
-                ended = Cleared::Killed;
+            let lives = tokio::select! {
+                gone = survivor.main_gone_within(stop.timeout) => (!gone).then_some(Cleared::Killed),
+                () = hurry => Some(Cleared::Hurried),
+            };
+            if let Some(killed) = lives {
+                ended = killed;
             } else if survivor.gone_within(LAST_LOOK).await && !self.finds_more_of(&mut survivor).await {
                 return Cleared::Stopped;
             }

@@ -125,7 +125,7 @@ fn owner_of(scripts: &[(&str, &str)], options: HostOptions) -> Owner {
 
 async fn clear(host: &ProcessHost, survivor: &Survivor) -> Cleared {
     let stop = StopSettings { timeout: std::time::Duration::from_millis(300), ..sh("").stop };
-    host.clear(survivor, &stop).await
+    host.clear(survivor, &stop, std::future::pending()).await
 }
 
 fn named<'a>(survivors: &'a [Survivor], name: &str) -> &'a Survivor {
