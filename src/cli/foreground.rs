@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::config::{Settings, Sources};
 use crate::http::dto::EventView;
-use crate::http::{Listeners, SOCKET_NAME, Servers};
+use crate::http::{Listeners, SOCKET_NAME, Servers, look_at_control_place};
 use crate::id::Name;
 use crate::policy::Phase;
-use crate::runtime::{Asker, Finished, Hosting, Runtime, RuntimeHandle, StartError};
+use crate::runtime::{Asker, Finished, Hosting, Runtime, RuntimeHandle, StartError, locked_by};
 use crate::supervisor::{InstanceState, SupervisorState, Wanted};
 use crate::telemetry::Recorded;
 use crate::worker::in_process::Registry;
@@ -75,6 +75,8 @@ impl Foreground {
     ) -> Result<Self, Failure> {
         let listeners = Listeners::bind(&settings.http)
             .map_err(|error| holder(&settings.runtime.state_dir).unwrap_or(error))?;
+        // A start that is refused has started nobody.
+        look_at_control_place(&settings.runtime.state_dir)?;
         let log = LogFile::new();
         logging::install(&settings.telemetry, &log);
         let log_path = settings.runtime.state_dir.join("logs").join("regrow.log");
@@ -235,9 +237,11 @@ async fn sleep_until(at: Option<Instant>) {
 /// to hear of.
 fn holder(state_dir: &Path) -> Option<StartError> {
     let path = state_dir.join("lock");
-    match std::fs::File::open(&path).ok()?.try_lock_shared() {
+    let lock = std::fs::File::open(&path).ok()?;
+    match lock.try_lock_shared() {
         Err(std::fs::TryLockError::WouldBlock) => {
-            let pid = std::fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+            let written = || std::fs::read_to_string(&path).ok()?.trim().parse().ok();
+            let pid = locked_by(&lock).or_else(written)?;
             Some(StartError::Busy { state_dir: state_dir.to_owned(), pid })
         }
         Ok(()) | Err(std::fs::TryLockError::Error(_)) => None,

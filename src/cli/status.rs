@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::http::dto::{StatusBody, TreeBody, WorkerView};
+use crate::http::dto::{LastExitView, StatusBody, TreeBody, WorkerView};
 use crate::runtime::Target;
 
 use super::args::Format;
@@ -308,7 +308,11 @@ pub(crate) fn next_or_issue(worker: &WorkerView, now: Timestamp) -> String {
     }
     parts.extend(worker.issues.iter().map(|issue| cut(&safe(&without_hint(issue)), LONGEST)));
     let down = ["recovering", "quarantined", "dead", "stuck"].contains(&worker.status.as_str());
-    if let Some(last) = worker.last_exit.as_ref().filter(|_| down && worker.issues.is_empty()) {
+    // Of what is not started again, nothing else says that it did not do its work.
+    let failed =
+        |last: &LastExitView| worker.status == "done" && last.code != Some(0) && last.kind != "stopped";
+    let told = |last: &&LastExitView| (down || failed(last)) && worker.issues.is_empty();
+    if let Some(last) = worker.last_exit.as_ref().filter(told) {
         parts.push(cut(&safe(&without_hint(&last.message)), LONGEST));
     }
     parts.join("; ")

@@ -80,6 +80,8 @@ pub(crate) struct Next {
     pub(crate) trials: u32,
     /// Its exit code says that a restart cannot help.
     pub(crate) fatal: bool,
+    /// What comes next is decided once what its supervisor does just now is done.
+    pub(crate) undecided: bool,
 }
 
 impl Brief {
@@ -155,6 +157,8 @@ impl Ended {
     /// How it ended, with what a person can do about it.
     pub(crate) fn how(&self) -> String {
         match &self.hint {
+            // A supervisor that nobody asked to end: as normal an end as OTP has it, with a reason of its own.
+            Some(why) if self.exit == Exit::Stopped && !self.asked => format!("ended: {why}"),
             Some(hint) => format!("{} ({hint})", self.exit),
             None => self.exit.to_string(),
         }
@@ -174,6 +178,9 @@ impl Ended {
 impl Next {
     /// The second half of an event's line.
     pub(crate) fn text(&self) -> String {
+        if self.undecided {
+            return "; it is seen to once its supervisor has done what it is doing".to_owned();
+        }
         match (self.phase, self.wait) {
             (Phase::Starting | Phase::Running, _) => format!("; restarting at once{}", self.budget()),
             (Phase::Backoff, Some(wait)) => format!("; restart in {}{}", seconds(wait), self.budget()),
@@ -251,7 +258,15 @@ mod tests {
     #[test]
     fn an_end_says_how_after_what_time_and_what_comes_next() {
         let limit = Intensity { max_restarts: 10, within: Duration::from_secs(300) };
-        let next = Next { phase: Phase::Running, wait: None, left: 9, limit, trials: 0, fatal: false };
+        let next = Next {
+            phase: Phase::Running,
+            wait: None,
+            left: 9,
+            limit,
+            trials: 0,
+            fatal: false,
+            undecided: false,
+        };
         let ended = Ended {
             exit: Exit::Exited { code: 1 },
             hint: Some("look there".to_owned()),
@@ -267,6 +282,25 @@ mod tests {
             "exited with code 1 (look there) after 3.2 s; restarting at once; 9 of 10 restarts in 5m left"
         );
         assert_eq!(event.data.get("exit").unwrap()["message"], "exited with code 1 (look there)");
+    }
+
+    #[test]
+    fn nothing_is_promised_that_is_not_decided_and_a_supervisor_that_nobody_asked_says_why_it_ended() {
+        let limit = Intensity { max_restarts: 2, within: Duration::from_secs(60) };
+        let next = Next {
+            phase: Phase::Backoff,
+            wait: None,
+            left: 0,
+            limit,
+            trials: 0,
+            fatal: false,
+            undecided: true,
+        };
+        assert_eq!(next.text(), "; it is seen to once its supervisor has done what it is doing");
+        let hint = Some("supervisor esc gave up".to_owned());
+        let ended = Ended { exit: Exit::Stopped, hint, asked: false, lived: None, next: None };
+        assert_eq!(ended.how(), "ended: supervisor esc gave up");
+        assert_eq!(Ended { hint: None, asked: true, ..ended }.how(), Exit::Stopped.to_string());
     }
 
     #[test]

@@ -92,14 +92,32 @@ pub(crate) fn bind_control(
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
+    if is_taken(path)? { std::fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Whether a socket stands there. Anything else that does is an error.
+fn is_taken(path: &Path) -> io::Result<bool> {
     match std::fs::symlink_metadata(path) {
-        Ok(meta) if meta.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(meta) if meta.file_type().is_socket() => Ok(true),
         Ok(_) => {
             let text = format!("{} is there and is no socket; move it away", path.display());
             Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Looks, before anybody is started, whether something else stands in the control socket's place.
+///
+/// # Errors
+/// [`StartError::System`] says what is there.
+pub(crate) fn look_at_control_place(state_dir: &Path) -> Result<(), StartError> {
+    let wrap = |source| StartError::System { what: "cannot make the control socket", source };
+    match is_taken(&state_dir.join(SOCKET_NAME)) {
+        // What cannot be seen is told of by whoever takes the state directory.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(wrap(error)),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

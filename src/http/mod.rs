@@ -24,6 +24,6 @@ mod snapshot;
 mod visitor;
 mod why;
 
-pub(crate) use listen::at_short_path;
 pub use listen::{Listeners, SOCKET_NAME};
+pub(crate) use listen::{at_short_path, look_at_control_place};
 pub use server::Servers;

@@ -173,6 +173,7 @@ impl Supervisor {
             budget_left: window.left(self.spec.intensity, self.now),
             trials: child.trials,
             fatal: matches!(child.state, State::Parked { fatal: true, .. }),
+            undecided: matches!(child.state, State::Ended { .. }),
             waits_for: child.waits_for(),
             care: child.care_view(),
             breaker: self.breaker_of(child),
@@ -213,6 +214,12 @@ impl Supervisor {
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// Whether the time for an orderly end is over: what still runs is killed.
+    #[must_use]
+    pub fn is_killing(&self) -> bool {
+        self.killing
     }
 
     /// Whether it does exactly what OTP's supervisor does: `escalate`, no restart is delayed, and no child

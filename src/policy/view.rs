@@ -100,6 +100,8 @@ pub struct ChildView<'a> {
     pub trials: u32,
     /// Whether it is parked because its exit code said that a restart cannot help.
     pub fatal: bool,
+    /// It has ended, and what that means is decided once the start or stop of others that is under way is over.
+    pub undecided: bool,
     /// Whose parking or missing readiness holds it back, where that is a sibling.
     pub waits_for: Option<super::ChildKey>,
     /// The incident that is open.

@@ -47,5 +47,5 @@ pub use living::{ApplyError, Comparison, GrowError};
 pub use recover::Mend;
 pub use reshape::Edit;
 pub(crate) use stage::perform;
-pub(crate) use state_dir::Home;
+pub(crate) use state_dir::{Home, locked_by};
 pub use target::{Target, TargetError};

@@ -217,7 +217,7 @@ fn take_lock(file: &File, pid_file: &Path) -> io::Result<Result<(), u32>> {
             Err(fs::TryLockError::WouldBlock) => {
                 let pid = holder(pid_file);
                 if lives(pid) || Instant::now() >= end {
-                    return Ok(Err(pid));
+                    return Ok(Err(locked_by(file).unwrap_or(pid)));
                 }
                 std::thread::sleep(DEAD_HOLDER_PAUSE);
             }
@@ -295,6 +295,23 @@ fn open_lock(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// The runtime that has locked this file, as far as the system tells: on a disk that takes nothing the pid in the file
+/// is an earlier one's.
+pub(crate) fn locked_by(file: &File) -> Option<u32> {
+    let meta = file.metadata().ok()?;
+    let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", meta.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 4711 00:2d:815 0 EOF`; who waits has an arrow before that.
+    let pids = locks.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let is_lock = words.next() == Some("FLOCK");
+        let pid = words.nth(2)?.parse().ok()?;
+        (is_lock && words.next() == Some(place.as_str())).then_some(pid)
+    });
+    pids.into_iter().find(|pid| *pid != 0 && lives(*pid))
+}
+
 /// The pid that the lock's holder wrote; 0 if it has not come to that yet.
 fn holder(path: &Path) -> u32 {
     let mut text = String::new();
@@ -364,6 +381,20 @@ mod tests {
         std::thread::park_timeout(Duration::from_millis(50));
         drop(first);
         let _second = second.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn where_the_pid_in_the_file_is_not_the_holders_the_holder_is_named_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateDir::take(dir.path(), Passers::default()).unwrap();
+        // As on a disk that is read-only since: what is written there is a stranger's by now.
+        let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(dir.path().join("lock"), format!("{}\n", stranger.id())).unwrap();
+        let second = StateDir::take(dir.path(), Passers::default()).unwrap_err();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
+        drop(first);
     }
 
     #[test]

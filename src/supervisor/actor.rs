@@ -19,7 +19,7 @@ use crate::policy::{
 use crate::worker::{Reporter, Runner};
 
 use super::board::{Operator, Wanted};
-use super::child::{Running, Slot};
+use super::child::{Running, Slot, Stop};
 use super::gate::Turn;
 use super::judged::Judged;
 use super::line::{Address, Ear, Rung};
@@ -358,7 +358,7 @@ impl SupervisorState {
             hint: None,
             complaint: None,
             was_unwell: false,
-            asked_to_stop: false,
+            stop: Stop::Not,
             held: None,
             incident: None,
             blind: None,

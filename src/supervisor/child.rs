@@ -61,8 +61,8 @@ pub(super) struct Slot {
     pub(super) complaint: Option<String>,
     /// The fleet's brake has heard that it is unwell.
     pub(super) was_unwell: bool,
-    /// The newest incarnation was asked to end, and has not yet.
-    pub(super) asked_to_stop: bool,
+    /// How the newest incarnation was told to end, until it has.
+    pub(super) stop: Stop,
     /// An end that is held until its last words are there.
     pub(super) held: Option<HeldEnd>,
     /// The incident that is open.
@@ -72,6 +72,44 @@ pub(super) struct Slot {
     /// The phase that people were told last.
     pub(super) told: Phase,
     pub(super) running: Running,
+}
+
+/// How an incarnation was told to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It was not.
+    #[default]
+    Not,
+    /// It was asked.
+    Asked,
+    /// It was asked, and killed when its time was over.
+    Late,
+    /// It was asked, and killed when its supervisor had no more time.
+    Hurried,
+    /// It was killed.
+    Killed,
+}
+
+impl Stop {
+    /// After one more word. `hurried`: its supervisor has no more time.
+    pub(super) fn told(self, how: StopHow, hurried: bool) -> Self {
+        match (how, self) {
+            (StopHow::Graceful, _) => Self::Asked,
+            (StopHow::Kill, Self::Asked) if hurried => Self::Hurried,
+            (StopHow::Kill, Self::Asked) => Self::Late,
+            (StopHow::Kill, Self::Not) => Self::Killed,
+            (StopHow::Kill, Self::Late | Self::Hurried | Self::Killed) => self,
+        }
+    }
+
+    /// Why it was killed though it had been asked.
+    pub(super) fn why_killed(self) -> Option<&'static str> {
+        match self {
+            Self::Late => Some("it did not end within stop.timeout"),
+            Self::Hurried => Some("it did not end before the time for the end of its supervisor was over"),
+            Self::Not | Self::Asked | Self::Killed => None,
+        }
+    }
 }
 
 /// What runs a child.

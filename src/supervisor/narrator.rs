@@ -20,7 +20,7 @@ use crate::units::format_duration;
 
 use super::actor::{SupervisorState, wanted_by};
 use super::board::{End, Entry, InstanceState, NextAction, Operator, Wanted};
-use super::child::Slot;
+use super::child::{Slot, Stop};
 use super::tree::Who;
 
 /// A fact that ended an incarnation, kept aside while the policy takes the fact itself.
@@ -93,23 +93,27 @@ impl SupervisorState {
         let Ending { child, incarnation, exit, failure } = ended;
         let Some(slot) = self.slot_mut(child) else { return };
         let asked = matches!(slot.told, Phase::Stopping | Phase::Stuck) && !failure;
-        let exit = if asked { as_asked(exit) } else { exit };
-        let patient = std::mem::take(&mut slot.asked_to_stop);
-        let late = (asked && patient && exit == Exit::Killed)
-            .then(|| "it did not end within stop.timeout".to_owned());
+        let stop = std::mem::take(&mut slot.stop);
         let (said, complaint) = (slot.hint.take(), slot.complaint.take());
-        let hint = late.or(said).or(complaint);
+        let hint = said.or(complaint);
+        let exit = if asked { as_asked(exit, stop, self.stop_signal(child)) } else { exit };
+        let Some(slot) = self.slot_mut(child) else { return };
+        let late = stop.why_killed().filter(|_| asked && exit == Exit::Killed).map(str::to_owned);
         if !asked {
             slot.cause = Some(Cause::of(&exit));
         }
         let at = self.at;
         let since = self.on_board(child, |entry| entry.started_at.take()).flatten();
+        let next = self.core.child(child).map(|view| self.next(&view));
+        // Only what failed needs an explanation; a supervisor's end has one in any case.
+        let at_rest = next.is_none_or(|next| next.phase == Phase::Done);
+        let explained = failure || !at_rest || exit == Exit::Stopped;
         let ended = Arc::new(EndedWith {
             exit,
-            hint,
+            hint: late.or(hint.filter(|_| explained)),
             asked,
             lived: since.map(|since| Duration::try_from(at.duration_since(since)).unwrap_or_default()),
-            next: self.core.child(child).map(|view| self.next(&view)),
+            next,
         });
         let end = End { incarnation, at, ended: Arc::clone(&ended) };
         self.on_entry(child, |entry| {
@@ -126,6 +130,13 @@ impl SupervisorState {
             self.plane.healer.over(self.now, instance);
         }
         self.set_ready(child, false);
+    }
+
+    /// The signal that asks a worker to end.
+    fn stop_signal(&self, child: ChildKey) -> Option<i32> {
+        let Who::Worker(instance) = &self.slot(child)?.who else { return None };
+        let node = self.plane.node(&self.name)?;
+        Some(node.worker(instance.worker())?.stop.signal)
     }
 
     /// A start begins.
@@ -151,9 +162,10 @@ impl SupervisorState {
 
     /// A stop begins.
     pub(super) fn tell_stop(&mut self, child: ChildKey, incarnation: Incarnation, how: StopHow) {
+        let hurried = self.core.is_killing();
         let Some(slot) = self.slot_mut(child) else { return };
         slot.cause.get_or_insert(Cause::Dependency);
-        slot.asked_to_stop |= how == StopHow::Graceful;
+        slot.stop = slot.stop.told(how, hurried);
         let text = match how {
             StopHow::Graceful => "asked to stop",
             StopHow::Kill => "killed: its whole process tree",
@@ -351,7 +363,7 @@ impl SupervisorState {
         let wait = view.next.and_then(|next| next.at).map(|at| at.saturating_sub(self.now));
         let limit = self.core.spec().intensity;
         let (left, trials, fatal) = (view.budget_left, view.trials, view.fatal);
-        Next { phase: view.phase, wait, left, limit, trials, fatal }
+        Next { phase: view.phase, wait, left, limit, trials, fatal, undecided: view.undecided }
     }
 
     fn gave_up_text(&self) -> String {
@@ -400,12 +412,15 @@ impl SupervisorState {
     }
 }
 
-/// An end that regrow asked for: the signal it sent is no news, but a KILL that was needed is.
-fn as_asked(exit: Exit) -> Exit {
+/// An end that regrow asked for: the signal it sent is no news, but a KILL that was needed is, and so is a signal that
+/// somebody else sent.
+fn as_asked(exit: Exit, stop: Stop, stop_signal: Option<i32>) -> Exit {
     match exit {
-        Exit::Signaled { signal: 9 } => Exit::Killed,
-        Exit::Signaled { .. } | Exit::Exited { code: 0 } => Exit::Stopped,
-        Exit::Exited { .. }
+        Exit::Signaled { signal } if stop_signal == Some(signal) => Exit::Stopped,
+        Exit::Signaled { signal: 9 } if !matches!(stop, Stop::Not | Stop::Asked) => Exit::Killed,
+        Exit::Exited { code: 0 } => Exit::Stopped,
+        Exit::Signaled { .. }
+        | Exit::Exited { .. }
         | Exit::Oom
         | Exit::Core { .. }
         | Exit::StartFailed(_)

@@ -142,7 +142,11 @@ impl Duty {
             Outcome::Finished(Ended::BootFailed { exit, .. }, why) => {
                 self.end(WorkerReport::StartFailed { exit, hint: Some(why) });
             }
-            Outcome::Finished(Ended::Shutdown | Ended::GaveUp { .. } | Ended::AutoShutdown, _) => {
+            Outcome::Finished(Ended::Shutdown, _) => {
+                self.end(WorkerReport::Exited { exit: Exit::Stopped });
+            }
+            Outcome::Finished(Ended::GaveUp { .. } | Ended::AutoShutdown, why) => {
+                (self.reporter)(self.incarnation, WorkerReport::Hint { text: why });
                 self.end(WorkerReport::Exited { exit: Exit::Stopped });
             }
         }
@@ -200,6 +204,16 @@ mod tests {
             let exit = tokio::time::timeout(std::time::Duration::from_secs(60), end(&mut told)).await;
             assert_eq!(exit.expect("it goes on without anybody who will stop it"), Exit::Stopped);
         }
+    }
+
+    #[test]
+    fn a_supervisor_that_ends_of_itself_says_why() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let reporter: Reporter = Arc::new(move |_, report| drop(tell.send(report)));
+        let duty = Duty { reporter, incarnation: Incarnation(1), told: AtomicBool::new(false) };
+        duty.tell(Outcome::Finished(Ended::AutoShutdown, "its work is done".to_owned()));
+        let hint = WorkerReport::Hint { text: "its work is done".to_owned() };
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [hint, WorkerReport::Exited { exit: Exit::Stopped }]);
     }
 
     #[tokio::test(start_paused = true)]

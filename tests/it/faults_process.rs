@@ -345,3 +345,22 @@ fn a29_nobody_else_can_make_a_worker_ready() {
     });
     assert_eq!(rig.worker("victim")["phase"], "starting");
 }
+
+#[test]
+fn who_ends_during_a_stop_by_what_somebody_else_did_is_not_said_to_have_been_ended_by_regrow() {
+    let rig = Rig::start(
+        "[worker.web]\nstop = { timeout = \"1h\" }\n\
+         command = [\"sh\", \"-c\", \"trap '' TERM; echo $$ >> {dir}/starts; while :; do sleep 0.1; done\"]\n",
+    );
+    for (round, signal, name) in [(1, Signal::KILL, "KILL"), (2, Signal::INT, "INT")] {
+        rig.wait("it is up", || pids(&rig).len() == round);
+        rig.wait_status("web", "healthy");
+        rig.ok(&["stop", "web"]);
+        rig.wait_phase("web", "stopping");
+        send(pids(&rig)[round - 1], signal);
+        rig.wait_phase("web", "stopped");
+        let last = rig.worker("web")["last_exit"].clone();
+        assert_eq!((&last["kind"], &last["signal"]), (&"signaled".into(), &name.into()), "{last}");
+        rig.ok(&["start", "web"]);
+    }
+}

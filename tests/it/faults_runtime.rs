@@ -209,6 +209,9 @@ fn c3_the_end_takes_no_longer_than_shutdown_timeout() {
     let _ = rig.wait_end();
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     assert!(!alive(pids(&rig)[0]));
+    let told = rig.output();
+    assert!(told.contains("did not end before the time for the end"), "{told}");
+    assert!(!told.contains("within stop.timeout"), "it had a minute: {told}");
 }
 
 #[test]

@@ -209,3 +209,15 @@ fn a_state_directory_of_another_user_is_refused_with_what_to_do() {
     assert!(told.contains("belongs to uid 65534") && told.contains("chown"), "{told}");
     assert!(pids(&rig).is_empty());
 }
+
+#[test]
+fn a_start_that_is_refused_for_its_control_socket_has_started_nobody() {
+    let rig =
+        Rig::new("[worker.web]\ncommand = [\"sh\", \"-c\", \"echo $$ >> {dir}/starts; exec sleep 999\"]\n");
+    fs::create_dir(rig.path(".regrow")).unwrap();
+    fs::write(rig.path(".regrow/regrow.sock"), "somebody's").unwrap();
+    let refused = rig.regrow(&["start"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is no socket; move it away"), "{refused:?}");
+    assert!(!rig.path("starts").exists());
+}

@@ -105,3 +105,25 @@ fn a_worker_that_has_had_its_one_run_is_shown_as_done_and_says_what_can_be_done(
     rig.wait_status("once", "stopped");
     assert_eq!(rig.witness("runs").len(), 3);
 }
+
+#[test]
+fn a_one_run_that_failed_says_so_in_the_table_and_an_end_that_is_no_failure_explains_nothing() {
+    let mut rig = Rig::new(
+        "[worker.bad]\ncommand = [\"sh\", \"-c\", \"exit 3\"]\nrestart = \"temporary\"\n\
+         [worker.fine]\ncommand = [\"sh\", \"-c\", \"exit 9\"]\nrestart = \"transient\"\n\
+         exit_codes = { normal = [0, 9] }\n[worker.good]\ncommand = [\"true\"]\nrestart = \"temporary\"\n",
+    );
+    let mut command = rig.command(&["start"]);
+    rig.launch_as(command.env("FORGOTTEN", "1"));
+    rig.wait("it answers", || rig.try_status().is_some());
+    for worker in ["bad", "fine", "good"] {
+        rig.wait_status(worker, "done");
+    }
+    let table = rig.ok(&["status"]);
+    let line = |worker: &str| table.lines().find(|line| line.contains(worker)).unwrap_or_default().to_owned();
+    assert!(line("bad").contains("exited with code 3"), "{table}");
+    assert!(!line("good").contains("exited"), "{table}");
+    let message = |worker: &str| rig.worker(worker)["last_exit"]["message"].to_string();
+    assert!(message("bad").contains("not passed"), "{}", message("bad"));
+    assert!(!message("fine").contains("not passed"), "{}", message("fine"));
+}
