@@ -12,6 +12,7 @@ mod actions;
 mod api;
 mod body;
 mod control;
+mod crowd;
 mod listen;
 mod metrics;
 mod narrow;

@@ -1,10 +1,9 @@
 //! Accepting connections, with a limit on everything a client can waste.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -19,20 +18,17 @@ use hyper_util::service::TowerToHyperService;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::config::SocketSettings;
 use crate::worker::process::{Spare, is_exhaustion};
 
+use super::crowd::{Crowd, Place, Watched};
 use super::narrow::{Narrow, Stream};
 use super::peer::{Peer, Users};
 use super::problem::Problem;
 use super::public::Public;
 use super::visitor;
-
-/// Open connections of one listener. A client that stalls is gone after [`HEADER_TIMEOUT`], and at once if it was
-/// silent longest when somebody new comes.
-const CONNECTIONS: usize = 256;
 
 /// A request's header must be complete after this, and an idle connection ends.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -134,6 +130,14 @@ impl Door {
         Self { what, crowd: Arc::new(Crowd::new()), spare: Spare::new(), told: false }
     }
 
+    /// A place for one more. `None`: the servers end.
+    async fn place(&self, life: &mut Life) -> Option<Place> {
+        tokio::select! {
+            place = self.crowd.place() => place,
+            () = life.over() => None,
+        }
+    }
+
     /// Lets a connection in, beside all others. `None`: the servers end.
     async fn enter<T, S>(&mut self, stream: T, service: S, life: &mut Life) -> Option<()>
     where
@@ -142,7 +146,7 @@ impl Door {
         S::Future: Send,
     {
         self.told = false;
-        let place = self.crowd.place(life).await?;
+        let place = self.place(life).await?;
         tokio::spawn(connection(stream, service, place, life.clone(), Pace::Usual));
         Some(())
     }
@@ -165,7 +169,7 @@ impl Door {
         if !std::mem::replace(&mut self.told, true) {
             tracing::warn!(%error, "cannot accept on {} as usual; said once until it works again", self.what);
         }
-        let place = self.crowd.place(life).await?;
+        let place = self.place(life).await?;
         if is_exhaustion(error)
             // The error comes also where nobody waits. The spare one is given up for somebody who is there, and for no
             // longer than it takes to let him in: others are short of it, too.
@@ -201,78 +205,6 @@ async fn at_once<T>(next: impl Future<Output = std::io::Result<T>>) -> Option<T>
     }
 }
 
-/// The open connections of one listener.
-struct Crowd {
-    places: Arc<Semaphore>,
-    /// Those that have not asked anything yet, the oldest first.
-    silent: Mutex<VecDeque<Arc<Notify>>>,
-}
-
-/// The right to be one of them.
-struct Place {
-    crowd: Arc<Crowd>,
-    /// Told when somebody else needs the place.
-    leave: Arc<Notify>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Crowd {
-    fn new() -> Self {
-        Self { places: Arc::new(Semaphore::new(CONNECTIONS)), silent: Mutex::default() }
-    }
-
-    /// A place for a new connection. Where all are taken, whoever has been silent longest leaves; where all ask
-    /// something, it waits. `None`: the servers end.
-    async fn place(self: &Arc<Self>, life: &mut Life) -> Option<Place> {
-        if self.places.available_permits() == 0
-            && let Some(oldest) = self.silent().pop_front()
-        {
-            oldest.notify_one();
-        }
-        let permit = tokio::select! {
-            place = Arc::clone(&self.places).acquire_owned() => place.ok()?,
-            () = life.over() => return None,
-        };
-        let leave = Arc::new(Notify::new());
-        self.silent().push_back(Arc::clone(&leave));
-        Some(Place { crowd: Arc::clone(self), leave, _permit: permit })
-    }
-
-    fn silent(&self) -> MutexGuard<'_, VecDeque<Arc<Notify>>> {
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Place {
-    /// It has asked something, and stays.
-    fn asked(&self) {
-        self.crowd.silent().retain(|one| !Arc::ptr_eq(one, &self.leave));
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.asked();
-    }
-}
-
-/// A service that notes the first request.
-struct Noted<S> {
-    service: S,
-    place: Arc<Place>,
-}
-
-impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Noted<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.place.asked();
-        self.service.call(request)
-    }
-}
-
 /// How much of our time a connection gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
@@ -288,7 +220,13 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
 {
     let place = Arc::new(place);
-    let service = Noted { service, place: Arc::clone(&place) };
+    let stream = Watched::new(stream, Arc::clone(&place));
+    let asking = Arc::clone(&place);
+    let service = service_fn(move |request| {
+        asking.asked();
+        let (answer, place) = (service.call(request), Arc::clone(&asking));
+        async move { answer.await.map(|answer| answer.map(|body| place.answers(body))) }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(if pace == Pace::Usual { HEADER_TIMEOUT } else { NARROW_HEADER })
@@ -299,10 +237,13 @@ where
     // A connection that ends badly is the client's affair.
     tokio::select! {
         _ = serving.as_mut() => {}
-        () = place.leave.notified() => {}
+        () = place.must_go() => {}
         () = life.over() => {
             serving.as_mut().graceful_shutdown();
-            let _ = serving.await;
+            tokio::select! {
+                _ = serving => {}
+                () = place.must_go() => {}
+            }
         }
     }
     drop(life.open);
@@ -359,5 +300,124 @@ impl Service<Request<Incoming>> for ForPeer {
                 Box::pin(async move { Ok(refusal) })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{Instant, timeout};
+
+    use super::super::body::Stream as Fed;
+    use super::super::crowd::CONNECTIONS;
+    use super::*;
+
+    /// Long beside every limit, and no time at all on a clock that stands still.
+    const EVER: Duration = Duration::from_secs(3600);
+
+    const SMALL: &str = "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    const LARGE: &str = "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    struct Clients {
+        door: Door,
+        life: Life,
+        _stop: watch::Sender<bool>,
+        _open: mpsc::Receiver<()>,
+    }
+
+    impl Clients {
+        fn new() -> Self {
+            let ((stop, stopped), (open, opened)) = (watch::channel(false), mpsc::channel(1));
+            let life = Life { stopped, open };
+            Self { door: Door::new("a test"), life, _stop: stop, _open: opened }
+        }
+
+        /// A client that has asked this.
+        async fn ask(&mut self, text: &str) -> DuplexStream {
+            let (mut client, server) = duplex(1024);
+            let service = service_fn(|request: Request<Incoming>| async move {
+                let size = if request.uri().path() == "/livez" { 2 } else { 1 << 20 };
+                Ok::<_, Infallible>(Response::new(Body::from(vec![b'x'; size])))
+            });
+            let came = timeout(EVER, self.door.enter(server, service, &mut self.life)).await;
+            assert_eq!(came, Ok(Some(())), "nobody made room");
+            client.write_all(text.as_bytes()).await.unwrap();
+            client
+        }
+
+        /// Lets in as many as there is room for, who ask this, and then one who gets its answer at once.
+        async fn one_more_than(&mut self, text: &str, answered: bool) {
+            let began = Instant::now();
+            let mut crowd = Vec::new();
+            for _ in 0..CONNECTIONS {
+                let mut client = self.ask(text).await;
+                if answered {
+                    first_line(&mut client).await;
+                }
+                crowd.push(client);
+            }
+            // Everybody gets as far as it can.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let mut late = self.ask(SMALL).await;
+            assert_eq!(first_line(&mut late).await, "HTTP/1.1 200 OK");
+            assert!(began.elapsed() < Duration::from_secs(1), "only after {:?}", began.elapsed());
+        }
+    }
+
+    async fn first_line(client: &mut DuplexStream) -> String {
+        let mut text = vec![0; 15];
+        timeout(EVER, client.read_exact(&mut text)).await.unwrap().unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_have_their_answer_make_room_for_a_new_one() {
+        Clients::new().one_more_than(SMALL, true).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_do_not_take_their_answer_make_room_for_a_new_one() {
+        Clients::new().one_more_than(LARGE, false).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_must_be_taken_in_time_however_slowly_it_moves() {
+        let mut clients = Clients::new();
+        let mut client = clients.ask(LARGE).await;
+        let began = Instant::now();
+        let read = async {
+            let mut byte = [0; 16];
+            while client.read(&mut byte).await.is_ok_and(|read| read > 0) {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        };
+        timeout(EVER, read).await.unwrap();
+        // 30 s, 16 s for its size, and what was on its way then.
+        assert!(began.elapsed() >= Duration::from_secs(46), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(600), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_goes_on_for_as_long_as_it_is_taken() {
+        let mut clients = Clients::new();
+        let (feed, fed) = mpsc::channel(1);
+        let fed = std::sync::Mutex::new(Some(fed));
+        let service = service_fn(move |_: Request<Incoming>| {
+            let fed = fed.lock().unwrap().take().unwrap();
+            async move { Ok::<_, Infallible>(Response::new(Body::new(Fed(fed)))) }
+        });
+        let (mut client, server) = duplex(1024);
+        clients.door.enter(server, service, &mut clients.life).await.unwrap();
+        client.write_all(SMALL.as_bytes()).await.unwrap();
+        let chunk = axum::body::Bytes::from(vec![b'y'; 4096]);
+        let mut taken = vec![0; 4096];
+        for _ in 0..20 {
+            feed.send(chunk.clone()).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            timeout(EVER, client.read_exact(&mut taken)).await.unwrap().unwrap();
+        }
+        // And ends when nothing more is taken.
+        let told = async { while feed.send(chunk.clone()).await.is_ok() {} };
+        timeout(EVER, told).await.unwrap();
     }
 }
