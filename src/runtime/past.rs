@@ -163,7 +163,7 @@ impl RuntimeHandle {
     pub async fn recorded(&self, query: EventQuery) -> Result<Vec<Arc<Recorded>>, StoreError> {
         self.settled(self.journal().last_seq()).await;
         let remembered = self.journal().since(query.after);
-        let whole = remembered.first().is_none_or(|first| first.seq <= query.after + 1);
+        let whole = remembered.first().is_none_or(|first| first.seq <= query.after.saturating_add(1));
         let mut found: Vec<Arc<Recorded>> = match self.past() {
             // All that is asked for is in memory.
             Some(_) if whole && !remembered.is_empty() => Vec::new(),

@@ -53,18 +53,15 @@ pub(super) async fn events(
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let last_id = header("last-event-id").and_then(|id| id.parse().ok());
     let after = last_id.or(ask.since_seq).or(ask.cursor);
-    let wanted = Wanted::parse(ask.kind.as_deref())?;
+    let wanted = Wanted { worker: ask.worker, incident: ask.incident, ..Wanted::parse(ask.kind.as_deref())? };
     let accept = header(header::ACCEPT.as_str()).unwrap_or_default();
     if accept.contains("application/json") && !accept.contains("text/event-stream") {
         let back = api.runtime.journal().last_seq().saturating_sub(BACK);
         let after = after.unwrap_or(if ask.since.is_some() { 0 } else { back });
         let limit = ask.limit.unwrap_or(MOST).min(MOST);
         let kinds = wanted.patterns();
-        return list(
-            &api,
-            EventQuery { after, since: ask.since, kinds, worker: ask.worker, incident: ask.incident, limit },
-        )
-        .await;
+        let Wanted { worker, incident, .. } = wanted;
+        return list(&api, EventQuery { after, since: ask.since, kinds, worker, incident, limit }).await;
     }
     let from = match (after, ask.since) {
         (Some(after), _) => From::Behind(after),
@@ -84,17 +81,23 @@ enum From {
     Time(Timestamp),
 }
 
-/// Kinds that are asked for; a prefix such as `worker.` means all of them.
-struct Wanted(Option<Vec<String>>);
+/// What is asked for.
+#[derive(Default)]
+struct Wanted {
+    /// Kinds; a prefix such as `worker.` means all of them.
+    kinds: Option<Vec<String>>,
+    worker: Option<String>,
+    incident: Option<String>,
+}
 
 impl Wanted {
     /// A kind that nothing can have is a mistake: who waits for it would wait for ever.
     fn parse(kinds: Option<&str>) -> Result<Self, Problem> {
-        let Some(kinds) = kinds else { return Ok(Self(None)) };
+        let Some(kinds) = kinds else { return Ok(Self::default()) };
         let kinds: Vec<String> = kinds.split(',').map(|kind| kind.trim().to_owned()).collect();
         let known = |kind: &&String| EventKind::ALL.iter().any(|one| covers(kind, one.word()));
         match kinds.iter().find(|kind| !known(kind)) {
-            None => Ok(Self(Some(kinds))),
+            None => Ok(Self { kinds: Some(kinds), ..Self::default() }),
             Some(unknown) => {
                 let words: Vec<_> = EventKind::ALL.iter().map(|kind| kind.word()).collect();
                 Err(Problem::invalid(format!(
@@ -108,13 +111,17 @@ impl Wanted {
 
     /// The same as patterns: a word, or a beginning and `*`.
     fn patterns(&self) -> Vec<String> {
-        let all = self.0.iter().flatten();
+        let all = self.kinds.iter().flatten();
         all.map(|kind| if kind.ends_with('.') { format!("{kind}*") } else { kind.clone() }).collect()
     }
 
     fn wants(&self, event: &Recorded) -> bool {
-        let Some(kinds) = &self.0 else { return true };
-        kinds.iter().any(|kind| covers(kind, event.event.kind.word()))
+        let event = &event.event;
+        let kind = |kinds: &Vec<String>| kinds.iter().any(|kind| covers(kind, event.kind.word()));
+        let about = |worker: &String| event.worker.as_ref().is_some_and(|own| own.as_str() == worker);
+        self.kinds.as_ref().is_none_or(kind)
+            && self.worker.as_ref().is_none_or(about)
+            && self.incident.as_ref().is_none_or(|incident| event.incident.as_ref() == Some(incident))
     }
 }
 
@@ -173,7 +180,7 @@ impl Feeder {
             }
             From::Time(since) => {
                 let first = EventQuery { since: Some(since), limit: 1, ..EventQuery::default() };
-                let first = self.read(first).await?.first().map(|first| first.seq - 1);
+                let first = self.read(first).await?.first().map(|first| first.seq.saturating_sub(1));
                 self.catch_up(first.unwrap_or(self.runtime.journal().last_seq())).await?
             }
         };
@@ -186,7 +193,13 @@ impl Feeder {
 
     /// Sends what was kept and is no longer in memory; gives the number of the last one.
     async fn catch_up(&mut self, mut after: u64) -> Result<u64, Gone> {
-        while self.runtime.journal().since(after).first().is_none_or(|first| first.seq > after + 1) {
+        while self
+            .runtime
+            .journal()
+            .since(after)
+            .first()
+            .is_none_or(|first| first.seq > after.saturating_add(1))
+        {
             let page = EventQuery { after, limit: PAGE, ..EventQuery::default() };
             let page = self.read(page).await?;
             let Some(last) = page.last() else { break };
@@ -221,7 +234,7 @@ impl Feeder {
     }
 
     async fn event(&mut self, event: &Recorded) -> Result<(), Gone> {
-        let lost = self.last.map_or(0, |last| event.seq.saturating_sub(last + 1));
+        let lost = self.last.map_or(0, |last| event.seq.saturating_sub(last.saturating_add(1)));
         if lost > 0 {
             self.send(format!("event: lost\ndata: {{\"lost\":{lost}}}\n\n")).await?;
         }
