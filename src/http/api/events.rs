@@ -251,3 +251,29 @@ impl Feeder {
         self.feed.send(Bytes::from(chunk)).await.map_err(|_| Gone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+    use crate::id::Name;
+
+    fn event(worker: Option<&str>, incident: Option<&str>) -> Recorded {
+        let mut event = Event::new(EventKind::ALL[0], "");
+        event.worker = worker.map(|worker| Name::try_new(worker).unwrap());
+        event.incident = incident.map(str::to_owned);
+        Recorded { schema: "regrow.event/1", seq: 1, at: Timestamp::UNIX_EPOCH, event }
+    }
+
+    #[test]
+    fn a_stream_has_only_the_worker_and_the_incident_that_were_asked_for() {
+        let all = Wanted::default();
+        assert!(all.wants(&event(None, None)));
+        let web = Wanted { worker: Some("web".to_owned()), ..Wanted::default() };
+        assert!(web.wants(&event(Some("web"), None)));
+        assert!(!web.wants(&event(Some("broker"), None)) && !web.wants(&event(None, None)));
+        let one = Wanted { incident: Some("inc-1".to_owned()), ..web };
+        assert!(one.wants(&event(Some("web"), Some("inc-1"))));
+        assert!(!one.wants(&event(Some("web"), Some("inc-2"))) && !one.wants(&event(Some("web"), None)));
+    }
+}
