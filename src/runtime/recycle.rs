@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -66,6 +65,12 @@ fn lifetime(recycle: &RecycleSettings, seed: u64, instance: &InstanceId, n: Inca
     hash = (hash ^ (hash >> 31)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let part = (hash >> 11) as f64 / (1u64 << 53) as f64;
     Some(after.mul_f64((1.0 + recycle.jitter * (2.0 * part - 1.0)).max(0.0)))
+}
+
+/// How long its incarnation has run, whatever the wall clock does.
+fn age(state: &InstanceState) -> Option<Duration> {
+    state.started_at?;
+    Some(state.steady.started?.elapsed())
 }
 
 /// Whether it is due.
@@ -139,10 +144,9 @@ async fn look(
         let sampler = sampler.clone();
         tokio::task::spawn_blocking(move || sizes(&sampler, &roots)).await.unwrap_or_default()
     };
-    let now = Timestamp::now();
     let is_due = |(worker, state): &(Arc<WorkerSettings>, InstanceState)| {
         let recycle = worker.recycle.as_ref()?;
-        let age = Duration::try_from(now.duration_since(state.started_at?)).unwrap_or_default();
+        let age = age(state)?;
         let lifetime = lifetime(recycle, plane.seed, &state.instance, state.incarnation);
         let bytes = state.pid.and_then(|pid| sizes.get(&pid).copied());
         Some((state.instance.clone(), state.incarnation, due(recycle, lifetime, age, bytes)?))
@@ -179,6 +183,15 @@ mod tests {
         let again = lifetime(&hour, 7, &id(0), Incarnation(1));
         assert_eq!(again, Some(lives[0]), "every look sees the same");
         assert_ne!(lifetime(&hour, 7, &id(0), Incarnation(2)), again);
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_makes_nobody_older() {
+        let mut state = InstanceState::new(id(0), Name::root(), "process", false);
+        assert_eq!(age(&state), None);
+        state.started_at = Some(jiff::Timestamp::now() - jiff::SignedDuration::from_hours(48));
+        state.steady.started = Some(std::time::Instant::now());
+        assert!(age(&state).unwrap() < Duration::from_secs(3600));
     }
 
     #[test]

@@ -38,8 +38,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(state: &InstanceState, orphan_of: Option<Name>) -> Self {
-        let ready_for = jiff::Timestamp::now().duration_since(state.since);
-        let ready_for = Duration::try_from(ready_for).unwrap_or_default();
+        let ready_for = state.steady.entered.elapsed();
         Self {
             incarnation: state.incarnation,
             phase: state.phase,
@@ -342,6 +341,18 @@ mod tests {
         fn want(&mut self, index: u32, wanted: Wanted) {
             self.0.get_mut(&id(index)).unwrap().wanted = wanted;
         }
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_neither_shortens_nor_lengthens_the_hold() {
+        let hour = jiff::SignedDuration::from_hours(1);
+        let mut state = InstanceState::new(id(0), Name::root(), "process", false);
+        (state.phase, state.ready) = (Phase::Running, true);
+        state.since = jiff::Timestamp::now() - hour;
+        assert!(Seen::new(&state, None).ready_for.unwrap() < Duration::from_secs(1800));
+        state.since = jiff::Timestamp::now() + hour;
+        state.steady.entered = state.steady.entered.checked_sub(HOLD).unwrap();
+        assert!(Seen::new(&state, None).ready_for.unwrap() >= HOLD);
     }
 
     #[test]

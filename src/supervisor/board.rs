@@ -13,6 +13,7 @@ mod supervisors;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,8 @@ pub struct InstanceState {
     pub started_at: Option<Timestamp>,
     /// When this phase began.
     pub since: Timestamp,
+    /// When this incarnation was started and when this phase began, by a clock that nobody sets: what decisions rest on.
+    pub(crate) steady: Steady,
     /// How the incarnation before ended.
     pub last_exit: Option<LastExit>,
     /// What comes next.
@@ -130,6 +133,15 @@ pub struct InstanceState {
     pub last_run: Option<f64>,
 }
 
+/// Moments that do not move when the wall clock is set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Steady {
+    /// The newest incarnation was started, or taken over.
+    pub(crate) started: Option<Instant>,
+    /// The phase began.
+    pub(crate) entered: Instant,
+}
+
 impl InstanceState {
     /// An instance that was never started.
     #[must_use]
@@ -153,6 +165,7 @@ impl InstanceState {
             earlier: Totals::default(),
             started_at: None,
             since: Timestamp::now(),
+            steady: Steady { started: None, entered: Instant::now() },
             last_exit: None,
             next_action: None,
             budget_left: 0,
@@ -181,6 +194,7 @@ impl InstanceState {
             None if self.phase != phase => {
                 self.phase = phase;
                 self.since = at;
+                self.steady.entered = Instant::now();
             }
             None => {}
         }
@@ -195,12 +209,14 @@ impl InstanceState {
     pub(crate) fn stand_in(&mut self, phase: Phase, pid: Option<u32>) {
         self.survivor = Some(StandIn { pid, then: self.own_phase() });
         (self.phase, self.since, self.pid, self.next_action) = (phase, Timestamp::now(), pid, None);
+        self.steady.entered = Instant::now();
     }
 
     /// The survivor is gone.
     pub(crate) fn unstick(&mut self) {
         if let Some(survivor) = self.survivor.take() {
             (self.phase, self.since, self.pid) = (survivor.then, Timestamp::now(), None);
+            self.steady.entered = Instant::now();
         }
     }
 

@@ -451,6 +451,7 @@ fn begin(entry: &mut InstanceState, at: Timestamp, pid: Option<u32>, adopted: bo
     entry.pid = pid;
     entry.adopted = adopted;
     entry.started_at = Some(at);
+    entry.steady.started = Some(std::time::Instant::now());
     entry.status_text = None;
     entry.told = None;
     entry.issues.clear();
