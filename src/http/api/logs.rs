@@ -263,10 +263,13 @@ async fn follow(feed: mpsc::Sender<Bytes>, mut followers: Followers, first: Vec<
 mod tests {
     use super::*;
 
+    /// A second, where it has one, and a text.
+    type Written = (Option<i64>, &'static str);
+
     fn newest(most_lines: usize, most_bytes: usize) -> Newest {
         let mut newest = Newest::new(most_lines, most_bytes);
         // Each log is read to its end before the next one; one line has no time.
-        let logs: [(&str, &[(Option<i64>, &str)]); 2] = [
+        let logs: [(&str, &[Written]); 2] = [
             ("web/0", &[(Some(1), "a1"), (None, "a?"), (Some(5), "a5")]),
             ("web/1", &[(Some(3), "b3"), (Some(4), "b4")]),
         ];
