@@ -147,10 +147,10 @@ impl RuntimeHandle {
         self.ask(target, Act::Start).await
     }
 
-    /// Has as many instances of a worker; it lasts until the configuration says another number.
+    /// Has as many instances of a worker, 1 to 1000; it lasts until the configuration says another number.
     ///
     /// # Errors
-    /// [`ActError`].
+    /// [`ActError`]; a number that cannot be is [`Unsuited`](ActError::Unsuited).
     pub async fn scale(&self, worker: &str, instances: u32) -> Result<Vec<InstanceId>, ActError> {
         self.ask(worker, Act::Scale { instances }).await
     }

@@ -13,6 +13,7 @@ use crate::supervisor::{Board, Healer};
 use crate::telemetry::{Host, Journal, Looks, Sampler};
 use crate::worker::in_process::InProcessHost;
 
+use super::intents::Intents;
 use super::lag::Lag;
 use super::launch::Finished;
 use super::living::Living;
@@ -103,12 +104,6 @@ impl Act {
     }
 }
 
-/// Whether a worker has nobody beside it while it is replaced: it is alone and has no port to share its work on.
-pub(crate) fn is_alone(settings: &Settings, worker: &Name) -> bool {
-    let own = settings.workers.iter().find(|one| one.name == *worker);
-    own.is_none_or(|own| own.is_alone())
-}
-
 /// Who asks; written into events and shown by `describe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asker(pub String);
@@ -173,12 +168,14 @@ impl RuntimeInfo {
     /// Notes the start of a runtime whose settings come from nowhere that could be read again.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self::begin(settings, None)
+        Self::begin(settings, None, &mut Intents::in_memory())
     }
 
-    /// Notes the start of a runtime, and joins the workers that were added in an earlier one.
-    pub(super) fn begin(settings: Settings, sources: Option<Sources>) -> Self {
+    /// Notes the start of a runtime, and joins the workers that were added in an earlier one; everybody has as many
+    /// instances as somebody asked for by hand.
+    pub(super) fn begin(settings: Settings, sources: Option<Sources>, intents: &mut Intents) -> Self {
         let (living, settings, notes) = Living::begin(settings, sources);
+        let settings = intents.scaled(settings);
         let healer = Arc::new(super::lessons::healer(&settings.runtime.state_dir));
         healer.configure(settings.recovery.limits, Arc::clone(&settings.recovery.classes));
         Self {

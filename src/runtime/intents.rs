@@ -118,7 +118,7 @@ impl Intents {
             let Some(worker) = workers.iter_mut().find(|worker| worker.name.as_str() == name) else {
                 return false;
             };
-            let holds = worker.declared == scaled.file;
+            let holds = worker.declared == scaled.file && scaled.instances > 0;
             if holds {
                 let instances = scaled.instances;
                 *worker = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(worker) });

@@ -191,7 +191,7 @@ impl Runtime {
         let healed = if claims.limits { heal_limits() } else { Vec::new() };
         let state_dir = Arc::new(StateDir::take(&settings.runtime.state_dir, passers(&settings))?);
         let (mut intents, note) = Intents::load(&settings.runtime.state_dir);
-        let info = Arc::new(RuntimeInfo::begin(intents.scaled(settings), sources));
+        let info = Arc::new(RuntimeInfo::begin(settings, sources, &mut intents));
         info.live_in(Arc::clone(&state_dir));
         healed.into_iter().chain(note).for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());

@@ -15,6 +15,9 @@ use super::remember;
 use super::rolling::Hands;
 use super::target::Target;
 
+/// As many instances as the file may ask for, too.
+pub(crate) const MOST_INSTANCES: u32 = 1000;
+
 impl Director {
     fn hands(&self, by: &Asker) -> Hands {
         Hands { plane: Arc::clone(&self.plane), edits: self.edits.clone(), by: by.clone() }
@@ -22,12 +25,20 @@ impl Director {
 
     /// Begins a rolling restart; one at a time for each worker.
     pub(super) fn roll(&self, worker: &Name, most: u32, by: &Asker) -> Result<(), ActError> {
-        if self.plane.board.roll(worker) == Some(RollState::UnderWay) {
-            let why = format!("a rolling restart of {worker} is under way; `regrow events -f` shows its end");
-            return Err(ActError::Conflict(why));
-        }
+        self.rolls_already(worker)?;
         self.plane.board.set_roll(worker, RollState::UnderWay);
         tokio::spawn(self.hands(by).roll(worker.clone(), most));
+        Ok(())
+    }
+
+    /// What a roll that is under way has replaced it does not replace again, so a second one must wait.
+    pub(super) fn rolls_already(&self, worker: &Name) -> Result<(), ActError> {
+        if self.plane.board.roll(worker) == Some(RollState::UnderWay) {
+            let why = format!(
+                "a rolling restart of {worker} is under way; ask again once `regrow events -f` shows its end"
+            );
+            return Err(ActError::Conflict(why));
+        }
         Ok(())
     }
 
@@ -37,6 +48,11 @@ impl Director {
             return Err(ActError::ShuttingDown);
         }
         self.children(target)?;
+        if !(1..=MOST_INSTANCES).contains(&instances) {
+            return Err(ActError::Unsuited(format!(
+                "instances cannot be {instances}; 1 to {MOST_INSTANCES}, and a stop for none"
+            )));
+        }
         match target {
             Target::Worker(name) => Ok(name.clone()),
             Target::Instance(one) => Err(ActError::Unsuited(format!(

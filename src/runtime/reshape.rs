@@ -138,10 +138,10 @@ impl Reshape {
         let Some(root) = Node::of(&self.new) else { return Ok(()) };
         let moved = self.moved();
         self.spent = self.spent(&moved);
-        self.learn();
+        self.learn(&moved);
         if moved.is_empty() {
             self.plane.plant(&root);
-            let answers = self.tell(&root, |node| self.differs(node));
+            let answers = self.tell(&root, &self.old, |node| self.differs(node));
             self.enter(&root);
             // A worker that takes its time to end holds up no further change.
             let plane = Arc::clone(&self.plane);
@@ -166,7 +166,7 @@ impl Reshape {
         let counts = self.counts();
         match tokio::time::timeout(
             time_to_leave(&self.old, moved),
-            settle(self.tell(&rest, |node| self.differs(node))),
+            settle(self.tell(&rest, &self.old, |node| self.differs(node))),
         )
         .await
         {
@@ -184,7 +184,9 @@ impl Reshape {
         {
             self.plane.count_start(id, *last);
         }
-        settle(self.tell(root, |node| node.children.iter().any(|branch| moved.contains(branch.name())))).await
+        // All others know their settings by now.
+        let concerns = |node: &Node| node.children.iter().any(|branch| moved.contains(branch.name()));
+        settle(self.tell(root, &self.new, concerns)).await
     }
 
     fn spent(&self, moved: &HashSet<Name>) -> HashSet<InstanceId> {
@@ -196,12 +198,18 @@ impl Reshape {
         ids.filter(|id| self.plane.board.instance(id).is_none() || self.plane.is_spent(id)).collect()
     }
 
-    /// Who has another supervisor now.
+    /// Who has another supervisor now, or another name: `web` and `web/0` are two children of whom only one may run.
     fn moved(&self) -> HashSet<Name> {
         let before = homes(&self.old);
         let now = homes(&self.new).into_iter();
         let moved = now.filter(|(child, home)| before.get(child).is_some_and(|was| was != home));
-        moved.map(|(child, _)| child).collect()
+        let numbered: HashMap<&Name, bool> =
+            self.old.workers.iter().map(|old| (&old.name, old.numbered)).collect();
+        let renamed = |new: &&Arc<WorkerSettings>| {
+            numbered.get(&new.name).is_some_and(|numbered| *numbered != new.numbered)
+        };
+        let renamed = self.new.workers.iter().filter(renamed).map(|new| new.name.clone());
+        moved.map(|(child, _)| child).chain(renamed).collect()
     }
 
     /// How far everybody's starts have come.
@@ -215,10 +223,11 @@ impl Reshape {
     fn tell(
         &self,
         root: &Arc<Node>,
+        before: &Settings,
         concerns: impl Fn(&Node) -> bool,
     ) -> Vec<Option<oneshot::Receiver<Reply>>> {
         let before: HashMap<&Name, &Arc<WorkerSettings>> =
-            self.old.workers.iter().map(|worker| (&worker.name, worker)).collect();
+            before.workers.iter().map(|worker| (&worker.name, worker)).collect();
         let mut answers = Vec::new();
         root.visit(&mut |node| {
             if concerns(node) {
@@ -237,16 +246,15 @@ impl Reshape {
     }
 
     /// Newcomers are known before their first event; who moves keeps its place until it has left it.
-    fn learn(&self) {
+    fn learn(&self, moved: &HashSet<Name>) {
         self.learn_gate();
         self.show_supervisors();
         let before = homes(&self.old);
         for (worker, home) in workers(&self.new).filter(|(worker, _)| !before.contains_key(&worker.name)) {
             self.admit(worker, &home);
         }
-        for (worker, home) in
-            workers(&self.new).filter(|(worker, home)| before.get(&worker.name) == Some(home))
-        {
+        let stays = |name: &Name| before.contains_key(name) && !moved.contains(name);
+        for (worker, home) in workers(&self.new).filter(|(worker, _)| stays(&worker.name)) {
             self.admit(worker, &home);
         }
     }

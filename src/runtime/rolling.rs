@@ -179,6 +179,12 @@ fn down_above(supervisors: &[SupervisorState], name: &Name) -> Option<Name> {
     down_above(supervisors, own.parent.as_ref()?)
 }
 
+/// Whether a worker has nobody beside it while it is replaced: it is alone and has no port to share its work on.
+pub(crate) fn is_alone(settings: &Settings, worker: &Name) -> bool {
+    let own = settings.workers.iter().find(|one| one.name == *worker);
+    own.is_none_or(|own| own.is_alone())
+}
+
 /// How a worker goes on while one of it is replaced.
 fn how_it_goes_on(settings: &Settings, worker: &WorkerSettings) -> String {
     match settings.copy_trouble(worker) {

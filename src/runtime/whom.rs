@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use crate::id::{InstanceId, Name};
+use crate::policy::Phase;
 use crate::supervisor::{Operator, Wanted};
 
 use super::director::Director;
@@ -94,13 +95,25 @@ impl Director {
     }
 
     /// A rolling restart begins with one copy more. Where that cannot be it is refused before anything is done: nobody
-    /// who asks for one wants the old one to go first without a word.
+    /// who asks for one wants the old one to go first without a word. The same where it would replace nobody, or where
+    /// an earlier one is under way.
     pub(super) fn can_roll(&self, children: &[InstanceId], act: Act) -> Result<(), ActError> {
         let settings = self.info.settings();
+        let rolls = |worker: &Name| matches!(act.meant_for(&settings, worker), Act::Roll { .. });
+        let idle: Option<Vec<ActError>> = children
+            .iter()
+            .map(|child| self.has_nothing_to_replace(child).filter(|_| rolls(child.worker())))
+            .collect();
+        if let Some(first) = idle.and_then(|all| all.into_iter().next()) {
+            return Err(first);
+        }
         let runs: HashSet<&Name> =
             children.iter().filter(|child| self.is_wanted(child)).map(InstanceId::worker).collect();
         for worker in settings.workers.iter().filter(|worker| runs.contains(&worker.name)) {
-            let rolls = matches!(act.meant_for(&settings, &worker.name), Act::Roll { .. });
+            let rolls = rolls(&worker.name);
+            if rolls {
+                self.rolls_already(&worker.name)?;
+            }
             if let (true, Some(why)) = (rolls, settings.copy_trouble(worker)) {
                 let (name, next) = (&worker.name, worker.instances);
                 return Err(ActError::Conflict(format!(
@@ -110,6 +123,23 @@ impl Director {
             }
         }
         Ok(())
+    }
+
+    /// Why a rolling restart would do nothing for this one: it leaves alone whoever is meant to be.
+    fn has_nothing_to_replace(&self, child: &InstanceId) -> Option<ActError> {
+        let entry = self.plane.board.instance(child).filter(|_| !self.plane.is_spent(child))?;
+        let worker = child.worker();
+        let why = match entry.wanted {
+            Wanted::Paused => {
+                format!("is paused: `regrow resume {worker}` first, or `regrow restart {worker}`")
+            }
+            Wanted::Stopped => format!("is stopped: `regrow start {worker}` starts it"),
+            Wanted::Running if entry.phase == Phase::Done => {
+                format!("has done its work: `regrow restart {worker}` runs it again")
+            }
+            Wanted::Running => return None,
+        };
+        Some(ActError::Conflict(format!("nothing is there for a rolling restart to replace; {child} {why}")))
     }
 
     /// A temporary worker that has had its one run: only a stop means something for it, namely that the next runtime

@@ -89,6 +89,10 @@ async fn a_worker_that_was_spelled_out_is_one_like_any_other_until_it_is_taken_b
     guest.handle.address::<Say>("second/1").unwrap().cast(Say::Panic).unwrap();
     guest.until("second/1", |entry| entry.ready && entry.restarts == 1).await;
     assert_eq!(guest.entry("first").restarts, 0);
+    for none in [0, 1001] {
+        let refused = guest.handle.scale("second", none).await.unwrap_err();
+        assert!(matches!(refused, regrow::ActError::Unsuited(_)), "{refused}");
+    }
     guest.handle.scale("second", 3).await.unwrap();
     guest.until("second/0", |_| guest.handle.board().instance(&"second/2".parse().unwrap()).is_some()).await;
     guest.handle.remove_worker("second").await.unwrap();

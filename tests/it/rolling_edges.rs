@@ -92,6 +92,37 @@ fn it_is_no_difference_to_the_file_and_a_change_of_the_file_does_not_end_it() {
     assert_eq!(rig.code(&["diff"]), 0);
 }
 
+fn refused(rig: &Rig, arguments: &[&str]) -> String {
+    let out = rig.regrow(arguments);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    said
+}
+
+#[test]
+fn a_second_one_does_not_pass_for_done_while_the_first_has_replaced_some() {
+    let rig = started(&(gated("w", 2, "") + QUICK));
+    ready(&rig, &["w/0", "w/1"]);
+    under_way(&rig, "w", "w/2");
+    for target in ["w", "w/1", "--all"] {
+        let said = refused(&rig, &["restart", target, "--rolling", "--wait=60s"]);
+        assert!(said.contains("a rolling restart of w is under way"), "{said}");
+    }
+    open(&rig);
+    assert_eq!(ends(&rig)["data"]["done"], true);
+    rig.wait("the copy has gone", || names(&rig) == ["w/0", "w/1"]);
+    rig.ok(&["restart", "w", "--rolling", "--wait=60s"]);
+}
+
+#[test]
+fn whoever_is_paused_as_a_whole_is_named_and_not_passed_over_in_silence() {
+    let rig = started(&(gated("w", 2, "") + QUICK));
+    ready(&rig, &["w/0", "w/1"]);
+    rig.ok(&["pause", "w", "--wait"]);
+    let said = refused(&rig, &["restart", "w", "--rolling", "--wait=60s"]);
+    assert!(said.contains("w/0 is paused: `regrow resume w` first, or `regrow restart w`"), "{said}");
+}
+
 #[test]
 fn it_ends_when_its_supervisor_is_stopped_and_takes_the_copy_along() {
     let toml = gated("w", 2, "") + "[supervisor.lab]\nchildren = [\"w\"]\n" + QUICK;
@@ -188,10 +219,9 @@ fn who_is_switched_off_is_not_called_up_along_with_all_others() {
     assert_eq!(rig.worker("off")["status"], "stopped");
     rig.ok(&["scale", "off", "2"]);
     rig.ok(&["restart", "--all", "--rolling", "--wait=60s"]);
-    // Named, it is left as it is, and that is what is said.
-    rig.ok(&["restart", "off", "--rolling", "--wait=60s"]);
-    let told = rig.ok(&["events", "--kind", "action.requested", "-o", "jsonl"]);
-    assert!(told.contains("of off nobody runs who was to be replaced"), "{told}");
+    // Named, it is left as it is, and that is said before anything is done.
+    let said = refused(&rig, &["restart", "off", "--rolling", "--wait=60s"]);
+    assert!(said.contains("off is stopped: `regrow start off` starts it"), "{said}");
     assert_eq!((rig.worker("off")["status"].clone(), names(&rig).len()), ("stopped".into(), 3));
     // Whom somebody has started belongs to all of them.
     rig.ok(&["start", "off", "--wait=60s"]);

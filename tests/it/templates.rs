@@ -48,6 +48,18 @@ fn a_worker_comes_stays_over_a_restart_and_goes() {
 }
 
 #[test]
+fn a_number_that_was_asked_for_by_hand_outlasts_the_runtime_as_the_worker_does() {
+    let mut rig = Rig::start(FILE);
+    rig.ok(&["add", "session", "u1", "user=ann", "--wait"]);
+    rig.ok(&["scale", "u1", "2", "--wait"]);
+    rig.ok(&["shutdown", "--wait"]);
+    assert_eq!(rig.wait_end(), 0);
+    rig.launch();
+    rig.wait_status("u1/1", "healthy");
+    assert_eq!(rig.code(&["diff"]), 0);
+}
+
+#[test]
 fn a_value_is_never_read_as_anything_else() {
     let rig = Rig::start(FILE);
     rig.ok(&["add", "session", "u1", "user=$x; {w}", "--wait"]);

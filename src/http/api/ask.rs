@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::signal_number;
-use crate::runtime::Act;
+use crate::runtime::{Act, MOST_INSTANCES};
 use crate::units::parse_duration;
 
 use super::super::problem::Problem;
@@ -43,9 +43,6 @@ struct Restart {
     /// How many may be down at once; 1 if it is not said.
     max_unavailable: Option<u32>,
 }
-
-/// As many instances as the file may ask for.
-const MOST_INSTANCES: u32 = 1000;
 
 /// A body where none is wanted.
 #[derive(Debug, Default, Deserialize)]
