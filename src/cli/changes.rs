@@ -74,6 +74,7 @@ fn summary(view: &ChangesView, tense: Tense) -> String {
         ("restarts", "restart"),
         ("stops", "stop"),
         ("in_place", "change in place"),
+        ("next_start", "change at their next start"),
         ("after_pause", "restart when the pause ends"),
         ("stays_stopped", "stay stopped"),
     ];

@@ -267,21 +267,35 @@ fn worker_keys(old: &WorkerSettings, new: &WorkerSettings) -> Vec<KeyChange> {
         let (old, new) = (text(old.verify), text(new.verify));
         keys.push(KeyChange { key, old, new, effect: Effect::InPlace });
     }
-    if old.steps != new.steps && old.ladder == new.ladder {
-        let text = |one: &WorkerSettings| one.steps.as_ref().map(|ladder| words::ladder(ladder).into());
-        let key = ladder_key(new);
-        let (old, new) = (text(old), text(new));
-        keys.push(KeyChange { key, old, new, effect: Effect::InPlace });
-    } else if old.strategies != new.strategies {
+    if old.ladder == new.ladder {
+        keys.extend(ladder_keys(old, new));
+    }
+    if old.strategies != new.strategies {
         let text = |one: &WorkerSettings| Some(words::strategies(&one.strategies));
         let (old, new) = (text(old), text(new));
         keys.push(KeyChange { key: "strategy".to_owned(), old, new, effect: Effect::InPlace });
     }
-    if keys.is_empty() && !old.differs_in_number_only(new) {
+    let silent = WorkerSettings { steps: new.steps.clone(), ..old.clone() };
+    if keys.is_empty() && silent.differs_in_number_only(new) && old.steps != new.steps {
+        // What a step may take or cannot do has no key of its own there.
+        keys.push(KeyChange { key: ladder_key(new), old: None, new: None, effect: Effect::InPlace });
+    } else if keys.is_empty() && !old.differs_in_number_only(new) {
         // They differ in something that has no words: what cannot be told must at least not be lost.
         keys.push(KeyChange { key: "settings".to_owned(), old: None, new: None, effect: Effect::Restarts });
     }
     keys
+}
+
+/// What differs in the ladder itself; its `verify` is told with the worker's.
+fn ladder_keys(old: &WorkerSettings, new: &WorkerSettings) -> Vec<KeyChange> {
+    let words = |one: &WorkerSettings| one.steps.as_deref().map(words::ladder).unwrap_or_default();
+    let ladder = ladder_key(new);
+    let named = |key: KeyChange| KeyChange {
+        key: super::schema::join(&ladder, &key.key),
+        effect: Effect::InPlace,
+        ..key
+    };
+    compare(&words(old), &words(new), &[]).into_iter().map(named).collect()
 }
 
 fn ladder_key(worker: &WorkerSettings) -> String {

@@ -189,3 +189,41 @@ fn every_key_of_a_worker_has_words() {
         assert!(words.contains_key(key.name), "{} is missing in config/words.rs", key.name);
     }
 }
+
+#[test]
+fn of_a_ladder_each_key_that_differs_is_told_and_no_other() {
+    let text = |ladder: &str| {
+        format!(
+            "[ladder.default]\n{ladder}\n[worker.a]\ncommand = [\"a\"]\nprobe.p = {{ exec = [\"x\"], kind = \"liveness\" }}\n"
+        )
+    };
+    let steps = "steps = [{ do = \"soft_restart\", approval = \"60s\" }, { do = \"quarantine\" }]";
+    let from = |ladder: &str| told(&text(steps), &text(ladder));
+    let free = "steps = [{ do = \"soft_restart\", delay = \"3s\" }, { do = \"quarantine\" }]";
+    assert_eq!(
+        from(free),
+        [
+            "~ a: in_place",
+            "  ladder.default.steps [\"soft_restart, to be approved within 1m\",\"quarantine\"] -> \
+             [\"soft_restart after 3s\",\"quarantine\"]",
+        ]
+    );
+    let more =
+        format!("{steps}\nverify = \"1s\"\ncooldown = \"1m\"\nlearn = \"auto\"\nbreaker.open_after = 3");
+    assert_eq!(
+        from(&more),
+        [
+            "~ a: in_place",
+            "  ladder.default.verify \"10s\" -> \"1s\"",
+            "  ladder.default.breaker.open_after 8 -> 3",
+            "  ladder.default.cooldown \"5m\" -> \"1m\"",
+            "  ladder.default.learn \"suggest\" -> \"auto\"",
+        ]
+    );
+    let strategy = |timeout: &str| {
+        text("steps = [{ do = \"flush\" }]")
+            + &format!("[strategy.flush]\ncommand = [\"f\"]\ntimeout = \"{timeout}\"\n")
+    };
+    let lines = told(&strategy("5s"), &strategy("6s"));
+    assert!(lines.len() == 2 && lines[1].contains("strategy "), "{lines:?}");
+}

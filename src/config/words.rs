@@ -192,7 +192,7 @@ fn remedy(one: &Remedy) -> Value {
 }
 
 /// The steps of a ladder in one line, as `soft_restart ×3, hard_restart ×2, quarantine`.
-pub(crate) fn ladder(one: &crate::recovery::Ladder) -> String {
+pub(crate) fn ladder(one: &crate::recovery::Ladder) -> Map<String, Value> {
     let step = |step: &crate::recovery::Step| {
         let mut text = step.run.to_string();
         if step.attempts > 1 {
@@ -201,9 +201,25 @@ pub(crate) fn ladder(one: &crate::recovery::Ladder) -> String {
         if !step.when.is_empty() {
             text.push_str(&format!(" for {}", step.when.join(", ")));
         }
+        if !step.delay.is_zero() {
+            text.push_str(&format!(" after {}", format_duration(step.delay)));
+        }
+        if let Some(approval) = step.approval {
+            text.push_str(&format!(", to be approved within {}", format_duration(approval)));
+        }
         text
     };
-    one.steps.iter().map(step).collect::<Vec<_>>().join(", ")
+    let breaker = &one.breaker;
+    into_map(json!({
+        "steps": one.steps.iter().map(step).collect::<Vec<_>>(),
+        "cooldown": format_duration(one.cooldown),
+        "learn": one.learn,
+        "breaker": {
+            "open_after": breaker.open_after,
+            "within": format_duration(breaker.within),
+            "half_open_after": format_duration(breaker.half_open_after),
+        },
+    }))
 }
 
 /// `[strategy.*]`

@@ -210,7 +210,11 @@ impl RuntimeHandle {
         *lock(&living.left_out) = left_out;
         let changes = std::mem::take(&mut *lock(&slot));
         *lock(&living.pending) = pending(&changes);
-        if changes.iter().any(|change| change.effect != Effect::RuntimeRestart) {
+        let holds = |change: &Change| {
+            change.effect != Effect::RuntimeRestart
+                || change.keys.iter().any(|key| key.effect != Effect::RuntimeRestart)
+        };
+        if changes.iter().any(holds) {
             living.generation.fetch_add(1, Ordering::Relaxed);
         }
         Ok(self.comparison(changes, &new, files))
@@ -355,14 +359,7 @@ impl RuntimeHandle {
 
 /// Whether a worker of the new settings is not one that goes on as it was.
 fn touches(change: &Change) -> bool {
-    let worker = matches!(change.subject, Subject::Worker(_)) && change.sign != Sign::Removed;
-    worker
-        && match change.effect {
-            Effect::Starts | Effect::Restarts | Effect::Stops | Effect::StaysStopped | Effect::AfterPause => {
-                true
-            }
-            Effect::NextStart | Effect::InPlace | Effect::RuntimeRestart => false,
-        }
+    matches!(change.subject, Subject::Worker(_)) && change.sign != Sign::Removed
 }
 
 /// Reads, checks, and puts in those who were added; one who runs must fit.

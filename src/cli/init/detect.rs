@@ -7,18 +7,18 @@ use serde_json::Value;
 use super::argv::Line;
 use super::procfile;
 use super::{Planned, Source};
+use crate::cli::failure::Failure;
 
 /// A project's description is small; what is larger is something else.
 const LARGEST: u64 = 1 << 20;
 
 /// The workers of the project in this folder, if it is one. A Procfile says all there is to say.
-pub(super) fn look(folder: &Path) -> Vec<Planned> {
-    let procfile =
-        text(folder, "Procfile").map(|text| procfile::parse(&text, "Procfile")).unwrap_or_default();
-    if !procfile.is_empty() {
-        return procfile;
+pub(super) fn look(folder: &Path) -> Result<Vec<Planned>, Failure> {
+    let procfile = text(folder, "Procfile").map(|text| procfile::commands(&text, "Procfile")).transpose()?;
+    if let Some(procfile) = procfile.filter(|found| !found.is_empty()) {
+        return Ok(procfile);
     }
-    [node(folder), django(folder), cargo(folder)].into_iter().flatten().collect()
+    Ok([node(folder), django(folder), cargo(folder)].into_iter().flatten().collect())
 }
 
 /// A name for the runtime: the folder's.
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn shown(folder: &Path) -> Vec<(String, String)> {
-        look(folder).into_iter().map(|one| (one.name, one.line.shown())).collect()
+        look(folder).unwrap().into_iter().map(|one| (one.name, one.line.shown())).collect()
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub(crate) fn run(context: &mut Context, args: InitArgs) -> Result<(), Failure> 
     let folder = folder(&file);
     let found = match &args.from {
         Some(from) => procfile::read(from)?,
-        None => detect::look(&folder),
+        None => detect::look(&folder)?,
     };
     let mut draft = Draft::new(detect::name_of(&folder), found);
     let mut start = args.start;

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::argv::Line;
 use super::{Planned, Source};
 use crate::cli::failure::Failure;
+use crate::cli::words::safe;
 
 /// More than any file of commands; a log or an image that was given by mistake is refused early.
 const LARGEST: u64 = 1 << 20;
@@ -39,21 +40,28 @@ pub(super) fn read(file: &Path) -> Result<Vec<Planned>, Failure> {
              line"
         )));
     }
-    let found = parse(&text, &shown.to_string());
+    let found = commands(&text, &shown.to_string())?;
     if found.is_empty() {
         return Err(Failure::Usage(format!("{shown} holds no command")));
     }
     Ok(found)
 }
 
+/// The commands of a text, unless it is a Procfile with a line that is no entry.
+pub(super) fn commands(text: &str, file: &str) -> Result<Vec<Planned>, Failure> {
+    match misfit(text) {
+        None => Ok(parse(text, file)),
+        Some((number, line)) => Err(Failure::Usage(format!(
+            "{file}, line {number}: `{}` is no entry of a Procfile, as its other lines are: NAME: COMMAND, with \
+             letters, digits, `_` and `-` in NAME. Correct it, or put a # before it",
+            safe(line)
+        ))),
+    }
+}
+
 /// The commands of a text; none of comments and empty lines.
-pub(super) fn parse(text: &str, file: &str) -> Vec<Planned> {
-    let lines: Vec<(usize, &str)> = text
-        .lines()
-        .enumerate()
-        .map(|(number, line)| (number + 1, line.trim()))
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .collect();
+fn parse(text: &str, file: &str) -> Vec<Planned> {
+    let lines = lines(text);
     let is_procfile = lines.iter().all(|(_, line)| entry(line).is_some());
     let planned = |(number, line): &(usize, &str)| {
         let (name, command) = match entry(line).filter(|_| is_procfile) {
@@ -63,6 +71,24 @@ pub(super) fn parse(text: &str, file: &str) -> Vec<Planned> {
         Planned { name, line: command, source: Source::Found(format!("{file}, line {number}")) }
     };
     lines.iter().map(planned).collect()
+}
+
+fn lines(text: &str) -> Vec<(usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(number, line)| (number + 1, line.trim()))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+/// The first line that is no entry of what is a Procfile otherwise: no command begins with `web:`.
+fn misfit(text: &str) -> Option<(usize, &str)> {
+    let lines = lines(text);
+    let entries = lines.iter().filter(|(_, line)| entry(line).is_some()).count();
+    if entries * 2 <= lines.len() && !lines.first().is_some_and(|(_, line)| entry(line).is_some()) {
+        return None;
+    }
+    lines.into_iter().find(|(_, line)| entry(line).is_none())
 }
 
 /// `web: ./web`
@@ -110,6 +136,16 @@ mod tests {
             pairs(&[("web", "./web --port 80"), ("curl", "curl http://localhost/")])
         );
         assert_eq!(parse("\n\nweb: x\n", "Procfile")[0].source.to_string(), "Procfile, line 3");
+    }
+
+    #[test]
+    fn a_line_that_is_none_of_a_procfile_is_named_and_does_not_make_commands_of_the_others() {
+        let faulty = "web: sleep 2\n# note\nbad name!: sleep 1\nclock: sleep 3\n";
+        assert_eq!(misfit(faulty), Some((3, "bad name!: sleep 1")));
+        assert_eq!(misfit("./first\nweb: x\nclock: y\n"), Some((1, "./first")));
+        for right in ["web: x\nclock: y\n", "./web --port 80\ncurl http://localhost/\n", "./a\nb: c\n", ""] {
+            assert_eq!(misfit(right), None, "{right}");
+        }
     }
 
     #[test]
