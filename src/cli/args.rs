@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::{
     act, add, apply, backup, check, completion, describe, doctor, events, history, import, incidents, init,
@@ -33,7 +34,15 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub(crate) config: Option<PathBuf>,
     /// Control socket of a running runtime; else the one of the configuration
-    #[arg(long, global = true, value_name = "PATH", env = "REGROW_CONTROL", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "REGROW_CONTROL",
+        value_hint = ValueHint::AnyPath,
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
+        help_heading = "Global options"
+    )]
     pub(crate) socket: Option<PathBuf>,
     /// How to print
     #[arg(short, long, global = true, value_enum, default_value_t, help_heading = "Global options")]
@@ -136,8 +145,8 @@ pub(crate) enum Verb {
     /// It is started again when it fails, at most 10 times in 5 minutes and after growing delays; then, or once it
     /// ends well, regrow ends with its code: 128 and the signal's number if a signal ended it, 127 if there is no such
     /// program, 126 if it cannot be run. What it writes passes through byte for byte, stdout to stdout and stderr to
-    /// stderr; what regrow says goes to stderr. It sees your environment; its stdin is empty, since what was read once
-    /// could not be read again after a restart. SIGHUP, SIGUSR1 and SIGUSR2 are passed on to it.
+    /// stderr; what regrow says goes to stderr. It sees your environment and reads your stdin; what it has read is not
+    /// there again after a restart. SIGHUP, SIGUSR1 and SIGUSR2 are passed on to it.
     Run(run::RunArgs),
     /// Watch a small tree crash, hang and recover, in half a minute
     Demo,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,6 +23,8 @@ use super::failure::Failure;
 
 /// What the child says.
 const READY: &str = "ready";
+/// The same, where it ends in order and has said on stderr why.
+const FAILED: &str = "failed";
 
 /// Starts the child and waits until it is ready or has failed.
 pub(crate) fn launch(context: &mut Context) -> Result<(), Failure> {
@@ -74,9 +77,27 @@ pub(crate) fn start(context: &Context) -> Result<Running, Failure> {
         return Ok(Running { schema, name: runtime.name, pid: child.id(), state_dir: runtime.state_dir });
     }
     let status = child.wait().map_err(failed)?;
+    if said.trim_end() != FAILED {
+        let how = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("with exit code {code}: code of the program ended the process"),
+            (None, Some(signal)) => format!("by signal {}", crate::exit::signal_name(signal)),
+            (None, None) => "in an unknown way".to_owned(),
+        };
+        return Err(Failure::Failed(format!(
+            "the runtime, pid {}, ended {how} before it was ready; `regrow start` shows what it says until then",
+            child.id()
+        )));
+    }
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);
     // What went wrong was said on stderr by the child.
     Err(Failure::Code(code.unwrap_or(1)))
+}
+
+/// In the child: it ends in order, and says why itself.
+pub(crate) fn failed() {
+    let mut out = std::io::stdout();
+    // The caller may have gone.
+    let _ = writeln!(out, "{FAILED}").and_then(|()| out.flush());
 }
 
 /// In the child: leaves the caller's session and terminal.

@@ -120,8 +120,11 @@ pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone, width: Op
         page.line("heartbeat", &relative(at, now));
     }
     page.line("command", &command(&detail.command));
-    page.line("output", &output(detail));
-    page.line("log", detail.log_note.as_deref().unwrap_or(&detail.log_path));
+    // What an actor writes is written by this process.
+    if worker.kind != "actor" {
+        page.line("output", &output(detail));
+        page.line("log", detail.log_note.as_deref().unwrap_or(&detail.log_path));
+    }
     page.line("state", &detail.state_path);
     page.list("notes", &detail.notes);
     page.text

@@ -18,7 +18,8 @@ const STATE_DIR: &str = ".regrow";
 
 /// The control socket that the options name.
 pub(crate) fn socket(global: &Global) -> Result<PathBuf, Failure> {
-    if let Some(named) = &global.socket {
+    // An empty variable is one that is not set.
+    if let Some(named) = global.socket.as_ref().filter(|named| !named.as_os_str().is_empty()) {
         return Ok(named.clone());
     }
     let found = match &global.config {

@@ -52,9 +52,9 @@ pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure>
         return daemon::launch(context);
     }
     if args.daemonized {
-        daemon::detach()?;
+        return daemon::detach().and_then(|()| foreground(context, true)).inspect_err(|_| daemon::failed());
     }
-    foreground(context, args.daemonized)
+    foreground(context, false)
 }
 
 fn interval(text: &str) -> Result<std::time::Duration, String> {

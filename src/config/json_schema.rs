@@ -109,7 +109,11 @@ impl Writer {
 
     /// What the manual says; values only of what is written in one piece.
     fn describe(&self, path: &str, schema: &mut Map<String, Value>, values: bool) {
-        let entry = self.manual.get(path);
+        let mut entry = self.manual.get(path);
+        if let Some(key) = path.strip_prefix("template.").filter(|_| entry.text.is_empty()) {
+            // The same keys as every worker's.
+            entry = self.manual.get(&format!("worker.{key}"));
+        }
         if !entry.text.is_empty() {
             schema.insert("description".to_owned(), entry.text.into());
         }

@@ -135,17 +135,20 @@ pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<
 
 /// The first key that names `{port}`.
 fn uses_port(worker: &WorkerSettings) -> Option<String> {
-    let names = |text: &str| {
-        let found = std::cell::Cell::new(false);
-        // A text that is no template has been reported for what it is.
-        let text = expand(text, |name| {
-            found.set(found.get() || name == "port");
-            None
-        });
-        text.is_ok() && found.get()
-    };
+    let names = names_port;
     let argument = worker.command.iter().position(|text| names(text)).map(|at| format!("command[{at}]"));
     let cwd = || worker.cwd.to_str().filter(|text| names(text)).map(|_| "cwd".to_owned());
     let env = || worker.env.iter().find(|(_, value)| names(value)).map(|(name, _)| format!("env.{name}"));
     argument.or_else(cwd).or_else(env)
+}
+
+/// Whether `{port}` is in it.
+pub(super) fn names_port(text: &str) -> bool {
+    let found = std::cell::Cell::new(false);
+    // A text that is no template has been reported for what it is.
+    let text = expand(text, |name| {
+        found.set(found.get() || name == "port");
+        None
+    });
+    text.is_ok() && found.get()
 }

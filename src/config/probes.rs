@@ -12,6 +12,7 @@ use crate::units::{format_duration, format_size};
 use super::check::Places;
 use super::diagnostic::Problem;
 use super::elements::{CHECKS, Settled};
+use super::ports;
 use super::resolve::at;
 use super::schema::Kind;
 use super::settings::{ReadyWhen, WorkerSettings};
@@ -274,6 +275,12 @@ pub(super) fn check(kind: Kind, worker: &Settled, places: &Places, problems: &mu
             given(&own).or_else(|| given(&whole))
         };
         problems.extend(check_of(probe, &owner, &place));
+        if let Some(key) = uses_port(&probe.check).filter(|_| worker.settings.port.is_none()) {
+            let title =
+                format!("probe `{}` of {owner} uses {{port}}, and the {} has none", probe.name, kind.word());
+            let help = "give it one: `port = { base = 8001 }`, or write the number";
+            problems.push(Problem::new(place(key), title).help(help));
+        }
     }
     if let Some(beat) = worker.settings.heartbeat
         && !(beat.interval < beat.late && beat.late <= beat.lost && beat.lost <= beat.dead)
@@ -288,6 +295,36 @@ pub(super) fn check(kind: Kind, worker: &Settled, places: &Places, problems: &mu
             "for example `probe.up = {{ tcp = \"127.0.0.1:8000\" }}` in [{}.{name}]",
             kind.word()
         )));
+    }
+}
+
+/// A number of a port that nobody can listen on; what is filled in later is not known here.
+fn has_no_such_port(address: &str) -> bool {
+    let port = address.rsplit_once(':').map(|(_, port)| port);
+    let number =
+        port.filter(|port| !address.starts_with("unix:") && port.bytes().all(|byte| byte.is_ascii_digit()));
+    number.is_some_and(|port| port.parse::<u16>().ok().is_none_or(|port| port == 0))
+}
+
+/// The key of the first text of a check that names `{port}`.
+fn uses_port(check: &CheckSettings) -> Option<&'static str> {
+    let names = ports::names_port;
+    match check {
+        CheckSettings::Http(http) if names(&http.url) => Some("http.url"),
+        CheckSettings::Tcp { address } if names(address) => Some("tcp"),
+        CheckSettings::Grpc { host, .. } if names(host) => Some("grpc.host"),
+        CheckSettings::Exec { command, .. } if command.iter().any(|text| names(text)) => Some("exec"),
+        CheckSettings::Http(_)
+        | CheckSettings::Tcp { .. }
+        | CheckSettings::Grpc { .. }
+        | CheckSettings::Exec { .. }
+        | CheckSettings::Disk { .. }
+        | CheckSettings::Gpu { .. }
+        | CheckSettings::Custom { .. }
+        | CheckSettings::Process
+        | CheckSettings::Resources
+        | CheckSettings::Heartbeat
+        | CheckSettings::Actor => None,
     }
 }
 
@@ -309,6 +346,11 @@ fn check_of(
         CheckSettings::Tcp { address } if !address.contains(':') => {
             ("tcp", "needs a host and a port".to_owned(), "`tcp = \"127.0.0.1:{port}\"`")
         }
+        CheckSettings::Tcp { address } if has_no_such_port(address) => (
+            "tcp",
+            "has a port that does not exist".to_owned(),
+            "from 1 to 65535: `tcp = \"127.0.0.1:8001\"`",
+        ),
         CheckSettings::Grpc { host, .. } if !host.contains(':') => {
             ("grpc.host", "needs a host and a port".to_owned(), "`grpc.host = \"127.0.0.1:{port}\"`")
         }

@@ -111,12 +111,18 @@ fn memory(worker: &WorkerSettings) -> Option<Seen> {
 }
 
 /// What may pass until the ladder comes to a step that restarts: pauses, approvals, and milder steps that do not help.
+/// A restart that nobody approves is passed over for the next one.
 fn before(worker: &WorkerSettings) -> Duration {
-    let mut sum = Duration::ZERO;
+    let (mut sum, mut approved) = (Duration::ZERO, None);
     for step in worker.steps.iter().flat_map(|ladder| &*ladder.steps) {
         let waits = step.delay.saturating_add(step.approval.unwrap_or_default());
         match step.run.way() {
-            Way::Restart { .. } | Way::WhileDown => return sum.saturating_add(waits),
+            Way::Restart { .. } | Way::WhileDown => {
+                let begins = sum.saturating_add(waits).max(approved.unwrap_or_default());
+                let Some(approval) = step.approval else { return begins };
+                approved = Some(begins);
+                sum = sum.saturating_add(approval);
+            }
             Way::WhileUp { .. } if step.unable.is_none() => {
                 let once = waits.saturating_add(step.timeout).saturating_add(worker.verify);
                 sum = sum.saturating_add(once.saturating_mul(step.attempts));
@@ -124,7 +130,7 @@ fn before(worker: &WorkerSettings) -> Duration {
             Way::WhileUp { .. } | Way::Park => {}
         }
     }
-    sum
+    approved.unwrap_or(sum)
 }
 
 /// The first step that restarts, after what is seen in this way.
@@ -140,10 +146,11 @@ fn from(worker: &WorkerSettings, seen: &Seen) -> Reach {
     if by[0] == "stop.timeout" && !stop.drain.is_zero() {
         by.insert(0, "stop.drain");
     }
-    let verify = format!("ladder.{}.verify", worker.ladder.name().unwrap_or("default"));
+    let ladder = worker.ladder.name().unwrap_or("default");
+    let (steps, verify) = (format!("ladder.{ladder}.steps"), format!("ladder.{ladder}.verify"));
     Reach::default()
         .then("detected within", seen.within, &keys)
-        .then_if("tried before within", before(worker), &["ladder.default.steps"])
+        .then_if("tried before within", before(worker), &[&steps])
         .then("stopped within", stopped, &by)
         .then("ready within", worker.start_timeout, &["start_timeout"])
         .then("verified after", worker.verify, &[&verify])
@@ -178,6 +185,17 @@ mod tests {
                  ready within 20s (start_timeout), verified after 5s (ladder.default.verify) = 75s",
             ]
         );
+    }
+
+    #[test]
+    fn a_restart_that_nobody_approves_is_passed_over_for_the_next_one_on_a_ladder_of_its_own() {
+        let notes = notes(
+            "[ladder.own]\nverify = \"1s\"\nsteps = [{ do = \"hard_restart\", approval = \"8s\" }, \
+             { do = \"soft_restart\", delay = \"3s\" }, { do = \"quarantine\" }]\n\
+             [worker.web]\nladder = \"own\"\nprobe.alive = { tcp = \"127.0.0.1:1\" }\n",
+        );
+        assert!(notes[0].contains("tried before within 11s (ladder.own.steps)"), "{notes:?}");
+        assert!(notes[0].contains("verified after 1s (ladder.own.verify)"), "{notes:?}");
     }
 
     #[test]

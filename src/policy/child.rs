@@ -92,6 +92,7 @@ pub(super) struct Shown {
     incarnation: Incarnation,
     stopped: bool,
     paused: Option<Pause>,
+    outdated: bool,
     /// The incident, what goes on in it, and until when.
     care: Option<(CaseNumber, &'static str, Option<Time>)>,
     breaker: BreakerState,
@@ -135,7 +136,7 @@ impl Child {
     pub(super) fn new(spec: ChildSpec, owner: &SupervisorSpec, now: Time) -> Self {
         let (incarnation, stopped, paused) = (spec.incarnation, spec.stopped, spec.paused);
         let (phase, next, care, breaker) = (Phase::Stopped, None, None, BreakerState::Closed);
-        let shown = Shown { phase, next, incarnation, stopped, paused, care, breaker };
+        let shown = Shown { phase, next, incarnation, stopped, paused, outdated: false, care, breaker };
         Self {
             state: State::Stopped,
             incarnation,
@@ -222,6 +223,12 @@ impl Child {
         self.care.as_ref().and_then(|care| care.case.as_ref()).is_some_and(Case::is_to_park)
     }
 
+    /// It is up, with a definition that is not in force any more.
+    pub(super) fn runs_outdated(&self) -> bool {
+        self.outdated
+            && matches!(self.state, State::Starting { .. } | State::Running | State::Stopping { .. })
+    }
+
     fn is_mending(&self) -> bool {
         let case = self.care.as_ref().and_then(|care| care.case.as_ref());
         case.is_some_and(|case| matches!(case.stage, Stage::Mending { .. }))
@@ -239,6 +246,7 @@ impl Child {
             incarnation: self.incarnation,
             stopped: self.stopped,
             paused: self.paused,
+            outdated: self.runs_outdated(),
             care: self.care.as_ref().and_then(|care| care.looks()),
             breaker: self.care.as_ref().map(|care| care.shown).unwrap_or_default(),
         }

@@ -169,6 +169,7 @@ impl Supervisor {
             next: child.next(),
             stopped_by_operator: child.stopped,
             paused: child.paused,
+            outdated: child.runs_outdated(),
             consecutive: child.consecutive,
             budget_left: window.left(self.spec.intensity, self.now),
             trials: child.trials,

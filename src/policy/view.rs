@@ -92,6 +92,8 @@ pub struct ChildView<'a> {
     pub stopped_by_operator: bool,
     /// Whether an operator wants it left alone.
     pub paused: Option<Pause>,
+    /// What runs is of a definition before the one in force, which it gets with its next start.
+    pub outdated: bool,
     /// Consecutive restarts since the backoff was last reset.
     pub consecutive: u32,
     /// Restarts that intensity still allows now.

@@ -1,12 +1,12 @@
 //! The director's part in targets: who is meant by one, and what cannot be done to it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
 use crate::id::{InstanceId, Name};
 use crate::policy::Phase;
-use crate::supervisor::{Operator, Wanted};
+use crate::supervisor::{InstanceState, Operator, Wanted};
 
 use super::director::Director;
 use super::handle::{Act, ActError, Asker};
@@ -45,18 +45,9 @@ impl Director {
     /// What cannot be done to such a target is refused before anything is.
     pub(super) fn suits(&self, target: &Target, act: Act) -> Result<(), ActError> {
         match (act, target) {
-            (
-                Act::Pause { .. }
-                | Act::Resume
-                | Act::Signal(_)
-                | Act::Reload
-                | Act::Roll { .. }
-                | Act::Scale { .. },
-                Target::Supervisor(name),
-            ) => Err(ActError::Unsuited(format!(
-                "{} takes workers, and sup:{name} is a supervisor; name those of its workers that are meant",
-                act.word()
-            ))),
+            (_, Target::Supervisor(name)) if !is_for_supervisors(act) && self.below(name).is_empty() => {
+                Err(ActError::Unsuited(format!("{} takes workers, and sup:{name} has none", act.word())))
+            }
             (
                 Act::Start
                 | Act::Stop
@@ -77,6 +68,9 @@ impl Director {
     /// hand, is not called up along with the others.
     pub(super) fn meant(&self, target: &Target, act: Act) -> Result<Vec<InstanceId>, ActError> {
         let mut children = self.children(target)?;
+        if let (Target::Supervisor(name), false) = (target, is_for_supervisors(act)) {
+            children = self.below(name);
+        }
         let calls_up = match act {
             Act::Start | Act::Restart | Act::Roll { .. } | Act::Reload | Act::ResetFailed => true,
             Act::Stop | Act::Pause { .. } | Act::Resume | Act::Scale { .. } | Act::Signal(_) => false,
@@ -88,6 +82,19 @@ impl Director {
             children.retain(|child| !off.contains(child.worker()) || self.is_wanted(child));
         }
         Ok(children)
+    }
+
+    /// Every instance below a supervisor.
+    fn below(&self, name: &Name) -> Vec<InstanceId> {
+        let supervisors = self.plane.board.supervisors();
+        let parents: HashMap<&Name, Option<&Name>> =
+            supervisors.iter().map(|state| (&state.name, state.parent.as_ref())).collect();
+        let is_below = |entry: &InstanceState| {
+            std::iter::successors(Some(&entry.supervisor), |at| parents.get(*at).copied().flatten())
+                .any(|at| at == name)
+        };
+        let all = self.plane.board.instances().into_iter().filter(is_below);
+        all.map(|entry| entry.instance).collect()
     }
 
     fn is_wanted(&self, child: &InstanceId) -> bool {
@@ -157,5 +164,18 @@ impl Director {
             entry.wanted_by = Some(Operator { by: by.0.clone(), at: Timestamp::now() });
         });
         Ok(())
+    }
+}
+
+/// Whether a supervisor is told it as a whole; all else is done to every worker below it.
+fn is_for_supervisors(act: Act) -> bool {
+    match act {
+        Act::Start | Act::Stop | Act::Restart | Act::ResetFailed => true,
+        Act::Pause { .. }
+        | Act::Resume
+        | Act::Signal(_)
+        | Act::Reload
+        | Act::Roll { .. }
+        | Act::Scale { .. } => false,
     }
 }

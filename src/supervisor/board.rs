@@ -111,6 +111,8 @@ pub struct InstanceState {
     pub told: Option<Arc<Told>>,
     /// Last heartbeat.
     pub last_heartbeat_at: Option<Timestamp>,
+    /// It runs with settings that are not in force any more.
+    pub outdated: bool,
     /// What is wrong, in words, as far as it says or shows so itself.
     pub issues: Vec<String>,
     /// Whether it has probes, whose word is waited for before it is called healthy.
@@ -173,6 +175,7 @@ impl InstanceState {
             status_text: None,
             told: None,
             last_heartbeat_at: None,
+            outdated: false,
             issues: Vec::new(),
             probed: false,
             judged: None,
@@ -262,6 +265,9 @@ impl InstanceState {
     #[must_use]
     pub fn all_issues(&self) -> Vec<String> {
         let mut all = self.issues.clone();
+        if self.outdated {
+            all.push("it runs as it was set up before its last change; it starts anew with that once its pause ends".into());
+        }
         if let Some(verdict) = self.verdict().filter(|_| self.phase == Phase::Running) {
             all.extend(verdict.issues.iter().filter(|issue| !self.issues.contains(issue)).cloned());
         }

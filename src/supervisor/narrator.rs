@@ -166,8 +166,16 @@ impl SupervisorState {
         let Some(slot) = self.slot_mut(child) else { return };
         slot.cause.get_or_insert(Cause::Dependency);
         slot.stop = slot.stop.told(how, hurried);
+        let who = slot.who.clone();
+        let is_actor = match &who {
+            Who::Worker(instance) => {
+                self.plane.board.read(instance, |entry| entry.kind == "actor") == Some(true)
+            }
+            Who::Supervisor(_) => false,
+        };
         let text = match how {
             StopHow::Graceful => "asked to stop",
+            StopHow::Kill if is_actor => "it did not end in time and is waited for no longer",
             StopHow::Kill => "killed: its whole process tree",
         };
         self.say(EventKind::WorkerStopping, child, incarnation, text.to_owned());
@@ -453,6 +461,7 @@ fn write_view(
     if entry.ready && view.care.is_none() && !on_trial {
         entry.soft_restarts.held();
     }
+    entry.outdated = view.outdated;
     entry.wanted = match view.paused {
         _ if view.stopped_by_operator => Wanted::Stopped,
         Some(_) => Wanted::Paused,

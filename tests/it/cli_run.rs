@@ -77,6 +77,22 @@ fn a_daemon_whose_critical_worker_cannot_start_is_1_and_leaves_nothing() {
 }
 
 #[test]
+fn of_a_daemon_that_dies_before_it_is_ready_it_is_said_how() {
+    let rig = Rig::new(
+        "[worker.web]\ncommand = [\"sleep\", \"1000\"]\nready = { log = \"never\" }\nstart_timeout = \"10m\"\n",
+    );
+    let start =
+        rig.command(&["start", "--daemon"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    rig.wait("the runtime answers", || rig.try_status().is_some());
+    let runtime = Background::of(&rig);
+    send(runtime.0, Signal::KILL);
+    let output = start.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains(&format!("pid {}, ended by signal KILL before it was ready", runtime.0)), "{said}");
+}
+
+#[test]
 fn a_daemon_does_not_wait_for_what_somebody_stopped() {
     let rig = Rig::new(
         "[supervisor.pipeline]\nchildren = [\"parser\"]\n[worker.parser]\ncommand = [\"sleep\", \"1000\"]\n\

@@ -470,11 +470,14 @@ fn of_whom_somebody_paused_it_is_said_that_the_change_waits_for_the_end_of_the_p
     let told = events(&rig, "config.applied")[0]["message"].to_string();
     assert!(told.contains("needs a restart of the runtime: runtime.control.mode"), "{told}");
     assert_eq!([pid(&rig, "a"), pid(&rig, "b")], before, "hands off");
+    let outdated =
+        || rig.worker("a")["issues"].to_string().contains("as it was set up before its last change");
+    rig.wait("it is said that what runs is not what the file says", outdated);
     let diff = String::from_utf8(rig.regrow(&["diff"]).stdout).unwrap();
     assert!(diff.contains("`regrow apply` does not do it: `regrow shutdown`, then"), "{diff}");
     rig.ok(&["resume", "a"]);
     rig.wait("it runs as the file says", || {
-        rig.worker("a")["pid"].as_u64().is_some_and(|pid| pid != before[0])
+        rig.worker("a")["pid"].as_u64().is_some_and(|pid| pid != before[0]) && !outdated()
     });
 }
 
@@ -498,7 +501,7 @@ fn the_first_copy_of_a_worker_that_was_no_pool_has_a_number_as_well() {
 fn a_worker_that_comes_to_be_numbered_is_gone_before_its_first_copy_starts() {
     // Whoever comes while the other is there leaves a trace, as one would that finds its port taken.
     let worker = "[worker.w]\ncommand = [\"sh\", \"-c\", \"exec 9>{dir}/lock$PORT; \
-         flock -n 9 || {{ echo twice >> {dir}/twice; exit 1; }}; \
+         flock -n 9 || {{ echo twice >> {dir}/twice; exit 1; }; \
          trap 'while ! test -e {dir}/go; do sleep 0.05; done; exit 0' TERM; echo up; \
          while :; do sleep 0.05; done\"]\n\
          port = { base = 18630 }\nready = { log = \"up\" }\nstop.timeout = \"5m\"\n"

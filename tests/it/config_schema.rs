@@ -190,8 +190,9 @@ fn typos_and_wrong_values_are_marked_where_they_are() {
 fn every_key_has_words_and_those_with_a_default_show_it() {
     let schema = json_schema();
     let worker = schema.pointer("/$defs/worker/properties").unwrap().as_object().unwrap();
-    for (name, key) in worker {
-        assert!(key["description"].as_str().is_some_and(|text| text.len() > 10), "worker.{name}: {key}");
+    let template = schema.pointer("/$defs/template/properties").unwrap().as_object().unwrap();
+    for (name, key) in worker.iter().chain(template) {
+        assert!(key["description"].as_str().is_some_and(|text| text.len() > 10), "{name}: {key}");
     }
     assert_eq!(worker["restart"]["default"], "permanent");
     assert_eq!(worker["stop"]["properties"]["timeout"]["default"], "10s");

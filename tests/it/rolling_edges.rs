@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::config_live::stays;
 use crate::rig::Rig;
 
 /// A worker whose starts become ready once the file `go` is there.
@@ -121,6 +122,24 @@ fn whoever_is_paused_as_a_whole_is_named_and_not_passed_over_in_silence() {
     rig.ok(&["pause", "w", "--wait"]);
     let said = refused(&rig, &["restart", "w", "--rolling", "--wait=60s"]);
     assert!(said.contains("w/0 is paused: `regrow resume w` first, or `regrow restart w`"), "{said}");
+}
+
+#[test]
+fn of_a_supervisor_everybody_below_it_is_paused() {
+    let toml = stays("a", "")
+        + &stays("b", "")
+        + "[supervisor.g]\nchildren = [\"a\"]\n[supervisor.h]\nchildren = []\n";
+    let rig = Rig::start(&toml);
+    ready(&rig, &["a", "b"]);
+    rig.ok(&["pause", "sup:g", "--wait"]);
+    assert_eq!(
+        (rig.worker("a")["status"].clone(), rig.worker("b")["status"].clone()),
+        ("paused".into(), "healthy".into())
+    );
+    rig.ok(&["resume", "sup:g", "--wait"]);
+    rig.wait_status("a", "healthy");
+    let said = refused(&rig, &["pause", "sup:h"]);
+    assert!(said.contains("pause takes workers, and sup:h has none"), "{said}");
 }
 
 #[test]
