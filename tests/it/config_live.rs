@@ -301,6 +301,7 @@ fn what_the_runtime_was_built_from_is_named_until_it_is_started_anew() {
     let text = rig.ok(&["apply", "--wait"]);
     assert!(text.contains("runtime.control.mode: \"0600\" -> \"0640\""), "{text}");
     assert!(text.contains("runtime.name") && text.contains("(in place)"), "{text}");
+    assert!(text.contains("configuration generation 2"), "a part of it holds: {text}");
     let runtime = rig.status()["runtime"].clone();
     assert_eq!(runtime["name"], "other");
     assert!(runtime["notes"].to_string().contains("needs a restart of the runtime"), "{runtime}");

@@ -191,7 +191,9 @@ fn every_key_has_words_and_those_with_a_default_show_it() {
     let schema = json_schema();
     let worker = schema.pointer("/$defs/worker/properties").unwrap().as_object().unwrap();
     let template = schema.pointer("/$defs/template/properties").unwrap().as_object().unwrap();
-    for (name, key) in worker.iter().chain(template) {
+    // What only a template has is explained at the template itself.
+    let shared = template.iter().filter(|(name, _)| worker.contains_key(*name));
+    for (name, key) in worker.iter().chain(shared) {
         assert!(key["description"].as_str().is_some_and(|text| text.len() > 10), "{name}: {key}");
     }
     assert_eq!(worker["restart"]["default"], "permanent");
@@ -314,8 +316,10 @@ fn leaves<'s>(root: &'s Value, schema: &'s Value, at: &[String], out: &mut Vec<(
 /// What a value has to stand beside, so that nothing but the value itself can be wrong.
 fn surroundings(path: &[String]) -> Vec<Value> {
     let worker = |own: Value| json!({ "worker": { "web": own } });
-    let probe =
-        |kind: &str, own: Value| worker(json!({ "command": ["x"], "probe": { "web": { kind: own } } }));
+    let port = json!({ "base": 8001 });
+    let probe = |kind: &str, own: Value| {
+        worker(json!({ "command": ["x"], "port": port, "probe": { "web": { kind: own } } }))
+    };
     let below = path.iter().skip(2).map(String::as_str).collect::<Vec<_>>();
     match (path[0].as_str(), below.first().copied().unwrap_or_default()) {
         ("worker", "probe") => vec![
@@ -323,7 +327,7 @@ fn surroundings(path: &[String]) -> Vec<Value> {
             probe("http", json!({ "url": "http://127.0.0.1:1/" })),
             probe("grpc", json!({ "host": "127.0.0.1:1" })),
             probe("exec", json!({ "command": ["x"] })),
-            worker(json!({ "command": ["x"] })),
+            worker(json!({ "command": ["x"], "port": port })),
             worker(json!({ "actor": "A" })),
         ],
         ("worker", "actor" | "config" | "snapshot" | "blocking") => vec![worker(json!({ "actor": "A" }))],

@@ -138,7 +138,9 @@ fn of_a_supervisor_everybody_below_it_is_paused() {
     );
     rig.ok(&["resume", "sup:g", "--wait"]);
     rig.wait_status("a", "healthy");
-    let said = refused(&rig, &["pause", "sup:h"]);
+    let out = rig.regrow(&["pause", "sup:h"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(2), "{said}");
     assert!(said.contains("pause takes workers, and sup:h has none"), "{said}");
 }
 

@@ -258,14 +258,14 @@ fn some_definition(spec: &SupervisorSpec, pick: u8) -> Reform {
     Reform { spec: spec.clone(), children }
 }
 
-type Looks = HashMap<ChildKey, (Phase, Option<Planned>, Incarnation, bool, Option<Pause>)>;
+type Looks = HashMap<ChildKey, (Phase, Option<Planned>, Incarnation, bool, Option<Pause>, bool)>;
 
 fn looks(core: &Supervisor) -> Looks {
     core.children()
         .filter_map(|key| core.child(key).map(|view| (key, view)))
         .map(|(key, view)| {
-            let looks = (view.phase, view.next, view.incarnation, view.stopped_by_operator, view.paused);
-            (key, looks)
+            let stopped = view.stopped_by_operator;
+            (key, (view.phase, view.next, view.incarnation, stopped, view.paused, view.outdated))
         })
         .collect()
 }
