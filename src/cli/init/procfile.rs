@@ -85,7 +85,7 @@ fn lines(text: &str) -> Vec<(usize, &str)> {
 fn misfit(text: &str) -> Option<(usize, &str)> {
     let lines = lines(text);
     let entries = lines.iter().filter(|(_, line)| entry(line).is_some()).count();
-    if entries * 2 <= lines.len() && !lines.first().is_some_and(|(_, line)| entry(line).is_some()) {
+    if entries * 2 <= lines.len() && lines.first().is_none_or(|(_, line)| entry(line).is_none()) {
         return None;
     }
     lines.into_iter().find(|(_, line)| entry(line).is_none())
