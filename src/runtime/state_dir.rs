@@ -32,6 +32,8 @@ use super::launch::StartError;
 /// A runtime that was killed can leave a child behind that has not reached its program yet, and holds the lock until
 /// it has: some microseconds, longer on a loaded machine. This long the lock of a dead holder is waited for.
 const DEAD_HOLDER_PATIENCE: Duration = Duration::from_secs(2);
+/// One that was killed a moment ago counts among the living until the kernel has taken it apart.
+const DYING_HOLDER_PATIENCE: Duration = Duration::from_millis(300);
 const DEAD_HOLDER_PAUSE: Duration = Duration::from_millis(2);
 
 /// Other users who pass through the state directory, on the way to what is theirs. They see nothing of the rest.
@@ -210,13 +212,14 @@ fn hold(path: &Path, shared: Passers) -> Result<Held, StartError> {
 
 /// Takes a lock; the inner error is the pid of who has it and lives.
 fn take_lock(file: &File, pid_file: &Path) -> io::Result<Result<(), u32>> {
-    let end = Instant::now() + DEAD_HOLDER_PATIENCE;
+    let begin = Instant::now();
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Ok(())),
             Err(fs::TryLockError::WouldBlock) => {
                 let pid = holder(pid_file);
-                if lives(pid) || Instant::now() >= end {
+                let patience = if lives(pid) { DYING_HOLDER_PATIENCE } else { DEAD_HOLDER_PATIENCE };
+                if begin.elapsed() >= patience {
                     return Ok(Err(locked_by(file).unwrap_or(pid)));
                 }
                 std::thread::sleep(DEAD_HOLDER_PAUSE);
