@@ -1,7 +1,7 @@
 //! `regrow backup`: a copy of what is kept, while everything goes on.
 
 use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +47,15 @@ fn carry(made: &BackupBody, to: &Path) -> Result<(), Failure> {
     };
     DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(|error| failed(to, error))?;
     let from = Path::new(&made.dir);
+    // An older copy has what this one need not have: together they would be neither.
+    for name in crate::runtime::BESIDE.iter().filter(|name| !made.files.iter().any(|file| file == *name)) {
+        match fs::remove_file(to.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(&to.join(name), error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
     for name in &made.files {
         // A database that lies there may have left these, which belong to no other one.
         for suffix in ["-wal", "-shm"] {
@@ -54,6 +63,7 @@ fn carry(made: &BackupBody, to: &Path) -> Result<(), Failure> {
         }
         let target = to.join(name);
         fs::copy(from.join(name), &target)
+            .and_then(|_| fs::set_permissions(&target, fs::Permissions::from_mode(0o600)))
             .and_then(|_| fs::File::open(&target)?.sync_all())
             .map_err(|error| failed(&target, error))?;
     }

@@ -15,7 +15,7 @@ use crate::store::StoreError;
 use super::handle::RuntimeHandle;
 
 /// Files that are copied if they are there.
-const BESIDE: [&str; 2] = ["intents.json", "added.json"];
+pub(crate) const BESIDE: [&str; 2] = ["intents.json", "added.json"];
 
 /// A backup that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]

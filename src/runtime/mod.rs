@@ -36,6 +36,7 @@ mod watch;
 mod whom;
 mod writers;
 
+pub(crate) use backup::BESIDE;
 pub use backup::{Backup, BackupError};
 pub use builder::Builder;
 pub use embedded::{NotReady, NotSo, Status};

@@ -1,6 +1,7 @@
 //! A copy of both files as they are at one moment, while everything goes on.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -38,6 +39,8 @@ impl Store {
 }
 
 fn into(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    // SQLite takes an empty file for a new one; its own would be open to whomever the umask lets in.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     conn.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
     Ok(File::open(path)?.sync_all()?)
 }

@@ -1,5 +1,6 @@
 //! What workers were like, and copies of what is kept.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -51,7 +52,15 @@ fn a_backup_holds_what_was_kept_and_can_be_gone_back_to() {
     rig.wait_status("web/0", "healthy");
     rig.ok(&["stop", "web/1", "--wait"]);
     let copy = rig.path("copy");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::write(copy.join("added.json"), "of an older copy").unwrap();
+    std::fs::write(copy.join("state.db"), "open to all").unwrap();
     let made = rig.ok(&["backup", copy.to_str().unwrap()]);
+    assert!(!copy.join("added.json").exists(), "it has nothing of another copy");
+    for name in ["state.db", "samples.db", "intents.json"] {
+        let mode = std::fs::metadata(copy.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
     assert!(made.contains("state.db, samples.db, intents.json"), "{made}");
     let stopped = |rig: &Rig| rig.ok(&["events", "--since", "1h", "--kind", "worker.stopped", "-o", "name"]);
     assert_eq!(stopped(&rig).lines().count(), 1);
