@@ -25,7 +25,7 @@ pub struct WorkerSample {
     pub worker_id: String,
     /// Its supervisor.
     pub supervisor: String,
-    /// One of [`STATUS_WORDS`].
+    /// One of [`STATUS_WORDS`](super::STATUS_WORDS).
     pub status: &'static str,
     /// Health is `healthy`.
     pub healthy: bool,
