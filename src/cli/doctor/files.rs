@@ -213,7 +213,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("state.db")).unwrap();
         let found = store(dir.path());
         assert!(
-            matches!(&found[..], [one] if one.message.contains("state.db: is no file: events")),
+            matches!(&found[..], [one] if one.message.contains("state.db: is no file: nothing of events")),
             "{found:?}"
         );
         std::fs::write(dir.path().join("samples.db"), "").unwrap();
