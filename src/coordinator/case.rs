@@ -174,8 +174,8 @@ pub(super) fn changed(case: &Case, before: Health, verdict: &Verdict) -> Event {
     event.instance = Some(case.instance.clone());
     event.incarnation = Some(case.incarnation);
     event.cause = match &verdict.unwell {
-        Some(unwell) => Some(unwell.cause),
-        None if verdict.blind => Some(Cause::Monitor),
+        Some(unwell) => Some(unwell.cause.into()),
+        None if verdict.blind => Some(Cause::Monitor.into()),
         None => None,
     };
     event.data.insert("from", before.into());

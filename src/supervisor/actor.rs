@@ -355,6 +355,7 @@ impl SupervisorState {
             make,
             seat: self.seats,
             cause: None,
+            class: None,
             hint: None,
             complaint: None,
             was_unwell: false,

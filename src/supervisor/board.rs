@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::event::Cause;
+use crate::event::CauseName;
 pub use crate::health::Health;
 use crate::health::Verdict;
 use crate::id::{Incarnation, InstanceId, Name};
@@ -86,7 +86,7 @@ pub struct InstanceState {
     /// Starts after the first.
     pub restarts: u64,
     /// The same, by cause.
-    pub restarts_by_cause: BTreeMap<Cause, u64>,
+    pub restarts_by_cause: BTreeMap<CauseName, u64>,
     /// What came of the restarts that answered a failure.
     pub soft_restarts: Attempts,
     /// What it had behind it when this runtime began.

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
 
-use crate::event::{Brief, Cause, Event, EventKind, Subject, What};
+use crate::event::{Brief, CauseName, Event, EventKind, Subject, What};
 use crate::exit::Exit;
 use crate::health::Vital;
 use crate::id::{Incarnation, InstanceId};
@@ -54,7 +54,9 @@ pub(super) struct Slot {
     /// Tells it from others that had the same key.
     pub(super) seat: u64,
     /// Why the next start happens.
-    pub(super) cause: Option<Cause>,
+    pub(super) cause: Option<CauseName>,
+    /// The user's name for what is wrong with this start of it.
+    pub(super) class: Option<(Incarnation, Arc<str>)>,
     /// What a person can do about the last failed start.
     pub(super) hint: Option<String>,
     /// What its probes say against it.

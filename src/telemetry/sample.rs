@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::Cause;
+use crate::event::CauseName;
 
 use super::looks::LookState;
 
@@ -34,7 +34,7 @@ pub struct WorkerSample {
     /// Health score.
     pub score: Option<f64>,
     /// Starts after the first, by cause.
-    pub restarts: Vec<(Cause, u64)>,
+    pub restarts: Vec<(CauseName, u64)>,
     /// Attempts to recover it: strategy, outcome, count.
     pub recoveries: BTreeMap<(String, &'static str), u64>,
     /// The breaker of its ladder: one of the contract's words.

@@ -106,6 +106,7 @@ mod tests {
             exit: crate::exit::Exit::Exited { code: 3 },
             hint: Some("look there".to_owned()),
             asked: false,
+            class: None,
             lived: None,
             next: None,
         };
