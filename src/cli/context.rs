@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::locate;
 use crate::runtime::Target;
 use crate::worker::in_process::Registry;
+use crate::worker::unix::HeldSignals;
 
 /// One call of the program.
 pub(crate) struct Context {
@@ -18,12 +19,14 @@ pub(crate) struct Context {
     pub(crate) registry: Registry,
     /// How often every probe looks, where the command line says so.
     pub(crate) interval: Option<std::time::Duration>,
+    /// Signals that wait until a runtime hears them.
+    pub(crate) held: Option<HeldSignals>,
     out: anstream::AutoStream<std::io::Stdout>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global, registry: Registry) -> Self {
-        Self { global, registry, interval: None, out: anstream::stdout() }
+        Self { global, registry, interval: None, held: None, out: anstream::stdout() }
     }
 
     /// How to print.

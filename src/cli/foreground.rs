@@ -36,6 +36,13 @@ const TOGETHER: usize = 512;
 /// This long after a boot, what only the boot needed is given back: by then its last words are written.
 const CALM: Duration = Duration::from_secs(10);
 
+/// Makes room for descriptors, before the first of them is needed: whoever started us may have left us a few only. What
+/// is refused here is tried once more by the runtime, and then noted.
+pub(crate) fn make_room() {
+    let _ = crate::worker::process::raise_open_files();
+    crate::worker::process::set_aside();
+}
+
 /// A running runtime with its servers.
 pub(crate) struct Foreground {
     handle: RuntimeHandle,

@@ -16,7 +16,7 @@ use crate::worker::in_process::Registry;
 
 use super::context::{Context, block_on};
 use super::failure::Failure;
-use super::foreground::{Foreground, Happened};
+use super::foreground::{Foreground, Happened, make_room};
 use super::scratch::Scratch;
 use super::signals::{Came, Signals};
 use super::words::safe;
@@ -35,12 +35,13 @@ pub(crate) struct RunArgs {
     command: Vec<String>,
 }
 
-pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
+pub(crate) fn run(context: &mut Context, args: RunArgs) -> Result<(), Failure> {
+    make_room();
     let settings =
         Settings::for_command(&args.command).map_err(|problems| Failure::Usage(problems.render(false)))?;
     let scratch = Scratch::new(settings.runtime.state_dir.clone(), RUN_PREFIX);
     let code = block_on(async {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(context.held.take())?;
         let mut runtime = Foreground::start(settings, None, Registry::default()).await?;
         let mut ended_by = None;
         let unread = end_unread(runtime.handle())?;

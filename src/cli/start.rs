@@ -11,7 +11,7 @@ use super::check::{load_for, sources};
 use super::context::{Context, block_on};
 use super::daemon;
 use super::failure::Failure;
-use super::foreground::{Boot, Foreground, Happened};
+use super::foreground::{Boot, Foreground, Happened, make_room};
 use super::live::LiveLog;
 use super::signals::{Came, Signals};
 
@@ -35,6 +35,13 @@ pub(crate) struct StartArgs {
     daemonized: bool,
     #[command(flatten)]
     wait: WaitFlag,
+}
+
+impl StartArgs {
+    /// Whether this process becomes the runtime.
+    pub(crate) fn is_runtime(&self) -> bool {
+        !(self.all || self.daemon) && self.targets.is_empty()
+    }
 }
 
 pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure> {
@@ -65,7 +72,7 @@ fn interval(text: &str) -> Result<std::time::Duration, String> {
 }
 
 fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
-    crate::worker::process::set_aside();
+    make_room();
     crate::worker::unix::share_one_heap();
     crate::telemetry::record_user_series();
     // What explains the file is not needed any more once it runs.
@@ -75,7 +82,7 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
     let json = matches!(context.format(), Format::Json | Format::Jsonl);
     block_on(async {
         // Taken before anything is started: a signal must never end the process past its workers.
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(context.held.take())?;
         let mut runtime = Foreground::start(settings, sources, registry).await?;
         if !daemonized && !json {
             context.print(&runtime.header(&files))?;
