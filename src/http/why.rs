@@ -38,6 +38,7 @@ fn now(state: &InstanceState) -> String {
         Phase::Running if state.is_recovering() => "it runs, and something is being done about it",
         Phase::Running => "it runs",
         Phase::Starting => "it is starting",
+        Phase::Stopping if state.survivor.is_some() => "what an earlier runtime left of it is being stopped",
         Phase::Stopping => "it is being stopped",
         Phase::Waiting => "it waits to be started",
         Phase::Backoff => "it is down and will be started again",

@@ -209,9 +209,9 @@ impl InstanceState {
     }
 
     /// A survivor in this phase stands in its place.
-    pub(crate) fn stand_in(&mut self, phase: Phase, pid: Option<u32>) {
-        self.survivor = Some(StandIn { pid, then: self.own_phase() });
-        (self.phase, self.since, self.pid, self.next_action) = (phase, Timestamp::now(), pid, None);
+    pub(crate) fn stand_in(&mut self, phase: Phase, pid: Option<u32>, incarnation: Option<Incarnation>) {
+        self.survivor = Some(StandIn { pid, incarnation, then: self.own_phase() });
+        (self.phase, self.since, self.pid) = (phase, Timestamp::now(), pid);
         self.steady.entered = Instant::now();
     }
 

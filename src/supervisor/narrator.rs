@@ -462,7 +462,7 @@ fn write_view(
     entry.ready = view.phase == Phase::Running;
     entry.incarnation = view.incarnation;
     entry.budget_left = view.budget_left;
-    entry.next_action = next.filter(|_| entry.survivor.is_none());
+    entry.next_action = next;
     entry.waits_for = waits_for;
     // A restart helped once what it answers is over: while an incident is open, or a trial goes on, that is to be seen.
     let on_trial = view.next.is_some_and(|next| next.what == Plan::Verify);
