@@ -10,7 +10,7 @@ use crate::config::{CheckSettings, WorkerSettings, expand};
 use crate::event::{Cause, CauseName};
 use crate::id::Name;
 use crate::runtime::RuntimeHandle;
-use crate::supervisor::{Health, INCIDENT_BUCKETS, InstanceState, Spread, Totals};
+use crate::supervisor::{INCIDENT_BUCKETS, InstanceState, Spread, Totals};
 use crate::telemetry::{
     CardSample, Histogram, LookState, OwnSample, Pace, Root, Sampler, Scrape, Seen, WorkerSample, boot_time,
     open_files, open_files_limit, ticks_per_second, usage,
@@ -67,7 +67,7 @@ fn worker(runtime: &RuntimeHandle, state: &InstanceState, sampler: &Sampler) -> 
         worker_id: state.instance.to_string(),
         supervisor: state.supervisor.to_string(),
         status: state.status(),
-        healthy: state.health() == Health::Healthy,
+        healthy: state.is_well(),
         up: state.ready,
         score: state.score(),
         restarts: restarts.into_iter().collect(),

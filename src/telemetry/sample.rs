@@ -27,7 +27,7 @@ pub struct WorkerSample {
     pub supervisor: String,
     /// One of [`STATUS_WORDS`](super::STATUS_WORDS).
     pub status: &'static str,
-    /// Health is `healthy`.
+    /// Health is `healthy`, and no incident is open in which that is still to be proved.
     pub healthy: bool,
     /// Runs and is ready.
     pub up: bool,
