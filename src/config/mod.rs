@@ -69,6 +69,7 @@ pub use settings::{
     RecycleSettings, Remedy, RuntimeSettings, Settings, SnapshotSettings, SocketSettings, StderrTo,
     StopSettings, StopTo, StrategySettings, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };
+pub(crate) use source::included;
 pub use source::{SEARCHED, Sources};
 pub use spec::{Given, Run, SpecError, WorkerSpec};
 pub(crate) use suggest::nearest;
