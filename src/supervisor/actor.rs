@@ -357,6 +357,7 @@ impl SupervisorState {
             cause: None,
             class: None,
             hint: None,
+            code: None,
             complaint: None,
             was_unwell: false,
             stop: Stop::Not,

@@ -96,6 +96,7 @@ impl SupervisorState {
         let class = slot.class.take().filter(|(of, _)| *of == incarnation).map(|(_, class)| class);
         let (said, complaint) = (slot.hint.take(), slot.complaint.take());
         let hint = said.or(complaint);
+        let code = slot.code.take().or(exit.code());
         let exit = if asked { as_asked(exit, stop, self.stop_signal(child)) } else { exit };
         let Some(slot) = self.slot_mut(child) else { return };
         let late = stop.why_killed().filter(|_| asked && exit == Exit::Killed).map(str::to_owned);
@@ -122,7 +123,7 @@ impl SupervisorState {
             lived,
             next,
         });
-        let end = End { incarnation, at, ended: Arc::clone(&ended) };
+        let end = End { incarnation, at, code, ended: Arc::clone(&ended) };
         self.on_entry(child, |entry| {
             entry.state.ready = false;
             entry.state.pid = None;

@@ -242,6 +242,7 @@ fn fill(board: &Board) {
     backoff.last_exit = Some(LastExit {
         backtrace: None,
         exit: Exit::Exited { code: 1 },
+        code: Some(1),
         incarnation: Incarnation(3),
         message: "exited with code 1: \u{1b}[31mboom\u{7}".to_owned(),
         at: ago(1),
@@ -259,6 +260,7 @@ fn fill(board: &Board) {
     parked.last_exit = Some(LastExit {
         backtrace: None,
         exit: Exit::Oom,
+        code: None,
         incarnation: Incarnation(11),
         message: "killed: out of memory".to_owned(),
         at: ago(30),

@@ -229,7 +229,7 @@ impl From<&LastExit> for LastExitView {
     fn from(last: &LastExit) -> Self {
         Self {
             kind: last.exit.kind().to_owned(),
-            code: last.exit.code(),
+            code: last.code,
             signal: last.exit.signal().map(crate::exit::signal_name),
             message: last.message.clone(),
             at: to_millis(last.at),
