@@ -1,5 +1,7 @@
 //! The one word that people read first.
 
+use jiff::Timestamp;
+
 use crate::exit::Exit;
 use crate::health::Health;
 use crate::policy::{Phase, Plan};
@@ -66,6 +68,12 @@ impl InstanceState {
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.health() == Health::Healthy && self.status() != "recovering"
+    }
+
+    /// Somebody who asked later than that wants it to run.
+    #[must_use]
+    pub(crate) fn is_wanted_since(&self, at: Timestamp) -> bool {
+        self.wanted == Wanted::Running && self.wanted_by.as_ref().is_some_and(|by| by.at > at)
     }
 
     fn last_exit_is_a_failure(&self) -> bool {
