@@ -9,12 +9,15 @@ use crate::http::dto::{EventView, IncidentBody, IncidentView, IncidentsBody};
 use crate::recovery::redact;
 
 use super::args::Format;
-use super::client::{Client, encode, encode_query};
+use super::client::{Client, encode};
 use super::context::{Context, block_on};
 use super::events::pages;
 use super::failure::Failure;
 use super::table::{Cell, Table};
 use super::words::{clock, csv, safe, span};
+
+/// Incidents that are asked for at once: each brings its evidence along.
+const PAGE: usize = 200;
 
 /// Options of `incidents`.
 #[derive(Debug, Args)]
@@ -59,7 +62,7 @@ pub(crate) fn run(context: &mut Context, args: IncidentsArgs) -> Result<(), Fail
         Some(What::Export { id }) => {
             let body = fetch(context, &id)?;
             let client = context.client()?;
-            let asked = [format!("incident={}", encode_query(&id)), "since_seq=0".to_owned()];
+            let asked = [format!("incident={}", encode(&id)), "since_seq=0".to_owned()];
             let events = block_on(async {
                 let own = pages(&client, &asked).await?.items;
                 around(&client, &body.incident, own).await
@@ -78,9 +81,9 @@ async fn around(client: &Client, one: &IncidentView, own: Vec<EventView>) -> Res
     let last = if one.closed_at.is_some() { last.seq } else { u64::MAX };
     let since = first.at.checked_sub(JUST_BEFORE).unwrap_or(first.at);
     let asked = [
-        format!("worker={}", encode_query(&one.worker)),
-        format!("kind={}", encode_query("worker.*")),
-        format!("since={}", encode_query(&since.to_string())),
+        format!("worker={}", encode(&one.worker)),
+        format!("kind={}", encode("worker.*")),
+        format!("since={}", encode(&since.to_string())),
     ];
     let all = pages(client, &asked).await?.items;
     let its = |event: &EventView| event.instance.as_deref() == Some(&*one.instance) && event.seq <= last;
@@ -100,13 +103,24 @@ fn fetch(context: &Context, id: &str) -> Result<IncidentBody, Failure> {
     block_on(async { client.get(&path).await })
 }
 
+/// All of them, page by page.
+async fn all(client: &Client, path: &str) -> Result<IncidentsBody, Failure> {
+    let mut body: IncidentsBody = client.get(path).await?;
+    while let Some(cursor) = body.next_cursor.take() {
+        let next: IncidentsBody = client.get(&format!("{path}&cursor={}", encode(&cursor))).await?;
+        body.items.extend(next.items);
+        body.next_cursor = next.next_cursor;
+    }
+    Ok(body)
+}
+
 fn list(context: &mut Context, open: bool, worker: Option<&str>) -> Result<(), Failure> {
     let client = context.client()?;
-    let mut path = format!("/api/v1/incidents?limit=200{}", if open { "&open=true" } else { "" });
+    let mut path = format!("/api/v1/incidents?limit={PAGE}{}", if open { "&open=true" } else { "" });
     if let Some(worker) = worker {
         path.push_str(&format!("&worker={}", encode(worker)));
     }
-    let body: IncidentsBody = block_on(async { client.get(&path).await })?;
+    let body = block_on(all(&client, &path))?;
     let now = Timestamp::now();
     match context.format() {
         Format::Json | Format::Jsonl => context.print_json(&body, &body.items),
