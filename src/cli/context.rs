@@ -97,16 +97,6 @@ impl Context {
         Ok(())
     }
 
-    /// Prints many lines in one write.
-    pub(crate) fn print_lines(&mut self, mut text: String) -> Result<(), Failure> {
-        text.push('\n');
-        if self.out.current_choice() == anstream::ColorChoice::Never {
-            // Left to the stream, each stretch between two colours would be a write of its own.
-            text = anstream::adapter::strip_str(&text).to_string();
-        }
-        self.print(&text)
-    }
-
     /// Prints bytes of others exactly as they are; only for what is no terminal.
     pub(crate) fn print_raw(&mut self, text: &str) -> Result<(), Failure> {
         let mut out = std::io::stdout();

@@ -37,6 +37,7 @@ mod recover;
 mod run;
 mod schema;
 mod scratch;
+mod screen;
 mod shutdown;
 mod signals;
 mod start;
