@@ -8,7 +8,6 @@ use ractor::ActorRef;
 
 use crate::cause::Cause;
 use crate::config::WorkerSettings;
-use crate::config::reach::pace;
 use crate::event::{Event, EventKind};
 use crate::health::{Health, Record, RecordRules, Verdict};
 use crate::id::{Incarnation, InstanceId};
@@ -38,8 +37,6 @@ pub(super) struct Case {
     pub(super) holds: bool,
     /// When its supervisor was last told that it is unwell.
     pub(super) urged: Option<Duration>,
-    /// How often what it uses is read, where its marks want more than usual.
-    pub(super) pace: Option<Duration>,
     /// Processor time when its figures were last compared with marks, and when that was.
     pub(super) figures: Option<(f64, Instant)>,
 }
@@ -59,7 +56,6 @@ impl Case {
             pid: Arc::new(AtomicU32::new(pid.unwrap_or(0))),
             instance,
             incarnation,
-            pace: pace(&worker),
             worker,
             rules,
             probes: Vec::new(),
@@ -178,8 +174,8 @@ pub(super) fn changed(case: &Case, before: Health, verdict: &Verdict) -> Event {
     event.instance = Some(case.instance.clone());
     event.incarnation = Some(case.incarnation);
     event.cause = match &verdict.unwell {
-        Some(unwell) => Some(unwell.cause.into()),
-        None if verdict.blind => Some(Cause::Monitor.into()),
+        Some(unwell) => Some(unwell.cause),
+        None if verdict.blind => Some(Cause::Monitor),
         None => None,
     };
     event.data.insert("from", before.into());

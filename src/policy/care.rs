@@ -247,8 +247,6 @@ pub(super) struct Taken {
     /// Its place; `None`: a plain restart, or what an operator asked for.
     pub(super) place: Option<usize>,
     pub(super) step: Step,
-    /// The plain restart follows it.
-    pub(super) ahead: bool,
 }
 
 /// An open incident.
@@ -265,8 +263,6 @@ pub(super) struct Case {
     pub(super) patience: Option<Duration>,
     pub(super) stage: Stage,
     pub(super) taken: Option<Taken>,
-    /// What was done before the plain restart that is under way: it comes to what that restart comes to.
-    pub(super) before: Option<Taken>,
     /// Steps tried in this incident.
     pub(super) tried: SmallVec<[usize; 4]>,
     /// Steps that people know to be passed over.
@@ -289,11 +285,9 @@ impl Case {
         self.taken.as_ref().is_some_and(|taken| taken.step.run.way() == Way::Park)
     }
 
-    /// A plain restart is what is under way, and nothing else.
+    /// A plain restart is what is under way.
     pub(super) fn is_plain(&self) -> bool {
-        self.before.is_none()
-            && self.taken.as_ref().is_some_and(|taken| taken.place.is_none())
-            && self.origin != Origin::Operator
+        self.taken.as_ref().is_some_and(|taken| taken.place.is_none()) && self.origin != Origin::Operator
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
-use crate::config::WorkerSettings;
-use crate::event::{Cause, CauseName, Event, EventKind};
+use crate::config::{Remedy, WorkerSettings};
+use crate::event::{Cause, Event, EventKind};
 use crate::exit::Exit;
-use crate::id::{Incarnation, InstanceId};
+use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits, Work};
 use crate::recovery::learning::Case;
 use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why};
@@ -17,9 +18,7 @@ use crate::worker::{Ailing, Deed, Job, Sights};
 
 use super::actor::{SupervisorMsg, SupervisorState};
 use super::board::{InstanceState, Recovering, Trouble};
-use super::healer::Question;
-use super::lesson::{Lesson, teaches};
-use super::means::{Means, deed};
+use super::healer::{Question, teaches};
 use super::tree::Who;
 
 /// The incident that is open for a child.
@@ -27,33 +26,19 @@ use super::tree::Who;
 pub(super) struct OpenIncident {
     pub(super) id: Arc<str>,
     class: Arc<str>,
-    /// The contract's.
+    cause: Arc<str>,
+    /// The same, as restarts are counted by.
     kind: Cause,
-    /// The same, or the user's name for it.
-    cause: CauseName,
     /// Which start it is about.
     incarnation: Incarnation,
-    /// When it began.
-    since: Time,
-    /// What could be measured then, until a lesson takes it along.
-    case: Option<Case>,
-    /// The step that is under way, and behind what was done before it.
-    steps: Vec<UnderWay>,
-}
-
-/// A step whose end is not known yet.
-#[derive(Debug, Clone)]
-struct UnderWay {
-    strategy: Strategy,
-    began: Time,
-    /// It is one of the ladder's.
-    laddered: bool,
+    /// When the step that is under way began, and whether it is one of the ladder's.
+    step: Option<(Timestamp, bool)>,
 }
 
 impl OpenIncident {
     /// Whether the step that is under way is one of the ladder's.
     pub(super) fn is_laddered(&self) -> bool {
-        self.steps.last().is_some_and(|step| step.laddered)
+        self.step.is_some_and(|(_, laddered)| laddered)
     }
 }
 
@@ -156,9 +141,6 @@ impl SupervisorState {
             }
         });
         if let Some(class) = class {
-            if let Some(slot) = self.slot_mut(child) {
-                slot.class = Some((incarnation, Arc::clone(&class)));
-            }
             self.fact(Fact::Classed { child, incarnation, class });
         }
     }
@@ -174,7 +156,7 @@ impl SupervisorState {
         let open = self.slot(child)?.incident.as_ref()?;
         Some(Recovering {
             incident: Arc::clone(&open.id),
-            cause: open.cause.word().into(),
+            cause: Arc::clone(&open.cause),
             strategy: care.strategy.cloned(),
             stage: care.stage,
             until: care.until.map(|until| self.plane.wall(until)),
@@ -202,34 +184,21 @@ impl SupervisorState {
         lasted: Duration,
     ) {
         let evidence = self.evidence(child, why);
-        let cause = CauseName::of(why.cause, why.class.clone());
-        let word = why.word();
-        let (id, class) = self.plane.healer.open(instance, word, &evidence, lasted, why.class.clone());
-        // What somebody asked for has no pattern, and of whom nothing is learned neither.
-        let counts = why.cause.is_failure() && self.learns(child);
-        let case = counts.then(|| self.case_of(instance, &class, why.cause));
-        if let Some(case) = &case {
-            self.plane.healer.note(case.clone());
-        }
+        let cause: Arc<str> = why.word().into();
+        let (id, class) = self.plane.healer.open(instance, &cause, &evidence, lasted, why.class.clone());
+        self.note_case(instance, &class, why.cause);
         if evidence.exit_code.is_some() || evidence.signal.is_some() {
             let memory = self.plane.healer.memory_of(instance);
             let memory = memory.map(|part| format!("; its memory was last seen at {:.0} %", part * 100.0));
             let text = format!("{}{}", why.text, memory.unwrap_or_default());
             self.plane.healer.found(&id, vec![("exit", text)]);
         }
-        let since = self.plane.now();
         if let Some(slot) = self.slot_mut(child) {
-            slot.cause = Some(cause.clone());
-            let (kind, steps) = (why.cause, Vec::new());
-            slot.incident = Some(OpenIncident { id, class, kind, cause, incarnation, since, case, steps });
+            let (kind, cause) = (why.cause, Arc::clone(&cause));
+            slot.incident = Some(OpenIncident { id, class, cause, kind, incarnation, step: None });
+            slot.cause = Some(kind);
         }
-        self.tell_recovery(child, EventKind::IncidentOpened, format!("{word}: {}", why.text));
-    }
-
-    /// Whether anything is learned of it.
-    fn learns(&self, child: ChildKey) -> bool {
-        let ladder = self.core.child(child).and_then(|view| view.spec.ladder.as_ref());
-        ladder.is_some_and(|ladder| ladder.learn != Learn::Off)
+        self.tell_recovery(child, EventKind::IncidentOpened, format!("{cause}: {}", why.text));
     }
 
     fn evidence(&self, child: ChildKey, why: &Why) -> Evidence {
@@ -250,19 +219,22 @@ impl SupervisorState {
     }
 
     /// What could be measured when it failed.
-    fn case_of(&self, instance: &InstanceId, class: &Arc<str>, cause: Cause) -> Case {
+    fn note_case(&self, instance: &InstanceId, class: &Arc<str>, cause: Cause) {
+        let now = Timestamp::now();
+        let zoned = now.to_zoned(TimeZone::UTC);
+        let hour = i16::from(zoned.weekday().to_monday_zero_offset()) * 24 + i16::from(zoned.hour());
         let ran = self.plane.board.read(instance, |entry| match entry.started_at {
-            Some(_) => entry.steady.started.map(|started| started.elapsed().as_secs_f64()),
+            Some(since) => Some(now.duration_since(since).as_secs_f64()),
             None => entry.last_run,
         });
         let memory = self.plane.healer.memory_of(instance);
-        Case {
+        self.plane.healer.note(Case {
             worker: instance.worker().to_string(),
             class: class.to_string(),
             ran: ran.flatten(),
             memory: if cause == Cause::Oom { Some(1.0) } else { memory },
-            at: Timestamp::now().as_second(),
-        }
+            hour_of_week: u8::try_from(hour).unwrap_or(0),
+        });
     }
 
     fn ask_leave(
@@ -312,8 +284,7 @@ impl SupervisorState {
         let Some(slot) = self.slot_mut(child) else { return answer(Err("it is gone".to_owned())) };
         match means {
             Ok(Means::Code(name)) => {
-                let open = slot.incident.as_ref();
-                let cause = open.map(|open| open.cause.word().to_owned()).unwrap_or_default();
+                let cause = slot.incident.as_ref().map(|open| open.cause.to_string()).unwrap_or_default();
                 let ailing = Ailing { instance: instance.clone(), incarnation, pid, cause };
                 self.plane.remedy(&name, ailing, timeout, Box::new(answer));
             }
@@ -339,20 +310,16 @@ impl SupervisorState {
         reason: String,
         (laddered, plain): (bool, bool),
     ) {
-        let (at, began) = (Timestamp::now(), self.plane.now());
+        let at = Timestamp::now();
         let text = format!("{strategy}: {reason}");
         if let Some(slot) = self.slot_mut(child)
             && let Some(open) = slot.incident.as_mut()
         {
-            // Only a plain restart follows what was done before it.
-            if !plain {
-                open.steps.clear();
-            }
-            open.steps.push(UnderWay { strategy: strategy.clone(), began, laddered });
+            open.step = Some((at, laddered));
             match strategy.way() {
-                Way::Restart { .. } | Way::WhileDown => _ = slot.cause.get_or_insert(open.cause.clone()),
+                Way::Restart { .. } | Way::WhileDown => _ = slot.cause.get_or_insert(open.kind),
                 // The trial of a parked worker is for what parked it.
-                Way::Park => _ = slot.cause.get_or_insert(open.cause.clone()),
+                Way::Park => _ = slot.cause.get_or_insert(open.kind),
                 Way::WhileUp { .. } => {}
             }
         }
@@ -374,17 +341,16 @@ impl SupervisorState {
         outcome: Outcome,
         text: &str,
     ) {
-        let now = self.plane.now();
+        let at = Timestamp::now();
+        self.on_incident(child, |incident| {
+            let _ = incident.end_step(outcome, at);
+        });
         let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.as_mut()) else { return };
-        let Some(at) = open.steps.iter().position(|step| step.strategy == *strategy) else { return };
-        let UnderWay { began, laddered, .. } = open.steps.remove(at);
-        let (class, operator) = (Arc::clone(&open.class), open.kind == Cause::Operator);
-        let case = teaches(outcome).and_then(|_| open.case.take());
-        let seconds = now.saturating_sub(began).as_secs_f64();
-        self.on_incident(child, |incident| incident.end_step(strategy, outcome, seconds));
-        if let Some(held) = teaches(outcome).filter(|_| !operator && self.learns(child)) {
-            let lesson = Lesson::new(instance, &class, strategy, (held, seconds), case);
-            self.plane.healer.learn(lesson);
+        let Some((began, laddered)) = open.step.take() else { return };
+        let (class, operator) = (Arc::clone(&open.class), &*open.cause == "operator");
+        let seconds = at.duration_since(began).as_secs_f64();
+        if let Some(held) = teaches(outcome).filter(|_| !operator) {
+            self.plane.healer.learn(instance, &class, strategy, held, seconds);
         }
         if laddered || operator || *strategy != Strategy::SoftRestart {
             self.count(instance, strategy, outcome);
@@ -411,10 +377,8 @@ impl SupervisorState {
     }
 
     fn closed(&mut self, child: ChildKey, instance: &InstanceId, outcome: Outcome, text: &str) {
-        let open = self.slot(child).and_then(|slot| slot.incident.as_ref());
-        if let Some(OpenIncident { id, since, .. }) = open {
-            let seconds = self.plane.now().saturating_sub(*since).as_secs_f64();
-            self.plane.healer.close(id, outcome, text, seconds);
+        if let Some(id) = self.incident_of(child) {
+            self.plane.healer.close(&id, outcome, text);
         }
         self.tell_recovery(child, EventKind::IncidentClosed, format!("{}: {text}", outcome.word()));
         if let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.take()) {
@@ -449,9 +413,9 @@ impl SupervisorState {
         if let Some(open) = &slot.incident {
             event.incident = Some(open.id.to_string());
             event.incarnation = Some(open.incarnation);
-            event.data.insert("cause", open.cause.word().into());
+            event.data.insert("cause", (*open.cause).into());
         }
-        event.cause = slot.incident.as_ref().map(|open| open.cause.clone()).or_else(|| slot.cause.clone());
+        event.cause = slot.cause;
         self.plane.journal.note(self.at, event);
         self.unread.set(true);
     }
@@ -491,4 +455,38 @@ struct DoThis {
     incarnation: Incarnation,
     work: Work,
     timeout: Duration,
+}
+
+/// How a strategy is carried out on a worker, where it is no restart.
+enum Means {
+    Deed(Deed),
+    Signal(i32),
+    /// Of the program.
+    Code(Name),
+}
+
+fn deed(settings: &WorkerSettings, strategy: &Strategy) -> Result<Means, String> {
+    let remedy = |remedy: &Option<Remedy>, of_actor: Deed, key: &str| match remedy {
+        Some(Remedy::Signal(signal)) => Ok(Means::Signal(*signal)),
+        Some(Remedy::Command(argv)) => Ok(Means::Deed(Deed::Run { argv: argv.clone() })),
+        None if settings.actor.is_some() => Ok(Means::Deed(of_actor)),
+        None => Err(format!("worker {} has no on.{key}", settings.name)),
+    };
+    match strategy {
+        Strategy::ConnectionReset => {
+            remedy(&settings.on.connection_reset, Deed::ResetConnections, "connection_reset")
+        }
+        Strategy::MemoryCleanup => remedy(&settings.on.memory_cleanup, Deed::TrimMemory, "memory_cleanup"),
+        Strategy::Reset | Strategy::Recreate => Ok(Means::Deed(Deed::Archive)),
+        Strategy::Own(name) => match settings.strategies.get(name) {
+            Some(own) if own.code => Ok(Means::Code(name.clone())),
+            Some(own) => Ok(Means::Deed(Deed::Run { argv: own.command.clone() })),
+            None => Err(format!("there is no [strategy.{name}]")),
+        },
+        Strategy::SoftRestart
+        | Strategy::HardRestart
+        | Strategy::ScaleUp
+        | Strategy::ScaleDown
+        | Strategy::Quarantine => Err(format!("{strategy} is nothing that is done beside a worker")),
+    }
 }
