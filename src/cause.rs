@@ -1,5 +1,7 @@
 //! Why something happened or is done: one word each, the contract's closed list as far as something has it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// Why: the contract's closed list of causes.
@@ -11,9 +13,9 @@ pub enum Cause {
     Crash,
     /// The kernel killed it for memory.
     Oom,
-    /// It was not ready in time, did not end when asked, or gives no sign of life.
+    /// It did not end when asked, or gives no sign of life.
     Hang,
-    /// Its start failed.
+    /// Its start failed, or it was not ready in time.
     StartFailed,
     /// A probe says that it does not work.
     ProbeFailed,
@@ -98,8 +100,8 @@ impl Cause {
         match exit {
             Exit::Oom => Self::Oom,
             Exit::Unwell { cause } => *cause,
-            Exit::StartFailed(_) => Self::StartFailed,
-            Exit::StartTimeout | Exit::Killed | Exit::Abandoned => Self::Hang,
+            Exit::StartFailed(_) | Exit::StartTimeout => Self::StartFailed,
+            Exit::Killed | Exit::Abandoned => Self::Hang,
             // Nobody asked it to: an end that somebody asked for has no cause of its own.
             Exit::Stopped
             | Exit::Exited { .. }
@@ -109,5 +111,72 @@ impl Cause {
             | Exit::Error { .. }
             | Exit::Unknown => Self::Crash,
         }
+    }
+}
+
+/// A cause under the word that people know it by: the contract's, or the one that the user gave to such failures
+/// (`[[error_class]]`).
+///
+/// ```
+/// use regrow::{Cause, CauseName};
+/// assert_eq!(CauseName::from(Cause::Oom).word(), "oom");
+/// assert_eq!(CauseName::from("broker_gone"), CauseName::Class("broker_gone".into()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CauseName {
+    /// The contract's.
+    Known(Cause),
+    /// The user's, for a failure.
+    Class(Arc<str>),
+}
+
+impl CauseName {
+    /// The user's word where there is one.
+    #[must_use]
+    pub fn of(cause: Cause, class: Option<Arc<str>>) -> Self {
+        class.map_or(Self::Known(cause), Self::Class)
+    }
+
+    /// The word.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Known(cause) => cause.word(),
+            Self::Class(class) => class,
+        }
+    }
+
+    /// Whether it is the worker's own failure.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Known(cause) => cause.is_failure(),
+            Self::Class(_) => true,
+        }
+    }
+}
+
+impl From<Cause> for CauseName {
+    fn from(cause: Cause) -> Self {
+        Self::Known(cause)
+    }
+}
+
+impl From<&str> for CauseName {
+    fn from(word: &str) -> Self {
+        let known = Cause::ALL.into_iter().find(|cause| cause.word() == word);
+        known.map_or_else(|| Self::Class(word.into()), Self::Known)
+    }
+}
+
+impl Serialize for CauseName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for CauseName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(String::deserialize(deserializer)?.as_str().into())
     }
 }

@@ -8,7 +8,7 @@ pub(crate) use brief::{Brief, Ended, Next, Subject, What};
 
 use crate::id::{Incarnation, InstanceId, Name};
 
-pub use crate::cause::Cause;
+pub use crate::cause::{Cause, CauseName};
 
 use crate::units::shortened;
 
@@ -191,7 +191,7 @@ pub struct Event {
     /// The incident it belongs to.
     pub incident: Option<String>,
     /// Why.
-    pub cause: Option<Cause>,
+    pub cause: Option<CauseName>,
     /// One line for people: who, what happened, what comes next.
     pub message: String,
     /// Everything else, by name.

@@ -101,7 +101,8 @@ pub enum Exit {
     StartFailed(StartFailure),
     /// It was not ready within `start_timeout`; regrow ended it.
     StartTimeout,
-    /// It did not end within `stop.timeout` after it was asked; regrow killed it.
+    /// It did not end within `stop.timeout` after it was asked, or had more processes than its limit where the kernel does
+    /// not hold it to that; regrow killed it.
     Killed,
     /// It ended as it was asked to.
     Stopped,

@@ -147,7 +147,7 @@ pub mod worker;
 pub use ractor;
 
 pub use config::{Run, Settings, SpecError, WorkerSpec};
-pub use event::{Cause, Event, EventKind};
+pub use event::{Cause, CauseName, Event, EventKind};
 pub use exit::{Exit, StartFailure};
 pub use id::{Incarnation, InstanceId, Name};
 pub use policy::Restart;

@@ -8,7 +8,7 @@ use regrow::policy::{
     ChildKey, ChildKind, Done, Ended, Fact, Phase, Refused, Reply, Request, RequestId, SpecError, Supervisor,
 };
 
-use super::term::{self, Declared, Flags};
+use super::term::{self, Declared, Flags, Whole};
 use super::world::{Parked, Scripts, Step, World};
 
 /// The trace's clock may go below zero.
@@ -83,8 +83,8 @@ impl Trace {
         };
         self.flags = Flags {
             strategy: strategy.into(),
-            intensity: intensity.parse().map_err(|_| Invalid)?,
-            period: period.parse().map_err(|_| Invalid)?,
+            intensity: Whole::read(intensity).ok_or(Invalid)?,
+            period: Whole::read(period).ok_or(Invalid)?,
             auto: auto.into(),
         };
         Ok(())
@@ -107,9 +107,9 @@ impl Trace {
     }
 
     fn at(&mut self, seconds: &str) -> Outcome {
-        self.clock = match seconds.parse::<i64>() {
-            Ok(whole) => whole,
-            Err(_) => floor(seconds).ok_or(Invalid)?,
+        self.clock = match Whole::read(seconds) {
+            Some(whole) => whole.near,
+            None => floor(seconds).ok_or(Invalid)?,
         };
         Ok(())
     }
@@ -212,7 +212,7 @@ impl Trace {
 
     fn step(&mut self) -> Step<'_> {
         Step {
-            now: Duration::from_secs((EPOCH + self.clock).unsigned_abs()),
+            now: Duration::from_secs(EPOCH.saturating_add(self.clock).max(0).unsigned_abs()),
             scripts: &mut self.scripts,
             parked: &mut self.parked,
             last: &mut self.last,

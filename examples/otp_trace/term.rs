@@ -13,18 +13,52 @@ use regrow::policy::{
 /// The code that stands for `{shutdown, Term}` beside 0 for `normal`: both are in the normal set.
 const SHUTDOWN_TERM: i32 = 1;
 
+/// A whole number of any length, as Erlang has them.
+#[derive(Clone)]
+pub(crate) struct Whole {
+    /// As Erlang prints it.
+    pub(crate) text: String,
+    /// Its value, or what is nearest to it: a count or a time this far off never comes.
+    pub(crate) near: i64,
+}
+
+impl Whole {
+    /// None: it is no whole number.
+    pub(crate) fn read(word: &str) -> Option<Self> {
+        let digits = word.strip_prefix(['-', '+']).unwrap_or(word);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let digits = digits.trim_start_matches('0');
+        let text = match (digits, word.starts_with('-')) {
+            ("", _) => "0".to_owned(),
+            (digits, true) => format!("-{digits}"),
+            (digits, false) => digits.to_owned(),
+        };
+        let far = if text.starts_with('-') { i64::MIN } else { i64::MAX };
+        let near = text.parse().unwrap_or(far);
+        Some(Self { text, near })
+    }
+}
+
+impl From<i64> for Whole {
+    fn from(near: i64) -> Self {
+        Self { text: near.to_string(), near }
+    }
+}
+
 /// `sup`'s words, unchecked.
 #[derive(Clone)]
 pub(crate) struct Flags {
     pub(crate) strategy: String,
-    pub(crate) intensity: i64,
-    pub(crate) period: i64,
+    pub(crate) intensity: Whole,
+    pub(crate) period: Whole,
     pub(crate) auto: String,
 }
 
 impl Default for Flags {
     fn default() -> Self {
-        Self { strategy: "one_for_one".into(), intensity: 1, period: 5, auto: "never".into() }
+        Self { strategy: "one_for_one".into(), intensity: 1.into(), period: 5.into(), auto: "never".into() }
     }
 }
 
@@ -42,19 +76,19 @@ impl Flags {
             "simple_one_for_one" => RestartStrategy::SimpleOneForOne,
             other => return Err(format!("{{invalid_strategy,{}}}", atom(other))),
         };
-        if self.intensity < 0 {
-            return Err(format!("{{invalid_intensity,{}}}", self.intensity));
+        if self.intensity.near < 0 {
+            return Err(format!("{{invalid_intensity,{}}}", self.intensity.text));
         }
-        if self.period <= 0 {
-            return Err(format!("{{invalid_period,{}}}", self.period));
+        if self.period.near <= 0 {
+            return Err(format!("{{invalid_period,{}}}", self.period.text));
         }
         let auto_shutdown =
             auto(&self.auto).ok_or_else(|| format!("{{invalid_auto_shutdown,{}}}", atom(&self.auto)))?;
         Ok(SupervisorSpec {
             strategy,
             intensity: Intensity {
-                max_restarts: u32::try_from(self.intensity).unwrap_or(u32::MAX),
-                within: Duration::from_secs(self.period.unsigned_abs()),
+                max_restarts: u32::try_from(self.intensity.near).unwrap_or(u32::MAX),
+                within: Duration::from_secs(self.period.near.unsigned_abs()),
             },
             on_exhausted: OnExhausted::Escalate,
             retry: None,
@@ -115,12 +149,12 @@ impl Declared {
             "supervisor" => ChildKind::Supervisor,
             other => return Err(format!("{{invalid_child_type,{}}}", atom(other))),
         };
-        spec.shutdown = match (self.shutdown.as_str(), self.shutdown.parse::<i64>()) {
+        spec.shutdown = match (self.shutdown.as_str(), Whole::read(&self.shutdown)) {
             ("brutal_kill", _) => Shutdown::BrutalKill,
             ("infinity", _) => Shutdown::Infinity,
-            (_, Ok(ms)) if ms >= 0 => Shutdown::Timeout(Duration::from_millis(ms.unsigned_abs())),
-            (_, Ok(ms)) => return Err(format!("{{invalid_shutdown,{ms}}}")),
-            (other, Err(_)) => return Err(format!("{{invalid_shutdown,{}}}", atom(other))),
+            (_, Some(ms)) if ms.near >= 0 => Shutdown::Timeout(Duration::from_millis(ms.near.unsigned_abs())),
+            (_, Some(ms)) => return Err(format!("{{invalid_shutdown,{}}}", ms.text)),
+            (other, None) => return Err(format!("{{invalid_shutdown,{}}}", atom(other))),
         };
         Ok(spec)
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::http::dto::{Accepted, ActionState, ActionView};
+use crate::http::dto::{Accepted, ActionState, ActionView, StatusBody};
+use crate::runtime::Target;
 
 use super::args::{Format, Targets, WaitFlag, duration};
 use super::client::{Client, action_path};
 use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
-use super::status::fetch;
+use super::status::{fetch, select};
 use super::words::safe;
 
 /// One question to the server waits at most this long; then it is asked again.
@@ -107,24 +108,48 @@ fn ask(context: &mut Context, verb: &str, args: ActArgs, body: Option<&Value>) -
     let targets = parse_targets(&args.targets)?;
     let client = context.client()?;
     block_on(async {
-        let mut asked = Vec::new();
+        if targets.len() > 1 {
+            // A wrong name is told before anybody is touched.
+            let body: StatusBody = client.get("/api/v1/status").await?;
+            for target in &targets {
+                select(body.clone(), target)?;
+            }
+        }
+        let (mut asked, mut failed) = (Vec::new(), None);
         for target in &targets {
             match client.post(&action_path(target, verb), body).await {
                 Ok(accepted) => asked.push(accepted),
-                // The list of names knows better what may have been meant.
-                Err(Failure::NoTarget(text)) => {
-                    fetch(&client, Some(target)).await?;
-                    return Err(Failure::NoTarget(text));
+                Err(error) => {
+                    failed = Some(better(&client, target, error).await);
+                    break;
                 }
-                Err(other) => return Err(other),
             }
         }
         warn(&asked);
-        match args.wait.wait {
-            None => print_accepted(context, verb, &asked),
-            Some(limit) => see_through(context, &client, verb, &asked, limit).await,
+        match (failed, args.wait.wait) {
+            (None, None) => print_accepted(context, verb, &asked),
+            (None, Some(limit)) => see_through(context, &client, verb, &asked, limit).await,
+            (Some(failure), _) if asked.is_empty() => Err(failure),
+            // What was asked before stands, and must not look as if it had not been.
+            (Some(failure), _) => print_accepted(context, verb, &asked).and(Err(failure)),
         }
     })
+}
+
+/// The list of names knows better what may have been meant.
+async fn better(client: &Client, target: &Target, failure: Failure) -> Failure {
+    match failure {
+        Failure::NoTarget(_) => fetch(client, Some(target)).await.err().unwrap_or(failure),
+        Failure::Failed(_)
+        | Failure::Usage(_)
+        | Failure::NotHealthy(_)
+        | Failure::Unreachable(_)
+        | Failure::Config(_)
+        | Failure::NotPermitted(_)
+        | Failure::WaitRanOut(_)
+        | Failure::Code(_)
+        | Failure::ReaderGone => failure,
+    }
 }
 
 /// What was done, and not as well as it could be.
@@ -166,7 +191,11 @@ pub(crate) async fn see_through(
             let whole = serde_json::json!({ "schema": format!("regrow.{verb}/1"), "items": views });
             context.print_json(&whole, &views)?;
         }
-        Format::Table | Format::Wide | Format::Csv | Format::Name => {
+        Format::Name => {
+            let names = views.iter().flat_map(|view| &view.instances);
+            context.print(&names.map(|one| format!("{}\n", one.instance)).collect::<String>())?;
+        }
+        Format::Table | Format::Wide | Format::Csv => {
             let lines = views.iter().flat_map(|view| &view.instances);
             let text: String = lines
                 .map(|one| format!("{}: {} ({})\n", one.instance, one.status, safe(&one.message)))

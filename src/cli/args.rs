@@ -143,10 +143,10 @@ pub(crate) enum Verb {
     /// Supervise one command without a file, and exit with its code
     ///
     /// It is started again when it fails, at most 10 times in 5 minutes and after growing delays; then, or once it
-    /// ends well, regrow ends with its code: 128 and the signal's number if a signal ended it, 127 if there is no such
-    /// program, 126 if it cannot be run. What it writes passes through byte for byte, stdout to stdout and stderr to
-    /// stderr; what regrow says goes to stderr. It sees your environment and reads your stdin; what it has read is not
-    /// there again after a restart. SIGHUP, SIGUSR1 and SIGUSR2 are passed on to it.
+    /// ends well or was asked to end, regrow ends with its code: 128 and the signal's number if a signal ended it, 127
+    /// if there is no such program, 126 if it cannot be run. What it writes passes through byte for byte, stdout to
+    /// stdout and stderr to stderr; what regrow says goes to stderr. It sees your environment and reads your stdin; what
+    /// it has read is not there again after a restart. SIGHUP, SIGUSR1 and SIGUSR2 are passed on to it.
     Run(run::RunArgs),
     /// Watch a small tree crash, hang and recover, in half a minute
     Demo,

@@ -25,6 +25,13 @@ pub(crate) struct BackupArgs {
 const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(crate) fn run(context: &mut Context, args: BackupArgs) -> Result<(), Failure> {
+    if let Some(dir) = args.dir.as_deref().filter(|dir| is_state_dir(dir)) {
+        let dir = dir.display();
+        return Err(Failure::Usage(format!(
+            "{dir} is the state directory of a runtime, whose databases a copy would replace: name another folder, \
+             such as {dir}/backups/now"
+        )));
+    }
     let client = context.client()?;
     let mut made: BackupBody = block_on(client.ask_for(Method::POST, "/api/v1/backup", None, PATIENCE))?;
     if let Some(dir) = args.dir {
@@ -38,6 +45,11 @@ pub(crate) fn run(context: &mut Context, args: BackupArgs) -> Result<(), Failure
             context.print(&text)
         }
     }
+}
+
+/// Every runtime has its lock there, also one that has ended.
+fn is_state_dir(dir: &Path) -> bool {
+    fs::symlink_metadata(dir.join("lock")).is_ok()
 }
 
 /// Moves the files to where they are wanted, with the rights of whoever asked: the runtime writes nowhere else.

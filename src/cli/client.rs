@@ -172,11 +172,6 @@ impl Client {
     }
 }
 
-/// `{id}` of a route, with its `/` encoded. Names need no other encoding.
-pub(crate) fn encode(id: &str) -> String {
-    id.replace('/', "%2F")
-}
-
 /// The route on which a verb acts on a target.
 pub(crate) fn action_path(target: &Target, verb: &str) -> String {
     match target {
@@ -187,8 +182,8 @@ pub(crate) fn action_path(target: &Target, verb: &str) -> String {
     }
 }
 
-/// A value in a query: everything but plain characters encoded.
-pub(crate) fn encode_query(text: &str) -> String {
+/// A part of a route or a value in a query: everything but plain characters encoded.
+pub(crate) fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

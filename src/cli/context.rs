@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::locate;
 use crate::runtime::Target;
 use crate::worker::in_process::Registry;
+use crate::worker::unix::HeldSignals;
 
 /// One call of the program.
 pub(crate) struct Context {
@@ -18,12 +19,14 @@ pub(crate) struct Context {
     pub(crate) registry: Registry,
     /// How often every probe looks, where the command line says so.
     pub(crate) interval: Option<std::time::Duration>,
+    /// Signals that wait until a runtime hears them.
+    pub(crate) held: Option<HeldSignals>,
     out: anstream::AutoStream<std::io::Stdout>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global, registry: Registry) -> Self {
-        Self { global, registry, interval: None, out: anstream::stdout() }
+        Self { global, registry, interval: None, held: None, out: anstream::stdout() }
     }
 
     /// How to print.
@@ -92,16 +95,6 @@ impl Context {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()?;
         Ok(())
-    }
-
-    /// Prints many lines in one write.
-    pub(crate) fn print_lines(&mut self, mut text: String) -> Result<(), Failure> {
-        text.push('\n');
-        if self.out.current_choice() == anstream::ColorChoice::Never {
-            // Left to the stream, each stretch between two colours would be a write of its own.
-            text = anstream::adapter::strip_str(&text).to_string();
-        }
-        self.print(&text)
     }
 
     /// Prints bytes of others exactly as they are; only for what is no terminal.

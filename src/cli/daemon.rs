@@ -7,7 +7,6 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -115,9 +114,8 @@ pub(crate) fn ready(state_dir: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot let go of the terminal: {error}"));
     let null = OpenOptions::new().write(true).open("/dev/null").map_err(failed)?;
     let path = state_dir.join("logs").join("regrow.log");
-    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     // Where no log can be kept, the runtime says so; it goes on.
-    let log = opened.map_or_else(|_| null.try_clone(), Ok).map_err(failed)?;
+    let log = super::logging::append(&path).map_or_else(|_| null.try_clone(), Ok).map_err(failed)?;
     rustix::stdio::dup2_stdout(&null).map_err(|error| failed(error.into()))?;
     rustix::stdio::dup2_stderr(&log).map_err(|error| failed(error.into()))
 }

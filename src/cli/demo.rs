@@ -15,7 +15,7 @@ use crate::worker::in_process::Registry;
 use super::client::Client;
 use super::context::{Context, block_on};
 use super::failure::Failure;
-use super::foreground::{Foreground, Happened};
+use super::foreground::{Foreground, Happened, make_room};
 use super::live::LiveLog;
 use super::scratch::Scratch;
 use super::signals::Signals;
@@ -64,6 +64,7 @@ const EXPLAINED: [(&str, &str, &str); 12] = [
 ];
 
 pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
+    make_room();
     let path = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
     make(&path)?;
     let scratch = Scratch::new(path, PREFIX);
@@ -78,7 +79,7 @@ pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
     context.print(&intro)?;
     let socket = loaded.settings.runtime.state_dir.join(crate::http::SOCKET_NAME);
     block_on(async {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(context.held.take())?;
         let mut runtime = Foreground::start(loaded.settings, None, Registry::default()).await?;
         let names: Vec<String> =
             runtime.handle().info().settings().workers.iter().map(|worker| worker.name.to_string()).collect();

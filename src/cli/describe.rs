@@ -180,7 +180,7 @@ fn health(detail: &Detail) -> String {
         return String::new();
     }
     let Some(score) = worker.score else { return worker.health.clone() };
-    let terms: Vec<String> = detail
+    let mut terms: Vec<String> = detail
         .probes
         .iter()
         .filter_map(|probe| {
@@ -189,6 +189,7 @@ fn health(detail: &Detail) -> String {
             Some(format!("{} {}{weight}", probe.probe, probe.result.as_deref()?))
         })
         .collect();
+    terms.extend(detail.score_bound.clone());
     let terms = if terms.is_empty() { String::new() } else { format!(" ({})", terms.join(", ")) };
     format!("{}, score {score:.2}{terms}", worker.health)
 }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::http::dto::{EventView, EventsBody};
 
 use super::args::Format;
-use super::client::{Client, encode_query};
+use super::client::{Client, encode};
 use super::context::{Context, block_on};
 use super::failure::Failure;
 use super::live::LiveLog;
@@ -44,10 +44,10 @@ pub(crate) fn run(context: &mut Context, args: EventsArgs) -> Result<(), Failure
     let client = context.client()?;
     let mut asked = Vec::new();
     if let Some(since) = args.since {
-        asked.push(format!("since={}", encode_query(&since.to_string())));
+        asked.push(format!("since={}", encode(&since.to_string())));
     }
     if let Some(kind) = &args.kind {
-        asked.push(format!("kind={}", encode_query(kind)));
+        asked.push(format!("kind={}", encode(kind)));
     }
     block_on(async {
         if args.follow {

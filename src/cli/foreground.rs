@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config::{Settings, Sources};
+use crate::event::EventKind;
 use crate::http::dto::EventView;
 use crate::http::{Listeners, SOCKET_NAME, Servers, look_at_control_place};
 use crate::id::Name;
@@ -26,6 +27,9 @@ use super::signals::{Came, Signals};
 /// How often a start is looked at until it is over.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// The same once a critical worker was given up: it is tried again by itself, and may be ready then.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// After events were told, others gather for this long: nobody reads faster, and a boot of hundreds of workers makes
 /// thousands, each of which would else be a write and a change of threads of its own.
 const GATHER: Duration = Duration::from_millis(20);
@@ -36,6 +40,13 @@ const TOGETHER: usize = 512;
 /// This long after a boot, what only the boot needed is given back: by then its last words are written.
 const CALM: Duration = Duration::from_secs(10);
 
+/// Makes room for descriptors, before the first of them is needed: whoever started us may have left us a few only. What
+/// is refused here is tried once more by the runtime, and then noted.
+pub(crate) fn make_room() {
+    let _ = crate::worker::process::raise_open_files();
+    crate::worker::process::set_aside();
+}
+
 /// A running runtime with its servers.
 pub(crate) struct Foreground {
     handle: RuntimeHandle,
@@ -43,6 +54,8 @@ pub(crate) struct Foreground {
     finished: oneshot::Receiver<Finished>,
     log: LogFile,
     last_seq: u64,
+    /// Whether it was told that the runtime is ending.
+    ending: bool,
 }
 
 /// How far the start is.
@@ -101,7 +114,7 @@ impl Foreground {
             Ok(servers) => {
                 // Whoever asks something waits with us.
                 handle.opened().await;
-                Ok(Self { handle, servers, finished, log, last_seq: 0 })
+                Ok(Self { handle, servers, finished, log, last_seq: 0, ending: false })
             }
             Err(error) => {
                 handle.shutdown(Asker("a failed start".to_owned())).await;
@@ -142,26 +155,31 @@ impl Foreground {
         out
     }
 
-    /// Watches until the runtime has ended. The first SIGTERM or SIGINT ends it in order, the second now.
+    /// Watches until the runtime has ended. The first SIGTERM or SIGINT ends it in order, the second now; and so does an
+    /// error of whoever is told, which is the answer then: nobody's workers outlive the one who looked after them.
     pub(crate) async fn attend(
         &mut self,
         signals: &mut Signals,
-        mut tell: impl FnMut(&RuntimeHandle, Happened<'_>) -> Result<(), Failure>,
+        tell: impl FnMut(&RuntimeHandle, Happened<'_>) -> Result<(), Failure>,
     ) -> Result<Finished, Failure> {
+        let handle = self.handle.clone();
+        let mut audience = Audience { handle: handle.clone(), tell, failed: None };
         let (old, mut live) = self.handle.journal().follow(0);
-        self.tell_events(&old, &mut tell)?;
+        self.tell_events(&old, &mut audience);
         let mut booting = tokio::time::interval(LOOK);
-        let mut booted = false;
-        let mut asked = false;
+        let (mut booted, mut ready) = (false, false);
+        let (mut asked, mut let_go) = (false, false);
         let mut gathering = None;
         let mut calm = None;
-        let handle = self.handle.clone();
         loop {
+            if audience.failed.is_some() && !std::mem::replace(&mut let_go, true) {
+                self.handle.shutdown(Asker("nobody who looks on any more".to_owned())).await;
+            }
             tokio::select! {
                 Some(first) = live.next(), if gathering.is_none() => {
                     let mut events = vec![first];
                     events.extend(std::iter::from_fn(|| live.next_now()).take(TOGETHER - 1));
-                    self.tell_events(&events, &mut tell)?;
+                    self.tell_events(&events, &mut audience);
                     gathering = Some(Instant::now() + GATHER);
                 }
                 () = sleep_until(gathering), if gathering.is_some() => gathering = None,
@@ -171,38 +189,48 @@ impl Foreground {
                     crate::worker::unix::let_go_of_code();
                 }
                 came = signals.next() => {
-                    tell(&handle, Happened::Signal(came))?;
+                    audience.hear(Happened::Signal(came));
                     self.answer(came, &mut asked).await;
                 }
-                _ = booting.tick(), if !booted => {
+                _ = booting.tick(), if !ready && !self.ending => {
                     let boot = boot(&handle);
-                    if boot != Boot::UnderWay {
-                        booted = true;
+                    if boot == Boot::UnderWay || self.is_ending() {
+                        continue;
+                    }
+                    if boot == Boot::Ready {
+                        ready = true;
+                        notify("READY=1");
+                    }
+                    if !std::mem::replace(&mut booted, true) {
                         calm = Some(Instant::now() + CALM);
-                        if boot == Boot::Ready {
-                            notify("READY=1");
-                        }
-                        tell(&handle, Happened::Booted(&boot))?;
+                        booting = tokio::time::interval_at(Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
+                        audience.hear(Happened::Booted(&boot));
                     }
                 }
                 finished = &mut self.finished => {
-                    self.tell_events(&handle.journal().since(self.last_seq), &mut tell)?;
-                    return finished.map_err(|_| Failure::Failed("the runtime broke down; its log says why".to_owned()));
+                    self.tell_events(&handle.journal().since(self.last_seq), &mut audience);
+                    let broke = |_| Failure::Failed("the runtime broke down; its log says why".to_owned());
+                    return audience.failed.map_or_else(|| finished.map_err(broke), Err);
                 }
             }
         }
     }
 
-    fn tell_events(
-        &mut self,
-        events: &[Arc<Recorded>],
-        tell: &mut impl FnMut(&RuntimeHandle, Happened<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let Some(last) = events.last() else { return Ok(()) };
+    fn tell_events<T>(&mut self, events: &[Arc<Recorded>], audience: &mut Audience<T>)
+    where
+        T: FnMut(&RuntimeHandle, Happened<'_>) -> Result<(), Failure>,
+    {
+        let Some(last) = events.last() else { return };
         self.last_seq = last.seq;
+        self.ending |= events.iter().any(|event| is_the_end(event));
         let views: Vec<EventView> = events.iter().map(|recorded| EventView::from(&**recorded)).collect();
         let _together = self.log.hold();
-        tell(&self.handle, Happened::Events(&views))
+        audience.hear(Happened::Events(&views));
+    }
+
+    /// Whether the runtime ends by now, told or not: what is stopped then looks like a start that is over.
+    fn is_ending(&self) -> bool {
+        self.ending || self.handle.journal().since(self.last_seq).iter().any(|event| is_the_end(event))
     }
 
     /// Ends the servers; the runtime has ended before.
@@ -224,6 +252,25 @@ impl Foreground {
             Came::Hangup | Came::User(_) => {}
         }
     }
+}
+
+/// Who is told what happens, until that fails.
+struct Audience<T> {
+    handle: RuntimeHandle,
+    tell: T,
+    failed: Option<Failure>,
+}
+
+impl<T: FnMut(&RuntimeHandle, Happened<'_>) -> Result<(), Failure>> Audience<T> {
+    fn hear(&mut self, happened: Happened<'_>) {
+        if self.failed.is_none() {
+            self.failed = (self.tell)(&self.handle, happened).err();
+        }
+    }
+}
+
+fn is_the_end(event: &Recorded) -> bool {
+    event.event.kind == EventKind::RuntimeStopping
 }
 
 async fn sleep_until(at: Option<Instant>) {

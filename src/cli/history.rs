@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use crate::http::dto::{HistoryBody, InstanceHistory, PointView};
 
 use super::args::Format;
-use super::client::encode_query;
+use super::client::encode;
 use super::context::{Context, block_on};
 use super::failure::Failure;
 use super::table::{Cell, Table, status_style};
@@ -90,7 +90,7 @@ pub(crate) fn export(context: &mut Context, args: ExportArgs) -> Result<(), Fail
 
 fn ask(context: &Context, worker: Option<&str>, hours: f64) -> Result<HistoryBody, Failure> {
     let client = context.client()?;
-    let worker = worker.map_or_else(String::new, |worker| format!("&worker={}", encode_query(worker)));
+    let worker = worker.map_or_else(String::new, |worker| format!("&worker={}", encode(worker)));
     block_on(client.get_within(&format!("/api/v1/history?hours={hours}{worker}"), PATIENCE))
 }
 

@@ -1,20 +1,23 @@
 //! `incidents`: what went wrong, what was tried, and what came of it.
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::http::dto::{EventView, IncidentBody, IncidentView, IncidentsBody};
 use crate::recovery::redact;
 
 use super::args::Format;
-use super::client::{encode, encode_query};
+use super::client::{Client, encode};
 use super::context::{Context, block_on};
 use super::events::pages;
 use super::failure::Failure;
 use super::table::{Cell, Table};
 use super::words::{clock, csv, safe, span};
+
+/// Incidents that are asked for at once: each brings its evidence along.
+const PAGE: usize = 200;
 
 /// Options of `incidents`.
 #[derive(Debug, Args)]
@@ -59,11 +62,39 @@ pub(crate) fn run(context: &mut Context, args: IncidentsArgs) -> Result<(), Fail
         Some(What::Export { id }) => {
             let body = fetch(context, &id)?;
             let client = context.client()?;
-            let asked = [format!("incident={}", encode_query(&id)), "since_seq=0".to_owned()];
-            let events = block_on(async { pages(&client, &asked).await })?;
-            context.print_raw(&lines(&body.incident, &events.items))
+            let asked = [format!("incident={}", encode(&id)), "since_seq=0".to_owned()];
+            let events = block_on(async {
+                let own = pages(&client, &asked).await?.items;
+                around(&client, &body.incident, own).await
+            })?;
+            context.print_raw(&lines(&body.incident, &events))
         }
     }
+}
+
+/// An end comes at most so long before the incident that it begins.
+const JUST_BEFORE: SignedDuration = SignedDuration::from_secs(2);
+
+/// The events of an incident, and what happened to the instance itself meanwhile: its end before it, its stops and starts.
+async fn around(client: &Client, one: &IncidentView, own: Vec<EventView>) -> Result<Vec<EventView>, Failure> {
+    let (Some(first), Some(last)) = (own.first(), own.last()) else { return Ok(own) };
+    let last = if one.closed_at.is_some() { last.seq } else { u64::MAX };
+    let since = first.at.checked_sub(JUST_BEFORE).unwrap_or(first.at);
+    let asked = [
+        format!("worker={}", encode(&one.worker)),
+        format!("kind={}", encode("worker.*")),
+        format!("since={}", encode(&since.to_string())),
+    ];
+    let all = pages(client, &asked).await?.items;
+    let its = |event: &EventView| event.instance.as_deref() == Some(&*one.instance) && event.seq <= last;
+    let (before, mut found): (Vec<_>, Vec<_>) =
+        all.into_iter().filter(its).partition(|event| event.seq < first.seq);
+    let end = before.into_iter().rev().find(|event| event.incarnation == first.incarnation);
+    found.extend(end.filter(|event| event.kind == "worker.exited"));
+    found.extend(own);
+    found.sort_by_key(|event| event.seq);
+    found.dedup_by_key(|event| event.seq);
+    Ok(found)
 }
 
 fn fetch(context: &Context, id: &str) -> Result<IncidentBody, Failure> {
@@ -72,13 +103,24 @@ fn fetch(context: &Context, id: &str) -> Result<IncidentBody, Failure> {
     block_on(async { client.get(&path).await })
 }
 
+/// All of them, page by page.
+async fn all(client: &Client, path: &str) -> Result<IncidentsBody, Failure> {
+    let mut body: IncidentsBody = client.get(path).await?;
+    while let Some(cursor) = body.next_cursor.take() {
+        let next: IncidentsBody = client.get(&format!("{path}&cursor={}", encode(&cursor))).await?;
+        body.items.extend(next.items);
+        body.next_cursor = next.next_cursor;
+    }
+    Ok(body)
+}
+
 fn list(context: &mut Context, open: bool, worker: Option<&str>) -> Result<(), Failure> {
     let client = context.client()?;
-    let mut path = format!("/api/v1/incidents?limit=200{}", if open { "&open=true" } else { "" });
+    let mut path = format!("/api/v1/incidents?limit={PAGE}{}", if open { "&open=true" } else { "" });
     if let Some(worker) = worker {
         path.push_str(&format!("&worker={}", encode(worker)));
     }
-    let body: IncidentsBody = block_on(async { client.get(&path).await })?;
+    let body = block_on(all(&client, &path))?;
     let now = Timestamp::now();
     match context.format() {
         Format::Json | Format::Jsonl => context.print_json(&body, &body.items),

@@ -138,8 +138,19 @@ impl Place {
     }
 }
 
-fn append(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+/// Opens the file and nothing else: who puts a link, a pipe or a device in its place gets no line.
+pub(super) fn append(path: &Path) -> std::io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(path);
+    let strange = |what| std::io::Error::other(format!("it is {what}; remove it and start regrow again"));
+    match opened {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        Ok(_) => Err(strange("no regular file")),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => Err(strange("a symbolic link")),
+        // A pipe without a reader.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Err(strange("no regular file")),
+        Err(error) => Err(error),
+    }
 }
 
 /// The same, in a folder that is made if it is not there; not what is above it, which is not ours to make.
@@ -218,6 +229,23 @@ mod tests {
         log.write_all(b"two\n").unwrap();
         drop(hold);
         assert!(std::fs::read(&path).unwrap().ends_with(b"xtwo\n"));
+    }
+
+    #[test]
+    fn what_stands_in_its_place_gets_no_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, target) = (folder.path().join("regrow.log"), folder.path().join("somebodys"));
+        std::fs::write(&target, "kept").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        let mut log = LogFile::new();
+        let refused = log.open(&path).unwrap_err().to_string();
+        assert!(refused.contains("a symbolic link; remove it"), "{refused}");
+        log.write_all(b"a line\n").unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"kept");
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        let refused = log.open(&path).unwrap_err().to_string();
+        assert!(refused.contains("no regular file"), "{refused}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::http::dto::{LogLine, LogsBody};
 
 use super::args::{Format, Targets};
-use super::client::{Client, encode, encode_query};
+use super::client::{Client, encode};
 use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
 use super::status::fetch;
@@ -83,8 +83,8 @@ async fn instances(client: &Client, targets: &[Target]) -> Result<Vec<String>, F
 fn path(instance: &str, args: &LogsArgs) -> String {
     let mut query = Vec::new();
     query.extend(args.tail.map(|tail| format!("tail={tail}")));
-    query.extend(args.since.map(|since| format!("since={}", encode_query(&since.to_string()))));
-    query.extend(args.grep.as_deref().map(|grep| format!("grep={}", encode_query(grep))));
+    query.extend(args.since.map(|since| format!("since={}", encode(&since.to_string()))));
+    query.extend(args.grep.as_deref().map(|grep| format!("grep={}", encode(grep))));
     format!("/api/v1/workers/{}/logs?{}", encode(instance), query.join("&"))
 }
 

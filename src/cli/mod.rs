@@ -37,6 +37,7 @@ mod recover;
 mod run;
 mod schema;
 mod scratch;
+mod screen;
 mod shutdown;
 mod signals;
 mod start;
@@ -56,6 +57,7 @@ use clap::Parser;
 
 use crate::runtime::Builder;
 use crate::worker::in_process::Registry;
+use crate::worker::unix::HeldSignals;
 
 use args::{Cli, Verb};
 use context::Context;
@@ -77,12 +79,13 @@ impl Builder {
 }
 
 fn command(registry: Registry) -> ExitCode {
+    let held = signals::hold_harmless();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version are no errors; clap prints both and knows the code.
         Err(error) => error.exit(),
     };
-    match run(cli, registry) {
+    match run(cli, registry, held) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
@@ -91,8 +94,12 @@ fn command(registry: Registry) -> ExitCode {
     }
 }
 
-fn run(cli: Cli, registry: Registry) -> Result<(), Failure> {
+fn run(cli: Cli, registry: Registry, held: HeldSignals) -> Result<(), Failure> {
     let mut context = Context::new(cli.global, registry);
+    // All others are ended by them, as any command is.
+    let starts = matches!(&cli.verb, Verb::Start(args) if args.is_runtime());
+    let is_runtime = starts || matches!(&cli.verb, Verb::Run(_) | Verb::Demo);
+    context.held = is_runtime.then_some(held);
     match cli.verb {
         Verb::Start(args) => start::run(&mut context, args),
         Verb::Stop(args) => act::run(&mut context, "stop", args),

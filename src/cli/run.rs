@@ -16,8 +16,9 @@ use crate::worker::in_process::Registry;
 
 use super::context::{Context, block_on};
 use super::failure::Failure;
-use super::foreground::{Foreground, Happened};
+use super::foreground::{Foreground, Happened, make_room};
 use super::scratch::Scratch;
+use super::screen::{Screen, Stream};
 use super::signals::{Came, Signals};
 use super::words::safe;
 
@@ -35,19 +36,23 @@ pub(crate) struct RunArgs {
     command: Vec<String>,
 }
 
-pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
+pub(crate) fn run(context: &mut Context, args: RunArgs) -> Result<(), Failure> {
+    make_room();
     let settings =
         Settings::for_command(&args.command).map_err(|problems| Failure::Usage(problems.render(false)))?;
     let scratch = Scratch::new(settings.runtime.state_dir.clone(), RUN_PREFIX);
     let code = block_on(async {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(context.held.take())?;
         let mut runtime = Foreground::start(settings, None, Registry::default()).await?;
         let mut ended_by = None;
+        let mut screen = Screen::on(Stream::Error)?;
         let unread = end_unread(runtime.handle())?;
         let watched = runtime
             .attend(&mut signals, |handle, happened| {
                 match happened {
-                    Happened::Events(events) if !args.quiet => events.iter().for_each(tell),
+                    Happened::Events(events) if !args.quiet => {
+                        events.iter().filter_map(told).for_each(|line| screen.print(&line));
+                    }
                     Happened::Signal(Came::End(signal)) => {
                         ended_by.get_or_insert(signal);
                     }
@@ -60,10 +65,18 @@ pub(crate) fn run(_: &mut Context, args: RunArgs) -> Result<(), Failure> {
             .await;
         let unread = unread.load(Ordering::Relaxed);
         let code = if unread { 128 + libc::SIGPIPE as u8 } else { exit_code(runtime.handle(), ended_by) };
-        let lost = tell_lost(runtime.handle(), unread);
+        let lost = lost_lines(runtime.handle());
+        let lost = Some(lost).filter(|lost| *lost > 0 && !unread);
+        if let Some(lost) = lost {
+            screen.print(&format!(
+                "regrow: {} of output could not be written",
+                super::words::plural(lost, "line")
+            ));
+        }
+        screen.close();
         runtime.close();
         // As for a command that finds out by itself that nothing takes its output.
-        watched.map(|_| if lost && code == 0 { 1 } else { code })
+        watched.map(|_| if lost.is_some() && code == 0 { 1 } else { code })
     });
     drop(scratch);
     match code? {
@@ -104,33 +117,18 @@ fn end_unread(handle: &RuntimeHandle) -> Result<Arc<AtomicBool>, Failure> {
     Ok(unread)
 }
 
-/// Output that got nowhere, such as onto a full disk; whether there was any.
-fn tell_lost(handle: &RuntimeHandle, unread: bool) -> bool {
-    let lost = lost_lines(handle);
-    let told = lost > 0 && !unread;
-    if told {
-        anstream::eprintln!("regrow: {} of output could not be written", super::words::plural(lost, "line"));
-    }
-    told
-}
-
+/// Output that got nowhere, such as onto a full disk.
 fn lost_lines(handle: &RuntimeHandle) -> u64 {
     let states = handle.board().instances();
     states.first().map_or(0, |state| state.output.dropped.load(Ordering::Relaxed))
 }
 
 /// What a person wants to know of a command that is supervised: that it fell and got up. That it is done is no news.
-fn tell(event: &crate::http::dto::EventView) {
+fn told(event: &crate::http::dto::EventView) -> Option<String> {
     let exit = event.data.get("exit");
     let done = exit.is_some_and(|exit| exit["kind"] == "exited" && exit["code"] == 0);
-    if !done
-        && matches!(
-            event.kind.as_str(),
-            "worker.exited" | "worker.parked" | "worker.stuck" | "recovery.planned"
-        )
-    {
-        anstream::eprintln!("regrow: {}", safe(&event.message));
-    }
+    let news = ["worker.exited", "worker.parked", "worker.stuck", "recovery.planned"];
+    (!done && news.contains(&event.kind.as_str())).then(|| format!("regrow: {}", safe(&event.message)))
 }
 
 /// Passes a signal on to the command, through a handle that no other process can have taken over.
@@ -149,9 +147,8 @@ fn forward(handle: &RuntimeHandle, signal: i32) {
 fn exit_code(handle: &RuntimeHandle, ended_by: Option<i32>) -> u8 {
     let states = handle.board().instances();
     let Some(last) = states.first().and_then(|state| state.last_exit.as_ref()) else { return 1 };
-    let stopped = matches!(last.exit, Exit::Stopped | Exit::Killed);
-    let code = match (last.exit.code(), last.exit.signal()) {
-        (None, None) if stopped => ended_by.map_or(0, |signal| 128 + signal),
+    let code = match (last.code, last.exit.signal()) {
+        (None, None) if last.exit == Exit::Stopped => ended_by.map_or(0, |signal| 128 + signal),
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,
         (None, None) => start_failure_code(&last.exit),

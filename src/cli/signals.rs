@@ -2,7 +2,20 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::worker::unix::HeldSignals;
+
 use super::failure::Failure;
+
+/// A process ends by these until it says otherwise, and a runtime is not to end by them at all.
+const HARMLESS: [i32; 3] = [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+
+/// What a runtime answers.
+const ANSWERED: [i32; 5] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+
+/// Holds back what must not end a runtime that is only about to be one. First of all.
+pub(crate) fn hold_harmless() -> HeldSignals {
+    HeldSignals::new(&HARMLESS)
+}
 
 /// What came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,16 +38,21 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    pub(crate) fn new() -> Result<Self, Failure> {
+    /// Hears them from now on, and what was held back until now.
+    pub(crate) fn new(held: Option<HeldSignals>) -> Result<Self, Failure> {
         let take =
             |kind| signal(kind).map_err(|error| Failure::Failed(format!("cannot take signals: {error}")));
-        Ok(Self {
+        let signals = Self {
             term: take(SignalKind::terminate())?,
             int: take(SignalKind::interrupt())?,
             hangup: take(SignalKind::hangup())?,
             user1: take(SignalKind::user_defined1())?,
             user2: take(SignalKind::user_defined2())?,
-        })
+        };
+        if let Some(held) = held {
+            held.let_come(&ANSWERED);
+        }
+        Ok(signals)
     }
 
     pub(crate) async fn next(&mut self) -> Came {

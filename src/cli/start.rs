@@ -11,8 +11,9 @@ use super::check::{load_for, sources};
 use super::context::{Context, block_on};
 use super::daemon;
 use super::failure::Failure;
-use super::foreground::{Boot, Foreground, Happened};
+use super::foreground::{Boot, Foreground, Happened, make_room};
 use super::live::LiveLog;
+use super::screen::{Screen, Stream};
 use super::signals::{Came, Signals};
 
 /// Options of `start`.
@@ -35,6 +36,13 @@ pub(crate) struct StartArgs {
     daemonized: bool,
     #[command(flatten)]
     wait: WaitFlag,
+}
+
+impl StartArgs {
+    /// Whether this process becomes the runtime.
+    pub(crate) fn is_runtime(&self) -> bool {
+        !(self.all || self.daemon) && self.targets.is_empty()
+    }
 }
 
 pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure> {
@@ -65,7 +73,7 @@ fn interval(text: &str) -> Result<std::time::Duration, String> {
 }
 
 fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
-    crate::worker::process::set_aside();
+    make_room();
     crate::worker::unix::share_one_heap();
     crate::telemetry::record_user_series();
     // What explains the file is not needed any more once it runs.
@@ -75,19 +83,24 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
     let json = matches!(context.format(), Format::Json | Format::Jsonl);
     block_on(async {
         // Taken before anything is started: a signal must never end the process past its workers.
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(context.held.take())?;
         let mut runtime = Foreground::start(settings, sources, registry).await?;
-        if !daemonized && !json {
-            context.print(&runtime.header(&files))?;
-        }
+        let state_dir = runtime.handle().info().state_dir.clone();
+        let stream = if json { Stream::Json } else { Stream::Out };
+        let screen = if daemonized { None } else { Some(Screen::on(stream)?) };
         let names: Vec<String> =
             runtime.handle().info().settings().workers.iter().map(|worker| worker.name.to_string()).collect();
         let live = LiveLog::new(names.iter().map(String::as_str));
-        let mut reader = Reader { json, quiet: daemonized, live };
+        let mut reader = Reader { json, screen, live };
+        if !json {
+            reader.print(runtime.header(&files).trim_end());
+        }
         let mut failed = None;
+        let mut said = false;
         let finished = runtime
             .attend(&mut signals, |handle, happened| match happened {
                 Happened::Booted(boot) if daemonized => {
+                    said = true;
                     if let Boot::Failed(why) = boot {
                         failed = Some(why.clone());
                         daemon::ask_to_end(handle);
@@ -96,7 +109,10 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
                     daemon::ready(&handle.info().state_dir)
                 }
                 Happened::Booted(_) => Ok(()),
-                Happened::Events(events) => reader.events(context, events),
+                Happened::Events(events) => {
+                    reader.events(events);
+                    Ok(())
+                }
                 Happened::Signal(came) => {
                     reload_on(handle, came, daemonized);
                     Ok(())
@@ -105,10 +121,17 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
             .await;
         runtime.close();
         if matches!(finished, Ok(Finished::Stopped | Finished::Done)) && !json {
-            reader.print(context, "regrow has ended; nothing is left running");
+            reader.print("regrow has ended; nothing is left running");
         }
+        reader.close();
+        let early = daemonized && !said;
         match (finished?, failed) {
             (_, Some(why)) => Err(Failure::Failed(why)),
+            (Finished::Stopped, None) if early => {
+                Err(Failure::Failed("it was asked to end before it was ready".to_owned()))
+            }
+            // More than ready: its work is done.
+            (Finished::Done, None) if early => daemon::ready(&state_dir),
             (Finished::Stopped | Finished::Done, None) => Ok(()),
             (Finished::GaveUp(why), None) => Err(Failure::Failed(why)),
             (Finished::Abandoned(who), None) => Err(Failure::Failed(format!(
@@ -133,7 +156,7 @@ fn reload_on(handle: &RuntimeHandle, came: Came, daemonized: bool) {
                         tracing::error!("{}", problem.line());
                     }
                     if !daemonized {
-                        anstream::eprintln!("{diagnostics}");
+                        on_stderr(diagnostics.to_string());
                     }
                 }
             });
@@ -141,38 +164,49 @@ fn reload_on(handle: &RuntimeHandle, came: Came, daemonized: bool) {
     }
 }
 
+/// Beside everything else: nothing waits for a terminal that takes nothing.
+fn on_stderr(text: String) {
+    let show = move || anstream::eprintln!("{text}");
+    if let Err(error) = std::thread::Builder::new().name("regrow-screen".to_owned()).spawn(show) {
+        tracing::warn!(%error, "what is wrong with the file cannot be shown");
+    }
+}
+
 /// The live log on stdout. Once nobody reads it, the runtime goes on without.
 struct Reader {
     json: bool,
-    quiet: bool,
+    screen: Option<Screen>,
     live: LiveLog,
 }
 
 impl Reader {
-    fn events(
-        &mut self,
-        context: &mut Context,
-        events: &[crate::http::dto::EventView],
-    ) -> Result<(), Failure> {
+    fn events(&mut self, events: &[crate::http::dto::EventView]) {
         events.iter().for_each(log);
+        if self.screen.is_none() {
+            return;
+        }
         // What follows at once says that a start begins; a slow one is seen in `status`.
         let shown = events.iter().filter(|event| self.json || event.kind != "worker.starting");
         let lines: Vec<String> = shown.map(|event| self.line(event)).collect();
         if !lines.is_empty() {
-            self.print(context, &lines.join("\n"));
+            self.print(&lines.join("\n"));
         }
-        Ok(())
     }
 
     fn line(&self, event: &crate::http::dto::EventView) -> String {
         if self.json { serde_json::to_string(event).unwrap_or_default() } else { self.live.line(event) }
     }
 
-    fn print(&mut self, context: &mut Context, line: &str) {
-        if self.quiet {
-            return;
+    fn print(&mut self, lines: &str) {
+        if let Some(screen) = &mut self.screen {
+            screen.print(lines);
         }
-        self.quiet = context.print_lines(line.to_owned()).is_err();
+    }
+
+    fn close(self) {
+        if let Some(screen) = self.screen {
+            screen.close();
+        }
     }
 }
 

@@ -62,8 +62,15 @@ pub(crate) fn run(context: &mut Context, args: StatusArgs) -> Result<(), Failure
 
 /// The status of a target, or of everything. The totals and the tree are those of what is left.
 pub(crate) async fn fetch(client: &Client, target: Option<&Target>) -> Result<StatusBody, Failure> {
-    let mut body: StatusBody = client.get("/api/v1/status").await?;
-    let Some(target) = target else { return Ok(body) };
+    let body: StatusBody = client.get("/api/v1/status").await?;
+    match target {
+        Some(target) => select(body, target),
+        None => Ok(body),
+    }
+}
+
+/// What of a status is about a target.
+pub(crate) fn select(mut body: StatusBody, target: &Target) -> Result<StatusBody, Failure> {
     let kept: Vec<String> = match target {
         Target::All => return Ok(body),
         Target::Supervisor(name) => {

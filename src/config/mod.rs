@@ -20,7 +20,6 @@ mod diff;
 mod document;
 mod effects;
 mod elements;
-mod endpoint;
 mod explain;
 mod isolation;
 mod json_schema;
@@ -28,8 +27,6 @@ mod layers;
 mod leaf;
 mod load;
 mod manual;
-mod marks;
-mod nature;
 mod order;
 mod overrides;
 mod own;
@@ -61,7 +58,6 @@ pub use effects::Effect;
 pub use isolation::{DaemonSettings, Isolation, Limits, SecretSource};
 pub use json_schema::json_schema;
 pub use load::{Loaded, load};
-pub(crate) use marks::READ;
 pub use own::OwnConfig;
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use probes::{
@@ -73,6 +69,7 @@ pub use settings::{
     RecycleSettings, Remedy, RuntimeSettings, Settings, SnapshotSettings, SocketSettings, StderrTo,
     StopSettings, StopTo, StrategySettings, SupervisorSettings, TelemetrySettings, WorkerSettings,
 };
+pub(crate) use source::included;
 pub use source::{SEARCHED, Sources};
 pub use spec::{Given, Run, SpecError, WorkerSpec};
 pub(crate) use suggest::nearest;

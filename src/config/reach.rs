@@ -11,10 +11,11 @@ use std::time::Duration;
 use crate::health::ProbeKind;
 use crate::recovery::{Reach, Way};
 
-use super::diagnostic::named;
-use super::marks;
-use super::probes::{CheckSettings, HeartbeatSettings, ProbeSettings};
+use super::probes::{CheckSettings, HeartbeatSettings, MarkSettings, ProbeSettings};
 use super::settings::WorkerSettings;
+
+/// Names that are written out of workers for which the same is true.
+const NAMED: usize = 4;
 
 /// A line for all workers of which the same is true.
 pub(super) fn notes(workers: &[Arc<WorkerSettings>]) -> Vec<String> {
@@ -24,7 +25,13 @@ pub(super) fn notes(workers: &[Arc<WorkerSettings>]) -> Vec<String> {
             alike.entry(reach.line()).or_default().push(worker.name.as_str());
         }
     }
-    alike.into_iter().map(|(line, names)| format!("{} at worst: {line}", named(&names))).collect()
+    let told = |(line, names): (String, Vec<&str>)| {
+        let more = names.len().saturating_sub(NAMED);
+        let listed: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{others} at worst: {line}", listed.join(", "))
+    };
+    alike.into_iter().map(told).collect()
 }
 
 /// `None`: nothing looks at it but the check that its process runs.
@@ -36,12 +43,7 @@ fn reach(worker: &WorkerSettings) -> Option<Reach> {
         keys: vec!["heartbeat.lost".to_owned()],
         silent: true,
     });
-    let of_marks = marks::ways(worker).into_iter().map(|(within, key)| Seen {
-        within,
-        keys: vec![format!("threshold.{key}")],
-        silent: false,
-    });
-    let ways = of_probes.chain(of_heartbeat).chain(of_marks);
+    let ways = of_probes.chain(of_heartbeat).chain(memory(worker)).chain(cpu(worker));
     ways.map(|seen| from(worker, &seen)).max_by_key(Reach::total)
 }
 
@@ -63,6 +65,12 @@ fn silence(worker: &WorkerSettings) -> Option<Duration> {
     }
 }
 
+/// To a tenth of a second.
+fn round_up(time: Duration) -> Duration {
+    let tenths = u64::try_from(time.as_nanos().div_ceil(100_000_000)).unwrap_or(u64::MAX);
+    Duration::from_millis(tenths.saturating_mul(100))
+}
+
 /// A way in which its trouble comes to be seen.
 struct Seen {
     within: Duration,
@@ -73,6 +81,28 @@ struct Seen {
 
 /// Signs of life are looked at this often.
 const TICK: Duration = Duration::from_millis(250);
+
+/// What processes use is read this often, where no mark wants more.
+pub(crate) const READ: Duration = Duration::from_secs(10);
+
+/// The same at most of one that has used nothing for long.
+pub(crate) const QUIET: Duration = Duration::from_secs(60);
+
+/// And at least.
+const CLOSEST: Duration = Duration::from_secs(1);
+
+/// While a mark must last, what it stands for is read at least so often.
+const READS: u32 = 3;
+
+/// How often what it uses is read, for marks that need not last long; `None`: as usual.
+pub(crate) fn pace(worker: &WorkerSettings) -> Option<Duration> {
+    let threshold = &worker.threshold;
+    let memory = worker.isolation.limits.memory.is_some() || threshold.memory.warn_bytes.is_some();
+    let marks = [(memory, threshold.memory.lasting), (true, threshold.cpu.lasting)];
+    let of_process = marks.into_iter().filter(|(counts, _)| *counts && worker.actor.is_none());
+    let pace = of_process.map(|(_, lasting)| round_up(lasting / READS).max(CLOSEST)).min()?;
+    (pace < READ).then_some(pace)
+}
 
 /// It falls ill just after a look; each look takes all of its time, and after a failure they come closer.
 fn probed(probe: &ProbeSettings) -> Seen {
@@ -90,6 +120,32 @@ fn probed(probe: &ProbeSettings) -> Seen {
     Seen {
         within,
         keys: keys.iter().map(|key| format!("probe.{}.{key}", probe.name)).collect(),
+        silent: false,
+    }
+}
+
+/// Memory beyond its critical mark.
+fn memory(worker: &WorkerSettings) -> Option<Seen> {
+    let mark = &worker.threshold.memory;
+    let counts = worker.actor.is_none() && worker.isolation.limits.memory.is_some() && mark.crit.is_some();
+    counts.then(|| marked(worker, "memory", mark, 1))
+}
+
+/// Computing beyond its critical mark: it is told from two looks, and the first two may see half of it.
+fn cpu(worker: &WorkerSettings) -> Option<Seen> {
+    let mark = &worker.threshold.cpu;
+    (worker.actor.is_none() && mark.crit.is_some()).then(|| marked(worker, "cpu", mark, 2))
+}
+
+/// It uses too much just after a look, which is late where it has used nothing before, and each look until the mark has
+/// stood for long enough is a whole one. `looks`: how many it takes until one sees all of it.
+fn marked(worker: &WorkerSettings, name: &str, mark: &MarkSettings, looks: u32) -> Seen {
+    let (every, first) = pace(worker).map_or((READ, QUIET), |pace| (pace, pace));
+    let whole = mark.lasting.as_nanos().div_ceil(every.as_nanos().max(1));
+    let more = u32::try_from(whole).unwrap_or(u32::MAX).saturating_add(looks - 1);
+    Seen {
+        within: first.saturating_add(every.saturating_mul(more)),
+        keys: vec![format!("threshold.{name}.for")],
         silent: false,
     }
 }
@@ -197,9 +253,31 @@ mod tests {
         );
         assert!(
             notes[0].contains(
-                "detected within 70s (threshold.memory.for), stopped within 7s (stop.drain + stop.timeout)"
+                "detected within 2m (threshold.memory.for), stopped within 7s (stop.drain + stop.timeout)"
             ),
             "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn a_mark_that_need_not_last_long_is_looked_at_more_often() {
+        let of = |keys: &str| {
+            let told = notes(&format!("[worker.web]\n{keys}\n"));
+            told.first().map(|note| note.split(", ").next().unwrap().to_owned())
+        };
+        let within = |time: &str, name: &str| {
+            Some(format!("`web` at worst: detected within {time} (threshold.{name}.for)"))
+        };
+        assert_eq!(of("threshold.cpu = { warn = 0.5, for = \"6s\" }"), None, "a warning heals nobody");
+        assert_eq!(of("threshold.cpu = { crit = 0.8, for = \"6s\" }"), within("10s", "cpu"));
+        assert_eq!(of("threshold.cpu = { crit = 0.8, for = \"4s\" }"), within("7s", "cpu"));
+        assert_eq!(of("threshold.cpu = { crit = 0.8, for = \"1s\" }"), within("3s", "cpu"));
+        let memory = "limits.memory = \"1GiB\"\nthreshold.memory.for = \"3s\"";
+        assert_eq!(of(memory), within("4s", "memory"));
+        assert_eq!(
+            of("limits.memory = \"1GiB\""),
+            within("90s", "memory"),
+            "one that was quiet is looked at late"
         );
     }
 

@@ -85,7 +85,7 @@ impl Sources {
     }
 
     /// The first directory of `$STATE_DIRECTORY`, which systemd sets.
-    pub(super) fn state_directory(&self) -> Option<PathBuf> {
+    pub(crate) fn state_directory(&self) -> Option<PathBuf> {
         let (_, value) = self.env.iter().find(|(name, _)| name == "STATE_DIRECTORY")?;
         std::env::split_paths(value).next().filter(|path| path.is_absolute())
     }
@@ -160,7 +160,7 @@ fn own_uid() -> Option<u32> {
 
 /// The files an `include` pattern names, sorted. `*` and `?` stand in the file name only, and `*` matches no
 /// hidden file; a pattern that matches nothing is fine, a plain name must exist.
-pub(super) fn included(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn included(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     let path = base.join(pattern);
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return Err("names no file".to_owned());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use crate::config::reach::QUIET;
 use crate::config::{Settings, WorkerSettings};
 use crate::health::{Grade, Health, Observation, OwnClock, RecordRules};
 use crate::id::{Incarnation, InstanceId, Name};
@@ -69,8 +70,9 @@ pub(crate) struct CoordinatorState {
     /// When the processes are due, and who says so.
     due: Duration,
     alarm: Alarm,
-    /// How long it is from one look at them to the next.
+    /// How long it is from one look at them to the next, and how long it usually is.
     pause: Duration,
+    usual: Duration,
     settings: Arc<Settings>,
     /// The rules that were made last: those of many workers are the same.
     rules: Option<Arc<RecordRules>>,
@@ -112,6 +114,7 @@ impl Actor for Coordinator {
             due: now + SWEEP,
             alarm: Alarm::default(),
             pause: SWEEP,
+            usual: SWEEP,
         };
         state.set_alarm(&myself, now);
         Ok(state)
@@ -135,7 +138,7 @@ impl Actor for Coordinator {
                     for (instance, news) in all {
                         state.news(&myself, instance, news, now).await;
                     }
-                    state.look_soon(&myself, now, SWEEP);
+                    state.look_soon(&myself, now, state.usual);
                     let took = (state.sinks.now)().saturating_sub(now);
                     let rest = (took * RESTS).clamp(REST, LONGEST_REST);
                     drop(myself.send_after(rest, || CoordinatorMsg::News));
@@ -229,6 +232,7 @@ impl CoordinatorState {
         let before = self.cases.get(instance).filter(|case| Arc::ptr_eq(&case.worker, &worker));
         let rules = before.map_or_else(|| shared(&mut self.rules, &worker), |case| Arc::clone(&case.rules));
         let case = Case::new(instance.clone(), incarnation, worker, rules, pid);
+        self.usual = self.usual.min(case.pace.unwrap_or(SWEEP));
         self.cases.insert(instance.clone(), Box::new(case));
     }
 
@@ -345,25 +349,26 @@ impl CoordinatorState {
         let cases = self.cases.values().map(Box::as_ref);
         let found = sweep::look(&self.means.sampler, cases, interval, self.halts_are_told);
         let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
-        let (mut again, mut stirs) = (false, false);
+        let (mut again, mut stirs, mut usual) = (false, false, interval.unwrap_or(SWEEP).min(SWEEP));
         for (instance, seen) in all.into_iter().zip(found) {
             let Some(case) = self.cases.get_mut(&instance) else { continue };
             let before = case.seen.map(|seen| seen.usage);
             let changes = seen.is_some_and(|seen| sweep::note(case, seen, &self.means.sampler, own, now));
             again |= case.fails();
+            usual = usual.min(case.pace.unwrap_or(usual));
             let was_well = case.told.as_ref().is_some_and(|told| told.issues.is_empty());
             stirs |= changes || !was_well || case.seen.map(|seen| seen.usage) != before;
             if changes || !was_well {
                 self.judge(&instance, now);
             }
         }
-        let usual = interval.unwrap_or(SWEEP).min(SWEEP);
+        self.usual = usual;
         self.pause = if again {
             sweep::AGAIN.min(usual)
         } else if stirs || usual < SWEEP || !self.halts_are_told {
             usual
         } else {
-            (2 * self.pause).clamp(usual, sweep::QUIET)
+            (2 * self.pause).clamp(usual, QUIET)
         };
         self.due = now + self.pause;
         self.set_alarm(myself, now);

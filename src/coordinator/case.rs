@@ -8,6 +8,7 @@ use ractor::ActorRef;
 
 use crate::cause::Cause;
 use crate::config::WorkerSettings;
+use crate::config::reach::pace;
 use crate::event::{Event, EventKind};
 use crate::health::{Health, Record, RecordRules, Verdict};
 use crate::id::{Incarnation, InstanceId};
@@ -37,6 +38,8 @@ pub(super) struct Case {
     pub(super) holds: bool,
     /// When its supervisor was last told that it is unwell.
     pub(super) urged: Option<Duration>,
+    /// How often what it uses is read, where its marks want more than usual.
+    pub(super) pace: Option<Duration>,
     /// Processor time when its figures were last compared with marks, and when that was.
     pub(super) figures: Option<(f64, Instant)>,
 }
@@ -56,6 +59,7 @@ impl Case {
             pid: Arc::new(AtomicU32::new(pid.unwrap_or(0))),
             instance,
             incarnation,
+            pace: pace(&worker),
             worker,
             rules,
             probes: Vec::new(),
@@ -174,8 +178,8 @@ pub(super) fn changed(case: &Case, before: Health, verdict: &Verdict) -> Event {
     event.instance = Some(case.instance.clone());
     event.incarnation = Some(case.incarnation);
     event.cause = match &verdict.unwell {
-        Some(unwell) => Some(unwell.cause),
-        None if verdict.blind => Some(Cause::Monitor),
+        Some(unwell) => Some(unwell.cause.into()),
+        None if verdict.blind => Some(Cause::Monitor.into()),
         None => None,
     };
     event.data.insert("from", before.into());

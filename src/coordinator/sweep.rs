@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::config::WorkerSettings;
+use crate::config::reach::{QUIET, READ};
 use crate::health::{Grade, Observation};
 use crate::probe::{Found, in_condition};
 use crate::telemetry::{Pace, Root, Sampler, Seen};
@@ -15,13 +16,11 @@ use super::case::{Case, fails};
 use super::rules::{BUILT_IN, memory_base};
 
 /// How often the processes are looked at.
-pub(super) const SWEEP: Duration = crate::config::READ;
-/// The same at most while a tree uses nothing, where halts are told.
-pub(super) const QUIET: Duration = Duration::from_secs(60);
+pub(super) const SWEEP: Duration = READ;
 /// The same after a failure, until it stands.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
-/// Figures closer together than this are not compared with marks.
+/// Figures closer together than this are not compared with marks, unless those want more.
 const FIGURES: Duration = Duration::from_secs(9);
 
 /// What is known of each of them now, in their order.
@@ -36,17 +35,29 @@ pub(super) fn look<'a>(
         Some(_) | None if halts_are_told => Pace { every: SWEEP, quiet: QUIET },
         Some(_) | None => Pace::of(SWEEP),
     };
-    let (mut roots, mut failing): (Vec<Root>, Vec<Root>) = (Vec::new(), Vec::new());
+    let mut groups: Vec<(Pace, Vec<Root>)> = vec![(usual, Vec::new())];
     let mut places = Vec::with_capacity(cases.size_hint().0);
     for case in cases {
-        let root = case.main().map(|pid| (pid, case.instance.clone()));
-        let list = if case.fails() { &mut failing } else { &mut roots };
-        places.push((case.fails(), root.is_some().then_some(list.len())));
-        list.extend(root);
+        let pace = pace_of(case, usual);
+        let group = groups.iter().position(|(own, _)| *own == pace).unwrap_or_else(|| {
+            groups.push((pace, Vec::new()));
+            groups.len() - 1
+        });
+        let roots = &mut groups[group].1;
+        places.push(case.main().map(|pid| {
+            roots.push((pid, case.instance.clone()));
+            (group, roots.len() - 1)
+        }));
     }
-    let (found, again) = (sampler.sweep(&roots, usual), sampler.sweep(&failing, Pace::of(AGAIN)));
-    let at = |(fails, place): (bool, Option<usize>)| if fails { again[place?] } else { found[place?] };
-    places.into_iter().map(at).collect()
+    let found: Vec<Vec<Option<Seen>>> =
+        groups.iter().map(|(pace, roots)| sampler.sweep(roots, *pace)).collect();
+    places.into_iter().map(|place| place.and_then(|(group, at)| found[group][at])).collect()
+}
+
+/// How old its figures may be.
+fn pace_of(case: &Case, usual: Pace) -> Pace {
+    let pace = case.fails().then_some(AGAIN).into_iter().chain(case.pace).min();
+    pace.map_or(usual, |pace| Pace::of(pace.min(usual.every)))
 }
 
 /// What is known of this one at this very moment.
@@ -69,7 +80,9 @@ pub(super) fn note(case: &mut Case, seen: Seen, sampler: &Sampler, own: Duration
     if let Some(found) = found {
         case.record.observe(own, built_in(now, found));
     }
-    let due = case.figures.is_none_or(|(_, at)| seen.at.saturating_duration_since(at) >= FIGURES);
+    // Timers are never quite on time.
+    let between = case.pace.map_or(FIGURES, |pace| pace.mul_f64(0.9));
+    let due = case.figures.is_none_or(|(_, at)| seen.at.saturating_duration_since(at) >= between);
     let marked = due && figures(case, seen, sampler, own);
     observed || marked
 }

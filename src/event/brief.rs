@@ -11,7 +11,7 @@ use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{Intensity, Phase};
 use crate::units::format_duration;
 
-use super::{Cause, Event, EventKind, cut};
+use super::{Cause, CauseName, Event, EventKind, cut};
 
 /// Whom events are about; shared by all events of one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(crate) struct Brief {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum What {
     /// A start was begun.
-    Starting(Option<Cause>),
+    Starting(Option<CauseName>),
     /// It exists, under this pid if it is a process.
     Started(Option<u32>),
     /// It is ready.
@@ -59,6 +59,8 @@ pub(crate) struct Ended {
     pub(crate) hint: Option<String>,
     /// Whether it was asked to.
     pub(crate) asked: bool,
+    /// The user's name for it, if one fits.
+    pub(crate) class: Option<Arc<str>>,
     /// How long it lived.
     pub(crate) lived: Option<Duration>,
     /// What comes next; `None`: it is forgotten.
@@ -129,10 +131,10 @@ impl Brief {
             event.data.insert("child_supervisor", name.as_str().into());
         }
         match &self.what {
-            What::Starting(cause) => event.cause = *cause,
+            What::Starting(cause) => event.cause = cause.clone(),
             What::Started(Some(pid)) => event.data.insert("pid", (*pid).into()),
             What::Ended(ended) => {
-                event.cause = (!ended.asked && !ended.is_done()).then(|| Cause::of(&ended.exit));
+                event.cause = (!ended.asked && !ended.is_done()).then(|| ended.cause());
                 event.data.insert("exit", ended.json());
             }
             What::Started(None) | What::Ready | What::Said(..) => {}
@@ -142,6 +144,11 @@ impl Brief {
 }
 
 impl Ended {
+    /// Why, where nobody asked for it.
+    pub(crate) fn cause(&self) -> CauseName {
+        CauseName::of(Cause::of(&self.exit), self.class.clone())
+    }
+
     /// It ended well, and nothing is to be done about it: nobody's failure.
     fn is_done(&self) -> bool {
         let well = matches!(self.exit, Exit::Exited { code: 0 } | Exit::Stopped);
@@ -271,12 +278,13 @@ mod tests {
             exit: Exit::Exited { code: 1 },
             hint: Some("look there".to_owned()),
             asked: false,
+            class: None,
             lived: Some(Duration::from_millis(3200)),
             next: Some(next),
         };
         let event = brief(What::Ended(Arc::new(ended))).event();
         assert_eq!(event.kind, EventKind::WorkerExited);
-        assert_eq!(event.cause, Some(Cause::Crash));
+        assert_eq!(event.cause, Some(Cause::Crash.into()));
         assert_eq!(
             event.message,
             "exited with code 1 (look there) after 3.2 s; restarting at once; 9 of 10 restarts in 5m left"
@@ -298,15 +306,18 @@ mod tests {
         };
         assert_eq!(next.text(), "; it is seen to once its supervisor has done what it is doing");
         let hint = Some("supervisor esc gave up".to_owned());
-        let ended = Ended { exit: Exit::Stopped, hint, asked: false, lived: None, next: None };
+        let ended = Ended { exit: Exit::Stopped, hint, asked: false, class: None, lived: None, next: None };
         assert_eq!(ended.how(), "ended: supervisor esc gave up");
         assert_eq!(Ended { hint: None, asked: true, ..ended }.how(), Exit::Stopped.to_string());
     }
 
     #[test]
     fn a_start_says_whose_and_which() {
-        let event = brief(What::Starting(Some(Cause::Crash))).event();
-        assert_eq!((event.message.as_str(), event.cause), ("starting, incarnation 3", Some(Cause::Crash)));
+        let event = brief(What::Starting(Some(Cause::Crash.into()))).event();
+        assert_eq!(
+            (event.message.as_str(), event.cause),
+            ("starting, incarnation 3", Some(Cause::Crash.into()))
+        );
         assert_eq!(event.instance.unwrap().to_string(), "web");
         assert_eq!(event.supervisor.unwrap().as_str(), "root");
     }

@@ -46,7 +46,7 @@ pub use gauge::{Gauge, Mark};
 pub use grade::{Grade, ProbeKind};
 pub use heart::{Heart, HeartRules};
 pub use record::{Observation, ProbeRules, Record, RecordRules, Sheet};
-pub use score::{Term, score};
+pub use score::{Term, bound, score};
 pub use streak::{Streak, Thresholds};
 pub use verdict::{Health, Unwell, Verdict};
 pub use vital::Vital;

@@ -83,9 +83,7 @@ impl Before {
     pub(crate) fn to(self, goal: Goal) -> Self {
         Self { goal, ..self }
     }
-}
 
-impl Before {
     /// Which instance it is.
     pub(crate) fn id(&self) -> &InstanceId {
         &self.instance
@@ -131,19 +129,9 @@ pub(crate) struct Action {
 }
 
 impl Action {
-    pub(crate) fn new(verb: Verb, target: String, by: String, instances: Vec<Before>) -> Self {
+    pub(crate) fn new(verb: Verb, target: String, by: String, at: Timestamp, instances: Vec<Before>) -> Self {
         let more = serde_json::Map::new();
-        Self {
-            id: new_id(),
-            verb,
-            target,
-            by,
-            at: Timestamp::now(),
-            instances,
-            more,
-            note: None,
-            warning: None,
-        }
+        Self { id: new_id(), verb, target, by, at, instances, more, note: None, warning: None }
     }
 
     /// The same with more to say.
@@ -219,6 +207,11 @@ impl Action {
         let now = runtime.board().instance(&before.instance);
         let (state, message) = match (self.verb, before.goal) {
             (Verb::Shutdown, _) => (ActionState::Running, String::new()),
+            (Verb::Act(Act::Stop), Goal::Asked)
+                if now.as_ref().is_some_and(|now| now.is_wanted_since(self.at)) =>
+            {
+                (ActionState::Failed, "somebody started it again".to_owned())
+            }
             (Verb::Act(act), Goal::Asked) => {
                 let act = act.meant_for(&runtime.info().settings(), before.instance.worker());
                 match runtime.board().roll(before.instance.worker()) {

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use crate::config::{CheckSettings, WorkerSettings, expand};
-use crate::event::Cause;
+use crate::event::{Cause, CauseName};
 use crate::id::Name;
 use crate::runtime::RuntimeHandle;
-use crate::supervisor::{Health, INCIDENT_BUCKETS, InstanceState, Spread, Totals};
+use crate::supervisor::{INCIDENT_BUCKETS, InstanceState, Spread, Totals};
 use crate::telemetry::{
     CardSample, Histogram, LookState, OwnSample, Pace, Root, Sampler, Scrape, Seen, WorkerSample, boot_time,
     open_files, open_files_limit, ticks_per_second, usage,
@@ -61,15 +61,16 @@ fn worker(runtime: &RuntimeHandle, state: &InstanceState, sampler: &Sampler) -> 
     let recovered = recovered.filter(|recovered| recovered.recovery.count > 0);
     let used = used(state, sampler);
     let totals = state.totals();
-    let count = |cause| totals.by_cause.get(&cause).copied().unwrap_or(0);
+    let none = Cause::ALL.into_iter().map(|cause| (cause.into(), 0));
+    let restarts: BTreeMap<CauseName, u64> = none.chain(totals.by_cause.clone()).collect();
     WorkerSample {
         worker_id: state.instance.to_string(),
         supervisor: state.supervisor.to_string(),
         status: state.status(),
-        healthy: state.health() == Health::Healthy,
+        healthy: state.is_well(),
         up: state.ready,
         score: state.score(),
-        restarts: Cause::ALL.iter().map(|cause| (*cause, count(*cause))).collect(),
+        restarts: restarts.into_iter().collect(),
         recoveries: recoveries(state, &totals),
         breaker: state.breaker.word(),
         detection: recovered.map(|recovered| histogram(&recovered.detection)),

@@ -6,7 +6,7 @@ use crate::config::{LogTo, WorkerSettings};
 use crate::id::InstanceId;
 use crate::runtime::{RuntimeHandle, Target};
 use crate::supervisor::InstanceState;
-use crate::telemetry::{Condition, Pace, Sampler, open_files, open_files_limit_of};
+use crate::telemetry::{Condition, Pace, Sampler, crowded_files, open_files};
 
 use super::dto::{Detail, ProbeView, RuntimeView, StatusBody, SupervisorView, Totals, WorkerView};
 use super::metrics::{roots, used};
@@ -38,16 +38,11 @@ pub(crate) fn worker(state: &InstanceState, sampler: &Sampler, now: Timestamp) -
             view.issues.push("stopped by SIGSTOP or a debugger: it exists and does nothing".to_owned());
         }
     }
+    let crowded = state.pid.and_then(crowded_files).map(|(open, limit)| {
+        format!("{open} of {limit} allowed files are open; at the limit it can open no more")
+    });
+    view.issues.extend(crowded);
     view
-}
-
-/// From this share of its limit of open files on, a worker is near its end.
-const FILES_WARN: f64 = 0.8;
-
-fn files_issue(open: Option<u64>, limit: Option<u64>) -> Option<String> {
-    let (open, limit) = (open?, limit?);
-    let near = open as f64 >= limit as f64 * FILES_WARN;
-    near.then(|| format!("{open} of {limit} allowed files are open; at the limit it can open no more"))
 }
 
 /// One instance with everything.
@@ -60,7 +55,6 @@ pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState) -> Detail {
     detail.command = configured.map(|one| one.command.clone()).unwrap_or_default();
     detail.log_note = configured.and_then(|one| not_kept(one)).map(str::to_owned);
     detail.open_files = state.pid.and_then(open_files);
-    detail.worker.issues.extend(files_issue(detail.open_files, state.pid.and_then(open_files_limit_of)));
     detail.probes = ProbeView::all(state, info.looks());
     detail.log_path = runtime.log_path(&state.instance).display().to_string();
     detail.state_path = info.state_dir.join("w").join(state.instance.slug()).display().to_string();

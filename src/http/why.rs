@@ -38,6 +38,7 @@ fn now(state: &InstanceState) -> String {
         Phase::Running if state.is_recovering() => "it runs, and something is being done about it",
         Phase::Running => "it runs",
         Phase::Starting => "it is starting",
+        Phase::Stopping if state.survivor.is_some() => "what an earlier runtime left of it is being stopped",
         Phase::Stopping => "it is being stopped",
         Phase::Waiting => "it waits to be started",
         Phase::Backoff => "it is down and will be started again",
@@ -151,17 +152,29 @@ fn held_back(runtime: &RuntimeHandle, state: &InstanceState) -> Vec<String> {
 fn learned(runtime: &RuntimeHandle, state: &InstanceState, own: &[&Incident]) -> Vec<String> {
     let settings = runtime.info().settings();
     let worker = settings.workers.iter().find(|one| one.name == *state.instance.worker());
-    let Some(ladder) = worker.and_then(|worker| worker.steps.clone()) else { return Vec::new() };
+    let Some(ladder) = worker.and_then(|worker| worker.steps.clone()) else {
+        return vec!["nothing is learned from it: it has no ladder".to_owned()];
+    };
     if ladder.learn == crate::recovery::Learn::Off {
         let name = worker.and_then(|worker| worker.ladder.name()).unwrap_or("default");
         return vec![format!("nothing is learned from it: ladder.{name}.learn is off")];
     }
-    let Some(class) = own.first().and_then(|one| one.class.clone()) else {
-        return vec!["nothing was learned from it: it had no incident yet".to_owned()];
+    let unkept: Vec<String> = runtime
+        .store()
+        .filter(|store| !store.is_open())
+        .into_iter()
+        .flat_map(|store| store.notes())
+        .map(|note| format!("what is learned is known to this runtime alone, and is not kept: {note}"))
+        .collect();
+    // What somebody asked for teaches nothing.
+    let failures = own.iter().filter(|one| one.cause != "operator" && one.cause != "monitor");
+    let Some(class) = failures.into_iter().find_map(|one| one.class.clone()) else {
+        let none = "nothing was learned from it: it had no failure yet".to_owned();
+        return std::iter::once(none).chain(unkept).collect();
     };
     let looks = runtime.healer().strategies();
     let of_class = looks.iter().filter(|look| *look.class == *class);
-    let lines: Vec<String> = of_class
+    let mut lines: Vec<String> = of_class
         .map(|look| {
             let best = if look.best { ", the best known" } else { "" };
             let (low, high) = look.interval;
@@ -176,8 +189,9 @@ fn learned(runtime: &RuntimeHandle, state: &InstanceState, own: &[&Incident]) ->
         })
         .collect();
     if lines.is_empty() {
-        return vec![format!("nothing is known of «{class}» yet: no step against it has come to its end")];
+        lines.push(format!("nothing is known of «{class}» yet: no step against it has come to its end"));
     }
+    lines.extend(unkept);
     lines
 }
 

@@ -247,6 +247,8 @@ pub(super) struct Taken {
     /// Its place; `None`: a plain restart, or what an operator asked for.
     pub(super) place: Option<usize>,
     pub(super) step: Step,
+    /// The plain restart follows it.
+    pub(super) ahead: bool,
 }
 
 /// An open incident.
@@ -263,6 +265,8 @@ pub(super) struct Case {
     pub(super) patience: Option<Duration>,
     pub(super) stage: Stage,
     pub(super) taken: Option<Taken>,
+    /// What was done before the plain restart that is under way: it comes to what that restart comes to.
+    pub(super) before: Option<Taken>,
     /// Steps tried in this incident.
     pub(super) tried: SmallVec<[usize; 4]>,
     /// Steps that people know to be passed over.
@@ -285,9 +289,11 @@ impl Case {
         self.taken.as_ref().is_some_and(|taken| taken.step.run.way() == Way::Park)
     }
 
-    /// A plain restart is what is under way.
+    /// A plain restart is what is under way, and nothing else.
     pub(super) fn is_plain(&self) -> bool {
-        self.taken.as_ref().is_some_and(|taken| taken.place.is_none()) && self.origin != Origin::Operator
+        self.before.is_none()
+            && self.taken.as_ref().is_some_and(|taken| taken.place.is_none())
+            && self.origin != Origin::Operator
     }
 }
 

@@ -322,10 +322,14 @@ impl Supervisor {
                 }
                 return mends;
             }
-            State::Waiting(Wait::Held | Wait::Paused) | State::Parked { .. } => self.is_group(),
+            State::Waiting(Wait::Held) | State::Parked { .. } => self.is_group(),
             State::Backoff { .. } => true,
             State::Running => child.trial && self.is_group(),
-            State::Stopped | State::Done | State::Waiting(Wait::Sibling(_)) | State::Ended { .. } => false,
+            // Whom an operator has put aside holds nobody back.
+            State::Stopped
+            | State::Done
+            | State::Waiting(Wait::Sibling(_) | Wait::Paused)
+            | State::Ended { .. } => false,
         };
         if blocks {
             return self.block(key);

@@ -229,7 +229,8 @@ impl Supervisor {
     pub fn is_exactly_otp(&self) -> bool {
         let plain = |c: &ChildSpec| {
             let plain_ends = c.min_uptime.is_zero() && c.exit_codes.fatal.is_empty();
-            c.backoff.first.is_zero() && plain_ends && c.ladder.is_none()
+            let steps = c.ladder.as_ref().map_or(0, |ladder| ladder.steps.len());
+            c.backoff.first.is_zero() && plain_ends && steps == 0
         };
         let children = self.roster.keys().filter_map(|key| self.roster.get(key)).map(|child| &child.spec);
         self.escalates() && children.chain(self.template.as_ref()).all(plain)

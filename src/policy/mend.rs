@@ -14,7 +14,7 @@ use crate::id::Incarnation;
 use crate::recovery::{Outcome, Situation, Step, Strategy, Why};
 
 use super::action::Refused;
-use super::care::{Origin, RecoveryAct, Stage, Work};
+use super::care::{Origin, RecoveryAct, Stage, Taken, Work};
 use super::child::State;
 use super::fact::ChildKey;
 use super::machine::Supervisor;
@@ -74,7 +74,7 @@ impl Supervisor {
         let place = care.climb.before_restart(&ladder, &situation, &case.tried);
         let reason = format!("it is for {}", case.why.word());
         match place.filter(|_| care.breaker.allows(&ladder.breaker, now)) {
-            Some(place) => self.mend_with(key, place, ladder.steps[place].clone(), reason),
+            Some(place) => self.mend_with(key, place, ladder.steps[place].clone(), (reason, true)),
             None => {
                 let step = Step::new(Strategy::SoftRestart);
                 self.note_plain(key, step);
@@ -89,7 +89,7 @@ impl Supervisor {
             return;
         }
         case.plain += 1;
-        case.taken = Some(super::care::Taken { place: None, step });
+        case.taken = Some(Taken { place: None, step, ahead: false });
         case.stage = Stage::Idle;
         self.cares.clear(key.slot());
         let reason = "the plain restart after an end".to_owned();
@@ -107,18 +107,20 @@ impl Supervisor {
             return false;
         }
         case.spent = true;
-        self.mend_with(key, place, ladder.steps[place].clone(), "restarts alone did not help".to_owned());
+        let reason = "restarts alone did not help".to_owned();
+        self.mend_with(key, place, ladder.steps[place].clone(), (reason, false));
         true
     }
 
-    fn mend_with(&mut self, key: ChildKey, place: usize, step: Step, reason: String) {
+    /// `ahead`: the plain restart follows it.
+    fn mend_with(&mut self, key: ChildKey, place: usize, step: Step, (reason, ahead): (String, bool)) {
         let now = self.now;
         if let Some((_, care, _)) = self.cared(key) {
             care.climb.take(place, now);
         }
         if let Some(case) = self.case(key) {
             case.tried.push(place);
-            case.taken = Some(super::care::Taken { place: Some(place), step: step.clone() });
+            case.taken = Some(Taken { place: Some(place), step: step.clone(), ahead });
         }
         self.enter(key, Stage::MendDue);
         let (place, strategy) = (Some(place), step.run);
@@ -148,7 +150,13 @@ impl Supervisor {
     /// What was done while it was down has ended: it starts, whatever came of it.
     pub(super) fn mended(&mut self, key: ChildKey, result: Result<(), String>) {
         match result {
-            Ok(()) => self.enter(key, Stage::Leading),
+            Ok(()) => match self.case(key) {
+                Some(case) if case.taken.as_ref().is_some_and(|taken| taken.ahead) => {
+                    case.before = case.taken.take();
+                    self.note_plain(key, Step::new(Strategy::SoftRestart));
+                }
+                Some(_) | None => self.enter(key, Stage::Leading),
+            },
             Err(text) => {
                 self.end_step(key, Outcome::Failed, text);
                 self.note_plain(key, Step::new(Strategy::SoftRestart));

@@ -2,8 +2,9 @@
 //!
 //! What operators ask for is done as ever, once each, and the end of its supervisor takes it along, since nothing
 //! lives without one. A paused child that ends waits for the end of its pause; that end is no restart event, because
-//! nobody restarted anything, and neither is the start that follows. A sibling that builds on it (a group) waits
-//! with it. A start that is under way when the pause begins may take as long as it likes.
+//! nobody restarted anything, and neither is the start that follows. Its siblings start without it, as they do without
+//! one that is stopped; only those that wait for it already when the pause begins (a group) wait with it. A start that is
+//! under way when the pause begins may take as long as it likes.
 
 use std::time::Duration;
 

@@ -189,6 +189,7 @@ impl Supervisor {
             patience: None,
             stage: Stage::Idle,
             taken: None,
+            before: None,
             tried: smallvec::SmallVec::new(),
             skipped: smallvec::SmallVec::new(),
             seen: Incarnation::NONE,
@@ -207,6 +208,9 @@ impl Supervisor {
         let Some((ladder, care, running)) = self.cared(key) else { return };
         let Some(case) = &mut care.case else { return };
         case.stage = Stage::Idle;
+        if ladder.steps.is_empty() {
+            return self.end_plainly(key);
+        }
         care.climb.settle(&ladder, now);
         if care.breaker.state(&ladder.breaker, now) == BreakerState::Open {
             return self.hold_for_breaker(key);

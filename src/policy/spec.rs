@@ -165,7 +165,8 @@ pub struct ChildSpec {
     pub min_uptime: Duration,
     /// How long a trial start must hold before its history is cleared.
     pub verify: Duration,
-    /// The steps of its recovery; `None`: plain restarts only.
+    /// The steps of its recovery. Without steps there are plain restarts only, and incidents all the same; `None`: not
+    /// even those, as with OTP.
     pub ladder: Option<Arc<Ladder>>,
     /// How long its own checks (probes, an expected heartbeat) may take to say how a new incarnation is; zero: it has
     /// none, and is well while it is ready. A step is verified only once they have spoken.

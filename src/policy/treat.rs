@@ -12,7 +12,7 @@ use super::machine::{Later, Supervisor};
 use super::quarantine::NO_TRIAL_HELD;
 
 /// Looking at a worker may take this long; then the step goes on without.
-const LOOK: Duration = Duration::from_secs(5);
+pub(super) const LOOK: Duration = Duration::from_secs(5);
 
 /// So much longer than a step's own timeout its answer is waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ impl Supervisor {
         let Some(child) = self.roster.get_mut(key) else { return };
         let (incarnation, runs) = (child.incarnation, child.state == State::Running);
         let Some(case) = child.care.as_mut().and_then(|care| care.case.as_mut()) else { return };
-        case.taken = Some(Taken { place, step });
+        case.taken = Some(Taken { place, step, ahead: false });
         case.told = None;
         let look = runs && std::mem::replace(&mut case.seen, incarnation) != incarnation;
         self.tell(key, RecoveryAct::Began { place, strategy, reason, plain: false });
@@ -45,7 +45,9 @@ impl Supervisor {
     pub(super) fn carry(&mut self, key: ChildKey) {
         let Some(child) = self.roster.get(key) else { return };
         let incarnation = child.incarnation;
-        let Some(step) = self.taken(key).map(|taken| taken.step.clone()) else { return };
+        let Some(step) = self.taken(key).map(|taken| taken.step.clone()) else {
+            return self.end_looked_at(key);
+        };
         match step.run.way() {
             Way::Restart { .. } => self.lead(key, Stage::Leading),
             Way::WhileDown => self.lead(key, Stage::MendDue),
@@ -222,7 +224,7 @@ impl Supervisor {
         let Some(child) = self.roster.get_mut(key) else { return };
         let Some(care) = &mut child.care else { return };
         let Some(case) = &mut care.case else { return };
-        let laddered = case.taken.as_ref().is_some_and(|taken| taken.place.is_some());
+        let laddered = [&case.taken, &case.before].into_iter().flatten().any(|taken| taken.place.is_some());
         if case.spent {
             child.window.clear();
         }
@@ -258,19 +260,24 @@ impl Supervisor {
         }
     }
 
-    /// The step that is under way has come to this.
+    /// The step that is under way has come to this, and with it what was done before it.
     pub(super) fn end_step(&mut self, key: ChildKey, outcome: Outcome, text: impl Into<String>) {
         let now = self.now;
         let Some((ladder, care, _)) = self.cared(key) else { return };
         let Some(case) = &mut care.case else { return };
         let Some(taken) = case.taken.take() else { return self.give_back(key, false) };
+        let before = case.before.take();
         care.climb.touch(now);
-        match (taken.place, outcome) {
+        match (before.as_ref().unwrap_or(&taken).place, outcome) {
             (Some(_), Outcome::Failed) => care.breaker.failed(&ladder.breaker, now),
             (Some(_), Outcome::Interrupted | Outcome::Skipped) => care.breaker.interrupted(),
             (Some(_), Outcome::Ok) | (None, _) => {}
         }
-        self.tell(key, RecoveryAct::Ended { strategy: taken.step.run, outcome, text: text.into() });
+        let text = text.into();
+        for ended in std::iter::once(taken).chain(before) {
+            let (strategy, text) = (ended.step.run, text.clone());
+            self.tell(key, RecoveryAct::Ended { strategy, outcome, text });
+        }
         self.give_back(key, outcome == Outcome::Ok);
         self.tell_breaker(key);
     }

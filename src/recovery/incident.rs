@@ -73,7 +73,7 @@ pub struct Finding {
 }
 
 /// How an incident ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Closed {
     /// When.
     pub at: Timestamp,
@@ -81,6 +81,9 @@ pub struct Closed {
     pub outcome: Outcome,
     /// In words.
     pub reason: String,
+    /// How long it took from its opening, where a clock that nobody sets has measured it.
+    #[serde(default)]
+    pub seconds: Option<f64>,
 }
 
 /// One incident.
@@ -146,12 +149,12 @@ impl Incident {
         self.keep(Attempt { strategy, at, reason: reason.into(), outcome, seconds: None });
     }
 
-    /// The step that goes on, if one does, has ended like this.
-    pub fn end_step(&mut self, outcome: Outcome, at: Timestamp) -> Option<&Attempt> {
-        let attempt = self.attempts.iter_mut().rev().find(|attempt| attempt.outcome.is_none())?;
-        attempt.outcome = Some(outcome);
-        attempt.seconds = Some(seconds_between(attempt.at, at));
-        Some(attempt)
+    /// This step, if it goes on, has ended like this after so long.
+    pub fn end_step(&mut self, strategy: &Strategy, outcome: Outcome, seconds: f64) {
+        let goes_on = |attempt: &&mut Attempt| attempt.outcome.is_none() && attempt.strategy == *strategy;
+        if let Some(attempt) = self.attempts.iter_mut().rev().find(goes_on) {
+            (attempt.outcome, attempt.seconds) = (Some(outcome), Some(seconds));
+        }
     }
 
     /// Something was seen.
@@ -163,11 +166,23 @@ impl Incident {
         }
     }
 
-    /// It is over.
+    /// It is over, and with it whatever went on.
     pub fn close(&mut self, outcome: Outcome, reason: impl Into<String>, at: Timestamp) {
-        if self.closed.is_none() {
-            let _ = self.end_step(outcome, at);
-            self.closed = Some(Closed { at, outcome, reason: reason.into() });
+        if self.closed.is_some() {
+            return;
+        }
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.outcome.is_none()) {
+            attempt.outcome = Some(outcome);
+            attempt.seconds = Some(seconds_between(attempt.at, at));
+        }
+        self.closed = Some(Closed { at, outcome, reason: reason.into(), seconds: None });
+    }
+
+    /// The same; it took so long.
+    pub fn close_after(&mut self, outcome: Outcome, reason: impl Into<String>, at: Timestamp, seconds: f64) {
+        self.close(outcome, reason, at);
+        if let Some(closed) = &mut self.closed {
+            closed.seconds.get_or_insert(seconds);
         }
     }
 
@@ -180,7 +195,8 @@ impl Incident {
     /// From its opening to its end.
     #[must_use]
     pub fn recovery_seconds(&self) -> Option<f64> {
-        self.closed.as_ref().map(|closed| seconds_between(self.opened_at, closed.at))
+        let closed = self.closed.as_ref()?;
+        Some(closed.seconds.unwrap_or_else(|| seconds_between(self.opened_at, closed.at)))
     }
 
     fn keep(&mut self, attempt: Attempt) {
@@ -209,7 +225,7 @@ mod tests {
         let mut incident = Incident::open("i1", "web", "hang", "no heartbeat", at(10));
         incident.skip(Strategy::ConnectionReset, "there is no on.connection_reset", at(10));
         incident.begin(Strategy::SoftRestart, "first step", at(10));
-        let _ = incident.end_step(Outcome::Failed, at(21));
+        incident.end_step(&Strategy::SoftRestart, Outcome::Failed, 11.0);
         incident.begin(Strategy::HardRestart, "next step", at(21));
         incident.close(Outcome::Ok, "well for 10s", at(33));
         let told: Vec<_> =
@@ -225,6 +241,27 @@ mod tests {
         assert_eq!(incident.recovery_seconds(), Some(23.0));
         incident.close(Outcome::Failed, "again", at(99));
         assert_eq!(incident.recovery_seconds(), Some(23.0));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_incident_last_for_years() {
+        let mut incident = Incident::open("i1", "web", "crash", "exited with code 1", at(10));
+        incident.begin(Strategy::SoftRestart, "restart", at(10));
+        incident.end_step(&Strategy::SoftRestart, Outcome::Ok, 2.5);
+        incident.close_after(Outcome::Ok, "well for 1s", at(315_360_000), 2.5);
+        assert_eq!((incident.attempts[0].seconds, incident.recovery_seconds()), (Some(2.5), Some(2.5)));
+    }
+
+    #[test]
+    fn what_was_done_before_a_restart_and_the_restart_end_each_by_itself() {
+        let mut incident = Incident::open("i1", "web", "crash", "exited with code 1", at(0));
+        incident.begin(Strategy::parse("prep").unwrap(), "it is for crash", at(0));
+        incident.begin(Strategy::SoftRestart, "restart", at(1));
+        incident.end_step(&Strategy::SoftRestart, Outcome::Failed, 2.0);
+        let told = |incident: &Incident| incident.attempts.iter().map(|a| a.outcome).collect::<Vec<_>>();
+        assert_eq!(told(&incident), [None, Some(Outcome::Failed)]);
+        incident.close(Outcome::Interrupted, "the runtime ended", at(3));
+        assert_eq!(told(&incident), [Some(Outcome::Interrupted), Some(Outcome::Failed)]);
     }
 
     #[test]

@@ -93,3 +93,11 @@ impl Default for Ladder {
         }
     }
 }
+
+impl Ladder {
+    /// No steps, and nothing is learned: who is unwell is ended, and what follows is what follows any end.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { steps: Arc::default(), learn: Learn::Off, ..Self::default() }
+    }
+}

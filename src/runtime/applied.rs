@@ -59,7 +59,7 @@ pub(super) fn applied_event(comparison: &Comparison, by: &Asker) -> Event {
     let message =
         format!("configuration applied, asked by {}: {what}; {untouched} go on untouched{waits}", by.0);
     let mut event = Event::new(EventKind::ConfigApplied, message);
-    event.cause = Some(Cause::Operator);
+    event.cause = Some(Cause::Operator.into());
     event.data.insert("by".to_owned(), by.0.clone().into());
     event.data.insert("generation".to_owned(), (*generation).into());
     let named = changes.iter().take(NAMED_IN_EVENT).map(|change| {
@@ -80,7 +80,7 @@ pub(super) fn rejected_event(error: &ApplyError, by: &Asker) -> Event {
     let message =
         format!("the configuration was not taken over, asked by {}: {why}. Nothing was changed", by.0);
     let mut event = Event::new(EventKind::ConfigRejected, message);
-    event.cause = Some(Cause::Operator);
+    event.cause = Some(Cause::Operator.into());
     event.data.insert("by".to_owned(), by.0.clone().into());
     event.data.insert("problems".to_owned(), problems.into());
     event

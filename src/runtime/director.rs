@@ -274,7 +274,7 @@ impl Director {
             }
             Target::Supervisor(_) | Target::All => {}
         }
-        event.cause = Some(crate::event::Cause::Operator);
+        event.cause = Some(crate::event::Cause::Operator.into());
         event.data.insert("action".to_owned(), act.word().into());
         event.data.insert("by".to_owned(), by.0.clone().into());
         match act {

@@ -56,7 +56,7 @@ pub(super) async fn recall(archive: &Archive, healer: &Healer) -> Result<(), Sto
     healer.recall(incidents.collect());
     for kept in archive.outcomes(OUTCOMES).await? {
         match serde_json::from_str::<Learned>(&kept.body) {
-            Ok(Learned::Lesson(lesson)) => healer.relearn(&lesson),
+            Ok(Learned::Lesson(lesson)) => healer.relearn(lesson),
             Ok(Learned::Import { import }) => match healer.reimport(import) {
                 Ok(left_out) => tracing::debug!(left_out, "what was learned elsewhere is known again"),
                 Err(error) => tracing::warn!(%error, "what was learned elsewhere cannot be read"),

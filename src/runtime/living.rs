@@ -350,7 +350,7 @@ impl RuntimeHandle {
     pub(super) fn announce(&self, message: &str, action: &str, id: &Name, by: &Asker) {
         let mut event = Event::new(EventKind::ActionRequested, message);
         event.worker = Some(id.clone());
-        event.cause = Some(Cause::Operator);
+        event.cause = Some(Cause::Operator.into());
         event.data.insert("action".to_owned(), action.into());
         event.data.insert("by".to_owned(), by.0.clone().into());
         self.journal().emit(event);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::event::{Cause, EventKind};
+use crate::event::EventKind;
 use crate::id::InstanceId;
 use crate::store::{Beginning, EventQuery, KeptEvent, Point, Store, StoreError};
 use crate::supervisor::{Board, Totals};
@@ -232,7 +232,6 @@ pub(super) fn resume(beginning: &Beginning, journal: &Journal) {
 
 /// Gives the instances on the board what they have behind them.
 pub(super) fn recall(beginning: &Beginning, board: &Board) {
-    let cause = |word: &str| Cause::ALL.into_iter().find(|cause| cause.word() == word);
     for totals in &beginning.totals {
         // An instance of that name is no longer there.
         let Ok(id) = totals.instance.parse::<InstanceId>() else { continue };
@@ -242,7 +241,7 @@ pub(super) fn recall(beginning: &Beginning, board: &Board) {
                 by_cause: totals
                     .by_cause
                     .iter()
-                    .filter_map(|(word, count)| Some((cause(word)?, *count)))
+                    .map(|(word, count)| (word.as_str().into(), *count))
                     .collect(),
                 ok: totals.recovered,
                 failed: totals.failed,

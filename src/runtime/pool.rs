@@ -108,7 +108,7 @@ fn tell_scale(plane: &Plane, worker: &Name, instances: u32, by: &Asker) {
     let mut event = Event::new(EventKind::WorkerScaled, text);
     event.worker = Some(worker.clone());
     event.supervisor = plane.home(worker);
-    event.cause = Some(crate::event::Cause::Operator);
+    event.cause = Some(crate::event::Cause::Operator.into());
     event.data.insert("instances".to_owned(), instances.into());
     event.data.insert("by".to_owned(), by.0.clone().into());
     plane.emit(event);

@@ -90,7 +90,7 @@ impl Hands {
         let mut event = Event::new(EventKind::ActionRequested, text);
         event.worker = Some(worker.clone());
         event.instance = only.cloned();
-        event.cause = Some(Cause::Operator);
+        event.cause = Some(Cause::Operator.into());
         event.data.insert("action".to_owned(), "rolling restart".into());
         event.data.insert("by".to_owned(), by.clone().into());
         event.data.insert("done".to_owned(), (*outcome == Outcome::Done).into());

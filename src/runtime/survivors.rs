@@ -256,7 +256,7 @@ impl Taken {
     /// Shows it in the place of its instance.
     fn show(&self, phase: Phase, text: &str) {
         self.plane.board.update(&self.survivor.instance, |entry| {
-            entry.stand_in(phase, self.survivor.main_pid());
+            entry.stand_in(phase, self.survivor.main_pid(), self.survivor.incarnation);
             entry.issues.push(text.to_owned());
         });
     }

@@ -20,8 +20,15 @@ pub(super) struct Db {
 impl Db {
     /// Opens it. What cannot be opened is tried again with every commit.
     pub(super) fn open(place: Place, health: Arc<Health>) -> Self {
+        let emptied = place.is_empty();
         let mut db = Self { place, conn: None, health };
         let result = db.ensure();
+        if emptied && result.is_ok() {
+            db.health.note(format!(
+                "{} was there and empty, and begins anew: what it held, if it held anything, is gone; look at the disk",
+                db.place.name()
+            ));
+        }
         db.health.tell(result.err());
         db
     }

@@ -55,6 +55,11 @@ impl Place {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
+    /// Whether it is there with nothing in it, which no file is that was once begun.
+    pub(super) fn is_empty(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|found| found.is_file() && found.len() == 0)
+    }
+
     /// Opens it for writing.
     pub(super) fn open(&self) -> Result<Connection, StoreError> {
         let fresh = self.make()?;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, Kind};
-use crate::event::{Cause, Event, EventKind};
+use crate::event::{CauseName, Event, EventKind};
 use crate::id::{Incarnation, Name};
 
 use super::error::StoreError;
@@ -53,7 +53,7 @@ impl EventV1 {
             instance: event.instance.as_ref().map(ToString::to_string),
             incarnation: event.incarnation.map(|incarnation| incarnation.0),
             incident: event.incident.clone(),
-            cause: event.cause.map(|cause| cause.word().to_owned()),
+            cause: event.cause.as_ref().map(|cause| cause.word().to_owned()),
             message: event.message.clone(),
             data: if data.is_empty() { String::new() } else { serde_json::Value::from(data).to_string() },
         }
@@ -62,13 +62,8 @@ impl EventV1 {
     fn back(self) -> Result<KeptEvent, Unusable> {
         let unknown = |what: &str, word: &str| Unusable::Unknown(format!("{what} `{word}`"));
         let kind = EventKind::ALL.into_iter().find(|kind| kind.word() == self.kind);
-        let cause = match &self.cause {
-            None => None,
-            Some(word) => {
-                let known = Cause::ALL.into_iter().find(|cause| cause.word() == word);
-                Some(known.ok_or_else(|| unknown("cause", word))?)
-            }
-        };
+        // A word that is none of the contract's is a name that the user gave.
+        let cause = self.cause.as_deref().map(CauseName::from);
         let name = |text: Option<String>| match text {
             None => Ok(None),
             Some(text) => Name::try_new(&text).map(Some).map_err(|_| unknown("name", &text)),
@@ -175,7 +170,7 @@ mod tests {
         event.worker = Some(Name::try_new("web").unwrap());
         event.instance = Some("web/3".parse().unwrap());
         event.incarnation = Some(Incarnation(7));
-        event.cause = Some(Cause::Crash);
+        event.cause = Some("crash".into());
         event.data.insert("code", 1.into());
         KeptEvent { seq: 300, at: Timestamp::from_microsecond(1_700_000_000_000_001).unwrap(), event }
     }

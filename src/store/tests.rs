@@ -143,6 +143,25 @@ async fn c10_a_file_that_is_no_database_is_kept_with_its_date_and_a_fresh_one_ta
 }
 
 #[tokio::test]
+async fn c10_a_file_that_was_emptied_is_named_and_a_new_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.notes(), [""; 0]);
+    fill(&store, 1..=3).await;
+    close(store);
+    for name in ["state.db", "samples.db"] {
+        std::fs::write(dir.path().join(name), "").unwrap();
+    }
+    let store = open(dir.path());
+    let notes = store.notes();
+    let told = |name: &str| notes.iter().any(|note| note.starts_with(&format!("{name} was there and empty")));
+    assert!(told("state.db") && told("samples.db") && notes.len() == 2, "{notes:?}");
+    fill(&store, 1..=1).await;
+    close(store);
+    assert_eq!(open(dir.path()).notes(), [""; 0], "it is told once");
+}
+
+#[tokio::test]
 async fn damage_that_is_met_while_it_runs_costs_the_past_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.db");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::Cause;
+use crate::event::CauseName;
 
 use super::board::InstanceState;
 
@@ -12,7 +12,7 @@ pub struct Totals {
     /// Starts after the first.
     pub restarts: u64,
     /// The same, by cause.
-    pub by_cause: BTreeMap<Cause, u64>,
+    pub by_cause: BTreeMap<CauseName, u64>,
     /// Restarts after a failure whose replacement held.
     pub ok: u64,
     /// Those whose replacement did not.
@@ -27,7 +27,7 @@ impl InstanceState {
     pub fn totals(&self) -> Totals {
         let mut by_cause = self.earlier.by_cause.clone();
         for (cause, count) in &self.restarts_by_cause {
-            *by_cause.entry(*cause).or_default() += count;
+            *by_cause.entry(cause.clone()).or_default() += count;
         }
         Totals {
             restarts: self.earlier.restarts + self.restarts,

@@ -68,7 +68,7 @@ impl SupervisorState {
         }
         event.incident = Some(id.to_string());
         event.incarnation = Some(incarnation);
-        event.cause = Some(Cause::Monitor);
+        event.cause = Some(Cause::Monitor.into());
         event.data.insert("cause", Cause::Monitor.word().into());
         self.plane.emit(event);
     }

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::event::Cause;
+use crate::event::CauseName;
 pub use crate::health::Health;
 use crate::health::Verdict;
 use crate::id::{Incarnation, InstanceId, Name};
@@ -86,7 +86,7 @@ pub struct InstanceState {
     /// Starts after the first.
     pub restarts: u64,
     /// The same, by cause.
-    pub restarts_by_cause: BTreeMap<Cause, u64>,
+    pub restarts_by_cause: BTreeMap<CauseName, u64>,
     /// What came of the restarts that answered a failure.
     pub soft_restarts: Attempts,
     /// What it had behind it when this runtime began.
@@ -209,9 +209,9 @@ impl InstanceState {
     }
 
     /// A survivor in this phase stands in its place.
-    pub(crate) fn stand_in(&mut self, phase: Phase, pid: Option<u32>) {
-        self.survivor = Some(StandIn { pid, then: self.own_phase() });
-        (self.phase, self.since, self.pid, self.next_action) = (phase, Timestamp::now(), pid, None);
+    pub(crate) fn stand_in(&mut self, phase: Phase, pid: Option<u32>, incarnation: Option<Incarnation>) {
+        self.survivor = Some(StandIn { pid, incarnation, then: self.own_phase() });
+        (self.phase, self.since, self.pid) = (phase, Timestamp::now(), pid);
         self.steady.entered = Instant::now();
     }
 

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
 
-use crate::event::{Brief, Cause, Event, EventKind, Subject, What};
+use crate::event::{Brief, CauseName, Event, EventKind, Subject, What};
 use crate::exit::Exit;
 use crate::health::Vital;
 use crate::id::{Incarnation, InstanceId};
@@ -54,9 +54,13 @@ pub(super) struct Slot {
     /// Tells it from others that had the same key.
     pub(super) seat: u64,
     /// Why the next start happens.
-    pub(super) cause: Option<Cause>,
+    pub(super) cause: Option<CauseName>,
+    /// The user's name for what is wrong with this start of it.
+    pub(super) class: Option<(Incarnation, Arc<str>)>,
     /// What a person can do about the last failed start.
     pub(super) hint: Option<String>,
+    /// The code that its end as asked had.
+    pub(super) code: Option<i32>,
     /// What its probes say against it.
     pub(super) complaint: Option<String>,
     /// The fleet's brake has heard that it is unwell.
@@ -274,6 +278,11 @@ impl SupervisorState {
                 let by = by.min(LONGEST_EXTENSION);
                 self.fact(Fact::Extend { child, incarnation, by });
             }
+            WorkerReport::Code { code } => {
+                if let Some(slot) = self.slot_mut(child) {
+                    slot.code = Some(code);
+                }
+            }
             WorkerReport::Hint { text } => self.hint(child, incarnation, Some(text)),
             WorkerReport::LastWords { lines } => {
                 self.words_came(child, incarnation, &lines);
@@ -431,6 +440,7 @@ fn vital(report: &WorkerReport) -> Option<Vital> {
         WorkerReport::Notes { .. }
         | WorkerReport::Figures { .. }
         | WorkerReport::Ready
+        | WorkerReport::Code { .. }
         | WorkerReport::Hint { .. }
         | WorkerReport::LastWords { .. }
         | WorkerReport::Issue { .. }

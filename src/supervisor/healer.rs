@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::id::InstanceId;
 use crate::policy::Time;
@@ -19,29 +18,13 @@ use crate::recovery::{
 
 use super::board::Recovered;
 use super::casebook::Casebook;
+use super::lesson::Lesson;
 use super::lore::{Library, Lore};
 
 /// Cases from which patterns are read.
 const MOST_CASES: usize = 2000;
 /// Lessons that wait to be written down; beyond that the oldest are known to this runtime alone.
 const MOST_LESSONS: usize = 4096;
-
-/// What came of one step against one class of failures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Lesson {
-    /// The class.
-    pub(crate) class: Arc<str>,
-    /// What was done.
-    pub(crate) strategy: Strategy,
-    /// Whether it held.
-    pub(crate) held: bool,
-    /// How long it took.
-    pub(crate) seconds: f64,
-    /// When, in seconds since 1970.
-    pub(crate) at: i64,
-    /// Whom it was done to.
-    pub(crate) worker: String,
-}
 
 /// Who asks for leave, and for what.
 pub(super) struct Question<'a> {
@@ -234,9 +217,9 @@ impl Healer {
     }
 
     /// An incident is over.
-    pub(super) fn close(&self, id: &str, outcome: Outcome, reason: &str) {
+    pub(super) fn close(&self, id: &str, outcome: Outcome, reason: &str, seconds: f64) {
         let closed = self.on(id, |incident| {
-            incident.close(outcome, reason, Timestamp::now());
+            incident.close_after(outcome, reason, Timestamp::now(), seconds);
             let mut took = Recovered::default();
             took.add(incident);
             (incident.instance.clone(), took)
@@ -263,29 +246,21 @@ impl Healer {
     }
 
     /// A step against a class has ended: that is experience.
-    pub(super) fn learn(
-        &self,
-        who: &InstanceId,
-        class: &Arc<str>,
-        strategy: &Strategy,
-        held: bool,
-        seconds: f64,
-    ) {
-        let lesson = Lesson {
-            class: Arc::clone(class),
-            strategy: strategy.clone(),
-            held,
-            seconds,
-            at: Timestamp::now().as_second(),
-            worker: who.worker().to_string(),
-        };
-        self.relearn(&lesson);
+    pub(super) fn learn(&self, lesson: Lesson) {
+        self.observe(&lesson);
         self.keep_lesson(lesson);
     }
 
     /// What an earlier runtime has learned.
+    pub(crate) fn relearn(&self, lesson: Lesson) {
+        self.observe(&lesson);
+        if let Some(case) = lesson.case {
+            self.note(case);
+        }
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "seconds fit the mantissa for the next million centuries")]
-    pub(crate) fn relearn(&self, lesson: &Lesson) {
+    fn observe(&self, lesson: &Lesson) {
         let Lesson { class, strategy, held, seconds, at, .. } = lesson;
         self.lock().library.learn(|known| known.observe(class, strategy, *held, *seconds, *at as f64));
     }
@@ -456,15 +431,6 @@ impl Inner {
             }
             Some(_) | None => (first, turn),
         }
-    }
-}
-
-/// What a step that ended like this teaches; `None`: nothing.
-pub(super) fn teaches(outcome: Outcome) -> Option<bool> {
-    match outcome {
-        Outcome::Ok => Some(true),
-        Outcome::Failed => Some(false),
-        Outcome::Skipped | Outcome::Interrupted => None,
     }
 }
 

@@ -53,6 +53,9 @@ impl SupervisorState {
                 }
             };
             if let Some(class) = plane.healer.class_of(evidence) {
+                if let Some(slot) = self.slot_mut(child) {
+                    slot.class = Some((incarnation, Arc::clone(&class)));
+                }
                 self.fact(Fact::Classed { child, incarnation, class });
             }
         }

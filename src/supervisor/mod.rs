@@ -11,8 +11,10 @@ mod ends;
 mod gate;
 mod healer;
 mod judged;
+mod lesson;
 mod line;
 mod lore;
+mod means;
 mod narrator;
 mod nested;
 mod plane;
@@ -33,8 +35,8 @@ pub use board::{
     RollState, Spread, StandIn, SupervisorState, Told, Trouble, Wanted,
 };
 pub use healer::Healer;
-pub(crate) use healer::Lesson;
 pub(crate) use judged::Judged;
+pub(crate) use lesson::Lesson;
 pub(crate) use line::Address;
 pub use lore::Lore;
 pub(crate) use plane::{Plane, RunnerFactory, Wish};

@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::event::{Brief, Cause, Ended as EndedWith, Event, EventKind, Next, Subject, What};
+use crate::event::{Brief, Cause, CauseName, Ended as EndedWith, Event, EventKind, Next, Subject, What};
 use crate::exit::Exit;
 use crate::health::Vital;
 use crate::id::{Incarnation, Name};
@@ -94,16 +93,24 @@ impl SupervisorState {
         let Some(slot) = self.slot_mut(child) else { return };
         let asked = matches!(slot.told, Phase::Stopping | Phase::Stuck) && !failure;
         let stop = std::mem::take(&mut slot.stop);
+        let class = slot.class.take().filter(|(of, _)| *of == incarnation).map(|(_, class)| class);
         let (said, complaint) = (slot.hint.take(), slot.complaint.take());
         let hint = said.or(complaint);
+        let code = slot.code.take().or(exit.code());
         let exit = if asked { as_asked(exit, stop, self.stop_signal(child)) } else { exit };
         let Some(slot) = self.slot_mut(child) else { return };
         let late = stop.why_killed().filter(|_| asked && exit == Exit::Killed).map(str::to_owned);
         if !asked {
-            slot.cause = Some(Cause::of(&exit));
+            slot.cause = Some(CauseName::of(Cause::of(&exit), class.clone()));
         }
         let at = self.at;
-        let since = self.on_board(child, |entry| entry.started_at.take()).flatten();
+        // Not by the clock on the wall, which may have been set meanwhile.
+        let lived = self.on_board(child, |entry| {
+            let started = entry.steady.started.filter(|_| entry.started_at.is_some());
+            entry.started_at = None;
+            Some(started?.elapsed())
+        });
+        let lived = lived.flatten();
         let next = self.core.child(child).map(|view| self.next(&view));
         // Only what failed needs an explanation; a supervisor's end has one in any case.
         let at_rest = next.is_none_or(|next| next.phase == Phase::Done);
@@ -112,15 +119,16 @@ impl SupervisorState {
             exit,
             hint: late.or(hint.filter(|_| explained)),
             asked,
-            lived: since.map(|since| Duration::try_from(at.duration_since(since)).unwrap_or_default()),
+            class,
+            lived,
             next,
         });
-        let end = End { incarnation, at, ended: Arc::clone(&ended) };
+        let end = End { incarnation, at, code, ended: Arc::clone(&ended) };
         self.on_entry(child, |entry| {
             entry.state.ready = false;
             entry.state.pid = None;
             entry.state.soft_restarts.ended(asked);
-            entry.state.last_run = since.map(|since| at.duration_since(since).as_secs_f64());
+            entry.state.last_run = lived.map(|lived| lived.as_secs_f64());
             entry.end = Some(end);
         });
         self.tell(child, incarnation, What::Ended(ended));
@@ -150,10 +158,11 @@ impl SupervisorState {
         if again {
             self.on_board(child, |entry| {
                 entry.restarts += 1;
-                if plain && cause.is_some_and(Cause::is_failure) {
+                if plain && cause.as_ref().is_some_and(CauseName::is_failure) {
                     entry.soft_restarts.begin();
                 }
-                *entry.restarts_by_cause.entry(cause.unwrap_or(Cause::Dependency)).or_default() += 1;
+                let name = cause.clone().unwrap_or(CauseName::Known(Cause::Dependency));
+                *entry.restarts_by_cause.entry(name).or_default() += 1;
             });
             self.on_nested(child, |entry| entry.restarts += 1);
         }
@@ -164,7 +173,7 @@ impl SupervisorState {
     pub(super) fn tell_stop(&mut self, child: ChildKey, incarnation: Incarnation, how: StopHow) {
         let hurried = self.core.is_killing();
         let Some(slot) = self.slot_mut(child) else { return };
-        slot.cause.get_or_insert(Cause::Dependency);
+        slot.cause.get_or_insert(CauseName::Known(Cause::Dependency));
         slot.stop = slot.stop.told(how, hurried);
         let who = slot.who.clone();
         let is_actor = match &who {
@@ -184,7 +193,7 @@ impl SupervisorState {
     /// An operator wants something.
     pub(super) fn tell_wish(&mut self, child: ChildKey, request: &Request, by: Operator) {
         if let Some(slot) = self.slot_mut(child) {
-            slot.cause = Some(Cause::Operator);
+            slot.cause = Some(Cause::Operator.into());
             // What its probes said has nothing to do with it.
             (slot.hint, slot.complaint) = (None, None);
         }
@@ -454,7 +463,7 @@ fn write_view(
     entry.ready = view.phase == Phase::Running;
     entry.incarnation = view.incarnation;
     entry.budget_left = view.budget_left;
-    entry.next_action = next.filter(|_| entry.survivor.is_none());
+    entry.next_action = next;
     entry.waits_for = waits_for;
     // A restart helped once what it answers is over: while an incident is open, or a trial goes on, that is to be seen.
     let on_trial = view.next.is_some_and(|next| next.what == Plan::Verify);

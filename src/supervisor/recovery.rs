@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
-use crate::config::{Remedy, WorkerSettings};
-use crate::event::{Cause, Event, EventKind};
+use crate::config::WorkerSettings;
+use crate::event::{Cause, CauseName, Event, EventKind};
 use crate::exit::Exit;
-use crate::id::{Incarnation, InstanceId, Name};
+use crate::id::{Incarnation, InstanceId};
 use crate::policy::{ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits, Work};
 use crate::recovery::learning::Case;
 use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why};
@@ -18,7 +17,9 @@ use crate::worker::{Ailing, Deed, Job, Sights};
 
 use super::actor::{SupervisorMsg, SupervisorState};
 use super::board::{InstanceState, Recovering, Trouble};
-use super::healer::{Question, teaches};
+use super::healer::Question;
+use super::lesson::{Lesson, teaches};
+use super::means::{Means, deed};
 use super::tree::Who;
 
 /// The incident that is open for a child.
@@ -26,19 +27,33 @@ use super::tree::Who;
 pub(super) struct OpenIncident {
     pub(super) id: Arc<str>,
     class: Arc<str>,
-    cause: Arc<str>,
-    /// The same, as restarts are counted by.
+    /// The contract's.
     kind: Cause,
+    /// The same, or the user's name for it.
+    cause: CauseName,
     /// Which start it is about.
     incarnation: Incarnation,
-    /// When the step that is under way began, and whether it is one of the ladder's.
-    step: Option<(Timestamp, bool)>,
+    /// When it began.
+    since: Time,
+    /// What could be measured then, until a lesson takes it along.
+    case: Option<Case>,
+    /// The step that is under way, and behind what was done before it.
+    steps: Vec<UnderWay>,
+}
+
+/// A step whose end is not known yet.
+#[derive(Debug, Clone)]
+struct UnderWay {
+    strategy: Strategy,
+    began: Time,
+    /// It is one of the ladder's.
+    laddered: bool,
 }
 
 impl OpenIncident {
     /// Whether the step that is under way is one of the ladder's.
     pub(super) fn is_laddered(&self) -> bool {
-        self.step.is_some_and(|(_, laddered)| laddered)
+        self.steps.last().is_some_and(|step| step.laddered)
     }
 }
 
@@ -141,6 +156,9 @@ impl SupervisorState {
             }
         });
         if let Some(class) = class {
+            if let Some(slot) = self.slot_mut(child) {
+                slot.class = Some((incarnation, Arc::clone(&class)));
+            }
             self.fact(Fact::Classed { child, incarnation, class });
         }
     }
@@ -156,7 +174,7 @@ impl SupervisorState {
         let open = self.slot(child)?.incident.as_ref()?;
         Some(Recovering {
             incident: Arc::clone(&open.id),
-            cause: Arc::clone(&open.cause),
+            cause: open.cause.word().into(),
             strategy: care.strategy.cloned(),
             stage: care.stage,
             until: care.until.map(|until| self.plane.wall(until)),
@@ -184,21 +202,34 @@ impl SupervisorState {
         lasted: Duration,
     ) {
         let evidence = self.evidence(child, why);
-        let cause: Arc<str> = why.word().into();
-        let (id, class) = self.plane.healer.open(instance, &cause, &evidence, lasted, why.class.clone());
-        self.note_case(instance, &class, why.cause);
+        let cause = CauseName::of(why.cause, why.class.clone());
+        let word = why.word();
+        let (id, class) = self.plane.healer.open(instance, word, &evidence, lasted, why.class.clone());
+        // What somebody asked for has no pattern, and of whom nothing is learned neither.
+        let counts = why.cause.is_failure() && self.learns(child);
+        let case = counts.then(|| self.case_of(instance, &class, why.cause));
+        if let Some(case) = &case {
+            self.plane.healer.note(case.clone());
+        }
         if evidence.exit_code.is_some() || evidence.signal.is_some() {
             let memory = self.plane.healer.memory_of(instance);
             let memory = memory.map(|part| format!("; its memory was last seen at {:.0} %", part * 100.0));
             let text = format!("{}{}", why.text, memory.unwrap_or_default());
             self.plane.healer.found(&id, vec![("exit", text)]);
         }
+        let since = self.plane.now();
         if let Some(slot) = self.slot_mut(child) {
-            let (kind, cause) = (why.cause, Arc::clone(&cause));
-            slot.incident = Some(OpenIncident { id, class, cause, kind, incarnation, step: None });
-            slot.cause = Some(kind);
+            slot.cause = Some(cause.clone());
+            let (kind, steps) = (why.cause, Vec::new());
+            slot.incident = Some(OpenIncident { id, class, kind, cause, incarnation, since, case, steps });
         }
-        self.tell_recovery(child, EventKind::IncidentOpened, format!("{cause}: {}", why.text));
+        self.tell_recovery(child, EventKind::IncidentOpened, format!("{word}: {}", why.text));
+    }
+
+    /// Whether anything is learned of it.
+    fn learns(&self, child: ChildKey) -> bool {
+        let ladder = self.core.child(child).and_then(|view| view.spec.ladder.as_ref());
+        ladder.is_some_and(|ladder| ladder.learn != Learn::Off)
     }
 
     fn evidence(&self, child: ChildKey, why: &Why) -> Evidence {
@@ -219,22 +250,19 @@ impl SupervisorState {
     }
 
     /// What could be measured when it failed.
-    fn note_case(&self, instance: &InstanceId, class: &Arc<str>, cause: Cause) {
-        let now = Timestamp::now();
-        let zoned = now.to_zoned(TimeZone::UTC);
-        let hour = i16::from(zoned.weekday().to_monday_zero_offset()) * 24 + i16::from(zoned.hour());
+    fn case_of(&self, instance: &InstanceId, class: &Arc<str>, cause: Cause) -> Case {
         let ran = self.plane.board.read(instance, |entry| match entry.started_at {
-            Some(since) => Some(now.duration_since(since).as_secs_f64()),
+            Some(_) => entry.steady.started.map(|started| started.elapsed().as_secs_f64()),
             None => entry.last_run,
         });
         let memory = self.plane.healer.memory_of(instance);
-        self.plane.healer.note(Case {
+        Case {
             worker: instance.worker().to_string(),
             class: class.to_string(),
             ran: ran.flatten(),
             memory: if cause == Cause::Oom { Some(1.0) } else { memory },
-            hour_of_week: u8::try_from(hour).unwrap_or(0),
-        });
+            at: Timestamp::now().as_second(),
+        }
     }
 
     fn ask_leave(
@@ -284,7 +312,8 @@ impl SupervisorState {
         let Some(slot) = self.slot_mut(child) else { return answer(Err("it is gone".to_owned())) };
         match means {
             Ok(Means::Code(name)) => {
-                let cause = slot.incident.as_ref().map(|open| open.cause.to_string()).unwrap_or_default();
+                let open = slot.incident.as_ref();
+                let cause = open.map(|open| open.cause.word().to_owned()).unwrap_or_default();
                 let ailing = Ailing { instance: instance.clone(), incarnation, pid, cause };
                 self.plane.remedy(&name, ailing, timeout, Box::new(answer));
             }
@@ -310,16 +339,20 @@ impl SupervisorState {
         reason: String,
         (laddered, plain): (bool, bool),
     ) {
-        let at = Timestamp::now();
+        let (at, began) = (Timestamp::now(), self.plane.now());
         let text = format!("{strategy}: {reason}");
         if let Some(slot) = self.slot_mut(child)
             && let Some(open) = slot.incident.as_mut()
         {
-            open.step = Some((at, laddered));
+            // Only a plain restart follows what was done before it.
+            if !plain {
+                open.steps.clear();
+            }
+            open.steps.push(UnderWay { strategy: strategy.clone(), began, laddered });
             match strategy.way() {
-                Way::Restart { .. } | Way::WhileDown => _ = slot.cause.get_or_insert(open.kind),
+                Way::Restart { .. } | Way::WhileDown => _ = slot.cause.get_or_insert(open.cause.clone()),
                 // The trial of a parked worker is for what parked it.
-                Way::Park => _ = slot.cause.get_or_insert(open.kind),
+                Way::Park => _ = slot.cause.get_or_insert(open.cause.clone()),
                 Way::WhileUp { .. } => {}
             }
         }
@@ -341,16 +374,17 @@ impl SupervisorState {
         outcome: Outcome,
         text: &str,
     ) {
-        let at = Timestamp::now();
-        self.on_incident(child, |incident| {
-            let _ = incident.end_step(outcome, at);
-        });
+        let now = self.plane.now();
         let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.as_mut()) else { return };
-        let Some((began, laddered)) = open.step.take() else { return };
-        let (class, operator) = (Arc::clone(&open.class), &*open.cause == "operator");
-        let seconds = at.duration_since(began).as_secs_f64();
-        if let Some(held) = teaches(outcome).filter(|_| !operator) {
-            self.plane.healer.learn(instance, &class, strategy, held, seconds);
+        let Some(at) = open.steps.iter().position(|step| step.strategy == *strategy) else { return };
+        let UnderWay { began, laddered, .. } = open.steps.remove(at);
+        let (class, operator) = (Arc::clone(&open.class), open.kind == Cause::Operator);
+        let case = teaches(outcome).and_then(|_| open.case.take());
+        let seconds = now.saturating_sub(began).as_secs_f64();
+        self.on_incident(child, |incident| incident.end_step(strategy, outcome, seconds));
+        if let Some(held) = teaches(outcome).filter(|_| !operator && self.learns(child)) {
+            let lesson = Lesson::new(instance, &class, strategy, (held, seconds), case);
+            self.plane.healer.learn(lesson);
         }
         if laddered || operator || *strategy != Strategy::SoftRestart {
             self.count(instance, strategy, outcome);
@@ -377,8 +411,10 @@ impl SupervisorState {
     }
 
     fn closed(&mut self, child: ChildKey, instance: &InstanceId, outcome: Outcome, text: &str) {
-        if let Some(id) = self.incident_of(child) {
-            self.plane.healer.close(&id, outcome, text);
+        let open = self.slot(child).and_then(|slot| slot.incident.as_ref());
+        if let Some(OpenIncident { id, since, .. }) = open {
+            let seconds = self.plane.now().saturating_sub(*since).as_secs_f64();
+            self.plane.healer.close(id, outcome, text, seconds);
         }
         self.tell_recovery(child, EventKind::IncidentClosed, format!("{}: {text}", outcome.word()));
         if let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.take()) {
@@ -413,9 +449,9 @@ impl SupervisorState {
         if let Some(open) = &slot.incident {
             event.incident = Some(open.id.to_string());
             event.incarnation = Some(open.incarnation);
-            event.data.insert("cause", (*open.cause).into());
+            event.data.insert("cause", open.cause.word().into());
         }
-        event.cause = slot.cause;
+        event.cause = slot.incident.as_ref().map(|open| open.cause.clone()).or_else(|| slot.cause.clone());
         self.plane.journal.note(self.at, event);
         self.unread.set(true);
     }
@@ -455,38 +491,4 @@ struct DoThis {
     incarnation: Incarnation,
     work: Work,
     timeout: Duration,
-}
-
-/// How a strategy is carried out on a worker, where it is no restart.
-enum Means {
-    Deed(Deed),
-    Signal(i32),
-    /// Of the program.
-    Code(Name),
-}
-
-fn deed(settings: &WorkerSettings, strategy: &Strategy) -> Result<Means, String> {
-    let remedy = |remedy: &Option<Remedy>, of_actor: Deed, key: &str| match remedy {
-        Some(Remedy::Signal(signal)) => Ok(Means::Signal(*signal)),
-        Some(Remedy::Command(argv)) => Ok(Means::Deed(Deed::Run { argv: argv.clone() })),
-        None if settings.actor.is_some() => Ok(Means::Deed(of_actor)),
-        None => Err(format!("worker {} has no on.{key}", settings.name)),
-    };
-    match strategy {
-        Strategy::ConnectionReset => {
-            remedy(&settings.on.connection_reset, Deed::ResetConnections, "connection_reset")
-        }
-        Strategy::MemoryCleanup => remedy(&settings.on.memory_cleanup, Deed::TrimMemory, "memory_cleanup"),
-        Strategy::Reset | Strategy::Recreate => Ok(Means::Deed(Deed::Archive)),
-        Strategy::Own(name) => match settings.strategies.get(name) {
-            Some(own) if own.code => Ok(Means::Code(name.clone())),
-            Some(own) => Ok(Means::Deed(Deed::Run { argv: own.command.clone() })),
-            None => Err(format!("there is no [strategy.{name}]")),
-        },
-        Strategy::SoftRestart
-        | Strategy::HardRestart
-        | Strategy::ScaleUp
-        | Strategy::ScaleDown
-        | Strategy::Quarantine => Err(format!("{strategy} is nothing that is done beside a worker")),
-    }
 }

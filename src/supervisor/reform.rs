@@ -70,7 +70,7 @@ impl SupervisorState {
         slot.make = seed.make;
         slot.running.remake();
         if renew {
-            slot.cause = Some(Cause::Operator);
+            slot.cause = Some(Cause::Operator.into());
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::policy::{
     Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Pause, Phase, Restart, RestartStrategy, Shutdown,
     SupervisorSpec,
 };
+use crate::recovery::Ladder;
 
 use super::actor::{MakeRunner, Seed, SupervisorArguments, Upward};
 use super::board::{Place, SupervisorState};
@@ -256,7 +257,7 @@ fn worker_spec(
         start_timeout: Some(worker.start_timeout),
         min_uptime: worker.min_uptime,
         verify: worker.verify,
-        ladder: worker.steps.clone(),
+        ladder: Some(worker.steps.clone().unwrap_or_else(|| Arc::new(Ladder::none()))),
         heard_within: heard_within(worker),
         held,
         stopped: stopped || !worker.enabled,

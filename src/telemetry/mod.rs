@@ -17,7 +17,8 @@ pub use journal::{Journal, Recorded, Subscription};
 pub use looks::{LOOK_BUCKETS, LookState, Looks};
 pub use page::{PageFormat, STATUS_WORDS, Scrape};
 pub use procfs::{
-    Condition, Usage, boot_time, open_files, open_files_limit, open_files_limit_of, ticks_per_second, usage,
+    Condition, Usage, boot_time, crowded_files, open_files, open_files_limit, open_files_limit_of,
+    ticks_per_second, usage,
 };
 pub use sample::{CardSample, Histogram, OwnSample, WorkerSample};
 pub use sampler::{Pace, ProcessorTime, Root, Sampler, Seen};

@@ -73,12 +73,25 @@ pub fn usage(pid: u32) -> Option<Usage> {
 #[must_use]
 pub fn open_files(pid: u32) -> Option<u64> {
     let folder = format!("/proc/{pid}/fd");
-    let readable = std::fs::read_dir(&folder).ok()?;
     // Since Linux 6.2 the folder's size is the count; before, it is 0.
     match std::fs::metadata(Path::new(&folder)).ok()?.len() {
-        0 => Some(readable.count() as u64),
+        0 => Some(std::fs::read_dir(&folder).ok()?.count() as u64),
         count => Some(count),
     }
+}
+
+/// From this share of its limit of open files on, a process is near its end.
+const FILES_WARN: f64 = 0.8;
+
+/// With fewer files than this no process is near its limit: none is worth the look.
+const FEW_FILES: u64 = 6;
+
+/// The open files of a process and the limit on them, if it is near that.
+#[must_use]
+pub fn crowded_files(pid: u32) -> Option<(u64, u64)> {
+    let open = open_files(pid).filter(|open| *open > FEW_FILES)?;
+    let limit = open_files_limit_of(pid)?;
+    (open as f64 >= limit as f64 * FILES_WARN).then_some((open, limit))
 }
 
 /// The limit on this process's own open files.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::event::Cause;
+use crate::event::CauseName;
 
 use super::looks::LookState;
 
@@ -27,14 +27,14 @@ pub struct WorkerSample {
     pub supervisor: String,
     /// One of [`STATUS_WORDS`](super::STATUS_WORDS).
     pub status: &'static str,
-    /// Health is `healthy`.
+    /// Health is `healthy`, and no incident is open in which that is still to be proved.
     pub healthy: bool,
     /// Runs and is ready.
     pub up: bool,
     /// Health score.
     pub score: Option<f64>,
     /// Starts after the first, by cause.
-    pub restarts: Vec<(Cause, u64)>,
+    pub restarts: Vec<(CauseName, u64)>,
     /// Attempts to recover it: strategy, outcome, count.
     pub recoveries: BTreeMap<(String, &'static str), u64>,
     /// The breaker of its ladder: one of the contract's words.

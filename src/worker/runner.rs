@@ -43,6 +43,11 @@ pub enum WorkerReport {
         /// How.
         exit: Exit,
     },
+    /// The code that it ended with, where the end that is reported next does not say it: it ended as it was asked to.
+    Code {
+        /// 0 to 255.
+        code: i32,
+    },
     /// What a person can do about the end that is reported next.
     Hint {
         /// One sentence.

@@ -1,5 +1,6 @@
 //! Verbs that act: what is asked, how the outcome is told, and by which exit code.
 
+use std::process::Stdio;
 use std::sync::atomic::Ordering;
 
 use regrow::policy::Phase;
@@ -163,4 +164,19 @@ fn who_is_being_stopped_shows_what_that_leads_to() {
     assert_eq!(rig.worker("kept")["status"], "stopped");
     rig.signal(rustix::process::Signal::TERM);
     assert_eq!(rig.wait_end(), 0);
+}
+
+#[test]
+fn a_stop_that_a_later_start_overtakes_is_told_so_at_once() {
+    let rig = Rig::start(
+        "[worker.web]\ncommand = [\"/bin/sh\", \"-c\", \"trap '' TERM; echo up; while :; do sleep 0.1; done\"]\n\
+         ready = { log = \"up\" }\nstop = { timeout = \"5s\" }\n",
+    );
+    rig.wait_status("web", "healthy");
+    let stop = rig.command(&["stop", "web", "--wait=10m"]).stdout(Stdio::piped()).spawn().unwrap();
+    rig.wait_phase("web", "stopping");
+    rig.ok(&["start", "web"]);
+    let output = stop.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stdout(&output).contains("(somebody started it again)"), "{output:?}");
 }

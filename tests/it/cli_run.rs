@@ -1,15 +1,16 @@
 //! The verbs that run a runtime by themselves: `start --daemon`, `run`, `demo`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter};
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::fake::{stderr, stdout};
-use crate::rig::{Rig, alive, processes_with, send};
+use crate::rig::{PATIENCE, Rig, alive, processes_with, send};
 
 const SLEEPER: &str = "[worker.web]\ncommand = [\"sleep\", \"1000\"]\n";
 
@@ -93,6 +94,71 @@ fn of_a_daemon_that_dies_before_it_is_ready_it_is_said_how() {
 }
 
 #[test]
+fn a_daemon_that_is_asked_to_end_before_it_is_ready_says_so() {
+    let rig = Rig::new(
+        "[worker.web]\ncommand = [\"sleep\", \"1000\"]\nready = { log = \"never\" }\nstart_timeout = \"10m\"\n",
+    );
+    let start =
+        rig.command(&["start", "--daemon"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    rig.wait("the runtime answers", || rig.try_status().is_some());
+    rig.ok(&["shutdown", "--wait"]);
+    let output = start.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "regrow: it was asked to end before it was ready\n");
+}
+
+#[test]
+fn a_service_manager_hears_of_a_readiness_that_comes_after_a_critical_worker_was_given_up() {
+    let mut rig = Rig::new(
+        "[supervisor.root]\nintensity = { max_restarts = 0, within = \"1m\" }\nretry_first = \"500ms\"\n\
+         retry_every = \"500ms\"\n[worker.web]\ncritical = true\nready = { log = \"up\" }\n\
+         command = [\"/bin/sh\", \"-c\", \"[ -e ok ] || exit 3; echo up; exec sleep 1000\"]\n",
+    );
+    let manager = UnixDatagram::bind(rig.path("manager")).unwrap();
+    manager.set_read_timeout(Some(2 * PATIENCE)).unwrap();
+    let mut command = rig.command(&["start"]);
+    command.env("NOTIFY_SOCKET", rig.path("manager"));
+    rig.launch_as(&mut command);
+    let parked = || rig.regrow(&["events", "--kind", "worker.parked", "-o", "name"]);
+    rig.wait("its first trial has failed", || stdout(&parked()).lines().count() > 1);
+    std::fs::write(rig.path("ok"), "").unwrap();
+    let mut buffer = [0; 64];
+    let length = manager.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"READY=1");
+}
+
+/// A pipe that takes nothing any more, for as long as its other end is held.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    use rustix::fs::{OFlags, fcntl_setfl};
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    while std::io::Write::write(&mut writer, &[b'x'; 4096]).is_ok() {}
+    while std::io::Write::write(&mut writer, b"x").is_ok() {}
+    fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_runtime_whose_output_nobody_reads_answers_and_ends_when_it_is_asked() {
+    for verb in [None, Some(["shutdown", "--wait=60s"])] {
+        let mut rig = Rig::new(SLEEPER);
+        let (held, full) = full_pipe();
+        let mut command = rig.command(&["start"]);
+        command.stdin(Stdio::null()).stdout(full).stderr(Stdio::null());
+        rig.launch_with(&mut command);
+        rig.wait("its worker is up", || {
+            rig.try_status().is_some_and(|status| status["totals"]["healthy_workers"] == 1)
+        });
+        match verb {
+            None => rig.signal(Signal::TERM),
+            Some(verb) => drop(rig.ok(&verb)),
+        }
+        assert_eq!(rig.wait_end(), 0);
+        drop(held);
+    }
+}
+
+#[test]
 fn a_daemon_does_not_wait_for_what_somebody_stopped() {
     let rig = Rig::new(
         "[supervisor.pipeline]\nchildren = [\"parser\"]\n[worker.parser]\ncommand = [\"sleep\", \"1000\"]\n\
@@ -157,6 +223,20 @@ fn run_shows_output_as_it_comes_and_passes_the_end_on() {
     let own = format!("RIG={}", rig.path("").display());
     assert_eq!(processes_with(&own), Vec::<u32>::new());
     assert_eq!(left_over(&rig), Vec::<String>::new());
+}
+
+#[test]
+fn run_ends_with_the_code_that_its_command_ends_with_when_it_is_asked() {
+    let rig = Rig::new("");
+    for code in [0, 5] {
+        let script = format!("trap 'exit {code}' TERM; echo up; sleep 1000 & wait");
+        let mut child =
+            run(&rig, &["-q", "--", "/bin/sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "up");
+        send(child.id(), Signal::TERM);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
 }
 
 #[test]
@@ -282,6 +362,21 @@ fn run_answers_as_a_shell_when_a_command_cannot_be_run() {
         assert_eq!(output.status.code(), Some(code), "{command}: {output:?}");
         assert!(stderr(&output).contains(command), "{output:?}");
     }
+}
+
+#[test]
+fn a_demo_whose_reader_leaves_takes_everything_with_it() {
+    let rig = Rig::new("");
+    let mut command = rig.command(&["demo"]);
+    command.env("TMPDIR", rig.path("")).env("RIG", rig.path("")).stdout(Stdio::piped());
+    let mut demo = command.spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("stubborn  ready")), "its workers run");
+    drop(lines);
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    let own = format!("RIG={}", rig.path("").display());
+    assert_eq!(processes_with(&own), Vec::<u32>::new());
+    assert_eq!(left_over(&rig), Vec::<String>::new());
 }
 
 #[test]

@@ -235,13 +235,14 @@ fn fill(board: &Board) {
     backoff.phase = Phase::Backoff;
     backoff.incarnation = Incarnation(3);
     backoff.restarts = 2;
-    backoff.restarts_by_cause.insert(Cause::Crash, 2);
+    backoff.restarts_by_cause.insert(Cause::Crash.into(), 2);
     (backoff.soft_restarts.ok, backoff.soft_restarts.failed) = (1, 1);
     backoff.since = ago(1);
     backoff.budget_left = 8;
     backoff.last_exit = Some(LastExit {
         backtrace: None,
         exit: Exit::Exited { code: 1 },
+        code: Some(1),
         incarnation: Incarnation(3),
         message: "exited with code 1: \u{1b}[31mboom\u{7}".to_owned(),
         at: ago(1),
@@ -253,12 +254,13 @@ fn fill(board: &Board) {
     parked.phase = Phase::Quarantined;
     parked.incarnation = Incarnation(11);
     parked.restarts = 10;
-    parked.restarts_by_cause.insert(Cause::Oom, 10);
+    parked.restarts_by_cause.insert(Cause::Oom.into(), 10);
     parked.since = ago(30);
     parked.issues.push("restart intensity is spent: 10 restarts in 5m".to_owned());
     parked.last_exit = Some(LastExit {
         backtrace: None,
         exit: Exit::Oom,
+        code: None,
         incarnation: Incarnation(11),
         message: "killed: out of memory".to_owned(),
         at: ago(30),

@@ -237,6 +237,13 @@ fn a16_a_worker_near_its_limit_of_open_files_is_named() {
         "[worker.web]\ncommand = [\"sh\", \"-c\", \"ulimit -n 10; exec 3</dev/null 4</dev/null 5</dev/null 6</dev/null 7</dev/null 8</dev/null; exec sleep 999\"]\n",
     );
     rig.wait("describe names it", || rig.ok(&["describe", "web"]).contains("of 10 allowed files are open"));
+    assert!(
+        rig.ok(&["status"]).contains("of 10 allowed files are open"),
+        "and so does who looks at all of them"
+    );
+    let described: serde_json::Value =
+        serde_json::from_str(&rig.ok(&["describe", "web", "-o", "json"])).unwrap();
+    assert_eq!(rig.worker("web")["issues"], described["items"][0]["issues"], "{described}");
     assert!(rig.ok(&["describe", "web", "-o", "json"]).contains("\"open_files\""));
 }
 

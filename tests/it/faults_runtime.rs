@@ -81,11 +81,24 @@ fn with_survivors_that_stay(shutdown_timeout: &str) -> Rig {
 fn c1_survivors_that_are_still_being_stopped_do_not_outlive_the_next_runtime() {
     let mut rig = with_survivors_that_stay("1s");
     // Whoever looks sees them, also in the place of one that somebody has stopped.
-    for instance in ["web", "off"] {
+    let start = serde_json::json!({ "do": "start", "at": null });
+    for (instance, status, next) in [("web", "starting", start), ("off", "stopped", serde_json::Value::Null)]
+    {
+        let leads_to = || {
+            let shown = rig.worker(instance);
+            shown["status"] == status && shown["next_action"] == next
+        };
+        rig.wait("it is shown what that leads to", leads_to);
         let shown = rig.worker(instance);
         assert_eq!(shown["phase"], "stopping", "{shown}");
+        assert_eq!(shown["incarnation"], 1, "the first start of the runtime before: {shown}");
         assert!(shown["issues"].to_string().contains("of an earlier runtime lives on"), "{shown}");
         assert!(pids(&rig).contains(&(shown["pid"].as_u64().unwrap() as u32)), "{shown}");
+        let why = rig.ok(&["why", instance]);
+        assert!(
+            why.contains(&format!("{instance}: {status}\n  what an earlier runtime left of it")),
+            "{why}"
+        );
     }
     rig.signal(Signal::TERM);
     assert_eq!(rig.wait_end(), 0, "{}", rig.output());
@@ -212,6 +225,24 @@ fn c3_the_end_takes_no_longer_than_shutdown_timeout() {
     let told = rig.output();
     assert!(told.contains("did not end before the time for the end"), "{told}");
     assert!(!told.contains("within stop.timeout"), "it had a minute: {told}");
+}
+
+#[test]
+fn c4_a_sighup_from_before_anybody_heard_it_is_heard_and_ends_nobody() {
+    let mut rig = Rig::new(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    let inner = rig.command(&["start"]);
+    let mut command = Command::new("env");
+    // Held back by whoever starts it, the signal is there before the program's first line.
+    command
+        .args(["--block-signal=HUP", "--block-signal=TERM", "sh", "-c", "kill -HUP $$; exec \"$0\" \"$@\""])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    rig.launch_as(&mut command);
+    rig.wait("the runtime answers", || rig.try_status().is_some());
+    rig.wait("it reads its file again", || rig.output().contains("asked by SIGHUP"));
+    rig.wait_status("web", "healthy");
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0, "{}", rig.output());
 }
 
 #[test]

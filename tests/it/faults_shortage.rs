@@ -135,6 +135,27 @@ fn c18_under_a_limit_of_20_ends_are_told_and_healed_and_the_shortage_is_named() 
 }
 
 #[test]
+fn c18_a_soft_limit_that_is_too_low_to_begin_with_is_raised_and_workers_get_it_back() {
+    let mut rig = Rig::new(
+        "[worker.web]\ncommand = [\"sh\", \"-c\", \"ulimit -S -n >> {dir}/limit; echo $$ >> {dir}/starts; exec sleep 999\"]\n",
+    );
+    for (round, files) in [12, 24].into_iter().enumerate() {
+        let inner = rig.command(&["start"]);
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -S -n {files}; exec \"$0\" \"$@\"")])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        rig.launch_as(&mut command);
+        rig.wait("the runtime answers", || rig.try_status().is_some());
+        rig.wait("its worker is up", || pids(&rig).len() == round + 1);
+        assert_eq!(rig.witness("limit")[round], files.to_string());
+        rig.signal(rustix::process::Signal::TERM);
+        assert_eq!(rig.wait_end(), 0, "{}", rig.output());
+    }
+}
+
+#[test]
 fn c19_a_refused_fork_is_retried_and_costs_no_budget() {
     if !root_or_skip("a limit on processes") {
         return;

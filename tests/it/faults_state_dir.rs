@@ -69,6 +69,13 @@ fn on(disk: &TinyDisk) -> String {
 }
 
 /// Every copy but the newest is gone, and that one is well.
+/// The shelters of a state directory.
+fn shelters_of(state_dir: &str) -> Vec<std::path::PathBuf> {
+    let places = ["/run", "/dev/shm", "/tmp"].map(|place| fs::read_dir(place).unwrap());
+    let dirs = places.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    dirs.filter(|dir| fs::read(dir.join("state_dir")).is_ok_and(|own| own == state_dir.as_bytes())).collect()
+}
+
 fn one_copy(rig: &Rig, starts: usize) {
     rig.wait(&format!("start {starts}"), || pids(rig).len() == starts);
     rig.wait_status("web", "healthy");
@@ -93,6 +100,7 @@ fn comes_back(disk: &TinyDisk, spoil: impl FnOnce(&str), mend: impl FnOnce(&str)
     rig.launch();
     one_copy(&rig, 4);
     rig.kill_runtime();
+    assert_eq!(shelters_of(&disk.path()).len(), 1);
     mend(&disk.path());
     rig.launch();
     one_copy(&rig, 5);
@@ -100,6 +108,7 @@ fn comes_back(disk: &TinyDisk, spoil: impl FnOnce(&str), mend: impl FnOnce(&str)
     rig.signal(Signal::TERM);
     assert_eq!(rig.wait_end(), 0);
     assert!(!alive(pids(&rig)[4]));
+    assert!(shelters_of(&disk.path()).is_empty(), "a clean end leaves none");
     rig.launch();
     one_copy(&rig, 6);
 }

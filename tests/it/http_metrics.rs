@@ -210,7 +210,7 @@ fn hostile_labels_cannot_break_out() {
         supervisor: "root".to_owned(),
         status: "healthy",
         up: true,
-        restarts: vec![(Cause::Crash, 1)],
+        restarts: vec![(Cause::Crash.into(), 1)],
         ..WorkerSample::default()
     };
     let scrape =
@@ -333,7 +333,7 @@ fn all_there_is() -> Scrape {
         healthy: true,
         up: true,
         score: Some(1.0),
-        restarts: vec![(Cause::Crash, 1)],
+        restarts: vec![(Cause::Crash.into(), 1)],
         recoveries: BTreeMap::from([(("soft_restart".to_owned(), "ok"), 1)]),
         breaker: "closed",
         detection: spread.clone(),

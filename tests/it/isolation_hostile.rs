@@ -47,6 +47,8 @@ fn p24_nothing_of_a_hostile_parent_reaches_a_worker() {
     assert!(!said.lines().any(|line| line == "0"), "a file size of zero: {said}");
     let status = rig.status();
     assert!(status["runtime"]["notes"].to_string().contains("file size was 0"), "{status}");
+    rig.signal(rustix::process::Signal::TERM);
+    assert_eq!(rig.wait_end(), 0, "a signal that the parent held back is heard");
 }
 
 #[test]

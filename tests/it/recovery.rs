@@ -120,19 +120,26 @@ command = ["sh", "-c", "echo mend >> {{dir}}/seen; touch {{dir}}/mended"]
     ))
 }
 
+/// What was done before the plain restart, and the restart.
+fn mended_and_restarted() -> [(String, String); 2] {
+    ["mend", "soft_restart"].map(|strategy| (strategy.to_owned(), "ok".to_owned()))
+}
+
 #[test]
 fn a_failure_with_a_name_has_its_step_done_before_the_restart() {
     let rig = without_its_broker("exit_code = 70", "exit 70");
     rig.wait("it runs", || rig.witness("seen") == ["start", "mend", "start"]);
     let incident = closed(&rig, "web");
     assert_eq!((&incident["cause"], &incident["outcome"]), (&"broker_gone".into(), &"ok".into()));
-    assert_eq!(tried(&incident), [("mend".to_owned(), "ok".to_owned())]);
+    assert_eq!(tried(&incident), mended_and_restarted());
     let learned = json(&rig, &["strategies"]);
     assert_eq!(learned["items"][0]["class"], "broker_gone");
-    assert_eq!(
-        (&learned["items"][0]["strategy"], &learned["items"][0]["successes"]),
-        (&"mend".into(), &1.into())
-    );
+    let held = learned["items"].as_array().unwrap();
+    let held: Vec<_> = held.iter().map(|one| (one["strategy"].as_str(), one["successes"].as_u64())).collect();
+    assert!(held.len() == 2 && held.contains(&(Some("mend"), Some(1))), "{held:?}");
+    assert!(held.contains(&(Some("soft_restart"), Some(1))), "{held:?}");
+    let restarts = &json(&rig, &["describe", "web"])["items"][0]["restarts_by_cause"];
+    assert_eq!(restarts, &serde_json::json!({ "broker_gone": 1 }));
 }
 
 #[test]
@@ -141,7 +148,7 @@ fn a_failure_is_named_by_what_it_wrote_last() {
     rig.wait("it runs", || rig.witness("seen") == ["start", "mend", "start"]);
     let incident = closed(&rig, "web");
     assert_eq!((&incident["cause"], &incident["class"]), (&"broker_gone".into(), &"broker_gone".into()));
-    assert_eq!(tried(&incident), [("mend".to_owned(), "ok".to_owned())]);
+    assert_eq!(tried(&incident), mended_and_restarted());
     assert_eq!(json(&rig, &["strategies"])["items"][0]["class"], "broker_gone");
     assert!(rig.ok(&["export", "strategies", "--json"]).contains("broker_gone"));
     let evidence = |what: &str| {
@@ -154,6 +161,14 @@ fn a_failure_is_named_by_what_it_wrote_last() {
     assert!(evidence("exit").unwrap().starts_with("exited with code 1"), "{:?}", evidence("exit"));
     let exported = rig.ok(&["incidents", "export", closed(&rig, "web")["id"].as_str().unwrap()]);
     assert!(exported.contains("refused by the broker"), "{exported}");
+    let lines = exported.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let kinds: Vec<String> =
+        lines.filter_map(|line| Some(line["event"]["kind"].as_str()?.to_owned())).collect();
+    let of =
+        |kind: &str| kinds.iter().position(|one| one == kind).unwrap_or_else(|| panic!("{kind}: {kinds:?}"));
+    assert!(of("worker.exited") < of("incident.opened"), "{kinds:?}");
+    assert!(of("incident.opened") < of("worker.starting"), "{kinds:?}");
+    assert!(of("worker.ready") < of("incident.closed"), "{kinds:?}");
 }
 
 #[test]

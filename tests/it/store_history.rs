@@ -62,6 +62,10 @@ fn a_backup_holds_what_was_kept_and_can_be_gone_back_to() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     assert!(made.contains("state.db, samples.db, intents.json"), "{made}");
+    let own = rig.path(".regrow");
+    let refused = rig.regrow(&["backup", own.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(own.join("state.db-wal").exists(), "what is in use was not touched");
     let stopped = |rig: &Rig| rig.ok(&["events", "--since", "1h", "--kind", "worker.stopped", "-o", "name"]);
     assert_eq!(stopped(&rig).lines().count(), 1);
     let here: Value = serde_json::from_str(&rig.ok(&["backup", "-o", "json"])).unwrap();

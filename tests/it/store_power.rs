@@ -98,7 +98,12 @@ async fn c13_a_power_cut_at_any_point_loses_nothing_confirmed_and_serves_nothing
         // Twice: what was mended once stays mended.
         for _ in 0..2 {
             let store = Store::open(&options(disk.path(), None)).unwrap();
-            assert!(store.is_open() && store.notes().is_empty(), "{told}: {:?}", store.notes());
+            // A file that was never confirmed may be there and empty; that is told, and nothing else is.
+            let mut notes = store.notes();
+            notes.retain(|note| {
+                !note.contains("was there and empty") || confirmed > 0 && note.starts_with("state.db")
+            });
+            assert!(store.is_open() && notes.is_empty(), "{told}: {notes:?}");
             let found = all(&store).await;
             assert!(found.len() as u64 >= confirmed, "{told}: {} of {confirmed} events", found.len());
             let expected: Vec<KeptEvent> = (1..=found.len() as u64).map(event).collect();

@@ -43,6 +43,7 @@ pub(super) fn look(global: &Global) -> Vec<Check> {
         settings.warnings.iter().map(|text| Check::warning(CONFIGURATION, text, "`regrow check` says more")),
     );
     checks.push(state_dir(&settings.runtime.state_dir));
+    checks.extend(store(&settings.runtime.state_dir));
     checks.push(runtime(runs));
     checks.extend(addresses(settings, runs.is_some()));
     checks.extend(as_root(settings));
@@ -86,6 +87,33 @@ fn state_dir(path: &Path) -> Check {
     }
     let how = if there == path { "can be written to" } else { "can be made" };
     Check::ok(NAME, format!("{shown} {how}, {} free", size(room)))
+}
+
+/// What was kept, and what is wrong with a file that is to keep more.
+fn store(state_dir: &Path) -> Vec<Check> {
+    const NAME: &str = "store";
+    let mut checks = Vec::new();
+    for (file, lost) in [("state.db", "events, incidents and what is learned"), ("samples.db", "history")] {
+        let path = state_dir.join(file);
+        let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
+        let access = rustix::fs::access(&path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK);
+        let (wrong, help) = match access {
+            _ if !found.is_file() => {
+                ("is no file".to_owned(), "move it away; a fresh one is made, also while the runtime runs")
+            }
+            Err(error) => {
+                (format!("cannot be read and written: {error}"), "give it to the user that runs regrow")
+            }
+            Ok(()) if found.len() == 0 => (
+                "is empty".to_owned(),
+                "what it held is gone; look at the disk, or put a `regrow backup` back",
+            ),
+            Ok(()) => continue,
+        };
+        let message = format!("{}: {wrong}: nothing of {lost} is kept", path.display());
+        checks.push(Check::failed(NAME, message, help));
+    }
+    checks
 }
 
 /// The path, or what of it exists.
@@ -174,6 +202,22 @@ mod tests {
         assert_ne!(check.outcome, Outcome::Failed, "{check:?}");
         std::fs::write(dir.path().join("file"), "").unwrap();
         assert_eq!(state_dir(&dir.path().join("file")).outcome, Outcome::Failed);
+    }
+
+    #[test]
+    fn a_store_that_cannot_keep_anything_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(store(dir.path()), [], "the first start makes it");
+        std::fs::write(dir.path().join("samples.db"), "x").unwrap();
+        assert_eq!(store(dir.path()), []);
+        std::fs::create_dir(dir.path().join("state.db")).unwrap();
+        let found = store(dir.path());
+        assert!(
+            matches!(&found[..], [one] if one.message.contains("state.db: is no file: nothing of events")),
+            "{found:?}"
+        );
+        std::fs::write(dir.path().join("samples.db"), "").unwrap();
+        assert_eq!(store(dir.path()).len(), 2);
     }
 
     #[test]

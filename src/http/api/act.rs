@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::id::InstanceId;
@@ -227,9 +228,11 @@ where
             }
         }
     }
+    // Before anything was done: whoever asked later is known by that.
+    let at = Timestamp::now();
     let Passed { verb, target, instances, more } = action().await?;
     let note = plain_after_all(api, verb, &instances);
-    let action = Action::new(verb, target, peer.name.clone(), instances).with(more).with_note(note);
+    let action = Action::new(verb, target, peer.name.clone(), at, instances).with(more).with_note(note);
     let action = action.with_warning(forgotten(api, verb));
     accepted(&api.actions.remember(action, key.map(|key| (key, request.to_owned()))))
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::telemetry::Pace;
 
-use super::super::dto::{HealthBody, HealthDetail, HealthView, ProbeView, Totals};
+use super::super::dto::{HealthBody, HealthDetail, HealthView, ProbeView, Totals, score_bound};
 use super::super::metrics::roots;
 use super::super::{problem::Problem, snapshot};
 use super::look::worker_target;
@@ -57,7 +57,7 @@ pub(super) async fn worker(
         .map(|state| {
             let view = snapshot::worker(state, api.runtime.info().sampler(), now);
             let probes = ProbeView::all(state, looks);
-            HealthDetail { health: HealthView::new(&view, &probes), probes }
+            HealthDetail { health: HealthView::new(&view, &probes), score_bound: score_bound(state), probes }
         })
         .collect();
     Ok(match details.as_slice() {

@@ -50,6 +50,9 @@ pub struct Detail {
     /// What it told over its own socket; null if nothing.
     #[serde(default)]
     pub told: Option<ToldView>,
+    /// Why the score is not the weighted mean of what its probes stand for; null: it is.
+    #[serde(default)]
+    pub score_bound: Option<String>,
     /// What its probes found, with how much each counts in the score.
     #[serde(default)]
     pub probes: Vec<ProbeView>,
@@ -90,6 +93,7 @@ impl Detail {
             waits_for: state.waits_for.clone(),
             status_text: state.status_text.clone(),
             told: state.told.as_deref().map(ToldView::from),
+            score_bound: super::score_bound(state),
             probes: Vec::new(),
             notes: state.notes.clone(),
             command: Vec::new(),

@@ -49,7 +49,7 @@ impl From<&Recorded> for EventView {
             instance: event.instance.as_ref().map(ToString::to_string),
             incarnation: event.incarnation.map(|incarnation| incarnation.0),
             incident: event.incident.clone(),
-            cause: event.cause.map(|cause| cause.word().to_owned()),
+            cause: event.cause.as_ref().map(|cause| cause.word().to_owned()),
             message: event.message.clone(),
             data: Map::from(&event.data),
         }

@@ -88,6 +88,9 @@ pub struct HealthDetail {
     /// What the list says.
     #[serde(flatten)]
     pub health: HealthView,
+    /// Why the score is not the weighted mean of what the probes stand for; null: it is.
+    #[serde(default)]
+    pub score_bound: Option<String>,
     /// What every probe found last.
     pub probes: Vec<ProbeView>,
 }
@@ -157,6 +160,13 @@ impl ProbeView {
         all.extend(seen.into_iter().map(rest));
         all
     }
+}
+
+/// Why the score of an instance is not the weighted mean of its terms.
+#[must_use]
+pub fn score_bound(state: &InstanceState) -> Option<String> {
+    let (verdict, score) = (state.verdict()?, state.score()?);
+    crate::health::bound(&verdict.terms, score).map(str::to_owned)
 }
 
 impl HealthView {

@@ -20,7 +20,7 @@ pub use change::{ChangeView, ChangesView, DiffBody, KeyView};
 pub use config::effective;
 pub use describe::{DescribeBody, Detail, OperatorView, OutputView};
 pub use event::EventView;
-pub use health::{HealthBody, HealthDetail, HealthView, LookView, ProbeView, ServiceHealth};
+pub use health::{HealthBody, HealthDetail, HealthView, LookView, ProbeView, ServiceHealth, score_bound};
 pub use history::{BackupBody, HistoryBody, InstanceHistory, InstancePoint, PointView, WorkerHistory};
 pub use recovery::{
     AdviceView, IncidentBody, IncidentView, IncidentsBody, PlanView, PlansBody, StrategiesBody, WhyBody,

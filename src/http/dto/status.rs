@@ -126,7 +126,7 @@ pub struct WorkerView {
     pub adopted: bool,
     /// Main process.
     pub pid: Option<u32>,
-    /// Newest incarnation.
+    /// Newest incarnation; 0 before the first start. As long as a process of an earlier runtime is there, its one.
     pub incarnation: u64,
     /// Starts after the first.
     pub restarts: u64,
@@ -172,7 +172,7 @@ impl WorkerView {
             ready: state.ready,
             adopted: state.adopted,
             pid: state.pid,
-            incarnation: state.incarnation.0,
+            incarnation: state.shown_incarnation().0,
             restarts: state.totals().restarts,
             started_at: state.started_at.map(to_millis),
             uptime_seconds: state.started_at.filter(|_| up).map(|at| seconds_between(at, now)),
@@ -229,7 +229,7 @@ impl From<&LastExit> for LastExitView {
     fn from(last: &LastExit) -> Self {
         Self {
             kind: last.exit.kind().to_owned(),
-            code: last.exit.code(),
+            code: last.code,
             signal: last.exit.signal().map(crate::exit::signal_name),
             message: last.message.clone(),
             at: to_millis(last.at),
@@ -251,7 +251,7 @@ pub struct NextActionView {
 impl NextActionView {
     /// What is planned for its next start; else what its recovery does next.
     fn of(state: &InstanceState) -> Option<Self> {
-        let planned = state.next_action.as_ref().map(Self::from);
+        let planned = state.planned().as_ref().map(Self::from);
         planned.or_else(|| state.recovery.as_ref().and_then(Self::of_recovery))
     }
 

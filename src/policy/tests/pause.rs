@@ -125,15 +125,27 @@ fn a_stop_asked_for_while_its_group_restarts_is_not_lost() {
 
 #[test]
 fn a_child_that_was_paused_before_the_boot_is_not_started() {
-    for (group, before, after) in [
-        (OneForOne, "a:waiting b:running", "start a#1"),
-        (RestForOne, "a:waiting b:waiting", "start a#1, start b#1"),
-    ] {
-        let mut sim = Sim::parking(group, 9, &["a paused", "b"]);
-        assert_eq!(sim.phases(), before);
-        resume(&mut sim, "a");
-        assert_eq!(sim.moves(), after);
+    for group in [OneForOne, RestForOne, OneForAll] {
+        let mut sim = Sim::parking(group, 9, &["a", "b paused", "c"]);
+        assert_eq!(
+            sim.phases(),
+            "a:running b:waiting c:running",
+            "{group:?}: who is put aside holds nobody back"
+        );
+        let _ = sim.did();
+        resume(&mut sim, "b");
+        assert_eq!(sim.moves(), "start b#1");
     }
+}
+
+#[test]
+fn a_group_starts_without_a_paused_child_that_is_down() {
+    let mut sim = Sim::parking(OneForAll, 9, &["a", "b", "c"]);
+    pause(&mut sim, "b", None);
+    sim.exit("b", crash());
+    sim.exit("a", crash());
+    assert_eq!(sim.moves(), "stop c#1, start a#2, start c#2");
+    assert_eq!(sim.phases(), "a:running b:waiting c:running");
 }
 
 #[test]

@@ -256,8 +256,8 @@ fn a_cause_that_a_step_names_has_it_done_before_the_plain_restart_and_once() {
     }
     assert_eq!(
         sim.did(),
-        "opened a: broker_gone, report terminated a#1, began flush-cache, do flush-cache a#1, start a#2, \
-         ended flush-cache: failed, report terminated a#2, began soft_restart, start a#3"
+        "opened a: broker_gone, report terminated a#1, began flush-cache, do flush-cache a#1, began soft_restart, start a#2, \
+         ended soft_restart: failed, ended flush-cache: failed, report terminated a#2, began soft_restart, start a#3"
     );
 }
 

@@ -85,6 +85,8 @@ pub(super) struct Sim {
     pub(super) leave: Result<usize, &'static str>,
     /// What comes of whatever is done for a step.
     pub(super) performed: Result<(), String>,
+    /// Whether who looks at a child says that it has.
+    pub(super) gathers: bool,
 }
 
 impl Sim {
@@ -105,6 +107,7 @@ impl Sim {
             heal: false,
             leave: Ok(0),
             performed: Ok(()),
+            gathers: true,
         }
     }
 
@@ -282,6 +285,10 @@ impl Sim {
                 let first = allowed.first().map_or(0, |(place, _)| *place);
                 let answer = self.leave.map(|place| (if place == 0 { first } else { place }, String::new()));
                 return Some(Fact::Leave { child, question, answer });
+            }
+            RecoveryAct::Do { incarnation, work: Work::Gather, .. } if !self.gathers => {
+                self.say("gather", child, Some(incarnation));
+                return None;
             }
             RecoveryAct::Do { task, incarnation, work, .. } => {
                 let (word, result) = match work {

@@ -9,7 +9,8 @@ use crate::exit::Exit;
 use crate::health::{Health, Unwell, Verdict};
 use crate::id::Incarnation;
 use crate::policy::RestartStrategy::{OneForAll, OneForOne};
-use crate::policy::{Fact, Phase, Plan, Request};
+use crate::policy::{Fact, Phase, Plan, Request, RestartStrategy};
+use crate::recovery::Ladder;
 
 fn verdict(unwell: Option<Unwell>) -> Arc<Verdict> {
     Arc::new(Verdict {
@@ -118,4 +119,53 @@ fn its_group_is_restarted_with_it_and_an_operator_may_stop_it_meanwhile() {
     sim.exit("a", Exit::Stopped);
     assert_eq!(sim.phase("a"), Phase::Stopped);
     assert_eq!(sim.phase("b"), Phase::Running);
+}
+
+/// One that has no ladder, and whose failures are recorded.
+fn recorded(strategy: RestartStrategy, children: &[&str]) -> Sim {
+    let ladder = Arc::new(Ladder::none());
+    super::recover::grouped(strategy, &ladder, children)
+}
+
+#[test]
+fn without_a_ladder_who_is_unwell_is_looked_at_ended_and_started_again_and_that_is_an_incident() {
+    let mut sim = recorded(OneForOne, &["a"]);
+    judge(&mut sim, "a", unwell(None));
+    assert_eq!(
+        sim.did(),
+        "opened a: probe_failed, gather a#1, stop a#1, report terminated a#1, began soft_restart, start a#2"
+    );
+    assert_eq!(sim.view("a").budget_left, 1, "it is counted as an end of its own");
+    judge(&mut sim, "a", verdict(None));
+    sim.pass(secs(10));
+    assert_eq!(sim.did(), "ended soft_restart: ok, closed: ok (well for 10s)");
+    // Its trials end in the same way.
+    for _ in 0..3 {
+        judge(&mut sim, "a", unwell(None));
+        sim.pass(secs(1));
+    }
+    let did = sim.did();
+    assert!(did.contains("closed: failed (parked: its restarts are spent)"), "{did}");
+    sim.pass(secs(30));
+    judge(&mut sim, "a", unwell(None));
+    assert_eq!(sim.phase("a"), Phase::Quarantined);
+}
+
+#[test]
+fn without_a_ladder_an_end_is_an_incident_and_a_pause_cuts_a_look_short() {
+    let mut sim = recorded(OneForAll, &["a", "b"]);
+    sim.exit("a", crash());
+    let did = sim.did();
+    assert!(did.starts_with("opened a: crash, report terminated a#1, began soft_restart, stop b#1"), "{did}");
+    sim.pass(secs(10));
+    assert!(sim.did().contains("closed: ok"));
+    sim.gathers = false;
+    judge(&mut sim, "a", unwell(None));
+    sim.ask(Request::Pause { child: sim.key("a"), lasting: None });
+    sim.pass(secs(60));
+    assert_eq!(
+        sim.did(),
+        "opened a: probe_failed, gather a#2, reply ok, closed: interrupted (it was paused)"
+    );
+    assert_eq!(sim.phase("a"), Phase::Running);
 }

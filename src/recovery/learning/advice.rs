@@ -3,13 +3,27 @@
 //! An advice names its evidence and its figure, and is given only where the pattern is plain: enough cases, and most
 //! of them alike. Nothing is changed by itself.
 
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
 use super::knowledge::Look;
 
 /// Fewer cases are no pattern.
 const ENOUGH: usize = 5;
 
+/// An hour in fewer weeks is no hour of the week.
+const WEEKS: usize = 3;
+
+/// Seconds of an hour, and the hours of a week.
+const HOUR: i64 = 3600;
+const HOURS: i64 = 168;
+
+/// From a Monday, 00:00 UTC, to the beginning of 1970, which was a Thursday.
+const THURSDAY: i64 = 72 * HOUR;
+
 /// One failure, with what could be measured when it came.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     /// The worker.
     pub worker: String,
@@ -19,8 +33,16 @@ pub struct Case {
     pub ran: Option<f64>,
     /// Its memory, as a part of its limit.
     pub memory: Option<f64>,
-    /// Hours since Monday 00:00 UTC, 0 to 167.
-    pub hour_of_week: u8,
+    /// When it came, in seconds since 1970.
+    pub at: i64,
+}
+
+impl Case {
+    /// The week it came in, and the hours since its Monday, 00:00 UTC: 0 to 167.
+    fn week_and_hour(&self) -> (i64, i64) {
+        let hours = self.at.saturating_add(THURSDAY).div_euclid(HOUR);
+        (hours.div_euclid(HOURS), hours.rem_euclid(HOURS))
+    }
 }
 
 /// Something to put into the file.
@@ -75,28 +97,29 @@ fn recycle(worker: &str, class: &str, group: &[&Case]) -> Option<Advice> {
     })
 }
 
-/// It fails at one hour of the week: something else happens then.
+/// It fails at one hour of the week, week after week: something else happens then. However often it fails within one
+/// hour, that is once.
 fn hour(worker: &str, class: &str, group: &[&Case]) -> Option<Advice> {
     if group.len() < ENOUGH {
         return None;
     }
-    let mut by_hour = [0usize; 168];
-    for case in group {
-        by_hour[usize::from(case.hour_of_week % 168)] += 1;
-    }
-    let (hour, most) = by_hour.iter().enumerate().max_by_key(|(_, count)| **count)?;
-    if *most < ENOUGH || most * 3 < group.len() * 2 {
+    let came: BTreeSet<(i64, i64)> = group.iter().map(|case| case.week_and_hour()).collect();
+    let weeks_of = |hour: i64| came.iter().filter(|(_, at)| *at == hour).count();
+    let (weeks, hour) = came.iter().map(|(_, hour)| (weeks_of(*hour), *hour)).max()?;
+    if weeks < WEEKS || weeks * 3 < came.len() * 2 {
         return None;
     }
-    let day = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"][hour / 24];
-    let at = hour % 24;
+    let most = group.iter().filter(|case| case.week_and_hour().1 == hour).count();
+    let days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    let day = days[usize::try_from(hour / 24).ok()?];
+    let (from, to) = (hour % 24, hour % 24 + 1);
     Some(Advice {
         because: format!(
-            "{most} of {} failures of {worker} («{class}») came on {day} between {at}:00 and {}:00 UTC: see what runs then",
+            "{most} of {} failures of {worker} («{class}») came on {day} between {from}:00 and {to}:00 UTC, \
+             in {weeks} different weeks: see what runs then",
             group.len(),
-            at + 1
         ),
-        toml: format!("# no setting of {worker} changes this; look at what runs on {day} at {at}:00 UTC\n"),
+        toml: format!("# no setting of {worker} changes this; look at what runs on {day} at {from}:00 UTC\n"),
     })
 }
 
@@ -137,19 +160,20 @@ mod tests {
     use crate::recovery::learning::wilson;
     use crate::recovery::strategy::Strategy;
 
-    fn case(ran: f64, memory: f64, hour: u8) -> Case {
+    /// `hour`: since a Monday.
+    fn case(ran: f64, memory: f64, hour: i64) -> Case {
         Case {
             worker: "parser".to_owned(),
             class: "oom".to_owned(),
             ran: Some(ran),
             memory: Some(memory),
-            hour_of_week: hour,
+            at: 1_700_438_400 + hour * HOUR,
         }
     }
 
     #[test]
     fn a_leak_that_fills_up_in_forty_minutes_is_recycled_after_thirty() {
-        let cases: Vec<Case> = (0..8).map(|n| case(2400.0 + f64::from(n), 0.95, 20 * n as u8)).collect();
+        let cases: Vec<Case> = (0..8).map(|n| case(2400.0 + f64::from(n), 0.95, 20 * i64::from(n))).collect();
         let advice = advise(&cases, &[]);
         assert_eq!(advice.len(), 1);
         assert!(advice[0].because.contains("about 40 min after its start with memory above 90 %"));
@@ -159,16 +183,26 @@ mod tests {
     #[test]
     fn failures_without_a_pattern_give_no_advice() {
         let cases: Vec<Case> =
-            (0..12).map(|n| case(300.0 * f64::from(n * n + 1), 0.3, 13 * n as u8)).collect();
+            (0..12).map(|n| case(300.0 * f64::from(n * n + 1), 0.3, 13 * i64::from(n))).collect();
         assert_eq!(advise(&cases, &[]), []);
         assert_eq!(advise(&cases[..3], &[]), []);
     }
 
     #[test]
-    fn an_hour_of_the_week_is_named() {
-        let cases: Vec<Case> = (0..6).map(|n| case(100.0 + f64::from(n), 0.1, 27)).collect();
-        let advice = advise(&cases, &[]);
-        assert!(advice[0].because.contains("Tuesday between 3:00 and 4:00 UTC"), "{advice:?}");
+    fn an_hour_of_the_week_is_named_that_comes_again_week_after_week() {
+        let week = |n: i64, of: i64| case(100.0, 0.1, 27 + HOURS * (n % of));
+        let weeks = |of: i64| (0..6).map(|n| week(n, of)).collect::<Vec<Case>>();
+        let advice = advise(&weeks(3), &[]);
+        assert!(
+            advice[0].because.contains("Tuesday between 3:00 and 4:00 UTC, in 3 different"),
+            "{advice:?}"
+        );
+        assert_eq!(advise(&weeks(2), &[]), [], "twice is no pattern");
+        assert_eq!(advise(&weeks(1), &[]), [], "one bad hour");
+        // Hours of other weeks speak against it, however often it failed in the one hour.
+        let other = |n: i64| case(100.0, 0.1, 50 + n);
+        let mixed: Vec<Case> = weeks(3).into_iter().chain((0..3).map(other)).collect();
+        assert_eq!(advise(&mixed, &[]), []);
     }
 
     #[test]

@@ -32,8 +32,9 @@ impl Outcomes {
         self.failures = failures * KEEP + f64::from(u8::from(!held));
         self.seconds = spent * KEEP + seconds.max(0.0);
         self.seen = at.max(self.seen);
-        self.tried += 1;
-        self.held += u64::from(held);
+        // What was imported may have any count.
+        self.tried = self.tried.saturating_add(1);
+        self.held = self.held.saturating_add(u64::from(held)).min(self.tried);
     }
 
     /// Weights of successes and failures at this time.

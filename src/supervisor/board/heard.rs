@@ -13,6 +13,8 @@ use crate::id::Incarnation;
 pub struct LastExit {
     /// How.
     pub exit: Exit,
+    /// The code it ended with, where there is one, also if it ended as it was asked to.
+    pub code: Option<i32>,
     /// Which start of it.
     pub incarnation: Incarnation,
     /// For people: the end in words and the last line of output.

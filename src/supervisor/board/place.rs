@@ -22,6 +22,7 @@ pub(in super::super) struct Entry {
 pub(in super::super) struct End {
     pub(in super::super) incarnation: Incarnation,
     pub(in super::super) at: Timestamp,
+    pub(in super::super) code: Option<i32>,
     pub(in super::super) ended: Arc<Ended>,
 }
 
@@ -34,9 +35,9 @@ impl From<InstanceState> for Entry {
 impl Entry {
     /// Everything, the last end too.
     pub(in super::super) fn whole(&mut self) -> &mut InstanceState {
-        if let Some(End { incarnation, at, ended }) = self.end.take() {
+        if let Some(End { incarnation, at, code, ended }) = self.end.take() {
             let (message, exit) = (ended.how(), ended.exit.clone());
-            self.state.last_exit = Some(LastExit { exit, incarnation, message, at, backtrace: None });
+            self.state.last_exit = Some(LastExit { exit, code, incarnation, message, at, backtrace: None });
         }
         &mut self.state
     }
@@ -106,14 +107,16 @@ mod tests {
             exit: crate::exit::Exit::Exited { code: 3 },
             hint: Some("look there".to_owned()),
             asked: false,
+            class: None,
             lived: None,
             next: None,
         };
-        let end = End { incarnation: Incarnation(7), at: Timestamp::UNIX_EPOCH, ended: Arc::new(ended) };
+        let (at, ended) = (Timestamp::UNIX_EPOCH, Arc::new(ended));
+        let end = End { incarnation: Incarnation(7), at, code: Some(3), ended };
         board.at(&mut Place::of(id.clone()), |entry| entry.end = Some(end));
         let last = board.instance(&id).unwrap().last_exit.unwrap();
         assert_eq!((last.incarnation, last.at), (Incarnation(7), Timestamp::UNIX_EPOCH));
-        assert_eq!(last.message, "exited with code 3 (look there)");
+        assert_eq!((last.message.as_str(), last.code), ("exited with code 3 (look there)", Some(3)));
         assert_eq!(board.instances()[0].last_exit, Some(last));
     }
 

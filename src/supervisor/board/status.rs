@@ -1,5 +1,7 @@
 //! The one word that people read first.
 
+use jiff::Timestamp;
+
 use crate::exit::Exit;
 use crate::health::Health;
 use crate::policy::{Phase, Plan};
@@ -14,8 +16,16 @@ impl InstanceState {
         if self.wanted == Wanted::Paused && self.phase != Phase::Stopped {
             return "paused";
         }
-        match self.phase {
-            Phase::Stopping => self.status_of_a_stop(),
+        self.status_in(self.phase)
+    }
+
+    fn status_in(&self, phase: Phase) -> &'static str {
+        match phase {
+            Phase::Stopping => match self.survivor.map(|survivor| survivor.then) {
+                // What an earlier runtime left goes, and with that this one comes to be as it is meant to be.
+                Some(then) if then != Phase::Stopping => self.status_in(then),
+                Some(_) | None => self.status_of_a_stop(),
+            },
             Phase::Stopped => "stopped",
             Phase::Done => "done",
             Phase::Quarantined => "quarantined",
@@ -52,6 +62,18 @@ impl InstanceState {
     #[must_use]
     pub fn is_recovering(&self) -> bool {
         self.recovery.is_some()
+    }
+
+    /// Whether it counts as healthy: its health is, and no incident is open in which that is still to be proved.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.health() == Health::Healthy && self.status() != "recovering"
+    }
+
+    /// Somebody who asked later than that wants it to run.
+    #[must_use]
+    pub(crate) fn is_wanted_since(&self, at: Timestamp) -> bool {
+        self.wanted == Wanted::Running && self.wanted_by.as_ref().is_some_and(|by| by.at > at)
     }
 
     fn last_exit_is_a_failure(&self) -> bool {

@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn ends(tree: &Tree, who: &str) -> Vec<(EventKind, Option<Cause>, String)> {
+fn ends(tree: &Tree, who: &str) -> Vec<(EventKind, Option<CauseName>, String)> {
     let all = tree.plane.journal.since(0).into_iter();
     let own = all.filter(|event| event.event.instance.as_ref().is_some_and(|id| id.to_string() == who));
     own.filter(|event| event.event.data.get("exit").is_some())
-        .map(|event| (event.event.kind, event.event.cause, event.event.message.clone()))
+        .map(|event| (event.event.kind, event.event.cause.clone(), event.event.message.clone()))
         .collect()
 }
 
@@ -24,7 +24,7 @@ async fn the_end_of_a_process_that_was_stuck_is_the_end_of_a_stop_and_no_crash()
     tree.end("first", Exit::Signaled { signal: 9 }).await;
     let entry = tree.entry("first");
     assert_eq!((entry.phase, entry.last_exit.map(|last| last.exit)), (Phase::Running, Some(Exit::Killed)));
-    assert_eq!(entry.restarts_by_cause, [(Cause::Operator, 1)].into());
+    assert_eq!(entry.restarts_by_cause, [(Cause::Operator.into(), 1)].into());
     let ends = ends(&tree, "first");
     assert!(matches!(&ends[..], [(EventKind::WorkerStopped, None, _)]), "{ends:?}");
 }
@@ -47,8 +47,8 @@ async fn an_end_that_nobody_asked_for_is_nobodys_wish() {
     let tree = Tree::boot(NESTED).await;
     tree.end("first", Exit::Stopped).await;
     let ends = ends(&tree, "first");
-    assert!(matches!(&ends[..], [(_, Some(Cause::Crash), _)]), "{ends:?}");
-    assert_eq!(tree.entry("first").restarts_by_cause, [(Cause::Crash, 1)].into());
+    assert!(matches!(&ends[..], [(_, Some(CauseName::Known(Cause::Crash)), _)]), "{ends:?}");
+    assert_eq!(tree.entry("first").restarts_by_cause, [(Cause::Crash.into(), 1)].into());
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,6 +95,21 @@ command = ["x"]
         }
     }
     let entry = tree.entry("web");
-    assert_eq!(entry.restarts_by_cause, [(Cause::ProbeFailed, 4)].into());
+    assert_eq!(entry.restarts_by_cause, [(Cause::ProbeFailed.into(), 4)].into());
     assert_eq!(entry.soft_restarts, Attempts { failed: 2, under_way: true, ..Attempts::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_by_the_ladder_is_counted_once_and_for_what_was_wrong() {
+    let tree = Tree::boot("[worker.web]\ncommand = [\"x\"]\nladder = \"default\"\n").await;
+    for _ in 0..2 {
+        tree.judge("web", Cause::ProbeFailed);
+        // Looked at, stopped, started, and verified for a while.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        tree.settle().await;
+    }
+    let entry = tree.entry("web");
+    assert_eq!(entry.restarts_by_cause, [(Cause::ProbeFailed.into(), 2)].into());
+    assert_eq!(entry.soft_restarts, Attempts::default(), "no plain restart of an end");
+    assert_eq!(entry.recoveries, [(("soft_restart".to_owned(), Came::Failed), 1)].into());
 }

@@ -79,6 +79,11 @@ impl<W: Worker> Context<W> {
 
     /// Runs something beside the worker. It is cancelled when this incarnation ends, and a panic in it is this
     /// incarnation's: it ends as if its own code had panicked.
+    ///
+    /// What is started with `tokio::spawn` instead belongs to nobody, because tokio does not tell who started a task: it
+    /// outlives this incarnation and goes on beside the next one, and a panic in it is no end of anybody. Where a library
+    /// starts tasks of its own, keep its handle in the worker, and let that end them when it is dropped, such as a
+    /// [`JoinSet`](tokio::task::JoinSet) does.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if !self.life.enter() {
             return;

@@ -197,7 +197,9 @@ impl InProcessHost {
         }
         let names: Vec<String> = abandoned.keys().map(ToString::to_string).collect();
         Some(format!(
-            "{count} of at most {MAX_ABANDONED} threads are held by code of actor workers that could not be ended: {}",
+            "{} by code of actor workers that could not be ended: {}; from {MAX_ABANDONED} on, none of those who left such \
+             code behind is started again before some of it ends",
+            if count == 1 { "1 thread is held".to_owned() } else { format!("{count} threads are held") },
             names.join(", ")
         ))
     }

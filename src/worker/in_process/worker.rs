@@ -14,7 +14,8 @@ use super::task::{Outcome, Task, TaskError};
 ///
 /// `start` makes it; from then on it gets its messages one at a time. An error or a panic in any of these ends this
 /// incarnation, and its supervisor decides what follows. Methods may wait for anything, but must not block their
-/// thread: such code belongs to a worker with `blocking = true`.
+/// thread: such code belongs to a worker with `blocking = true`. What runs beside it is started with [`Context::spawn`]
+/// and ends with its incarnation; what is started with a bare `tokio::spawn` does not.
 ///
 /// Rust has no defaults for associated types yet, so all three are spelled out; `()` means none.
 ///

@@ -24,7 +24,7 @@ use super::cgroup::Cgroup;
 use super::daemon;
 use super::host::ProcessHost;
 use super::layout::take_fence;
-use super::record::{Entry, Left};
+use super::record::{Entry, Left, Record};
 use super::site::Site;
 use super::tree::{self, Reach, Target};
 
@@ -317,6 +317,14 @@ pub(super) fn find(homes: &[PathBuf], left: Left, cgroups: Option<&Path>) -> Vec
     found.sort_by(|a, b| a.instance.cmp(&b.instance).then(a.main.is_none().cmp(&b.main.is_none())));
     found.dedup_by(|later, first| later.instance == first.instance && later.main.is_none());
     found
+}
+
+/// Whether somebody lives in a shelter: a runtime that answers there, or workers.
+pub(super) fn is_lived_in(shelter: &Path) -> bool {
+    let answers = std::os::unix::net::UnixStream::connect(shelter.join("regrow.sock")).is_ok();
+    let workers = |left| !find(&[shelter.join("w")], left, None).is_empty();
+    // What cannot be read is left to whoever can.
+    answers || Record::read(&shelter.join("spawned")).map_or(true, workers)
 }
 
 /// Where survivors are looked for.

@@ -387,11 +387,9 @@ impl ProcessHost {
         })
     }
 
-    /// Removes the shelter at an end that left nobody behind.
+    /// Removes every shelter, this runtime's and earlier ones', at an end that left nobody behind.
     pub(crate) fn leave_shelter(&self) {
-        if let (Some(_), true, Some(state_dir)) =
-            (&self.shelter, self.survivors.is_empty(), self.workers_dir.parent())
-        {
+        if let Some(state_dir) = self.workers_dir.parent() {
             shelter::leave(state_dir, true);
         }
     }

@@ -412,6 +412,9 @@ impl Life {
             if let Some(text) = refused.or_else(|| self.hint().filter(|_| soon)) {
                 self.tell(n, WorkerReport::Hint { text });
             }
+            if let (Exit::Stopped, Some(Ended::Code(code))) = (&exit, status) {
+                self.tell(n, WorkerReport::Code { code });
+            }
             self.tell(n, WorkerReport::Exited { exit });
         }
         self.drain(n);

@@ -7,8 +7,10 @@
 //! Deliberately absent: the history, the logs and the wishes of operators. They belong to the state directory, and
 //! are kept again once that takes them.
 
+use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,9 @@ use super::layout::{key_of, shared_dir};
 
 /// Where shelters are made: the first that takes one. Short, because sockets have short names.
 const PLACES: [&str; 3] = ["/run", "/dev/shm", "/tmp"];
+
+/// The file in a shelter that names the state directory it stands for.
+const OWNER: &str = "state_dir";
 
 /// Whether an error says that a file system takes nothing at all right now.
 pub(crate) fn takes_nothing(error: &io::Error) -> bool {
@@ -54,7 +59,7 @@ pub(crate) fn seek(state_dir: &Path, shared: bool) -> io::Result<PathBuf> {
     let mut refused = None;
     for place in PLACES {
         let dir = Path::new(place).join(name_of(state_dir, owner));
-        match shared_dir(&dir, shared).and_then(|()| probe(&dir)) {
+        match shared_dir(&dir, shared).and_then(|()| probe(&dir)).and_then(|()| sign(&dir, state_dir)) {
             Ok(()) => return Ok(dir),
             Err(error) => refused = Some(error),
         }
@@ -78,12 +83,60 @@ pub(super) fn leave(state_dir: &Path, all: bool) {
     for dir in existing(state_dir) {
         let left =
             if all { std::fs::remove_dir_all(&dir) } else { std::fs::remove_file(dir.join("spawned")) };
-        if let Err(error) = left
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, dir = %dir.display(), "an old shelter is left behind");
+        note(&dir, left);
+    }
+}
+
+fn note(dir: &Path, removed: io::Result<()>) {
+    if let Err(error) = removed
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, dir = %dir.display(), "an old shelter is left behind");
+    }
+}
+
+/// Says in a shelter whose it is.
+fn sign(dir: &Path, state_dir: &Path) -> io::Result<()> {
+    let owner = state_dir.as_os_str().as_encoded_bytes();
+    let name = dir.join(OWNER);
+    if std::fs::read(&name).is_ok_and(|known| known == owner) {
+        return Ok(());
+    }
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(name);
+    file.and_then(|mut file| file.write_all(owner))
+}
+
+/// Removes this user's shelters of state directories that are gone, but for those of which `lives` says that somebody is
+/// in them: nobody would ever look there again, and what stands in one is of use only to who lives.
+pub(super) fn sweep(lives: impl Fn(&Path) -> bool) {
+    let owner = rustix::process::geteuid().as_raw();
+    let ending = format!("-{owner}.shelter");
+    for place in PLACES {
+        let Ok(entries) = std::fs::read_dir(place) else { continue };
+        for entry in entries.filter_map(Result::ok) {
+            let name = entry.file_name();
+            let is_shelter =
+                name.to_str().is_some_and(|name| name.starts_with("regrow-") && name.ends_with(&ending));
+            if is_shelter && is_orphan(&entry.path(), owner) && !lives(&entry.path()) {
+                note(&entry.path(), std::fs::remove_dir_all(entry.path()));
+            }
         }
     }
+}
+
+/// Whether what it shelters is gone.
+fn is_orphan(dir: &Path, owner: u32) -> bool {
+    let ours = std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && found.uid() == owner);
+    let Some(state_dir) = std::fs::read(dir.join(OWNER)).ok().filter(|_| ours) else { return false };
+    let found = std::fs::symlink_metadata(OsStr::from_bytes(&state_dir));
+    found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Whether as many files can be made. File systems without a table of inodes count none.
@@ -128,10 +181,31 @@ mod tests {
         let shelter = seek(&state_dir, false).unwrap();
         assert_eq!(seek(&state_dir, false).unwrap(), shelter);
         assert_eq!(existing(&state_dir), std::slice::from_ref(&shelter));
+        let own = std::fs::read(shelter.join(OWNER)).unwrap();
+        assert_eq!(own, state_dir.as_os_str().as_bytes());
         std::fs::write(shelter.join("spawned"), "").unwrap();
         leave(&state_dir, false);
         assert!(shelter.exists() && !shelter.join("spawned").exists());
         leave(&state_dir, true);
         assert!(!shelter.exists());
+    }
+
+    #[test]
+    fn who_needs_one_removes_those_of_state_directories_that_are_gone() {
+        let (gone, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let shelter =
+            |dir: &tempfile::TempDir| seek(&std::fs::canonicalize(dir.path()).unwrap(), false).unwrap();
+        let (orphan, kept) = (shelter(&gone), shelter(&there));
+        // Those of others are none of this test's business.
+        let lives = |dir: &Path| dir != orphan && dir != kept;
+        sweep(lives);
+        assert!(orphan.exists() && kept.exists());
+        drop(gone);
+        sweep(|_| true);
+        assert!(orphan.exists(), "somebody lives in it");
+        sweep(lives);
+        assert!(!orphan.exists() && kept.exists());
+        leave(&std::fs::canonicalize(there.path()).unwrap(), true);
+        assert!(!kept.exists());
     }
 }

@@ -205,13 +205,16 @@ fn default_signals(which: u64) {
     set_mask(0);
 }
 
-/// Blocks the signals of this set of bits, raw: the C library would leave its own two out.
+/// Blocks the signals of this set of bits and no others, raw: the C library would leave its own two out.
 pub(super) fn set_mask(mask: u64) -> u64 {
+    change_mask(libc::SIG_SETMASK, mask)
+}
+
+/// Changes which signals this thread blocks; answers which it blocked before.
+pub(super) fn change_mask(how: c_int, mask: u64) -> u64 {
     let mut before = 0u64;
     // SAFETY: two valid pointers to 8 bytes, which is the kernel's size of a signal set.
-    unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, 8usize);
-    }
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const mask, &raw mut before, 8usize) };
     before
 }
 

@@ -264,7 +264,7 @@ async fn b7_what_cannot_be_killed_is_left_behind_and_its_successor_runs_apart() 
     rig.runner.kill();
     assert_eq!(rig.end().await, Exit::Abandoned);
     assert_eq!(rig.host.left_behind(), 1);
-    assert!(rig.host.problems()[0].contains("1 of at most 16 threads"), "{:?}", rig.host.problems());
+    assert!(rig.host.problems()[0].contains("1 thread is held by code"), "{:?}", rig.host.problems());
     rig.start(2).await;
     assert!(rig.host.sites()[0].is_apart());
     assert!(bad.call(Do::Alive).await.is_ok());
