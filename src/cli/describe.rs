@@ -126,6 +126,12 @@ pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone, width: Op
         page.line("log", detail.log_note.as_deref().unwrap_or(&detail.log_path));
     }
     page.line("state", &detail.state_path);
+    if let Some(number) = detail.identity.filter(|number| *number > 1) {
+        page.line(
+            "identity",
+            &format!("{number}: it was recreated; `regrow state show` lists what was put away"),
+        );
+    }
     page.list("notes", &detail.notes);
     page.text
 }

@@ -78,10 +78,11 @@ pub(crate) fn run(context: &mut Context, args: StateArgs) -> Result<(), Failure>
             context.print(&names)
         }
         Format::Table | Format::Wide | Format::Csv => {
-            let mut table = Table::new(&["INSTANCE", "FILES", "SIZE", "PUT AWAY"]);
+            let mut table = Table::new(&["INSTANCE", "IDENTITY", "FILES", "SIZE", "PUT AWAY"]);
             for item in &found.items {
                 table.row(vec![
                     Cell::new(item.instance.clone()),
+                    Cell::figure(words::count(item.identity)),
                     Cell::figure(words::count(item.files)),
                     Cell::figure(words::size(item.bytes)),
                     Cell::new(if item.archives.is_empty() {

@@ -7,6 +7,7 @@ use crate::id::InstanceId;
 use crate::runtime::{RuntimeHandle, Target};
 use crate::supervisor::InstanceState;
 use crate::telemetry::{Condition, Pace, Sampler, crowded_files, open_files};
+use crate::worker::StateRoom;
 
 use super::dto::{Detail, ProbeView, RuntimeView, StatusBody, SupervisorView, Totals, WorkerView};
 use super::metrics::{roots, used};
@@ -57,6 +58,7 @@ pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState) -> Detail {
     detail.open_files = state.pid.and_then(open_files);
     detail.probes = ProbeView::all(state, info.looks());
     detail.log_path = runtime.log_path(&state.instance).display().to_string();
+    detail.identity = StateRoom::new(&info.state_dir, &state.instance.slug()).identity().ok();
     detail.state_path = info.state_dir.join("w").join(state.instance.slug()).display().to_string();
     detail
 }

@@ -40,6 +40,11 @@ pub enum PlanLine {
         /// As many old ones are kept.
         keep: u32,
     },
+    /// Its directory is put away as another identity's.
+    Recreate {
+        /// As many old ones are kept.
+        keep: u32,
+    },
     /// Started again.
     Start {
         /// Which start of it this is.
@@ -101,6 +106,13 @@ impl fmt::Display for PlanLine {
                 write!(
                     f,
                     "put its state away ({keep} old ones are kept; `regrow state restore` brings one back)"
+                )
+            }
+            Self::Recreate { keep } => {
+                write!(
+                    f,
+                    "begin a new identity: no state and no restarts behind it; what the old one kept is put away ({keep} \
+                     old ones are kept; `regrow state restore` brings one back by its name only)"
                 )
             }
             Self::Start { incarnation, ready_within } => {

@@ -251,8 +251,10 @@ fn plan(
         Strategy::SoftRestart | Strategy::HardRestart | Strategy::Reset | Strategy::Recreate => {
             lines.extend(stop_others(before));
             lines.push(if *strategy == Strategy::HardRestart { PlanLine::Kill } else { ask });
-            if matches!(strategy, Strategy::Reset | Strategy::Recreate) {
+            if *strategy == Strategy::Reset {
                 lines.push(PlanLine::Archive { keep: KEPT });
+            } else if *strategy == Strategy::Recreate {
+                lines.push(PlanLine::Recreate { keep: KEPT });
             }
             lines.push(start);
             lines.extend(start_others(after));

@@ -355,6 +355,7 @@ impl SupervisorState {
             make,
             seat: self.seats,
             cause: None,
+            first: false,
             class: None,
             hint: None,
             code: None,

@@ -22,6 +22,12 @@ pub struct Totals {
 }
 
 impl InstanceState {
+    /// What it has behind it is another identity's.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.earlier, self.soft_restarts) = (Totals::default(), Attempts::default());
+        (self.restarts, self.restarts_by_cause) = (0, BTreeMap::new());
+    }
+
     /// What it has behind it, with what it had at earlier runtimes.
     #[must_use]
     pub fn totals(&self) -> Totals {

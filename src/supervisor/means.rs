@@ -1,12 +1,71 @@
-//! How a recovery strategy that is no restart is carried out on one worker.
+//! How what a step of recovery wants is done to one worker, where that is no restart.
+
+use std::time::Duration;
 
 use crate::config::{Remedy, WorkerSettings};
-use crate::id::Name;
+use crate::id::{Incarnation, InstanceId, Name};
+use crate::policy::{ChildKey, TaskNumber, Work};
 use crate::recovery::Strategy;
-use crate::worker::Deed;
+use crate::worker::{Ailing, Deed, Job};
+
+use super::actor::{SupervisorMsg, SupervisorState};
+use super::recovery::Performed;
+
+/// Something to be done for a step.
+pub(super) struct DoThis {
+    /// To be handed back.
+    pub(super) task: TaskNumber,
+    /// Which start of the child.
+    pub(super) incarnation: Incarnation,
+    pub(super) work: Work,
+    /// Given up after this long.
+    pub(super) timeout: Duration,
+}
+
+impl SupervisorState {
+    /// Has something done, and hears of it as [`Performed`].
+    pub(super) fn have_done(&mut self, child: ChildKey, instance: &InstanceId, order: DoThis) {
+        let DoThis { task, incarnation, work, timeout } = order;
+        let (look, anew) = (work == Work::Gather, work == Work::Carry(Strategy::Recreate));
+        let own = self.ear.address();
+        let answer = move |result| {
+            // A supervisor that is gone needs no answer.
+            let _ = own.send_message(SupervisorMsg::Performed(Performed { child, task, look, anew, result }));
+        };
+        let Some(settings) = self.settings_of(instance) else {
+            return answer(Err("its settings are gone".to_owned()));
+        };
+        let means = match &work {
+            Work::Gather => Ok(Means::Deed(Deed::Look)),
+            Work::Carry(strategy) => deed(&settings, strategy),
+        };
+        let pid = self.plane.board.read(instance, |entry| entry.pid).flatten();
+        let Some(slot) = self.slot_mut(child) else { return answer(Err("it is gone".to_owned())) };
+        match means {
+            Ok(Means::Code(name)) => {
+                let open = slot.incident.as_ref();
+                let cause = open.map(|open| open.cause.word().to_owned()).unwrap_or_default();
+                let ailing = Ailing { instance: instance.clone(), incarnation, pid, cause };
+                self.plane.remedy(&name, ailing, timeout, Box::new(answer));
+            }
+            Ok(Means::Signal(signal)) => {
+                slot.running.signal(signal);
+                answer(Ok(Vec::new()));
+            }
+            Ok(Means::Deed(deed)) => {
+                let job = Job { incarnation, pid, timeout, deed };
+                slot.running.perform(job, Box::new(answer));
+                if anew {
+                    slot.running.remake();
+                }
+            }
+            Err(reason) => answer(Err(reason)),
+        }
+    }
+}
 
 /// How a strategy is carried out on a worker, where it is no restart.
-pub(super) enum Means {
+enum Means {
     /// The runner does it.
     Deed(Deed),
     /// The process gets it.
@@ -16,7 +75,7 @@ pub(super) enum Means {
 }
 
 /// What a strategy is to this worker, or why it is nothing.
-pub(super) fn deed(settings: &WorkerSettings, strategy: &Strategy) -> Result<Means, String> {
+fn deed(settings: &WorkerSettings, strategy: &Strategy) -> Result<Means, String> {
     let remedy = |remedy: &Option<Remedy>, of_actor: Deed, key: &str| match remedy {
         Some(Remedy::Signal(signal)) => Ok(Means::Signal(*signal)),
         Some(Remedy::Command(argv)) => Ok(Means::Deed(Deed::Run { argv: argv.clone() })),
@@ -28,7 +87,8 @@ pub(super) fn deed(settings: &WorkerSettings, strategy: &Strategy) -> Result<Mea
             remedy(&settings.on.connection_reset, Deed::ResetConnections, "connection_reset")
         }
         Strategy::MemoryCleanup => remedy(&settings.on.memory_cleanup, Deed::TrimMemory, "memory_cleanup"),
-        Strategy::Reset | Strategy::Recreate => Ok(Means::Deed(Deed::Archive)),
+        Strategy::Reset => Ok(Means::Deed(Deed::Archive)),
+        Strategy::Recreate => Ok(Means::Deed(Deed::Recreate)),
         Strategy::Own(name) => match settings.strategies.get(name) {
             Some(own) if own.code => Ok(Means::Code(name.clone())),
             Some(own) => Ok(Means::Deed(Deed::Run { argv: own.command.clone() })),

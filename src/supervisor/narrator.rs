@@ -152,7 +152,7 @@ impl SupervisorState {
         let Some(slot) = self.slot_mut(child) else { return };
         let cause = slot.cause.take();
         slot.counted.store(incarnation.0, Ordering::Relaxed);
-        let again = incarnation > Incarnation(1);
+        let again = !std::mem::take(&mut slot.first) && incarnation > Incarnation(1);
         // What a step of the ladder comes to is counted as that.
         let plain = !slot.incident.as_ref().is_some_and(super::recovery::OpenIncident::is_laddered);
         if again {
@@ -396,7 +396,7 @@ impl SupervisorState {
         )
     }
 
-    fn say(&self, kind: EventKind, child: ChildKey, incarnation: Incarnation, text: String) {
+    pub(super) fn say(&self, kind: EventKind, child: ChildKey, incarnation: Incarnation, text: String) {
         self.tell(child, incarnation, What::Said(kind, text.into()));
     }
 

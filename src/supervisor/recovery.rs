@@ -10,16 +10,16 @@ use crate::config::WorkerSettings;
 use crate::event::{Cause, CauseName, Event, EventKind};
 use crate::exit::Exit;
 use crate::id::{Incarnation, InstanceId};
-use crate::policy::{ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits, Work};
+use crate::policy::{ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits};
 use crate::recovery::learning::Case;
 use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why};
-use crate::worker::{Ailing, Deed, Job, Sights};
+use crate::worker::Sights;
 
 use super::actor::{SupervisorMsg, SupervisorState};
 use super::board::{InstanceState, Recovering, Trouble};
 use super::healer::Question;
 use super::lesson::{Lesson, teaches};
-use super::means::{Means, deed};
+use super::means::DoThis;
 use super::tree::Who;
 
 /// The incident that is open for a child.
@@ -30,7 +30,7 @@ pub(super) struct OpenIncident {
     /// The contract's.
     kind: Cause,
     /// The same, or the user's name for it.
-    cause: CauseName,
+    pub(super) cause: CauseName,
     /// Which start it is about.
     incarnation: Incarnation,
     /// When it began.
@@ -65,6 +65,8 @@ pub(crate) struct Performed {
     pub(crate) task: TaskNumber,
     /// Whether it only was to be looked at.
     pub(crate) look: bool,
+    /// Whether another identity begins with its next start.
+    pub(crate) anew: bool,
     /// What was seen, or why it was not done.
     pub(crate) result: Result<Sights, String>,
 }
@@ -109,9 +111,12 @@ impl SupervisorState {
 
     /// Something was done, or not.
     pub(super) fn performed(&mut self, done: Performed) {
-        let Performed { child, task, look, result } = done;
+        let Performed { child, task, look, anew, result } = done;
         let result = match result {
             Ok(sights) => {
+                if anew {
+                    self.begins_anew(child, &sights);
+                }
                 if let Some(incident) = self.incident_of(child) {
                     self.plane.healer.found(&incident, sights);
                 }
@@ -122,6 +127,23 @@ impl SupervisorState {
             Err(text) => Err(text),
         };
         self.fact(Fact::Performed { child, task, result });
+    }
+
+    /// Whoever is recreated has nothing behind it: its next start is its first.
+    fn begins_anew(&mut self, child: ChildKey, said: &[(&'static str, String)]) {
+        let incarnation = self.core.child(child).map_or(Incarnation::NONE, |view| view.incarnation);
+        if let Some(slot) = self.slot_mut(child) {
+            slot.first = true;
+        }
+        self.on_board(child, InstanceState::begin_anew);
+        for (_, text) in said {
+            self.say(
+                EventKind::WorkerAdded,
+                child,
+                incarnation,
+                format!("{text}; its restarts count from zero"),
+            );
+        }
     }
 
     /// What it said last belongs to the incident that its end began, or went on with.
@@ -292,46 +314,6 @@ impl SupervisorState {
         let _ = own.send_message(SupervisorMsg::Fact(Fact::Leave { child, question: to, answer }));
     }
 
-    /// Has something done, and hears of it as [`Performed`].
-    fn have_done(&mut self, child: ChildKey, instance: &InstanceId, order: DoThis) {
-        let DoThis { task, incarnation, work, timeout } = order;
-        let look = work == Work::Gather;
-        let own = self.ear.address();
-        let answer = move |result| {
-            // A supervisor that is gone needs no answer.
-            let _ = own.send_message(SupervisorMsg::Performed(Performed { child, task, look, result }));
-        };
-        let Some(settings) = self.settings_of(instance) else {
-            return answer(Err("its settings are gone".to_owned()));
-        };
-        let means = match &work {
-            Work::Gather => Ok(Means::Deed(Deed::Look)),
-            Work::Carry(strategy) => deed(&settings, strategy),
-        };
-        let pid = self.plane.board.read(instance, |entry| entry.pid).flatten();
-        let Some(slot) = self.slot_mut(child) else { return answer(Err("it is gone".to_owned())) };
-        match means {
-            Ok(Means::Code(name)) => {
-                let open = slot.incident.as_ref();
-                let cause = open.map(|open| open.cause.word().to_owned()).unwrap_or_default();
-                let ailing = Ailing { instance: instance.clone(), incarnation, pid, cause };
-                self.plane.remedy(&name, ailing, timeout, Box::new(answer));
-            }
-            Ok(Means::Signal(signal)) => {
-                slot.running.signal(signal);
-                answer(Ok(Vec::new()));
-            }
-            Ok(Means::Deed(deed)) => {
-                let job = Job { incarnation, pid, timeout, deed };
-                slot.running.perform(job, Box::new(answer));
-                if work == Work::Carry(Strategy::Recreate) {
-                    slot.running.remake();
-                }
-            }
-            Err(reason) => answer(Err(reason)),
-        }
-    }
-
     fn began(
         &mut self,
         child: ChildKey,
@@ -479,16 +461,8 @@ impl SupervisorState {
         }
     }
 
-    fn settings_of(&self, instance: &InstanceId) -> Option<Arc<WorkerSettings>> {
+    pub(super) fn settings_of(&self, instance: &InstanceId) -> Option<Arc<WorkerSettings>> {
         let node = self.plane.node(&self.name)?;
         node.worker(instance.worker()).cloned()
     }
-}
-
-/// Something to be done for a step.
-struct DoThis {
-    task: TaskNumber,
-    incarnation: Incarnation,
-    work: Work,
-    timeout: Duration,
 }

@@ -15,8 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use rustix::fs::{Gid, Uid};
 
+use super::runner::Sights;
+
 /// Archives of one instance; the oldest go first.
 const KEPT: usize = 3;
+
+/// In the name of what an identity left that is over, before its number.
+const OF_IDENTITY: &str = "-identity-";
 
 /// How often a state was brought back or put away in this process: what is remembered of a directory is void then.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
@@ -78,6 +83,8 @@ impl Drop for Move {
 pub struct StateRoom {
     state: PathBuf,
     archive: PathBuf,
+    /// Which identity it is of, beside what was put away and out of the worker's reach.
+    identity: PathBuf,
 }
 
 /// How large a state is.
@@ -93,10 +100,13 @@ impl StateRoom {
     /// Of the instance with this slug.
     #[must_use]
     pub fn new(state_dir: &Path, slug: &str) -> Self {
-        Self {
-            state: state_dir.join("w").join(slug).join("state"),
-            archive: state_dir.join("archive").join(slug),
-        }
+        let archive = state_dir.join("archive").join(slug);
+        Self::with(state_dir.join("w").join(slug).join("state"), archive)
+    }
+
+    /// A slug has no dot, so that the file is no instance's.
+    fn with(state: PathBuf, archive: PathBuf) -> Self {
+        Self { state, identity: archive.with_extension("identity"), archive }
     }
 
     /// Of the instance whose state is at `STATE_DIR/w/SLUG/state`.
@@ -107,9 +117,7 @@ impl StateRoom {
         let own = state.parent();
         let base = own.and_then(Path::parent).and_then(Path::parent);
         match (own.and_then(Path::file_name), base) {
-            (Some(slug), Some(base)) => {
-                Ok(Self { state: state.to_owned(), archive: base.join("archive").join(slug) })
-            }
+            (Some(slug), Some(base)) => Ok(Self::with(state.to_owned(), base.join("archive").join(slug))),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("{} is no worker's", state.display()),
@@ -121,6 +129,36 @@ impl StateRoom {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.state
+    }
+
+    /// Which identity this is: 1, and one more each time it was recreated.
+    ///
+    /// # Errors
+    /// What was written down of it cannot be read.
+    pub fn identity(&self) -> io::Result<u64> {
+        match fs::read_to_string(&self.identity) {
+            Ok(text) => text.trim().parse().map_err(|_| {
+                let text = format!(
+                    "{} holds no number; remove it, and counting begins anew",
+                    self.identity.display()
+                );
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(1),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Written down so that a power cut leaves the one before or this one.
+    fn begin_identity(&self, number: u64) -> io::Result<()> {
+        let fresh = self.identity.with_extension("identity-new");
+        fs::write(&fresh, format!("{number}\n"))?;
+        File::open(&fresh)?.sync_all()?;
+        fs::rename(&fresh, &self.identity)?;
+        match self.identity.parent() {
+            Some(above) => File::open(above)?.sync_all(),
+            None => Ok(()),
+        }
     }
 
     /// What is in it now.
@@ -171,7 +209,8 @@ impl StateRoom {
         self.wish().archive(|| true)
     }
 
-    /// Brings back the newest archive, or the one of this name; what is there now is put away instead.
+    /// Brings back the newest archive of this identity, or the one of this name, of whichever it is; what is there now is
+    /// put away instead.
     ///
     /// # Errors
     /// There is no such archive, or the disk refuses it.
@@ -243,6 +282,43 @@ impl Move {
         Ok(Some(name))
     }
 
+    /// Puts it away, or begins another identity (`anew`); says what came of it.
+    ///
+    /// # Errors
+    /// As with either.
+    pub(crate) fn carry_out(&self, anew: bool, wanted: impl Fn() -> bool) -> io::Result<Sights> {
+        if !anew {
+            return self.archive(wanted).map(|_| Vec::new());
+        }
+        let (number, put_away) = self.recreate(wanted)?;
+        let before = put_away.map_or_else(
+            || "the one before left no state".to_owned(),
+            |name| format!("the state of the one before was put away as {name}"),
+        );
+        Ok(vec![("identity", format!("identity {number} begins; {before}"))])
+    }
+
+    /// Puts it away as what an identity left that is over, and begins the next: its number, and the archive's name if there
+    /// was anything.
+    ///
+    /// # Errors
+    /// As with [`Self::archive`]; where the number cannot be written down, the state may be put away already.
+    pub(crate) fn recreate(&self, wanted: impl Fn() -> bool) -> io::Result<(u64, Option<String>)> {
+        let room = &self.room;
+        let own = room.identity()?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&room.archive)?;
+        let (next, name) = (own.saturating_add(1), format!("{}{OF_IDENTITY}{own}", now()));
+        let kept = !room.is_empty()?;
+        self.in_its_absence(wanted, || {
+            if kept {
+                room.away(&name)?;
+            }
+            room.begin_identity(next)
+        })?;
+        room.forget_old();
+        Ok((next, kept.then_some(name)))
+    }
+
     /// As [`StateRoom::restore`], under the same condition.
     ///
     /// # Errors
@@ -251,10 +327,18 @@ impl Move {
         let room = &self.room;
         let all = room.archives()?;
         let found = match name {
-            None => all.first().cloned(),
+            None => all.iter().find(|known| !known.contains(OF_IDENTITY)).cloned(),
             Some(name) => all.into_iter().find(|known| known == name),
         };
-        let none = || io::Error::new(io::ErrorKind::NotFound, "there is no such archive");
+        let none = || {
+            let text = match name {
+                None => {
+                    "nothing was put away of this identity, and what another one left is brought back by its name"
+                }
+                Some(_) => "there is no such archive",
+            };
+            io::Error::new(io::ErrorKind::NotFound, text)
+        };
         let found = found.ok_or_else(none)?;
         let from = room.archive.join(&found);
         if !fs::symlink_metadata(&from)?.is_dir() {
@@ -313,114 +397,5 @@ fn add_up(dir: &Path, size: &mut StateSize) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn room() -> (tempfile::TempDir, StateRoom) {
-        let dir = tempfile::tempdir().unwrap();
-        let room = StateRoom::new(dir.path(), "web-0");
-        (dir, room)
-    }
-
-    fn write(room: &StateRoom, text: &str) {
-        fs::create_dir_all(room.path()).unwrap();
-        fs::write(room.path().join("file"), text).unwrap();
-    }
-
-    fn read(room: &StateRoom) -> String {
-        fs::read_to_string(room.path().join("file")).unwrap_or_default()
-    }
-
-    #[test]
-    fn what_was_put_away_comes_back_and_what_was_there_goes_in_its_place() {
-        let (_dir, room) = room();
-        assert_eq!((room.archive().unwrap(), room.archives().unwrap().len()), (None, 0));
-        assert!(room.restore(None).is_err());
-        write(&room, "one");
-        let before = changes();
-        let first = room.archive().unwrap().unwrap();
-        assert!(changes() > before);
-        assert_eq!((read(&room).as_str(), room.archives().unwrap()), ("", vec![first.clone()]));
-        write(&room, "two");
-        assert_eq!(room.size().unwrap(), StateSize { files: 1, bytes: 3 });
-        assert_eq!(room.restore(None).unwrap(), first);
-        assert_eq!(read(&room), "one");
-        assert_eq!(room.restore(None).map(|_| read(&room)).unwrap(), "two");
-        assert!(room.restore(Some("../../w")).is_err());
-    }
-
-    #[test]
-    fn who_was_started_meanwhile_keeps_its_state() {
-        let (_dir, room) = room();
-        write(&room, "one");
-        let (late, other, given_up) = (room.wish(), room.wish(), room.wish());
-        stay(&room.path().join("of another"));
-        other.archive(|| true).unwrap();
-        write(&room, "two");
-        stay(room.path());
-        let busy = |error: io::Error| error.kind() == io::ErrorKind::ResourceBusy;
-        assert!(late.archive(|| true).is_err_and(busy));
-        assert!(late.restore(None, || true).is_err_and(busy));
-        assert!(given_up.archive(|| true).is_err_and(busy));
-        assert!(room.wish().archive(|| false).is_err_and(busy));
-        assert_eq!((read(&room).as_str(), room.archives().unwrap().len()), ("two", 1));
-        stay_if_possible(room.path());
-        assert!(room.archive().unwrap().is_some(), "what is wished for later is not void");
-        drop((late, other, given_up));
-        assert!(wishes_for(room.path()).is_empty());
-    }
-
-    #[test]
-    fn a_start_in_the_middle_of_a_move_waits_for_its_end() {
-        let (_dir, room) = room();
-        write(&room, "one");
-        let (asked, wants) = std::sync::mpsc::channel();
-        let (says, said) = std::sync::mpsc::channel();
-        let (moved, path) = (room.wish(), room.path().to_owned());
-        let moving = std::thread::spawn(move || {
-            moved.archive(|| {
-                asked.send(()).unwrap();
-                said.recv().unwrap()
-            })
-        });
-        wants.recv().unwrap();
-        stay_if_possible(room.path());
-        let starts = std::thread::spawn(move || {
-            stay(&path);
-            fs::read(path.join("file")).is_err()
-        });
-        says.send(true).unwrap();
-        assert!(moving.join().unwrap().unwrap().is_some());
-        assert!(starts.join().unwrap(), "it began before the state was moved");
-    }
-
-    #[test]
-    fn a_lock_that_is_a_directory_and_a_link_are_put_away_and_come_back() {
-        let (_dir, room) = room();
-        fs::create_dir_all(room.path().join("lock")).unwrap();
-        let put = room.archive().unwrap();
-        assert!(put.is_some() && !room.path().join("lock").exists());
-        std::os::unix::fs::symlink("nowhere", room.path().join("link")).unwrap();
-        assert_eq!(room.restore(None).unwrap(), put.unwrap());
-        assert!(room.path().join("lock").is_dir());
-        room.restore(None).unwrap();
-        assert!(room.path().join("link").is_symlink());
-    }
-
-    #[test]
-    fn three_are_kept() {
-        let (_dir, room) = room();
-        for round in 0..5 {
-            write(&room, &round.to_string());
-            room.archive().unwrap();
-            assert_eq!(room.size().unwrap(), StateSize::default());
-        }
-        assert_eq!(room.archive().unwrap(), None, "nothing is there");
-        assert_eq!(StateRoom::at(room.path()).unwrap().archives().unwrap(), room.archives().unwrap());
-        let kept = room.archives().unwrap().into_iter().rev();
-        let texts = kept.map(|name| fs::read_to_string(room.archive.join(name).join("file")).unwrap());
-        assert_eq!(texts.collect::<Vec<_>>(), ["2", "3", "4"]);
-        room.restore(None).unwrap();
-        assert_eq!(read(&room), "4");
-    }
-}
+#[path = "kept_tests.rs"]
+mod tests;

@@ -158,6 +158,8 @@ pub enum Deed {
     TrimMemory,
     /// Put its state away.
     Archive,
+    /// The same, and what starts next is another identity.
+    Recreate,
     /// Run a command beside it.
     Run {
         /// The program and its arguments, with placeholders.
@@ -174,6 +176,7 @@ impl Deed {
             Self::ResetConnections => "connection_reset",
             Self::TrimMemory => "memory_cleanup",
             Self::Archive => "putting its state away",
+            Self::Recreate => "beginning a new identity",
             Self::Run { .. } => "a command",
         }
     }

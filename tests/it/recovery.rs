@@ -81,8 +81,42 @@ command = ["sh", "-c", "ls $REGROW_STATE_DIR >> {{dir}}/seen; echo x > $REGROW_S
     let archive: Vec<_> = std::fs::read_dir(rig.path(".regrow/archive/web")).unwrap().collect();
     assert_eq!(archive.len(), 1);
     assert!(archive[0].as_ref().unwrap().path().join("kept").exists());
+}
+
+#[test]
+fn a_recreated_worker_has_another_identity_with_nothing_behind_it() {
+    let rig = Rig::start(&format!(
+        r#"
+[worker.web]
+command = ["sh", "-c", "ls $REGROW_STATE_DIR >> {{dir}}/seen; echo x > $REGROW_STATE_DIR/kept; echo up $REGROW_INCARNATION >> {{dir}}/seen; exec sleep 1000"]
+{QUICK}"#
+    ));
+    rig.wait("it is up", || rig.witness("seen") == ["up 1"]);
+    rig.ok(&["restart", "web", "--wait"]);
+    rig.wait("it is up again", || rig.witness("seen") == ["up 1", "kept", "up 2"]);
+    assert_eq!(rig.worker("web")["restarts"], 1);
+    let plan = rig.ok(&["recover", "web", "--action", "recreate", "--dry-run"]);
+    assert!(plan.contains("begin a new identity: no state and no restarts behind it"), "{plan}");
     rig.ok(&["recover", "web", "--action", "recreate", "--wait"]);
-    rig.wait("it is up anew", || rig.witness("seen").last().is_some_and(|line| line == "up 4"));
+    rig.wait("it is up anew", || rig.witness("seen") == ["up 1", "kept", "up 2", "up 3"]);
+    assert_eq!(rig.worker("web")["restarts"], 0, "the start of a new identity is its first");
+    let shown = json(&rig, &["state", "show", "web"])["items"][0].clone();
+    let put_away = shown["archives"][0].as_str().unwrap().to_owned();
+    assert_eq!(shown["identity"], 2);
+    assert!(put_away.ends_with("-identity-1"), "{shown}");
+    let described = json(&rig, &["describe", "web"])["items"][0].clone();
+    assert_eq!(
+        (&described["identity"], &described["restarts_by_cause"]),
+        (&2.into(), &serde_json::json!({}))
+    );
+    let told = rig.ok(&["events", "--kind", "worker.added"]);
+    assert!(told.contains("identity 2 begins; the state of the one before was put away as"), "{told}");
+    // What another identity left comes back only if somebody says so.
+    rig.ok(&["stop", "web", "--wait"]);
+    let refused = rig.regrow(&["state", "restore", "web"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && text.contains("brought back by its name"), "{text}");
+    rig.ok(&["state", "restore", "web", &put_away]);
 }
 
 #[test]

@@ -124,6 +124,7 @@ async fn on_disk(
             let size = room.size()?;
             Ok(StateView {
                 instance: instance.to_string(),
+                identity: room.identity()?,
                 path: room.path().display().to_string(),
                 files: size.files,
                 bytes: size.bytes,

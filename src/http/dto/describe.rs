@@ -71,6 +71,9 @@ pub struct Detail {
     pub log_note: Option<String>,
     /// Its own directory.
     pub state_path: String,
+    /// Which identity it is: 1, and one more each time it was recreated; null if that cannot be read.
+    #[serde(default)]
+    pub identity: Option<u64>,
 }
 
 impl Detail {
@@ -102,6 +105,7 @@ impl Detail {
             log_path: String::new(),
             log_note: None,
             state_path: String::new(),
+            identity: None,
         }
     }
 }

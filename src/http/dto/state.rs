@@ -18,6 +18,9 @@ pub struct StatesBody {
 pub struct StateView {
     /// The instance.
     pub instance: String,
+    /// Which identity it is: 1, and one more each time it was recreated.
+    #[serde(default)]
+    pub identity: u64,
     /// Its state directory.
     pub path: String,
     /// Plain files in it.

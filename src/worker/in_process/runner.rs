@@ -202,8 +202,8 @@ impl Runner for InProcessRunner {
     fn perform(&mut self, job: Job, done: Done) {
         let site = Arc::clone(&self.site);
         // A start that comes after this makes the moving of its state void.
-        let wish =
-            (job.deed == Deed::Archive).then(|| StateRoom::at(site.saved.dir()).map(|room| room.wish()));
+        let wish = matches!(job.deed, Deed::Archive | Deed::Recreate)
+            .then(|| StateRoom::at(site.saved.dir()).map(|room| room.wish()));
         self.control.spawn(async move { done(perform(site, job, wish).await) });
     }
 }
@@ -228,19 +228,16 @@ async fn ask(
 
 async fn perform(site: Arc<Site>, job: Job, wish: Option<std::io::Result<Move>>) -> Result<Sights, String> {
     if let Some(wish) = wish {
-        let end = Instant::now() + job.timeout;
-        let put = tokio::task::spawn_blocking(move || wish?.archive(|| Instant::now() < end)).await;
-        return put
-            .map_err(|error| error.to_string())?
-            .map(|_| Vec::new())
-            .map_err(|error| error.to_string());
+        let (end, anew) = (Instant::now() + job.timeout, job.deed == Deed::Recreate);
+        let put = tokio::task::spawn_blocking(move || wish?.carry_out(anew, || Instant::now() < end)).await;
+        return put.map_err(|error| error.to_string())?.map_err(|error| error.to_string());
     }
     match job.deed {
         // Its state is in its memory, where nobody can look from outside.
         Deed::Look => Ok(Vec::new()),
         Deed::ResetConnections => ask(&site, job.timeout, Ask::ResetConnections).await.map(|()| Vec::new()),
         Deed::TrimMemory => ask(&site, job.timeout, Ask::TrimMemory).await.map(|()| Vec::new()),
-        Deed::Archive => Err("its state cannot be put away like this".to_owned()),
+        Deed::Archive | Deed::Recreate => Err("its state cannot be put away like this".to_owned()),
         Deed::Run { .. } => Err("commands run beside processes, and this worker is an actor".to_owned()),
     }
 }

@@ -19,13 +19,13 @@ const MOST_SAID: usize = 300;
 /// Why it was not done, in words.
 pub(super) fn perform(site: Arc<Site>, job: Job) -> impl Future<Output = Result<Sights, String>> + Send {
     let wish = match &job.deed {
-        Deed::Archive => Some(StateRoom::at(&site.layout.state).map(|room| room.wish())),
+        Deed::Archive | Deed::Recreate => Some(StateRoom::at(&site.layout.state).map(|room| room.wish())),
         Deed::Look | Deed::Run { .. } | Deed::ResetConnections | Deed::TrimMemory => None,
     };
-    let end = Instant::now() + job.timeout;
+    let (end, anew) = (Instant::now() + job.timeout, job.deed == Deed::Recreate);
     async move {
         match wish {
-            Some(wish) => put_away(site, wish.map_err(|error| error.to_string())?, end).await,
+            Some(wish) => put_away(site, wish.map_err(|error| error.to_string())?, anew, end).await,
             None => carry_out(site, job).await,
         }
     }
@@ -46,22 +46,22 @@ async fn carry_out(site: Arc<Site>, job: Job) -> Result<Sights, String> {
                 None => Err(format!("a signal ended it{said}")),
             }
         }
-        Deed::Archive => Err("its state cannot be put away like this".to_owned()),
+        Deed::Archive | Deed::Recreate => Err("its state cannot be put away like this".to_owned()),
         Deed::ResetConnections | Deed::TrimMemory => {
             Err("only actors can be asked for this; give the worker a signal or a command in `on`".to_owned())
         }
     }
 }
 
-async fn put_away(site: Arc<Site>, wish: Move, end: Instant) -> Result<Sights, String> {
+async fn put_away(site: Arc<Site>, wish: Move, anew: bool, end: Instant) -> Result<Sights, String> {
     let put = tokio::task::spawn_blocking(move || {
         let owner = identity::resolve(&site.settings.isolation).map_err(|failure| failure.to_string())?.owner;
         // Whoever asked for it has given up by then.
-        wish.archive(|| Instant::now() < end).map_err(|error| error.to_string())?;
+        let done = wish.carry_out(anew, || Instant::now() < end).map_err(|error| error.to_string())?;
         // The next start finds the directory that it is promised.
-        site.layout.make(owner, site.host.is_shared()).map_err(|error| error.to_string())
+        site.layout.make(owner, site.host.is_shared()).map_err(|error| error.to_string()).map(|()| done)
     });
-    put.await.map_err(|error| error.to_string())?.map(|()| Vec::new())
+    put.await.map_err(|error| error.to_string())?
 }
 
 /// The last line, for a message.
