@@ -46,8 +46,19 @@ pub(crate) struct Hold(LogFile);
 
 enum Place {
     Waiting(Vec<u8>),
-    Open { path: PathBuf, file: File, size: u64, checked: Instant },
-    Lost,
+    Open(Open),
+}
+
+/// A file that is written to.
+struct Open {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    checked: Instant,
+    /// When it could not be moved away although it is full.
+    stuck: Option<Instant>,
+    /// Pieces that it has not got since it took something last.
+    missed: u64,
 }
 
 impl LogFile {
@@ -70,7 +81,8 @@ impl LogFile {
         let file = append_in(path)?;
         let size = file.metadata()?.len();
         let mut place = self.lock();
-        let opened = Place::Open { path: path.to_owned(), file, size, checked: Instant::now() };
+        let (path, checked) = (path.to_owned(), Instant::now());
+        let opened = Place::Open(Open { path, file, size, checked, stuck: None, missed: 0 });
         let before = std::mem::replace(&mut *place, opened);
         if let Place::Waiting(lines) = before {
             place.write(&lines);
@@ -109,30 +121,56 @@ impl Place {
         }
         match self {
             Self::Waiting(lines) if lines.len() + line.len() <= MAX_WAITING => lines.extend_from_slice(line),
-            Self::Waiting(_) | Self::Lost => {}
-            Self::Open { path, file, size, checked } => {
-                if *size > 0 && *size + line.len() as u64 > MAX_SIZE {
-                    match rotate(path) {
-                        Ok(fresh) => (*file, *size) = (fresh, 0),
-                        Err(_) => {
-                            // A log that cannot be bounded is not written: a full disk hurts everybody.
-                            *self = Self::Lost;
-                            return;
-                        }
-                    }
-                }
-                // One that was removed would take lines that nobody ever sees; one that was moved is somebody's wish.
-                if checked.elapsed() >= CHECK_EVERY {
-                    *checked = Instant::now();
-                    if file.metadata().is_ok_and(|meta| meta.nlink() == 0)
-                        && let Ok(fresh) = append_in(path)
-                    {
-                        (*file, *size) = (fresh, 0);
-                    }
-                }
-                if file.write_all(line).is_ok() {
-                    *size += line.len() as u64;
-                }
+            Self::Waiting(_) => {}
+            Self::Open(open) => open.write(line),
+        }
+    }
+}
+
+impl Open {
+    fn write(&mut self, line: &[u8]) {
+        if !self.has_room(line.len() as u64) {
+            self.missed += 1;
+            return;
+        }
+        // One that was removed would take lines that nobody ever sees; one that was moved is somebody's wish.
+        if self.checked.elapsed() >= CHECK_EVERY {
+            self.checked = Instant::now();
+            if self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
+                && let Ok(fresh) = append_in(&self.path)
+            {
+                (self.file, self.size) = (fresh, 0);
+            }
+        }
+        let gap = match self.missed {
+            0 => String::new(),
+            missed => format!("{missed} or more lines are missing here: this file could not be written\n"),
+        };
+        if self.file.write_all(&[gap.as_bytes(), line].concat()).is_ok() {
+            self.size += (gap.len() + line.len()) as u64;
+            self.missed = 0;
+        } else {
+            self.missed += 1;
+        }
+    }
+
+    /// Moves a full file away. What cannot be bounded is not written: a full disk hurts everybody. It is tried again,
+    /// because a disk becomes free and a file system writable.
+    fn has_room(&mut self, length: u64) -> bool {
+        if self.size == 0 || self.size + length <= MAX_SIZE {
+            return true;
+        }
+        if self.stuck.is_some_and(|at| at.elapsed() < CHECK_EVERY) {
+            return false;
+        }
+        match rotate(&self.path) {
+            Ok(fresh) => {
+                (self.file, self.size, self.stuck) = (fresh, 0, None);
+                true
+            }
+            Err(_) => {
+                self.stuck = Some(Instant::now());
+                false
             }
         }
     }
@@ -170,8 +208,11 @@ fn rotate(path: &Path) -> std::io::Result<File> {
         // A missing one leaves a gap, no harm.
         let _ = std::fs::rename(numbered(number), numbered(number + 1));
     }
-    std::fs::rename(path, numbered(1))?;
-    append(path)
+    match std::fs::rename(path, numbered(1)) {
+        // Somebody has taken it away, or it was moved before and nothing could take its place.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => append(path),
+    }
 }
 
 impl Write for LogFile {
@@ -246,6 +287,29 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
         let refused = log.open(&path).unwrap_err().to_string();
         assert!(refused.contains("no regular file"), "{refused}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_moved_away_goes_on_once_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("regrow.log");
+        let mut log = LogFile::new();
+        log.open(&path).unwrap();
+        log.write_all(&vec![b'x'; MAX_SIZE as usize]).unwrap();
+        // A folder that is not empty cannot be replaced by a file.
+        let blocked = folder.path().join("regrow.log.1");
+        std::fs::create_dir_all(blocked.join("inside")).unwrap();
+        std::fs::create_dir_all(folder.path().join("regrow.log.2/inside")).unwrap();
+        std::fs::create_dir_all(folder.path().join("regrow.log.3/inside")).unwrap();
+        log.write_all(b"missed\n").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), MAX_SIZE, "it stays bounded");
+        std::fs::remove_dir_all(&blocked).unwrap();
+        if let Place::Open(open) = &mut *log.lock() {
+            open.stuck = None;
+        }
+        log.write_all(b"told\n").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "1 or more lines are missing here: this file could not be written\ntold\n");
     }
 
     #[test]
