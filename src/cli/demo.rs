@@ -16,7 +16,7 @@ use super::client::Client;
 use super::context::{Context, block_on};
 use super::failure::Failure;
 use super::foreground::{Foreground, Happened, make_room};
-use super::live::LiveLog;
+use super::live::{LiveLog, News};
 use super::scratch::Scratch;
 use super::signals::Signals;
 use super::table::{bold, dim, paint};
@@ -86,6 +86,7 @@ pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
         let live = LiveLog::new(names.iter().map(String::as_str));
         let (before_the_end, mut tables) = tokio::sync::mpsc::channel(1);
         tokio::spawn(end_later(runtime.handle().clone(), socket, before_the_end));
+        let mut news = News::default();
         let mut told = BTreeSet::new();
         let finished = runtime
             .attend(&mut signals, |_, happened| {
@@ -94,7 +95,7 @@ pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
                 }
                 match happened {
                     Happened::Events(events) => {
-                        events.iter().try_for_each(|event| show(context, &live, &mut told, event))
+                        events.iter().try_for_each(|event| show(context, &live, &mut news, &mut told, event))
                     }
                     Happened::Booted(_) | Happened::Signal(_) => Ok(()),
                 }
@@ -120,10 +121,11 @@ async fn end_later(handle: RuntimeHandle, socket: PathBuf, tables: tokio::sync::
 fn show(
     context: &mut Context,
     live: &LiveLog,
+    news: &mut News,
     told: &mut BTreeSet<usize>,
     event: &EventView,
 ) -> Result<(), Failure> {
-    if event.kind == "worker.starting" {
+    if !news.is(event) {
         return Ok(());
     }
     writeln!(context.out(), "{}", live.line(event))?;

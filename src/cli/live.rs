@@ -1,5 +1,7 @@
 //! One event as one line: time, who, what, in a colour that says how bad it is.
 
+use std::collections::HashMap;
+
 use anstyle::Style;
 use jiff::tz::TimeZone;
 
@@ -41,6 +43,39 @@ impl LiveLog {
         let time = paint(&clock_millis(event.at, &self.zone), dim());
         let who = format!("{who:<width$}", width = self.column);
         format!("{time}  {who}  {}", paint(said.unwrap_or(&message), style(&event.kind)))
+    }
+}
+
+/// Causes that an end says itself; those of the user's error classes are news.
+const PLAIN: [&str; 4] = ["crash", "oom", "hang", "start_failed"];
+
+/// Leaves out of a screen what the line above has said already.
+#[derive(Default)]
+pub(crate) struct News {
+    /// The last end of each instance, as it was told.
+    ends: HashMap<String, String>,
+}
+
+impl News {
+    /// Whether the event says something that is not there yet.
+    pub(crate) fn is(&mut self, event: &EventView) -> bool {
+        let instance = event.instance.as_deref().unwrap_or_default();
+        match event.kind.as_str() {
+            // What follows at once says that a start begins; a slow one is seen in `status`.
+            "worker.starting" => false,
+            "worker.exited" => {
+                self.ends.insert(instance.to_owned(), event.message.clone());
+                true
+            }
+            "incident.opened" => {
+                let end = self.ends.remove(instance).unwrap_or_default();
+                let told = event.message.split_once(": ").filter(|(cause, _)| PLAIN.contains(cause));
+                told.is_none_or(|(_, why)| !end.contains(why))
+            }
+            // That it is parked comes next, with the time of the next try.
+            "incident.closed" => !event.message.starts_with("failed: parked"),
+            _ => true,
+        }
     }
 }
 
@@ -94,6 +129,26 @@ mod tests {
         event.data.insert("child_supervisor".to_owned(), "lab".into());
         let line = LiveLog::in_utc(7).line(&view(event));
         assert_eq!(anstream::adapter::strip_str(&line).to_string(), "03:04:05.678  lab      asked to stop");
+    }
+
+    #[test]
+    fn an_incident_is_news_only_if_it_says_more_than_the_end_above_it() {
+        let event = |kind, message: &str| {
+            let mut event = Event::new(kind, message.to_owned());
+            event.instance = Some("web".parse().unwrap());
+            view(event)
+        };
+        let mut news = News::default();
+        let ended = event(EventKind::WorkerExited, "exited with code 3 after 2 ms; restart in 1 ms");
+        let repeated = event(EventKind::IncidentOpened, "crash: exited with code 3");
+        assert!(news.is(&ended) && !news.is(&repeated));
+        assert!(news.is(&repeated), "without an end above it, it is");
+        let class = event(EventKind::IncidentOpened, "broker_gone: exited with code 3");
+        assert!(news.is(&ended) && news.is(&class));
+        assert!(news.is(&event(EventKind::IncidentOpened, "probe_failed: probe p failed 3 times in a row")));
+        assert!(!news.is(&event(EventKind::IncidentClosed, "failed: parked: its restarts are spent")));
+        assert!(news.is(&event(EventKind::IncidentClosed, "ok: it has held for 10s")));
+        assert!(news.is(&event(EventKind::WorkerParked, "parked: 2 restarts in 1m are spent")));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::context::{Context, block_on};
 use super::daemon;
 use super::failure::Failure;
 use super::foreground::{Boot, Foreground, Happened, make_room};
-use super::live::LiveLog;
+use super::live::{LiveLog, News};
 use super::screen::{Screen, Stream};
 use super::signals::{Came, Signals};
 
@@ -91,7 +91,7 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
         let names: Vec<String> =
             runtime.handle().info().settings().workers.iter().map(|worker| worker.name.to_string()).collect();
         let live = LiveLog::new(names.iter().map(String::as_str));
-        let mut reader = Reader { json, screen, live };
+        let mut reader = Reader { json, screen, live, news: News::default() };
         if !json {
             reader.print(runtime.header(&files).trim_end());
         }
@@ -177,6 +177,7 @@ struct Reader {
     json: bool,
     screen: Option<Screen>,
     live: LiveLog,
+    news: News,
 }
 
 impl Reader {
@@ -185,9 +186,8 @@ impl Reader {
         if self.screen.is_none() {
             return;
         }
-        // What follows at once says that a start begins; a slow one is seen in `status`.
-        let shown = events.iter().filter(|event| self.json || event.kind != "worker.starting");
-        let lines: Vec<String> = shown.map(|event| self.line(event)).collect();
+        let shown: Vec<_> = events.iter().filter(|event| self.json || self.news.is(event)).collect();
+        let lines: Vec<String> = shown.into_iter().map(|event| self.line(event)).collect();
         if !lines.is_empty() {
             self.print(&lines.join("\n"));
         }
