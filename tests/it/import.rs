@@ -236,6 +236,20 @@ fn a_file_that_is_there_is_replaced_only_by_force() {
 }
 
 #[test]
+fn what_others_may_not_read_they_may_not_read_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("web.service"), folder.path().join("regrow.toml"));
+    std::fs::write(&from, "[Service]\nExecStart=/bin/web\nEnvironment=TOKEN=secret\n").unwrap();
+    std::fs::set_permissions(&from, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for force in [&[] as &[&str], &["--force"]] {
+        let files = [from.to_str().unwrap(), "--to", to.to_str().unwrap()];
+        let made = import(&[&files[..], force].concat());
+        assert_eq!(made.status.code(), Some(0), "{made:?}");
+        assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_told_with_its_place_and_code() {
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, text: &[u8], code: i32, says: &str| {

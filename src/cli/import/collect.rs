@@ -17,6 +17,8 @@ pub(super) struct Source {
     /// The folder it is in, in full.
     pub(super) here: String,
     pub(super) text: String,
+    /// Who may read it.
+    pub(super) mode: u32,
     /// Drop-ins beside a unit.
     pub(super) drop_ins: Vec<String>,
 }

@@ -34,6 +34,7 @@ mod words;
 mod yaml;
 
 use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -90,7 +91,9 @@ pub(crate) fn run(context: &mut Context, args: ImportArgs) -> Result<(), Failure
         ))
     })?;
     if let Some(to) = &args.to {
-        write(to, &text, args.force)?;
+        // Secrets of a file that nobody else may read are not for others here, either.
+        let mode = sources.iter().fold(0o644, |mode, source| mode & source.mode);
+        write(to, &text, args.force, mode)?;
     }
     tell(context, args.to.as_deref(), &form, &text)
 }
@@ -134,7 +137,7 @@ fn source(file: &Path) -> Result<Source, Failure> {
     };
     let full = std::path::absolute(file).map_err(failed)?;
     let here = full.parent().map_or_else(|| "/".to_owned(), |folder| folder.display().to_string());
-    Ok(Source { drop_ins: drop_ins(file), name, here, text })
+    Ok(Source { drop_ins: drop_ins(file), name, here, text, mode: meta.mode() | 0o600 })
 }
 
 /// Files of `web.service.d` beside `web.service`.
@@ -189,15 +192,15 @@ fn heading(sources: &[Source]) -> Vec<String> {
     ]
 }
 
-fn write(to: &Path, text: &str, force: bool) -> Result<(), Failure> {
+fn write(to: &Path, text: &str, force: bool, mode: u32) -> Result<(), Failure> {
     if !force {
-        return super::init::write(to, text);
+        return super::init::write(to, text, mode);
     }
     // Whole or not at all.
     let mut beside = to.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
     let beside = PathBuf::from(beside);
-    super::init::write(&beside, text)?;
+    super::init::write(&beside, text, mode)?;
     std::fs::rename(&beside, to).map_err(|error| {
         let why = format!("cannot write {}: {error}", to.display());
         match std::fs::remove_file(&beside) {

@@ -8,7 +8,13 @@ use crate::config::{Sources, load};
 
 /// Takes a text over; nothing is said of one that is refused.
 fn holds(name: &str, text: &str) -> Result<(), TestCaseError> {
-    let source = Source { name: name.into(), here: "/here".into(), text: text.into(), drop_ins: Vec::new() };
+    let source = Source {
+        name: name.into(),
+        here: "/here".into(),
+        text: text.into(),
+        mode: 0o644,
+        drop_ins: Vec::new(),
+    };
     let Ok(mut form) = collect(&[source], None) else { return Ok(()) };
     let written = match settle(&mut form, &[]) {
         Ok(written) => written,

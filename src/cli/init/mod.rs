@@ -118,7 +118,7 @@ pub(crate) fn run(context: &mut Context, args: InitArgs) -> Result<(), Failure> 
     draft.fill_up(args.workers.map(usize::from));
     let text = draft.render();
     right(&file, &text)?;
-    write(&file, &text)?;
+    write(&file, &text, 0o644)?;
     if start { started(context, &file, &draft) } else { written(context, &file, &draft) }
 }
 
@@ -152,11 +152,11 @@ fn right(file: &Path, text: &str) -> Result<(), Failure> {
     }
 }
 
-pub(super) fn write(file: &Path, text: &str) -> Result<(), Failure> {
+/// `mode`: who may read it; only its owner may change what is run.
+pub(super) fn write(file: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot write {}: {error}", file.display()));
     let mut options = OpenOptions::new();
-    // Only its owner may change what is run.
-    let mut out = options.write(true).create_new(true).mode(0o644).open(file).map_err(failed)?;
+    let mut out = options.write(true).create_new(true).mode(mode & 0o644).open(file).map_err(failed)?;
     out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)
 }
 
