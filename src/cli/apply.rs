@@ -40,7 +40,7 @@ struct Applied {
 /// 0 if nothing differs, else 1.
 pub(crate) fn diff(context: &mut Context) -> Result<(), Failure> {
     let body = compare(context)?;
-    show(context, &body)?;
+    Failure::but_for_readers(show(context, &body))?;
     if body.same { Ok(()) } else { Err(Failure::Code(1)) }
 }
 

@@ -49,6 +49,11 @@ impl Client {
         &self.socket
     }
 
+    /// Whether anybody takes a connection there.
+    pub(crate) fn answers(&self) -> bool {
+        connect(&self.socket).is_ok()
+    }
+
     /// Asks for JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.get_within(path, TIMEOUT).await

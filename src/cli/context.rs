@@ -8,6 +8,7 @@ use super::args::{Format, Global, Targets};
 use super::client::Client;
 use super::failure::Failure;
 use super::locate;
+use super::words::harmless_json;
 use crate::runtime::Target;
 use crate::worker::in_process::Registry;
 use crate::worker::unix::HeldSignals;
@@ -80,11 +81,11 @@ impl Context {
                 let line = serde_json::to_string(item).map_err(wrap)?;
                 let own = serde_json::to_value(item).map_err(wrap)?.get("schema").is_some();
                 let line = if own { line } else { with_schema(line, &whole["schema"]) };
-                writeln!(self.out, "{line}")?;
+                writeln!(self.out, "{}", harmless_json(line))?;
             }
         } else {
             let text = serde_json::to_string_pretty(whole).map_err(wrap)?;
-            writeln!(self.out, "{text}")?;
+            writeln!(self.out, "{}", harmless_json(text))?;
         }
         self.out.flush()?;
         Ok(())

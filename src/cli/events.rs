@@ -10,7 +10,7 @@ use super::client::{Client, encode};
 use super::context::{Context, block_on};
 use super::failure::Failure;
 use super::live::LiveLog;
-use super::words::csv;
+use super::words::{csv, harmless_json};
 
 /// Options of `events`.
 #[derive(Debug, Args)]
@@ -110,7 +110,7 @@ fn one(format: Format, live: &LiveLog, event: &EventView) -> String {
             ];
             fields.map(|field| csv(&field)).join(",")
         }
-        Format::Json | Format::Jsonl => serde_json::to_string(event).unwrap_or_default(),
+        Format::Json | Format::Jsonl => harmless_json(serde_json::to_string(event).unwrap_or_default()),
         Format::Table | Format::Wide => live.line(event),
     }
 }

@@ -44,6 +44,14 @@ impl Failure {
         }
     }
 
+    /// What was printed, whether somebody read it to its end or not: an exit code is an answer, too.
+    pub(crate) fn but_for_readers(printed: Result<(), Self>) -> Result<(), Self> {
+        match printed {
+            Err(Self::ReaderGone) => Ok(()),
+            printed => printed,
+        }
+    }
+
     /// Says it on stderr.
     pub(crate) fn print(&self) {
         match self {
@@ -100,5 +108,7 @@ mod tests {
             assert_eq!(usize::from(failure.code()), code);
         }
         assert_eq!(Failure::Code(130).code(), 130);
+        assert!(Failure::but_for_readers(Err(Failure::ReaderGone)).is_ok());
+        assert!(Failure::but_for_readers(Err(Failure::Failed(text()))).is_err());
     }
 }

@@ -14,12 +14,13 @@ use crate::http::dto::EventView;
 use crate::http::{Listeners, SOCKET_NAME, Servers, look_at_control_place};
 use crate::id::Name;
 use crate::policy::Phase;
-use crate::runtime::{Asker, Finished, Hosting, Runtime, RuntimeHandle, StartError, locked_by};
+use crate::runtime::{Asker, Finished, Hosting, Runtime, RuntimeHandle, StartError};
 use crate::supervisor::{InstanceState, SupervisorState, Wanted};
 use crate::telemetry::Recorded;
 use crate::worker::in_process::Registry;
 
 use super::failure::Failure;
+use super::locate;
 use super::logging::{self, LogFile};
 use super::notify::notify;
 use super::signals::{Came, Signals};
@@ -283,16 +284,8 @@ async fn sleep_until(at: Option<Instant>) {
 /// The runtime that lives on this state directory. It most likely holds the address too, and is what people need
 /// to hear of.
 fn holder(state_dir: &Path) -> Option<StartError> {
-    let path = state_dir.join("lock");
-    let lock = std::fs::File::open(&path).ok()?;
-    match lock.try_lock_shared() {
-        Err(std::fs::TryLockError::WouldBlock) => {
-            let written = || std::fs::read_to_string(&path).ok()?.trim().parse().ok();
-            let pid = locked_by(&lock).or_else(written)?;
-            Some(StartError::Busy { state_dir: state_dir.to_owned(), pid })
-        }
-        Ok(()) | Err(std::fs::TryLockError::Error(_)) => None,
-    }
+    let pid = locate::living_on(state_dir)??;
+    Some(StartError::Busy { state_dir: state_dir.to_owned(), pid })
 }
 
 /// Looks how far the start is.

@@ -14,7 +14,7 @@ use super::context::{Context, block_on};
 use super::events::pages;
 use super::failure::Failure;
 use super::table::{Cell, Table};
-use super::words::{clock, csv, safe, span};
+use super::words::{clock, csv, harmless_json, safe, span};
 
 /// Incidents that are asked for at once: each brings its evidence along.
 const PAGE: usize = 200;
@@ -220,5 +220,5 @@ fn lines(one: &IncidentView, events: &[EventView]) -> String {
         "detection_seconds": one.detection_seconds, "recovery_seconds": one.recovery_seconds,
     });
     let all = std::iter::once(head).chain(entries.into_iter().map(|(_, entry)| entry));
-    all.map(|entry| format!("{entry}\n")).collect()
+    all.map(|entry| format!("{}\n", harmless_json(entry.to_string()))).collect()
 }

@@ -60,20 +60,26 @@ pub(crate) fn run(context: &mut Context, question: Question, args: IsArgs) -> Re
             Question::Healthy => "is-healthy",
         };
         let answer = serde_json::json!({ "schema": format!("regrow.{verb}/1"), "target": target.to_string(), "answer": holds });
-        context.print_json(&answer, std::slice::from_ref(&answer))?;
+        Failure::but_for_readers(context.print_json(&answer, std::slice::from_ref(&answer)))?;
     } else if !args.quiet {
-        let lines: String = body
-            .workers
-            .iter()
-            .map(|worker| {
-                if body.workers.len() == 1 {
-                    format!("{}\n", worker.status)
-                } else {
-                    format!("{} {}\n", worker.instance, worker.status)
-                }
-            })
-            .collect();
-        context.print(&lines)?;
+        Failure::but_for_readers(context.print(&text(&body.workers, context.format())))?;
     }
     if holds { Ok(()) } else { Err(Failure::NotHealthy(String::new())) }
+}
+
+/// One word of one, a line of each of many.
+fn text(workers: &[WorkerView], format: Format) -> String {
+    let alone = workers.len() == 1;
+    let line = |worker: &WorkerView| match format {
+        Format::Name => format!("{}\n", worker.instance),
+        Format::Csv => format!("{},{}\n", worker.instance, worker.status),
+        Format::Table | Format::Wide | Format::Json | Format::Jsonl if alone => {
+            format!("{}\n", worker.status)
+        }
+        Format::Table | Format::Wide | Format::Json | Format::Jsonl => {
+            format!("{} {}\n", worker.instance, worker.status)
+        }
+    };
+    let header = if format == Format::Csv { "instance,status\n" } else { "" };
+    std::iter::once(header.to_owned()).chain(workers.iter().map(line)).collect()
 }

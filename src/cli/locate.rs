@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::{SEARCHED, Sources, included};
 use crate::http::SOCKET_NAME;
+use crate::runtime::locked_by;
 
 use super::args::Global;
 use super::failure::Failure;
@@ -40,6 +41,20 @@ pub(crate) fn socket(global: &Global) -> Result<PathBuf, Failure> {
              or start one with `regrow start -c FILE`",
             SEARCHED.join(", ")
         ))),
+    }
+}
+
+/// Whether a runtime lives on this state directory, and its pid as far as that is known. The lock knows it best: on a
+/// disk that takes nothing its file names an earlier one.
+pub(crate) fn living_on(state_dir: &Path) -> Option<Option<u32>> {
+    let path = state_dir.join("lock");
+    let lock = std::fs::File::open(&path).ok()?;
+    match lock.try_lock_shared() {
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let written = || std::fs::read_to_string(&path).ok()?.trim().parse().ok();
+            Some(locked_by(&lock).or_else(written))
+        }
+        Ok(()) | Err(std::fs::TryLockError::Error(_)) => None,
     }
 }
 

@@ -17,7 +17,7 @@ use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
 use super::status::fetch;
 use super::table::paint;
-use super::words::{csv, safe};
+use super::words::{csv, harmless_json, safe};
 use crate::runtime::Target;
 
 /// Colours of the names, in turn.
@@ -63,6 +63,7 @@ pub(crate) fn run(context: &mut Context, args: LogsArgs) -> Result<(), Failure> 
             items.extend(body.items);
             notes.extend(body.notes);
         }
+        let items = if instances.len() > 1 { by_time(items) } else { items };
         printer.all(context, items, notes)
     })
 }
@@ -78,6 +79,20 @@ async fn instances(client: &Client, targets: &[Target]) -> Result<Vec<String>, F
         }
     }
     Ok(found)
+}
+
+/// Lines of several instances in the order of their times; one without a time stays behind the one above it.
+fn by_time(lines: Vec<LogLine>) -> Vec<LogLine> {
+    let mut above: Option<(String, Timestamp)> = None;
+    let mut timed: Vec<(Timestamp, LogLine)> = Vec::with_capacity(lines.len());
+    for line in lines {
+        let known = above.as_ref().filter(|(instance, _)| *instance == line.instance).map(|(_, at)| *at);
+        let at = line.at.or(known).unwrap_or(Timestamp::MIN);
+        above = Some((line.instance.clone(), at));
+        timed.push((at, line));
+    }
+    timed.sort_by_key(|(at, _)| *at);
+    timed.into_iter().map(|(_, line)| line).collect()
 }
 
 fn path(instance: &str, args: &LogsArgs) -> String {
@@ -113,7 +128,9 @@ impl Printer {
 
     fn line(&self, line: &LogLine) -> String {
         match self.format {
-            Format::Json | Format::Jsonl => format!("{}\n", serde_json::to_string(line).unwrap_or_default()),
+            Format::Json | Format::Jsonl => {
+                format!("{}\n", harmless_json(serde_json::to_string(line).unwrap_or_default()))
+            }
             Format::Csv => {
                 let at = line.at.map(|at| format!("{at:.3}")).unwrap_or_default();
                 format!("{},{at},{}\n", csv(&line.instance), csv(&line.line))
@@ -176,4 +193,28 @@ async fn follow(
         printer.print(context, &printer.line(&line))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_several_stand_in_the_order_of_their_times() {
+        let line = |instance: &str, second: Option<i64>, text: &str| LogLine {
+            instance: instance.to_owned(),
+            at: second.map(|second| Timestamp::from_second(second).unwrap()),
+            line: text.to_owned(),
+        };
+        let lines = vec![
+            line("a/0", None, "older than times"),
+            line("a/0", Some(1), "one"),
+            line("a/0", Some(3), "three"),
+            line("a/0", None, "three goes on"),
+            line("a/1", Some(2), "two"),
+            line("a/1", Some(3), "three of the other"),
+        ];
+        let order: Vec<String> = by_time(lines).into_iter().map(|line| line.line).collect();
+        assert_eq!(order, ["older than times", "one", "two", "three", "three goes on", "three of the other"]);
+    }
 }

@@ -13,6 +13,9 @@ use super::words::safe;
 /// Between two looks whether the socket is gone.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Nobody takes a connection for so many looks: there is nobody.
+const SILENT: u32 = 40;
+
 /// Options of `shutdown`.
 #[derive(Debug, Args)]
 pub(crate) struct ShutdownArgs {
@@ -50,7 +53,10 @@ pub(crate) fn run(context: &mut Context, args: ShutdownArgs) -> Result<(), Failu
 
 async fn ended(client: &Client, mut events: EventStream) {
     while events.next().await.is_some() {}
-    while client.socket().exists() {
+    // One that was killed meanwhile leaves its socket there, behind which nobody is.
+    let mut silent = 0;
+    while client.socket().exists() && silent < SILENT {
+        silent = if client.answers() { 0 } else { silent + 1 };
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use hyper::Method;
 
-use crate::http::dto::StatesBody;
+use crate::http::dto::{StateView, StatesBody};
 use crate::runtime::Target;
 
 use super::args::Format;
@@ -77,7 +77,15 @@ pub(crate) fn run(context: &mut Context, args: StateArgs) -> Result<(), Failure>
             let names: String = found.items.iter().map(|item| format!("{}\n", item.instance)).collect();
             context.print(&names)
         }
-        Format::Table | Format::Wide | Format::Csv => {
+        Format::Csv => {
+            let line = |item: &StateView| {
+                let put_away = words::csv(&item.archives.join(" "));
+                format!("{},{},{},{},{put_away}\n", item.instance, item.identity, item.files, item.bytes)
+            };
+            let lines = found.items.iter().map(line).collect::<String>();
+            context.print(&format!("instance,identity,files,bytes,put_away\n{lines}"))
+        }
+        Format::Table | Format::Wide => {
             let mut table = Table::new(&["INSTANCE", "IDENTITY", "FILES", "SIZE", "PUT AWAY"]);
             for item in &found.items {
                 table.row(vec![

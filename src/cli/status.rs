@@ -51,7 +51,12 @@ pub(crate) fn run(context: &mut Context, args: StatusArgs) -> Result<(), Failure
     let client = context.client()?;
     block_on(async {
         let body = fetch(&client, target.as_ref()).await?;
-        draw(context, &args, &body)?;
+        let drawn = draw(context, &args, &body);
+        if args.exit_code && !args.watch {
+            Failure::but_for_readers(drawn)?;
+        } else {
+            drawn?;
+        }
         if args.watch {
             return watch(context, &client, &args, target.as_ref()).await;
         }

@@ -8,12 +8,13 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::http::dto::StrategiesBody;
+use crate::recovery::learning::Look;
 
 use super::args::Format;
 use super::context::{Context, block_on};
 use super::failure::Failure;
 use super::table::{Cell, Table};
-use super::words::{csv, safe, span};
+use super::words::{csv, harmless_json, safe, span};
 
 /// An export of five hundred classes is taken in at once.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -56,6 +57,9 @@ pub(crate) fn run(context: &mut Context, args: StrategiesArgs) -> Result<(), Fai
             } else {
                 String::new()
             };
+            if matches!(context.format(), Format::Json | Format::Jsonl) {
+                return context.print_json(&done, std::slice::from_ref(&done));
+            }
             context.print(&format!("taken in{note}\n"))
         }
         None => {
@@ -69,7 +73,7 @@ pub(crate) fn run(context: &mut Context, args: StrategiesArgs) -> Result<(), Fai
 pub(crate) fn export(context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
     let all: Value = block_on(async { client.get("/api/v1/strategies/export").await })?;
-    context.print_raw(&format!("{all}\n"))
+    context.print_raw(&format!("{}\n", harmless_json(all.to_string())))
 }
 
 fn show(context: &mut Context, body: &StrategiesBody, advise: bool) -> Result<(), Failure> {
@@ -98,6 +102,10 @@ fn show(context: &mut Context, body: &StrategiesBody, advise: bool) -> Result<()
             ));
         }
         return context.print(&text);
+    }
+    if context.format() == Format::Name {
+        let name = |one: &Look| format!("{}\n", one.strategy);
+        return context.print(&body.items.iter().map(name).collect::<String>());
     }
     if body.items.is_empty() {
         return context.print("nothing was learned yet: no step of recovery has come to its end\n");

@@ -53,7 +53,10 @@ impl State {
     fn never_comes(self, worker: &WorkerView) -> bool {
         match self {
             Self::Ready | Self::Healthy => {
-                worker.phase == "done" || (worker.phase == "stopped" && worker.wanted == "stopped")
+                let paused =
+                    worker.wanted == "paused" && worker.next_action.is_none() && worker.pid.is_none();
+                worker.phase == "done"
+                    || (worker.phase == "stopped" && (worker.wanted == "stopped" || paused))
             }
             Self::Stopped => false,
         }
@@ -137,7 +140,7 @@ fn words(missing: &[WorkerView], state: State) -> String {
 
 fn in_vain(hopeless: &[WorkerView], state: State) -> String {
     let names: Vec<_> =
-        hopeless.iter().take(8).map(|worker| format!("{} is {}", worker.instance, worker.phase)).collect();
+        hopeless.iter().take(8).map(|worker| format!("{} is {}", worker.instance, worker.status)).collect();
     let first = hopeless.first().map(|worker| worker.instance.to_string()).unwrap_or_default();
     format!("it will not be {}: {}; `regrow start {first}` starts it", state.word(), names.join(", "))
 }

@@ -2,14 +2,14 @@
 
 use clap::Args;
 
-use crate::http::dto::WhyBody;
+use crate::http::dto::{WhyBody, WhyView};
 use crate::runtime::Target;
 
 use super::args::Format;
 use super::client::encode;
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
-use super::words::{safe, wrapped};
+use super::words::{csv, safe, wrapped};
 
 /// Options of `why`.
 #[derive(Debug, Args)]
@@ -30,7 +30,16 @@ pub(crate) fn run(context: &mut Context, args: WhyArgs) -> Result<(), Failure> {
         block_on(async { client.get(&format!("/api/v1/workers/{}/why", encode(&id))).await })?;
     match context.format() {
         Format::Json | Format::Jsonl => context.print_json(&body, &body.items),
-        Format::Table | Format::Wide | Format::Csv | Format::Name => {
+        Format::Name => {
+            context.print(&body.items.iter().map(|one| format!("{}\n", one.instance)).collect::<String>())
+        }
+        Format::Csv => {
+            let line =
+                |one: &WhyView| format!("{},{},{}\n", one.instance, one.status, csv(&one.lines.join("; ")));
+            let lines = body.items.iter().map(line).collect::<String>();
+            context.print(&format!("instance,status,why\n{lines}"))
+        }
+        Format::Table | Format::Wide => {
             // The second line of one stands four columns to the right.
             let width = context.width().map(|width| width.saturating_sub(4)).filter(|width| *width >= 20);
             let mut text = String::new();

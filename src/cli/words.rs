@@ -92,6 +92,19 @@ pub(crate) fn safe(text: &str) -> String {
     crate::worker::output::escape_for_terminal(text.as_bytes()).replace('\t', " ")
 }
 
+/// JSON that cannot command a terminal: what its writers leave as it is stands as an escape, which means the same.
+pub(crate) fn harmless_json(text: String) -> String {
+    let harmful = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(harmful) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if harmful(c) { out.push_str(&format!("\\u{:04x}", c as u32)) } else { out.push(c) }
+    }
+    out
+}
+
 /// Cut at this many characters, with a mark.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -155,6 +168,11 @@ mod tests {
     #[test]
     fn hostile_text_stays_text() {
         assert_eq!(safe("\u{1b}]0;x\u{7}\n\u{202e}"), "\\x1b]0;x\\x07\\x0a\\u{202e}");
+        let text = "\u{9b}2J \u{202e}ä\u{7f}";
+        let json = harmless_json(serde_json::json!({ "a": text }).to_string());
+        assert_eq!(json, "{\"a\":\"\\u009b2J \\u202eä\\u007f\"}");
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["a"], text);
         assert_eq!(csv("=1+1"), "'=1+1");
         assert_eq!(csv("a,\"b\""), "\"a,\"\"b\"\"\"");
         assert_eq!(cut("abcdef", 4), "abc…");

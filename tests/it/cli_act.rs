@@ -173,10 +173,47 @@ fn a_stop_that_a_later_start_overtakes_is_told_so_at_once() {
          ready = { log = \"up\" }\nstop = { timeout = \"5s\" }\n",
     );
     rig.wait_status("web", "healthy");
-    let stop = rig.command(&["stop", "web", "--wait=10m"]).stdout(Stdio::piped()).spawn().unwrap();
+    let stop = rig
+        .command(&["stop", "web", "--wait=10m"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     rig.wait_phase("web", "stopping");
     rig.ok(&["start", "web"]);
     let output = stop.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(stdout(&output).contains("(somebody started it again)"), "{output:?}");
+}
+
+#[test]
+fn a_wrong_name_among_several_touches_nobody() {
+    let fake = Fake::start();
+    let output = fake.regrow(&["stop", "broker", "borker"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stderr(&output).contains("did you mean `broker`?"), "{output:?}");
+    assert_eq!((stdout(&output).as_str(), fake.seen.acts.load(Ordering::SeqCst)), ("", 0));
+}
+
+#[test]
+fn a_wait_for_who_is_paused_and_down_says_at_once_that_it_is_in_vain() {
+    let fake = Fake::start();
+    fake.board.update(&id("web"), |state| state.wanted = regrow::supervisor::Wanted::Paused);
+    let output = fake.regrow(&["wait", "web", "--for", "ready"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("web is stopped; `regrow start web` starts it"), "{output:?}");
+}
+
+#[test]
+fn a_runtime_that_is_killed_while_its_end_is_waited_for_has_ended() {
+    let mut rig = Rig::start(
+        "[runtime]\nshutdown_timeout = \"10m\"\n[worker.web]\nready = { log = \"up\" }\nstop = { timeout = \"10m\" }\n\
+         command = [\"/bin/sh\", \"-c\", \"trap '' TERM; echo up; while :; do sleep 0.1; done\"]\n",
+    );
+    rig.wait_status("web", "healthy");
+    let end = rig.command(&["shutdown", "--wait=10m"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    rig.wait_phase("web", "stopping");
+    rig.kill_runtime();
+    let output = end.unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }

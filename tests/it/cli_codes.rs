@@ -49,6 +49,43 @@ fn every_code_has_its_case() {
 }
 
 #[test]
+fn an_answer_is_the_same_whether_somebody_reads_the_words_to_their_end_or_not() {
+    let fake = Fake::start();
+    let unread = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_regrow"));
+        command.arg("--socket").arg(fake.socket()).args(args).stdout(writer);
+        command.status().unwrap().code().unwrap()
+    };
+    for (args, expected) in [
+        (&["is-healthy", "parser"] as &[&str], 3),
+        (&["is-healthy", "parser", "-o", "json"], 3),
+        (&["is-healthy", "broker"], 0),
+        (&["status", "--exit-code"], 3),
+        (&["status"], 0),
+    ] {
+        assert_eq!(unread(args), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn names_alone_are_names_and_commas_separate() {
+    let fake = Fake::start();
+    for (args, expected) in [
+        (&["is-active", "parser", "-o", "name"] as &[&str], "parser/0\nparser/1\n"),
+        (&["is-active", "broker", "-o", "csv"], "instance,status\nbroker,healthy\n"),
+        (&["restart", "parser/0", "--wait", "-o", "name"], "parser/0\n"),
+    ] {
+        assert_eq!(stdout(&fake.regrow(args)), expected, "{args:?}");
+    }
+    assert_eq!(stdout(&fake.regrow(&["why", "parser", "-o", "name"])), "parser/0\nparser/1\n");
+    assert!(
+        stdout(&fake.regrow(&["why", "parser", "-o", "csv"])).starts_with("instance,status,why\nparser/0,")
+    );
+}
+
+#[test]
 fn nobody_there_is_5_and_says_how_to_start() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("regrow.sock");

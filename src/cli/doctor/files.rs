@@ -7,6 +7,7 @@ use crate::config::{Loaded, Settings, Sources, load};
 
 use super::Check;
 use crate::cli::args::Global;
+use crate::cli::locate::living_on;
 use crate::cli::words::{plural, size};
 
 /// The check that reads the file.
@@ -37,7 +38,7 @@ pub(super) fn look(global: &Global) -> Vec<Check> {
         }
     };
     let settings = &loaded.settings;
-    let runs = running(&settings.runtime.state_dir);
+    let runs = living_on(&settings.runtime.state_dir);
     let mut checks = vec![configuration(&loaded)];
     checks.extend(
         settings.warnings.iter().map(|text| Check::warning(CONFIGURATION, text, "`regrow check` says more")),
@@ -128,21 +129,11 @@ fn nearest(path: &Path) -> PathBuf {
     at.to_owned()
 }
 
-/// The runtime that holds this directory: its pid, or 0 if it has not said so.
-fn running(state_dir: &Path) -> Option<u32> {
-    let path = state_dir.join("lock");
-    match std::fs::File::open(&path).ok()?.try_lock_shared() {
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Some(std::fs::read_to_string(&path).ok()?.trim().parse().unwrap_or(0))
-        }
-        Ok(()) | Err(std::fs::TryLockError::Error(_)) => None,
-    }
-}
-
-fn runtime(runs: Option<u32>) -> Check {
+fn runtime(runs: Option<Option<u32>>) -> Check {
     match runs {
         Some(pid) => {
-            Check::ok("runtime", format!("runs as pid {pid}; `regrow status` says how everything is"))
+            let pid = pid.map(|pid| format!(" as pid {pid}")).unwrap_or_default();
+            Check::ok("runtime", format!("runs{pid}; `regrow status` says how everything is"))
         }
         None => Check::ok("runtime", "none runs on this configuration; `regrow start` starts one"),
     }
