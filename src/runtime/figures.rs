@@ -1,7 +1,8 @@
 //! What everybody is like, written down: taken every ten seconds, and brought to the disk once a minute.
 //!
 //! A power cut or a kill may cost the last minute of figures, which is no loss; six small writes a minute would keep a
-//! disk awake. Whoever asks for the history has what is waiting written first.
+//! disk awake. Whoever asks for the history has what is waiting written first. While nobody changes and nothing was read
+//! anew, a sweep is what the one before it was.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::config::WorkerSettings;
+use crate::config::{Settings, WorkerSettings};
 use crate::id::{InstanceId, Name};
 use crate::store::{Sample, Store, Sweep};
 use crate::supervisor::Board;
@@ -19,6 +20,9 @@ use super::handle::RuntimeInfo;
 
 /// Figures that are no older than this are read by somebody else in time: the coordinator sweeps all by itself.
 const SWEPT: Pace = Pace { every: Duration::from_secs(15), quiet: Duration::from_secs(90) };
+
+/// So long a sweep stands for the next ones at most.
+const STANDS: Duration = Duration::from_secs(60);
 
 /// Sweeps that are written together: a minute of them.
 const TOGETHER: usize = 6;
@@ -39,12 +43,46 @@ pub(super) struct Figures {
     /// Processor time of each main process at the sweep before, and when it was read.
     before: HashMap<u32, (f64, Instant)>,
     names: HashMap<InstanceId, Arc<str>>,
+    newest: Option<Newest>,
+}
+
+/// The last sweep for which everybody was looked at, and what there was to be seen.
+struct Newest {
+    samples: Arc<[Sample]>,
+    taken: Instant,
+    /// Of the board, and of what the sampler had read.
+    versions: (u64, u64),
+    settings: Arc<Settings>,
 }
 
 impl Figures {
     /// Takes down what everybody is like now. Whether enough wait to be written.
     pub(super) fn take(&mut self, board: &Board, info: &RuntimeInfo) -> bool {
-        let (at, settings) = (Timestamp::now(), info.settings());
+        let (at, now) = (Timestamp::now(), Instant::now());
+        // Before the look: what changes meanwhile is seen by the next one.
+        let (versions, settings) = ((board.version(), info.sampler.reads()), info.settings());
+        let stands = |newest: &&Newest| {
+            newest.versions == versions
+                && Arc::ptr_eq(&newest.settings, &settings)
+                && now.saturating_duration_since(newest.taken) < STANDS
+        };
+        let samples = match self.newest.as_ref().filter(stands) {
+            Some(newest) => Arc::clone(&newest.samples),
+            None => {
+                let samples = self.look(board, info, &settings);
+                self.newest = Some(Newest { samples: Arc::clone(&samples), taken: now, versions, settings });
+                samples
+            }
+        };
+        if self.waiting.len() == MOST {
+            self.waiting.remove(0);
+        }
+        self.waiting.push(Sweep { at, samples });
+        self.waiting.len() >= TOGETHER
+    }
+
+    /// What everybody is like now.
+    fn look(&mut self, board: &Board, info: &RuntimeInfo, settings: &Settings) -> Arc<[Sample]> {
         let limit = |worker: &WorkerSettings| Some((worker.name.clone(), worker.isolation.limits.memory?));
         let limits: HashMap<Name, u64> = settings.workers.iter().filter_map(|worker| limit(worker)).collect();
         let mut roots: Vec<Root> = Vec::new();
@@ -72,11 +110,7 @@ impl Figures {
             let there: HashSet<u32> = roots.iter().map(|(pid, _)| *pid).collect();
             self.before.retain(|pid, _| there.contains(pid));
         }
-        if self.waiting.len() == MOST {
-            self.waiting.remove(0);
-        }
-        self.waiting.push(Sweep { at, samples });
-        self.waiting.len() >= TOGETHER
+        samples.into()
     }
 
     fn name(&mut self, instance: &InstanceId) -> Arc<str> {

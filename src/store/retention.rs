@@ -182,7 +182,7 @@ mod tests {
             cpu_percent: None,
             memory_bytes: None,
         };
-        store.put_sweeps(vec![Sweep { at: at(second), samples: vec![sample] }]).await.unwrap();
+        store.put_sweeps(vec![Sweep { at: at(second), samples: vec![sample].into() }]).await.unwrap();
     }
 
     #[tokio::test]

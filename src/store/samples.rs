@@ -57,8 +57,8 @@ pub struct Sample {
 pub struct Sweep {
     /// When.
     pub at: Timestamp,
-    /// Each of them.
-    pub samples: Vec<Sample>,
+    /// Each of them; the same list as before while nobody changes.
+    pub samples: Arc<[Sample]>,
 }
 
 /// What an instance was like at one moment, or in one minute.
@@ -167,32 +167,47 @@ fn put(conn: &Connection, sweeps: &[Sweep]) -> rusqlite::Result<()> {
     let mut known = conn.prepare_cached("SELECT id FROM instance WHERE name = ?1")?;
     let mut add = conn.prepare_cached("INSERT INTO instance (name) VALUES (?1)")?;
     let mut ids: HashMap<&str, i64> = HashMap::new();
-    for Sweep { at, samples } in sweeps {
-        let mut sweep =
-            SweepV1 { at: at.as_second(), words: Vec::new(), rows: Vec::with_capacity(samples.len()) };
-        for sample in samples {
-            let name: &str = &sample.instance;
-            let instance = match ids.get(name) {
-                Some(id) => *id,
-                None => match known.query_row([name], |row| row.get(0)).optional()? {
-                    Some(id) => id,
-                    None => add.insert([name])?,
-                },
+    let mut number = |instance| match ids.get(instance) {
+        Some(id) => Ok(*id),
+        None => {
+            let id = match known.query_row([instance], |row| row.get(0)).optional()? {
+                Some(id) => id,
+                None => add.insert([instance])?,
             };
-            ids.insert(name, instance);
-            sweep.rows.push(SampleV1 {
-                instance,
-                status: word(&mut sweep.words, sample.status),
-                score: sample.score.map(|score| score as f32),
-                cpu: sample.cpu_percent.map(|cpu| cpu as f32),
-                memory: sample.memory_bytes,
-            });
+            ids.insert(instance, id);
+            Ok(id)
         }
+    };
+    let mut before: Option<(&Arc<[Sample]>, SweepV1)> = None;
+    for Sweep { at, samples } in sweeps {
+        let at = at.as_second();
+        let sweep = match before.take().filter(|(same, _)| Arc::ptr_eq(same, samples)) {
+            Some((_, sweep)) => SweepV1 { at, ..sweep },
+            None => packed(at, samples, &mut number)?,
+        };
         let bytes = encode(Kind::Sweep, &sweep)?;
-        conn.prepare_cached("INSERT INTO sweep (at, record) VALUES (?1, ?2)")?
-            .execute(params![sweep.at, bytes])?;
+        conn.prepare_cached("INSERT INTO sweep (at, record) VALUES (?1, ?2)")?.execute(params![at, bytes])?;
+        before = Some((samples, sweep));
     }
     Ok(())
+}
+
+fn packed<'a>(
+    at: i64,
+    samples: &'a [Sample],
+    number: &mut impl FnMut(&'a str) -> rusqlite::Result<i64>,
+) -> rusqlite::Result<SweepV1> {
+    let mut sweep = SweepV1 { at, words: Vec::new(), rows: Vec::with_capacity(samples.len()) };
+    for sample in samples {
+        sweep.rows.push(SampleV1 {
+            instance: number(&sample.instance)?,
+            status: word(&mut sweep.words, sample.status),
+            score: sample.score.map(|score| score as f32),
+            cpu: sample.cpu_percent.map(|cpu| cpu as f32),
+            memory: sample.memory_bytes,
+        });
+    }
+    Ok(sweep)
 }
 
 fn encode<T: Serialize>(kind: Kind, value: &T) -> rusqlite::Result<Vec<u8>> {

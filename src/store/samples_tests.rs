@@ -20,7 +20,22 @@ async fn sweep(store: &Store, second: i64) {
         sample("web", web, if web == "healthy" { 1.0 } else { 0.7 }, 1000 + second as u64),
         sample("job/0", "stopped", 0.0, 1),
     ];
-    store.put_sweeps(vec![Sweep { at: at(second), samples }]).await.unwrap();
+    store.put_sweeps(vec![Sweep { at: at(second), samples: samples.into() }]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sweep_that_is_what_the_one_before_was_is_kept_with_its_own_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&Options::new(dir.path())).unwrap();
+    let all = |status| -> Arc<[Sample]> { vec![sample("web", status, 1.0, 7)].into() };
+    let (same, other) = (all("healthy"), all("paused"));
+    let sweeps = [(0, &same), (10, &same), (20, &other), (30, &same)];
+    let sweeps = sweeps.map(|(second, all)| Sweep { at: at(second), samples: Arc::clone(all) });
+    store.put_sweeps(sweeps.to_vec()).await.unwrap();
+    let points = store.history("web", at(0)).await.unwrap();
+    let shown: Vec<(Timestamp, &str)> =
+        points.iter().map(|point| (point.at, point.status.as_str())).collect();
+    assert_eq!(shown, [(at(0), "healthy"), (at(10), "healthy"), (at(20), "paused"), (at(30), "healthy")]);
 }
 
 #[tokio::test]
@@ -99,8 +114,8 @@ async fn history_of_a_week_of_one_of_a_thousand() {
     let names: Vec<String> = (0..1000).map(|number| format!("w{number}")).collect();
     let (week, step) = (7 * 86_400, 10);
     for second in (0..week).step_by(step) {
-        let samples = names.iter().map(|name| sample(name, "healthy", 1.0, 50 << 20)).collect();
-        store.put_sweeps(vec![Sweep { at: at(second), samples }]).await.unwrap();
+        let samples: Vec<Sample> = names.iter().map(|name| sample(name, "healthy", 1.0, 50 << 20)).collect();
+        store.put_sweeps(vec![Sweep { at: at(second), samples: samples.into() }]).await.unwrap();
         if second % 3600 == 0 {
             for _ in 0..3 {
                 store.roll_up(at(second)).await.unwrap();

@@ -453,6 +453,11 @@ impl Board {
         self.shared.version.subscribe()
     }
 
+    /// The same number, now.
+    pub(crate) fn version(&self) -> u64 {
+        *self.shared.version.borrow()
+    }
+
     /// Counts a message about an incarnation that is over.
     pub fn count_stale(&self) {
         self.count_all_stale(1);

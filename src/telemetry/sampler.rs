@@ -92,6 +92,7 @@ struct Inner {
     trees: Trees,
     /// Without it every line is read.
     clock: Option<ProcessorTime>,
+    reads: u64,
     /// With so many trees the dead ones are looked for.
     crowded: usize,
 }
@@ -127,12 +128,13 @@ impl Sampler {
             inner.know(*pid, instance, now);
         }
         inner.forget_the_dead();
-        let Inner { all, newest, trees, clock, .. } = &mut *inner;
+        let Inner { all, newest, trees, clock, reads, .. } = &mut *inner;
         let due = |(pid, _): &Root| all.get(pid).is_some_and(|tree| tree.is_due(pace, now));
         if !roots.iter().any(due) {
             // Nor does it matter who has come since.
             return roots.iter().map(|(pid, _)| all.get(pid)?.seen).collect();
         }
+        *reads += 1;
         let found = {
             let has = |pid: u32| all.contains_key(&pid);
             let named = |slug: &str| newest.get(slug).copied().filter(|pid| all.contains_key(pid));
@@ -145,6 +147,11 @@ impl Sampler {
             }
         }
         roots.iter().map(|(pid, _)| read(*pid, all, (trees, *clock), pace, now)).collect()
+    }
+
+    /// How often figures were read until now; while it stands, nobody's figures have changed.
+    pub(crate) fn reads(&self) -> u64 {
+        self.lock().reads
     }
 
     /// What was read last, however long ago.
