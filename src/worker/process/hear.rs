@@ -14,8 +14,8 @@ use crate::worker::notify::{Notification, NotifyMessage};
 use crate::worker::unix::{pidfd_open, poll_ended};
 
 use super::children;
-use super::life::{Life, Main, Run};
-use super::site::Ground;
+use super::life::{Life, Run};
+use super::main_process::Main;
 
 /// Datagrams that are still read when the process has ended already: what it said last counts, a flood does not.
 const LAST_WORDS_READ: usize = 16;
@@ -28,14 +28,6 @@ const OWNS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Between tries of a socket that cannot be read: mostly memory is short for a moment.
 const DEAF_FOR: Duration = Duration::from_secs(1);
-
-/// What comes on the notify socket of this ground, which is left alone until then.
-pub(super) async fn heard(ground: &Ground, deaf: Option<Instant>) -> io::Result<Notification> {
-    if let Some(until) = deaf {
-        tokio::time::sleep_until(until).await;
-    }
-    ground.notify.recv().await
-}
 
 /// Notifications that were ignored, told with their number and not one by one.
 #[derive(Debug, Default)]

@@ -6,11 +6,9 @@
 //! one for the status.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -21,15 +19,15 @@ use crate::id::Incarnation;
 use crate::worker::mailbox::Receiver;
 use crate::worker::notify::Notification;
 use crate::worker::talk::Call;
-use crate::worker::unix::{Ended, poll_ended, wait_pidfd, watch_pidfd};
+use crate::worker::unix::{Ended, wait_pidfd};
 use crate::worker::{Reporter, WorkerReport};
 
-use super::children::Registered;
 use super::company::Company;
 use super::daemon::end_of;
 use super::end::{Asked, meaning};
 use super::failure::of_io;
-use super::hear::{Ignored, heard};
+use super::hear::Ignored;
+use super::main_process::Main;
 use super::recipe;
 use super::rounds::{Daemon, Over, Rounds, Seen};
 use super::site::{Ground, Site};
@@ -63,15 +61,6 @@ pub(super) struct Life {
     pub(super) draining: Option<JoinHandle<()>>,
     /// Bounds what is written down about notifications that are ignored.
     pub(super) ignored: Ignored,
-}
-
-/// A main process that is watched.
-pub(super) struct Main {
-    pub(super) pid: u32,
-    pub(super) pidfd: Arc<OwnedFd>,
-    pub(super) events: AsyncFd<Arc<OwnedFd>>,
-    /// Keeps the reaper away from its status.
-    pub(super) registered: Registered,
 }
 
 /// One incarnation.
@@ -126,10 +115,17 @@ enum Event {
     Said(io::Result<Notification>),
     Called(Call),
     SaysReady(Incarnation),
-    Drained,
-    KillAgain,
-    Round,
+    Due(Due),
     Seen(Option<Seen>),
+}
+
+/// What has its time.
+#[derive(Clone, Copy)]
+enum Due {
+    Round,
+    KillAgain,
+    Drained,
+    Hears,
 }
 
 impl Life {
@@ -146,18 +142,22 @@ impl Life {
     }
 
     /// Lives as long as its runner, and begins once an earlier runner of the instance has left nothing behind.
-    pub(super) async fn run(mut self) {
-        let site = Arc::clone(&self.site);
-        let turn = site.host.turn(&site.instance);
-        let held = turn.lock().await;
-        self.obey().await;
-        if let Some(draining) = self.draining.take() {
-            // What went wrong in it has been reported for what it is.
-            let _ = draining.await;
+    pub(super) fn run(self) -> impl Future<Output = ()> + Send {
+        // A future has room for what it is given twice, once as it comes.
+        let mut life = Box::new(self);
+        async move {
+            let site = Arc::clone(&life.site);
+            let turn = site.host.turn(&site.instance);
+            let held = turn.lock().await;
+            life.obey().await;
+            if let Some(draining) = life.draining.take() {
+                // What went wrong in it has been reported for what it is.
+                let _ = draining.await;
+            }
+            drop(life);
+            drop(held);
+            site.host.end_turn(&site.instance, turn);
         }
-        drop(self);
-        drop(held);
-        site.host.end_turn(&site.instance, turn);
     }
 
     async fn obey(&mut self) {
@@ -313,11 +313,12 @@ impl Life {
                     return Watched::Ended;
                 }
                 Event::Command(Some(Command::Stop)) => self.drain_and_ask(run),
-                Event::Drained => self.ask(run),
+                Event::Due(Due::Drained) => self.ask(run),
                 Event::Command(Some(Command::Signal(signal))) => self.signal(&run.main.pidfd, signal),
                 Event::Command(Some(Command::Ready)) => self.probed(run),
-                Event::Command(Some(Command::Kill)) | Event::KillAgain => self.kill(run),
-                Event::Round => self.look(run),
+                Event::Command(Some(Command::Kill)) | Event::Due(Due::KillAgain) => self.kill(run),
+                Event::Due(Due::Round) => self.look(run),
+                Event::Due(Due::Hears) => run.deaf = None,
                 Event::Seen(seen) => {
                     if !Box::pin(self.seen(run, seen)).await {
                         return Watched::Ended;
@@ -345,30 +346,29 @@ impl Life {
     /// The next thing that happens. What the worker says comes last, since it may say it without end: that delays neither
     /// a command nor its end, and none of its own limits and deadlines.
     async fn next(&mut self, run: &mut Run) -> Event {
-        let (again, drained) = (run.kill_again.map(|(at, _)| at), run.drained);
-        let (line, answer, round) = (&mut run.line, &mut run.rounds.answer, run.rounds.next);
+        let due = run.due();
+        let (at, due) = due.map_or_else(|| (None, Due::Round), |(at, due)| (Some(at), due));
+        let (line, answer) = (&mut run.line, &mut run.rounds.answer);
         let alone = run.daemon == Daemon::Awaited { alone: true };
-        let (ground, deaf) = (self.ground.as_ref(), run.deaf);
+        let (ground, hears) = (self.ground.as_ref(), run.deaf.is_none());
         tokio::select! {
             biased;
             command = self.commands.recv() => Event::Command(command),
             () = run.main.ended(), if !alone => Event::Ended,
             found = async { line.as_mut()?.await.ok() }, if line.is_some() => Event::Line(found.is_some()),
             seen = async { answer.as_mut()?.await.ok() }, if answer.is_some() => Event::Seen(seen),
-            () = tokio::time::sleep_until(round.unwrap_or_else(Instant::now)), if round.is_some() => Event::Round,
-            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => Event::KillAgain,
-            () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => Event::Drained,
-            said = async { heard(ground?, deaf).await.into() }, if ground.is_some() => match said {
+            () = tokio::time::sleep_until(at.unwrap_or_else(Instant::now)), if at.is_some() => Event::Due(due),
+            said = async { ground?.notify.recv().await.into() }, if hears && ground.is_some() => match said {
                 Some(said) => Event::Said(said),
-                None => Event::KillAgain,
+                None => Event::Due(Due::KillAgain),
             },
             call = async { ground?.talk.accept().await.into() }, if ground.is_some() => match call {
                 Some(call) => Event::Called(call),
-                None => Event::KillAgain,
+                None => Event::Due(Due::KillAgain),
             },
             n = async { ground?.talk.said_ready().await.into() }, if ground.is_some() => match n {
                 Some(n) => Event::SaysReady(n),
-                None => Event::KillAgain,
+                None => Event::Due(Due::KillAgain),
             },
         }
     }
@@ -448,22 +448,17 @@ impl Life {
     }
 }
 
-impl Main {
-    pub(super) fn watch(pid: u32, pidfd: Arc<OwnedFd>, registered: Registered) -> io::Result<Self> {
-        let events = watch_pidfd(pidfd.clone())?;
-        Ok(Self { pid, pidfd, events, registered })
-    }
-
-    /// Waits until it has ended.
-    async fn ended(&self) {
-        loop {
-            match self.events.readable().await {
-                Ok(_) if poll_ended(&self.pidfd) => return,
-                Ok(mut guard) => guard.clear_ready(),
-                // The reactor is gone, and this task is about to be.
-                Err(_) => std::future::pending().await,
-            }
-        }
+impl Run {
+    /// What is due next. One timer serves all: each of its own would cost every worker that waits.
+    fn due(&self) -> Option<(Instant, Due)> {
+        let again = self.kill_again.map(|(at, _)| at);
+        let all = [
+            (self.rounds.next, Due::Round),
+            (again, Due::KillAgain),
+            (self.drained, Due::Drained),
+            (self.deaf, Due::Hears),
+        ];
+        all.into_iter().filter_map(|(at, due)| Some((at?, due))).min_by_key(|(at, _)| *at)
     }
 }
 

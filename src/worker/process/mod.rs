@@ -37,6 +37,7 @@ mod host;
 mod identity;
 mod layout;
 mod life;
+mod main_process;
 mod oom;
 mod placeholders;
 mod pool;

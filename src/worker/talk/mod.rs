@@ -134,12 +134,13 @@ impl Talk {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
                 return std::future::pending().await;
             };
-            match self.listener.accept().await {
+            // Here and below memory is what counts: every worker waits here, and hardly any is ever called.
+            match std::future::poll_fn(|context| self.listener.poll_accept(context)).await {
                 Ok((stream, _)) => return Call { stream, place, desk: Arc::clone(&self.desk) },
                 Err(error) => {
                     tracing::debug!(%error, "a worker's socket takes no connection at the moment");
                     drop(place);
-                    tokio::time::sleep(PAUSE).await;
+                    Box::pin(tokio::time::sleep(PAUSE)).await;
                 }
             }
         }
