@@ -1,7 +1,7 @@
 //! The director: the loop of the control plane outside the tree. It finds who is meant by an order, passes it
 //! to the supervisor that decides, and ends the runtime.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +12,14 @@ use tokio::time::Instant;
 use crate::config::Settings;
 use crate::event::{Event, EventKind};
 use crate::id::{InstanceId, Name};
-use crate::policy::{ChildKey, Ended, Fact, Phase, Request};
-use crate::supervisor::{Address, Asked, InstanceState, Operator, Outcome, Plane, SupervisorMsg};
+use crate::policy::{Ended, Fact, Phase};
+use crate::supervisor::{Address, InstanceState, Operator, Outcome, Plane, SupervisorMsg};
 
 use super::handle::{Act, ActError, Asker, Order, RuntimeInfo};
 use super::intents::Intents;
 use super::launch::Finished;
+use super::orderly::{Needs, Orderly};
+use super::pass::{owner, request, tell};
 use super::remember;
 use super::reshape::{Edit, Editing};
 use super::survivors::Remains;
@@ -149,7 +151,8 @@ impl Director {
         }
     }
 
-    /// The instances that were reached, and whether a wish of somebody's is to be kept over restarts.
+    /// The instances that were reached, and whether a wish of somebody's is to be kept over restarts. What is refused
+    /// changes nothing.
     fn act(&mut self, target: &Target, act: Act, by: &Asker) -> Result<(Vec<InstanceId>, bool), ActError> {
         if self.stopping.is_some() {
             return Err(ActError::ShuttingDown);
@@ -157,20 +160,28 @@ impl Director {
         let children = self.meant(target, act)?;
         self.suits(target, act)?;
         self.can_roll(&children, act)?;
-        self.announce(target, act, by);
-        let mut reached = Vec::new();
-        let mut refused = None;
-        let mut rolls: Vec<Name> = Vec::new();
-        for child in &children {
-            if self.plane.is_spent(child) {
-                match self.act_on_spent(child, act, by) {
-                    Ok(()) => reached.push(child.clone()),
-                    Err(error) => refused = Some(error),
-                }
-                continue;
+        let (mut told, mut known, mut refused) = (Vec::new(), Vec::new(), None);
+        for child in children {
+            match self.takes(&child, (target, act), by) {
+                Ok(true) => told.push(child),
+                Ok(false) => known.push(child),
+                Err(error) => refused = Some(error),
             }
+        }
+        if let Some(error) = refused.take_if(|_| told.is_empty() && known.is_empty()) {
+            return Err(error);
+        }
+        self.announce(target, act, by);
+        let meant: Vec<InstanceId> = known.iter().chain(&told).cloned().collect();
+        // First: a supervisor that starts looks at what is wanted of each child.
+        let wish = self.remember(&meant, act, by);
+        let waves = self.waves(&told, act);
+        let mut reached = known;
+        let mut rolls: Vec<Name> = Vec::new();
+        for child in told {
             let meant = act.meant_for(&self.info.settings(), child.worker());
             let passed = match meant {
+                _ if waves.iter().flatten().any(|later| *later == child) => Ok(()),
                 Act::Roll { .. } if rolls.contains(child.worker()) => Ok(()),
                 Act::Roll { max_unavailable } => {
                     rolls.push(child.worker().clone());
@@ -184,18 +195,16 @@ impl Director {
                 | Act::Resume
                 | Act::Reload
                 | Act::Scale { .. }
-                | Act::Signal(_) => self.pass(child, meant, by),
+                | Act::Signal(_) => self.pass(&child, meant, by),
             };
             match passed {
-                Ok(()) => reached.push(child.clone()),
+                Ok(()) => reached.push(child),
                 Err(error) => refused = Some(error),
             }
         }
-        // Of who has had its one run nothing is left to pause or to want.
-        let of_spent = act == Act::Stop;
-        let meant: Vec<InstanceId> =
-            children.into_iter().filter(|child| of_spent || !self.plane.is_spent(child)).collect();
-        let wish = self.remember(&meant, act, by);
+        if !waves.is_empty() {
+            tokio::spawn(Orderly { plane: Arc::clone(&self.plane), waves, act, by: by.clone() }.run());
+        }
         match refused {
             Some(error) if reached.is_empty() => {
                 if wish {
@@ -205,6 +214,36 @@ impl Director {
             }
             _ => Ok((reached, wish)),
         }
+    }
+
+    /// Whether somebody is to be told; false: noting the wish is all that is to be done.
+    fn takes(&self, child: &InstanceId, (target, act): (&Target, Act), by: &Asker) -> Result<bool, ActError> {
+        if self.plane.is_spent(child) {
+            return self.act_on_spent(child, act, by).map(|()| false);
+        }
+        match owner(&self.plane, child) {
+            Ok(_) => Ok(true),
+            Err(ActError::Conflict(_)) if act == Act::Stop => {
+                self.note_stopped(child, by);
+                Ok(false)
+            }
+            // Its supervisor is being started, and with it everybody who is wanted.
+            Err(ActError::Conflict(_)) if act == Act::Start && is_below(target, child) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Those of them who are stopped before others are, in the order in which they are.
+    fn waves(&self, children: &[InstanceId], act: Act) -> Vec<Vec<InstanceId>> {
+        if children.len() < 2 || !matches!(act, Act::Stop | Act::Restart) {
+            return Vec::new();
+        }
+        let workers = children.iter().map(|child| child.worker().clone()).collect();
+        let waves = Needs::of(&self.info.settings()).waves(&workers);
+        let of = |wave: &HashSet<Name>| {
+            children.iter().filter(|child| wave.contains(child.worker())).cloned().collect()
+        };
+        waves.iter().map(of).collect()
     }
 
     /// A wish that was answered is not forgotten, whatever happens to the runtime.
@@ -222,26 +261,9 @@ impl Director {
     }
 
     fn pass(&self, child: &InstanceId, act: Act, by: &Asker) -> Result<(), ActError> {
-        let home = self.plane.home(child.worker()).ok_or_else(|| ActError::NotFound(child.to_string()))?;
-        let Some(address) = self.plane.supervisor(&home) else {
-            return Err(ActError::Conflict(format!(
-                "supervisor {home}, which owns {child}, is down itself; `regrow start sup:{home}` first"
-            )));
-        };
+        let (home, address) = owner(&self.plane, child)?;
         let Some(request) = request(act) else { return self.signal(child, act, &address) };
-        let (reply, answer) = oneshot::channel();
-        let by = Operator { by: by.0.clone(), at: Timestamp::now() };
-        let asked = Asked { child: child.to_string(), request, by, reply };
-        address.send_message(SupervisorMsg::Asked(Box::new(asked))).map_err(|_| {
-            ActError::Conflict(format!("supervisor {home}, which owns {child}, is just ending"))
-        })?;
-        let child = child.clone();
-        tokio::spawn(async move {
-            if let Ok(Err(refused)) = answer.await {
-                tracing::warn!(worker = %child, ?refused, "a request was refused");
-            }
-        });
-        Ok(())
+        tell(&address, &home, child, request, by)
     }
 
     fn signal(&self, child: &InstanceId, act: Act, address: &Address) -> Result<(), ActError> {
@@ -400,6 +422,14 @@ impl Director {
     }
 }
 
+/// Whether a supervisor is meant, and this is not itself.
+fn is_below(target: &Target, child: &InstanceId) -> bool {
+    match target {
+        Target::Supervisor(name) => child.worker() != name,
+        Target::Worker(_) | Target::Instance(_) | Target::All => false,
+    }
+}
+
 /// Whether code of an actor worker runs in this phase.
 fn has_code(phase: Phase) -> bool {
     match phase {
@@ -416,18 +446,5 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The wish as the supervisor that decides is told; a signal is none.
-fn request(act: Act) -> Option<Box<dyn FnOnce(ChildKey) -> Request + Send>> {
-    match act {
-        Act::Start => Some(Box::new(|child| Request::Start { child })),
-        Act::Stop => Some(Box::new(|child| Request::Stop { child })),
-        Act::Restart => Some(Box::new(|child| Request::Restart { child })),
-        Act::ResetFailed => Some(Box::new(|child| Request::ResetFailed { child })),
-        Act::Pause { lasting } => Some(Box::new(move |child| Request::Pause { child, lasting })),
-        Act::Resume => Some(Box::new(|child| Request::Resume { child })),
-        Act::Signal(_) | Act::Reload | Act::Roll { .. } | Act::Scale { .. } => None,
     }
 }

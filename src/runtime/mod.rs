@@ -16,6 +16,8 @@ mod lag;
 mod launch;
 mod lessons;
 mod living;
+mod orderly;
+mod pass;
 mod past;
 mod pool;
 mod raise;

@@ -71,11 +71,16 @@ impl Director {
         if let (Target::Supervisor(name), false) = (target, is_for_supervisors(act)) {
             children = self.below(name);
         }
+        // Also those who were stopped by hand, or for whose sake it would be said to have started.
+        if let (Target::Supervisor(name), Act::Start) = (target, act) {
+            children.extend(self.supervisors_below(name));
+            children.extend(self.below(name));
+        }
         let calls_up = match act {
             Act::Start | Act::Restart | Act::Roll { .. } | Act::Reload | Act::ResetFailed => true,
             Act::Stop | Act::Pause { .. } | Act::Resume | Act::Scale { .. } | Act::Signal(_) => false,
         };
-        if calls_up && matches!(target, Target::All) {
+        if calls_up && matches!(target, Target::All | Target::Supervisor(_)) {
             let settings = self.info.settings();
             let off: HashSet<&Name> =
                 settings.workers.iter().filter(|worker| !worker.enabled).map(|worker| &worker.name).collect();
@@ -95,6 +100,20 @@ impl Director {
         };
         let all = self.plane.board.instances().into_iter().filter(is_below);
         all.map(|entry| entry.instance).collect()
+    }
+
+    /// Every supervisor below one, parents first.
+    fn supervisors_below(&self, name: &Name) -> Vec<InstanceId> {
+        let all = self.plane.board.supervisors();
+        let mut found = vec![name.clone()];
+        let mut at = 0;
+        while let Some(parent) = found.get(at).cloned() {
+            found.extend(
+                all.iter().filter(|one| one.parent.as_ref() == Some(&parent)).map(|one| one.name.clone()),
+            );
+            at += 1;
+        }
+        found.into_iter().skip(1).map(InstanceId::single).collect()
     }
 
     fn is_wanted(&self, child: &InstanceId) -> bool {
@@ -159,11 +178,16 @@ impl Director {
                 act.word()
             )));
         }
+        self.note_stopped(child, by);
+        Ok(())
+    }
+
+    /// It is down, and nobody decides for it: that it is to stay so is only shown.
+    pub(super) fn note_stopped(&self, child: &InstanceId, by: &Asker) {
         self.plane.board.update(child, |entry| {
             entry.wanted = Wanted::Stopped;
             entry.wanted_by = Some(Operator { by: by.0.clone(), at: Timestamp::now() });
         });
-        Ok(())
     }
 }
 

@@ -64,6 +64,7 @@ mod isolation_secrets;
 mod isolation_user;
 mod ladders;
 mod learning;
+mod orderly;
 mod otp_live;
 mod otp_recorded;
 mod own_probe;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::id::InstanceId;
 use crate::runtime::{Act, Asker, Target, is_alone};
-use crate::supervisor::InstanceState;
+use crate::supervisor::{InstanceState, Wanted};
 
 use super::super::actions::{Action, Before, Goal, Known, Verb};
 use super::super::dto::{Accepted, ActionState};
@@ -162,7 +162,6 @@ async fn pass_on(api: &Api, peer: &Peer, target: Target, act: Act) -> Result<Pas
     let named = target.to_string();
     let whole = matches!(target, Target::Supervisor(_));
     let instances = api.runtime.act(target, act, Asker(peer.name.clone())).await?;
-    // Of a supervisor, everybody below it is meant.
     let meant = if let Act::Scale { instances: wanted } = act {
         let known = |id: &InstanceId| before.iter().any(|state| state.instance == *id);
         let new = instances.iter().filter(|id| !known(id)).cloned().map(Before::unborn);
@@ -172,7 +171,11 @@ async fn pass_on(api: &Api, peer: &Peer, target: Target, act: Act) -> Result<Pas
         };
         before.iter().map(goal).chain(new).collect()
     } else if whole {
-        before.iter().map(Before::from).collect()
+        // Of a supervisor, everybody below it is meant, but for whom it leaves down.
+        let comes = |state: &&InstanceState| {
+            act == Act::Stop || state.wanted != Wanted::Stopped || instances.contains(&state.instance)
+        };
+        before.iter().filter(comes).map(Before::from).collect()
     } else {
         remembered(&before, &instances)
     };

@@ -1,0 +1,96 @@
+//! One order for several workers: nobody loses what it depends on while it still works, and what is refused changes
+//! nothing.
+
+use crate::rig::Rig;
+
+const FLEET: &str = r#"
+[defaults.worker]
+stop = { timeout = "20s" }
+[supervisor.root]
+children = ["db", "api", "e"]
+[supervisor.e]
+strategy = "rest_for_one"
+children = ["x", "y"]
+[worker.db]
+command = ["sh", "-c", "trap 'echo db told >> {dir}/w; echo db ends >> {dir}/w; exit 0' TERM; echo db runs >> {dir}/w; while :; do sleep 0.05; done"]
+ready = "started"
+[worker.api]
+command = ["sh", "-c", "trap 'echo api told >> {dir}/w; sleep 0.3; echo api ends >> {dir}/w; exit 0' TERM; echo api runs >> {dir}/w; while :; do sleep 0.05; done"]
+after = ["db"]
+[worker.x]
+command = ["sleep", "1000"]
+[worker.y]
+command = ["sleep", "1000"]
+"#;
+
+fn all_run(rig: &Rig) {
+    for worker in ["db", "api", "x", "y"] {
+        rig.wait_status(worker, "healthy");
+    }
+    rig.wait("both have written down that they run", || rig.witness("w").len() == 2);
+}
+
+#[test]
+fn who_depends_on_another_ends_before_it_and_comes_back_after_it() {
+    let rig = Rig::start(FLEET);
+    all_run(&rig);
+    rig.ok(&["restart", "--all", "--wait=30s"]);
+    let order = ["api told", "api ends", "db told", "db ends"];
+    rig.wait("both have come back", || rig.witness("w").len() == 8);
+    let seen = rig.witness("w");
+    assert_eq!(
+        (&seen[2..6], &seen[6..]),
+        (&order.map(str::to_owned)[..], &["db runs", "api runs"].map(str::to_owned)[..])
+    );
+    for worker in ["db", "api", "x", "y"] {
+        assert_eq!(rig.worker(worker)["restarts"], 1, "{worker}");
+    }
+    rig.ok(&["stop", "--all", "--wait=30s"]);
+    assert_eq!(rig.witness("w")[8..], order);
+    rig.ok(&["start", "--all", "--wait=30s"]);
+    assert_eq!(rig.worker("api")["status"], "healthy");
+}
+
+#[test]
+fn a_start_in_the_middle_of_an_orderly_stop_is_heard() {
+    let rig = Rig::start(FLEET);
+    all_run(&rig);
+    rig.ok(&["stop", "--all"]);
+    rig.ok(&["start", "db", "--wait=30s"]);
+    rig.wait_status("api", "stopped");
+    assert_eq!(rig.worker("db")["status"], "healthy");
+    assert!(!rig.witness("w").contains(&"db told".to_owned()), "{:?}", rig.witness("w"));
+}
+
+#[test]
+fn what_a_supervisor_that_is_down_cannot_be_asked_changes_nothing() {
+    let rig = Rig::start(FLEET);
+    all_run(&rig);
+    rig.ok(&["stop", "sup:e", "--wait=30s"]);
+    // It is down, and will stay so.
+    assert_eq!(rig.ok(&["stop", "y", "--wait=30s"]), "y: stopped (it is down)\n");
+    let before = rig.text(".regrow/intents.json");
+    assert!(before.contains("\"y\""), "{before}");
+    assert_eq!((rig.code(&["restart", "y"]), rig.code(&["pause", "x"])), (1, 1));
+    assert_eq!(rig.text(".regrow/intents.json"), before);
+}
+
+#[test]
+fn starting_a_supervisor_starts_whom_somebody_stopped_below_it() {
+    let rig = Rig::start(FLEET);
+    all_run(&rig);
+    rig.ok(&["stop", "y", "--wait=30s"]);
+    rig.ok(&["restart", "sup:e", "--wait=30s"]);
+    assert_eq!(
+        (rig.worker("x")["restarts"].as_u64(), rig.worker("y")["status"].as_str()),
+        (Some(1), Some("stopped"))
+    );
+    rig.ok(&["start", "sup:e", "--wait=30s"]);
+    assert_eq!(rig.worker("y")["status"], "healthy");
+    rig.ok(&["stop", "sup:e", "--wait=30s"]);
+    rig.ok(&["stop", "y", "--wait=30s"]);
+    rig.ok(&["start", "sup:e", "--wait=30s"]);
+    for worker in ["x", "y"] {
+        assert_eq!(rig.worker(worker)["status"], "healthy", "{worker}");
+    }
+}
