@@ -58,6 +58,7 @@ fn rules(worker: &WorkerSettings) -> RecordRules {
         heart: heart_rules(heart),
         beats,
         memory: memory(worker),
+        memory_of: memory_base(worker).filter(|_| worker.isolation.limits.memory.is_none()),
         cpu: Some(mark(&worker.threshold.cpu)).filter(|_| worker.actor.is_none()),
         work: WorkRules {
             progress: worker.threshold.progress,

@@ -45,6 +45,8 @@ pub struct RecordRules {
     pub beats: bool,
     /// Marks of its working set, as a ratio of its limit.
     pub memory: Option<Mark>,
+    /// What that ratio is of, in bytes, where there is no limit.
+    pub memory_of: Option<u64>,
     /// Marks of its computing, as a ratio of the cores it may use.
     pub cpu: Option<Mark>,
     /// Marks of its work.
@@ -339,16 +341,16 @@ impl Record {
         }
         let fails = |gauge: &&Gauge| gauge.grade(own) == Some(Grade::Fail);
         let (memory, cpu) = (self.memory.as_deref().filter(fails), self.cpu.as_deref().filter(fails));
-        let (name, cause, gauge) = match (memory, cpu) {
-            (Some(memory), _) => ("memory", Cause::Memory, memory),
-            (None, Some(cpu)) => ("cpu", Cause::Cpu, cpu),
+        let (name, cause, gauge, of) = match (memory, cpu) {
+            (Some(memory), _) => ("memory", Cause::Memory, memory, self.rules.memory_of),
+            (None, Some(cpu)) => ("cpu", Cause::Cpu, cpu, None),
             (None, None) => {
                 let grave = ailments.iter().find(|ailment| ailment.grade == Grade::Fail)?;
                 let (cause, message, lasted) = (grave.cause, grave.text.clone(), grave.lasted);
                 return Some(Unwell { cause, message, patience: None, dead: false, lasted, looks: None });
             }
         };
-        let (message, lasted) = (above(name, gauge, own), gauge.lasted(own));
+        let (message, lasted) = (above(name, gauge, own, of), gauge.lasted(own));
         Some(Unwell { cause, message, patience: None, dead: false, lasted, looks: None })
     }
 
@@ -369,9 +371,10 @@ impl Record {
         for (rules, sheet) in self.sheets() {
             issues.extend(issue(rules, sheet));
         }
-        for (name, gauge) in [("memory", &self.memory), ("cpu", &self.cpu)] {
+        let gauges = [("memory", &self.memory, self.rules.memory_of), ("cpu", &self.cpu, None)];
+        for (name, gauge, of) in gauges {
             if let Some(gauge) = gauge.as_deref().filter(|gauge| gauge.mark(own).is_some()) {
-                issues.push((weight(gauge.grade(own) == Some(Grade::Fail)), above(name, gauge, own)));
+                issues.push((weight(gauge.grade(own) == Some(Grade::Fail)), above(name, gauge, own, of)));
             }
         }
         issues
@@ -435,14 +438,14 @@ fn failed(rules: &ProbeRules, sheet: &Sheet) -> String {
     }
 }
 
-fn above(name: &str, gauge: &Gauge, own: Time) -> String {
-    let percent = |ratio: Option<f64>| ratio.unwrap_or_default() * 100.0;
-    format!(
-        "{name} at {:.0} % for {} (mark: {:.0} %)",
-        percent(gauge.value()),
-        rounded(gauge.lasted(own)),
-        percent(gauge.mark(own))
-    )
+/// `of`: what the ratio is of in bytes; `None`: its limit, which people know.
+fn above(name: &str, gauge: &Gauge, own: Time, of: Option<u64>) -> String {
+    let told = |ratio: Option<f64>| match of {
+        None => format!("{:.0} %", ratio.unwrap_or_default() * 100.0),
+        Some(bytes) => format!("{:.0} MiB", ratio.unwrap_or_default() * bytes as f64 / f64::from(1 << 20)),
+    };
+    let (value, lasted) = (told(gauge.value()), rounded(gauge.lasted(own)));
+    format!("{name} at {value} for {lasted} (mark: {})", told(gauge.mark(own)))
 }
 
 /// For people: whole seconds, or milliseconds below ten of them.

@@ -39,6 +39,7 @@ fn rules(probes: Vec<ProbeRules>) -> RecordRules {
         heart: HeartRules { late: secs(10), lost: secs(15), dead: secs(30) },
         beats: false,
         memory: Some(Mark { warn: Some(0.85), crit: Some(0.95), lasting: secs(30) }),
+        memory_of: None,
         cpu: Some(Mark { warn: Some(0.9), crit: None, lasting: secs(60) }),
         work: WorkRules::default(),
         ready_by: None,
@@ -205,6 +206,15 @@ fn a_heartbeat_is_armed_by_its_section_or_by_the_first_beat() {
     none.distress(secs(10_018));
     let says = none.judge(secs(10_018)).unwell.unwrap();
     assert_eq!((says.message.as_str(), says.patience), ("it says that it does not work", None));
+}
+
+#[test]
+fn memory_without_a_limit_is_told_in_bytes() {
+    let marks = rules(vec![built_in()]);
+    let mut record = record(RecordRules { memory_of: Some(40 << 20), ..marks });
+    look(&mut record, 0, Grade::Pass);
+    record.read_memory(secs(100), 1.75);
+    assert_eq!(record.judge(secs(131)).issues, ["memory at 70 MiB for 31s (mark: 38 MiB)"]);
 }
 
 #[test]

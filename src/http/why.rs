@@ -1,5 +1,7 @@
 //! Why an instance is as it is: the chain that led there, in words and with its figures.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::policy::Phase;
@@ -30,7 +32,7 @@ pub(crate) fn of(runtime: &RuntimeHandle, state: &InstanceState) -> WhyView {
 }
 
 fn now(state: &InstanceState) -> String {
-    let since = span(state.since);
+    let since = format_duration(Duration::from_secs(state.steady.entered.elapsed().as_secs()));
     let what = match state.phase {
         Phase::Running if state.recovery.as_ref().is_some_and(Recovering::verifies) => {
             "it runs again, and must hold before its incident is over"
@@ -197,7 +199,7 @@ fn learned(runtime: &RuntimeHandle, state: &InstanceState, own: &[&Incident]) ->
 
 fn span(since: Timestamp) -> String {
     let seconds = Timestamp::now().duration_since(since).as_secs().max(0).unsigned_abs();
-    format_duration(std::time::Duration::from_secs(seconds))
+    format_duration(Duration::from_secs(seconds))
 }
 /// For people, who count in seconds.
 fn whole_seconds(at: Timestamp) -> Timestamp {

@@ -175,7 +175,11 @@ impl WorkerView {
             incarnation: state.shown_incarnation().0,
             restarts: state.totals().restarts,
             started_at: state.started_at.map(to_millis),
-            uptime_seconds: state.started_at.filter(|_| up).map(|at| seconds_between(at, now)),
+            uptime_seconds: state.started_at.filter(|_| up).map(|at| match state.steady.started {
+                // A wall clock that was set meanwhile makes nobody older.
+                Some(started) => started.elapsed().as_secs_f64(),
+                None => seconds_between(at, now),
+            }),
             cpu_percent: None,
             memory_bytes: None,
             last_heartbeat_at: state.last_heartbeat_at.map(to_millis),

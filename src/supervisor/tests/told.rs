@@ -113,3 +113,20 @@ async fn a_restart_by_the_ladder_is_counted_once_and_for_what_was_wrong() {
     assert_eq!(entry.soft_restarts, Attempts::default(), "no plain restart of an end");
     assert_eq!(entry.recoveries, [(("soft_restart".to_owned(), Came::Failed), 1)].into());
 }
+
+#[tokio::test(start_paused = true)]
+async fn c15_a_clock_that_is_set_makes_no_run_last_for_years() {
+    let tree = Tree::boot("[worker.web]\ncommand = [\"x\"]\n").await;
+    let id = "web".parse().unwrap();
+    for (hours, round) in [(-87_600, 1), (87_600, 2)] {
+        let moved = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours);
+        tree.plane.board.update(&id, |entry| entry.started_at = Some(moved));
+        tree.crash("web").await;
+        let ends = ends(&tree, "web");
+        assert_eq!(ends.len(), round);
+        assert!(!ends[round - 1].2.contains(" h"), "{ends:?}");
+        assert!(tree.entry("web").last_run.is_some_and(|seconds| (0.0..3600.0).contains(&seconds)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tree.settle().await;
+    }
+}
