@@ -113,7 +113,12 @@ fn cause(check: &CheckSettings) -> Cause {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::config::{Sources, load};
+    use crate::coordinator::sweep::built_in;
+    use crate::health::{Record, Verdict};
+    use crate::probe::Found;
 
     use super::*;
 
@@ -126,5 +131,17 @@ mod tests {
         let [a, b, c] = [0, 1, 2].map(|at| shared(&mut last, &settings.workers[at]));
         assert!(Arc::ptr_eq(&a, &b));
         assert!(!Arc::ptr_eq(&b, &c) && *c == rules(&settings.workers[2]));
+    }
+
+    #[test]
+    fn of_an_actor_without_checks_there_is_nothing_to_say_but_that_it_runs() {
+        let text = "[worker.a]\nactor = \"A\"\n";
+        let settings =
+            load(&Sources::text(text.to_owned())).unwrap_or_else(|problems| panic!("{problems}")).settings;
+        let mut record = Record::new(Arc::new(rules(&settings.workers[0])));
+        let now = Duration::from_secs(1);
+        record.ready(now);
+        record.observe(now, built_in(now, Found::pass("it runs")));
+        assert_eq!(record.judge(now), Verdict::runs("actor"));
     }
 }

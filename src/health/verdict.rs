@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 
+use super::grade::{Grade, ProbeKind};
 use super::score::Term;
 
 /// The contract's health of an instance.
@@ -81,4 +82,25 @@ pub struct Verdict {
     pub blind: bool,
     /// It changes between healthy and not again and again.
     pub flaps: bool,
+}
+
+impl Verdict {
+    /// Of one that is ready and has no checks but the built-in one of this name: that it runs is all there is to say.
+    #[must_use]
+    pub fn runs(builtin: &str) -> Self {
+        let probe = builtin.to_owned();
+        Self {
+            health: Health::Healthy,
+            score: Some(1.0),
+            terms: vec![Term { probe, kind: ProbeKind::Liveness, result: Grade::Pass, weight: 1.0 }],
+            issues: Vec::new(),
+            unwell: None,
+            unresponsive: false,
+            accepts: true,
+            started: true,
+            holds: true,
+            blind: false,
+            flaps: false,
+        }
+    }
 }

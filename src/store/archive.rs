@@ -177,11 +177,9 @@ impl Archive {
         let keep = move |conn: &Connection| {
             conn.prepare_cached("INSERT INTO outcome (at, class, strategy, record) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![outcome.at.as_microsecond(), outcome.class, outcome.strategy, bytes])?;
-            conn.execute(
-                "DELETE FROM outcome WHERE id <= (SELECT max(id) FROM outcome) - ?1",
-                [MOST_OUTCOMES],
-            )
-            .map(|_| ())
+            conn.prepare_cached("DELETE FROM outcome WHERE id <= (SELECT max(id) FROM outcome) - ?1")?
+                .execute([MOST_OUTCOMES])
+                .map(|_| ())
         };
         self.shared.writer.put(Which::State, keep).await
     }

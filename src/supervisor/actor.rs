@@ -92,6 +92,8 @@ pub(crate) struct Seed {
     pub(crate) who: Who,
     /// Makes its runner.
     pub(crate) make: MakeRunner,
+    /// Whether something looks at it from outside.
+    pub(crate) watched: bool,
 }
 
 /// Makes a child's runner, given where to report.
@@ -188,9 +190,9 @@ impl Actor for SupervisorActor {
             next_request: 0,
             finished: false,
         };
-        for Seed { spec, who, make } in children {
-            let Some(key) = state.core.key(&spec.id) else { continue };
-            state.seat(key, who, make);
+        for seed in children {
+            let Some(key) = state.core.key(&seed.spec.id) else { continue };
+            state.seat(key, seed);
             state.tell_change(key);
         }
         state.show();
@@ -337,7 +339,7 @@ impl SupervisorState {
         }
     }
 
-    pub(super) fn seat(&mut self, key: ChildKey, who: Who, make: MakeRunner) {
+    pub(super) fn seat(&mut self, key: ChildKey, Seed { who, make, watched, .. }: Seed) {
         let at = key.at();
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, || None);
@@ -361,6 +363,8 @@ impl SupervisorState {
             code: None,
             complaint: None,
             was_unwell: false,
+            to_watch: watched,
+            watched: false,
             stop: Stop::Not,
             held: None,
             incident: None,
@@ -372,14 +376,14 @@ impl SupervisorState {
 
     #[cfg(test)]
     fn add(&mut self, added: Added) {
-        let Added { seed: Seed { spec, who, make }, reply } = added;
-        let id = Arc::clone(&spec.id);
+        let Added { seed, reply } = added;
+        let (id, spec) = (Arc::clone(&seed.spec.id), seed.spec.clone());
         let request = self.expect(reply);
         let known = self.core.key(&id);
         let fact = Fact::Request { id: request, request: Request::Add { spec: Box::new(spec) } };
         let actions = self.core.on_fact(self.now, fact);
         if let Some(key) = self.core.key(&id).filter(|key| known != Some(*key)) {
-            self.seat(key, who, make);
+            self.seat(key, seed);
         }
         self.carry_out(actions);
     }

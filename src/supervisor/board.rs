@@ -226,7 +226,8 @@ impl InstanceState {
     /// What the probes say of the incarnation that runs.
     #[must_use]
     pub fn verdict(&self) -> Option<&Arc<Verdict>> {
-        self.judged.as_ref().filter(|(of, _)| *of == self.incarnation).map(|(_, verdict)| verdict)
+        let judged = self.judged.as_ref().filter(|(of, _)| *of == self.incarnation);
+        judged.map(|(_, verdict)| verdict).or_else(|| self.left_alone())
     }
 
     /// The contract's health. A ready worker without probes is healthy; one that should run and does not is dead.

@@ -67,6 +67,10 @@ pub(super) struct Slot {
     pub(super) complaint: Option<String>,
     /// The fleet's brake has heard that it is unwell.
     pub(super) was_unwell: bool,
+    /// Something looks at it from outside, by its newest definition.
+    pub(super) to_watch: bool,
+    /// The same of what runs: who looks has heard of it.
+    pub(super) watched: bool,
     /// How the newest incarnation was told to end, until it has.
     pub(super) stop: Stop,
     /// An end that is held until its last words are there.
@@ -234,8 +238,24 @@ impl SupervisorState {
 
     /// Tells whoever watches what becomes of a child.
     pub(super) fn vital(&self, child: ChildKey, incarnation: Incarnation, vital: Vital) {
-        if let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) {
+        let watched = self.slot(child).filter(|slot| slot.watched);
+        if let Some(Who::Worker(instance)) = watched.map(|slot| &slot.who) {
             self.plane.vital(instance, incarnation, vital);
+        }
+    }
+
+    /// Its newest definition has something look at it, and it may run already.
+    pub(super) fn watch_from_now_on(&mut self, child: ChildKey) {
+        let Some(slot) = self.slot_mut(child) else { return };
+        let begins = slot.to_watch && !slot.watched && slot.running.live;
+        if !begins {
+            return;
+        }
+        slot.watched = true;
+        let incarnation = slot.running.current;
+        self.vital(child, incarnation, Vital::Begun { pid: None });
+        if self.core.child(child).is_some_and(|view| view.phase == Phase::Running) {
+            self.vital(child, incarnation, Vital::Ready);
         }
     }
 
@@ -252,6 +272,9 @@ impl SupervisorState {
             return;
         }
         if let Some(vital) = vital(&report) {
+            if matches!(vital, Vital::Begun { .. }) {
+                slot.watched = slot.to_watch;
+            }
             self.vital(child, incarnation, vital);
         }
         if matches!(report, WorkerReport::StartFailed { .. } | WorkerReport::Exited { .. }) {

@@ -97,7 +97,7 @@ impl SupervisorState {
         let (said, complaint) = (slot.hint.take(), slot.complaint.take());
         let hint = said.or(complaint);
         let code = slot.code.take().or(exit.code());
-        let exit = if asked { as_asked(exit, stop, self.stop_signal(child)) } else { exit };
+        let exit = if asked { as_asked(exit, stop, || self.stop_signal(child)) } else { exit };
         let Some(slot) = self.slot_mut(child) else { return };
         let late = stop.why_killed().filter(|_| asked && exit == Exit::Killed).map(str::to_owned);
         if !asked {
@@ -431,9 +431,9 @@ impl SupervisorState {
 
 /// An end that regrow asked for: the signal it sent is no news, but a KILL that was needed is, and so is a signal that
 /// somebody else sent.
-fn as_asked(exit: Exit, stop: Stop, stop_signal: Option<i32>) -> Exit {
+fn as_asked(exit: Exit, stop: Stop, stop_signal: impl Fn() -> Option<i32>) -> Exit {
     match exit {
-        Exit::Signaled { signal } if stop_signal == Some(signal) => Exit::Stopped,
+        Exit::Signaled { signal } if stop_signal() == Some(signal) => Exit::Stopped,
         Exit::Signaled { signal: 9 } if !matches!(stop, Stop::Not | Stop::Asked) => Exit::Killed,
         Exit::Exited { code: 0 } => Exit::Stopped,
         Exit::Signaled { .. }

@@ -322,7 +322,7 @@ impl SupervisorState {
         (laddered, plain): (bool, bool),
     ) {
         let (at, began) = (Timestamp::now(), self.plane.now());
-        let text = format!("{strategy}: {reason}");
+        let text = (!plain).then(|| format!("{strategy}: {reason}"));
         if let Some(slot) = self.slot_mut(child)
             && let Some(open) = slot.incident.as_mut()
         {
@@ -340,7 +340,7 @@ impl SupervisorState {
         }
         self.on_incident(child, |incident| incident.begin(strategy, reason, at));
         // A plain restart is told by what happens to the worker; another step means that the last one did not help.
-        if !plain {
+        if let Some(text) = text {
             let asked = self.slot(child).and_then(|slot| slot.incident.as_ref());
             let asked = asked.is_some_and(|open| open.kind == Cause::Operator);
             self.on_board(child, |entry| entry.soft_restarts.ended(asked));

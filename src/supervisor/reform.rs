@@ -58,8 +58,8 @@ impl SupervisorState {
     /// A child that a new definition named comes into being.
     pub(super) fn grow(&mut self, key: ChildKey) {
         let seed = self.core.child(key).and_then(|view| self.seeds.get(&view.spec.id)).cloned();
-        let Some(Seed { who, make, .. }) = seed else { return };
-        self.seat(key, who, make);
+        let Some(seed) = seed else { return };
+        self.seat(key, seed);
         self.tell_added(key);
     }
 
@@ -69,8 +69,10 @@ impl SupervisorState {
         let (Some(seed), Some(slot)) = (seed, self.slot_mut(key)) else { return };
         slot.make = seed.make;
         slot.running.remake();
+        slot.to_watch = seed.watched;
         if renew {
             slot.cause = Some(Cause::Operator.into());
         }
+        self.watch_from_now_on(key);
     }
 }

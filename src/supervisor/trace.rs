@@ -324,7 +324,7 @@ impl Player {
             let (id, stage) = (id.clone(), Arc::clone(&stage));
             Box::new(Scripted { id, stage, reporter, current: Incarnation::NONE, generation: 0 })
         });
-        Seed { spec, who, make }
+        Seed { spec, who, make, watched: true }
     }
 }
 

@@ -198,7 +198,7 @@ impl Branch {
         let wish = plane.wish(&id);
         let mut spec = self.spec(held, wish.stopped.is_some(), plane.last_incarnation(&id));
         spec.paused = wish.paused.map(|(_, until)| Pause { until: until.map(|until| plane.time_of(until)) });
-        Seed { spec, who: self.who(), make: self.maker(plane) }
+        Seed { spec, who: self.who(), make: self.maker(plane), watched: self.is_watched() }
     }
 
     /// What its supervisor calls it.
@@ -219,6 +219,17 @@ impl Branch {
             Self::Supervisor(node) => Arc::new(move |reporter| {
                 Box::new(SupervisorRunner::new(Arc::clone(&node), Arc::clone(&plane), reporter))
             }),
+        }
+    }
+
+    /// Whether something looks at it from outside: at every process, and at an actor that has probes or a heartbeat. That
+    /// another actor runs is known here first, and nobody else needs to hear of it.
+    fn is_watched(&self) -> bool {
+        match self {
+            Self::Worker(_, worker) => {
+                worker.actor.is_none() || worker.heartbeat.is_some() || !worker.probes.is_empty()
+            }
+            Self::Supervisor(_) => false,
         }
     }
 

@@ -1,14 +1,25 @@
 //! The one word that people read first.
 
+use std::sync::{Arc, LazyLock};
+
 use jiff::Timestamp;
 
 use crate::exit::Exit;
-use crate::health::Health;
+use crate::health::{Health, Verdict};
 use crate::policy::{Phase, Plan};
 
 use super::{InstanceState, Wanted};
 
+/// Of a ready actor that nothing looks at: who makes it knows that it runs.
+static RUNS: LazyLock<Arc<Verdict>> = LazyLock::new(|| Arc::new(Verdict::runs("actor")));
+
 impl InstanceState {
+    /// What is known of a ready actor without probes, at which nobody looks.
+    pub(super) fn left_alone(&self) -> Option<&Arc<Verdict>> {
+        let runs = self.kind == "actor" && !self.probed && self.ready && self.phase == Phase::Running;
+        runs.then(|| &*RUNS)
+    }
+
     /// The contract's one word for people: the first that applies of
     /// `stopped paused done quarantined stuck recovering dead … starting working healthy unknown`.
     #[must_use]
