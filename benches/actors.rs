@@ -345,7 +345,7 @@ async fn mass() {
     let mut readies = listen();
     let all = Who::all(10_000, &mut readies).await;
     for (name, who) in &all {
-        let mut took = Vec::new();
+        let (mut took, used) = (Vec::new(), processor());
         for _ in 0..5 {
             let began = Instant::now();
             (0..10_000).for_each(|index| who.crash(index, true));
@@ -355,7 +355,11 @@ async fn mass() {
             took.push(began.elapsed());
         }
         took.sort_unstable();
-        println!("mass {name:<7} {:.1} ms for 10,000", quantile(&took, 0.5) / 1e3);
+        println!(
+            "mass {name:<7} {:.1} ms for 10,000, {:.1} µs of processors each",
+            quantile(&took, 0.5) / 1e3,
+            (processor() - used).as_secs_f64() * 1e6 / 5e4
+        );
     }
     for (_, who) in all {
         who.end().await;

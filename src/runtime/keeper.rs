@@ -309,7 +309,21 @@ impl Work {
                 break;
             }
             let (full, began) = (self.batch.len() == TOGETHER, Instant::now());
-            self.remember().await; // First: an end that an event tells of is kept by then.
+            let mut hurries = stopping;
+            let rest = async |took: Duration| {
+                if !hurries {
+                    tokio::select! {
+                        () = tokio::time::sleep((took * RESTS).min(LONGEST_REST)) => {}
+                        () = self.asked.notified() => hurries = true,
+                        _ = &mut stopped => (hurries, stopping) = (true, true),
+                    }
+                }
+            };
+            self.remember_with(rest).await; // First: an end that an event tells of is kept by then.
+            if hurries {
+                // Who waits may wait for more than is at hand here.
+                self.asked.notify_one();
+            }
             let kept = self.keep().await;
             if kept.is_ok() && full && !stopping {
                 let rest = (began.elapsed() * RESTS).min(LONGEST_REST);
@@ -356,7 +370,12 @@ impl Work {
 
     /// Writes down incidents and lessons. What fails waits for the next time, and nobody waits for it.
     async fn remember(&self) {
-        let known = lessons::remember_all(&self.store.archive(), &self.info.healer).await;
+        self.remember_with(async |_| ()).await;
+    }
+
+    /// The same with a rest between rounds: ten thousand incidents that begin at once are many of them.
+    async fn remember_with(&self, rest: impl AsyncFnMut(Duration)) {
+        let known = lessons::remember_all(&self.store.archive(), &self.info.healer, rest).await;
         self.memory.reached(known.unwrap_or(NOTHING_TO_WAIT_FOR));
     }
 

@@ -4,6 +4,7 @@
 //! now is tried again. Recovery itself never waits for any of it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -68,9 +69,15 @@ pub(super) async fn recall(archive: &Archive, healer: &Healer) -> Result<(), Sto
 }
 
 /// Writes down all that has changed; answers the healer's revision that is kept now, or none if something is not.
-pub(super) async fn remember_all(archive: &Archive, healer: &Healer) -> Option<u64> {
+/// Between two rounds it does `rest`, given what the last one took.
+pub(super) async fn remember_all(
+    archive: &Archive,
+    healer: &Healer,
+    mut rest: impl AsyncFnMut(Duration),
+) -> Option<u64> {
     let revision = healer.revision();
     for _ in 0..ROUNDS {
+        let began = Instant::now();
         if let Err(error) = remember(archive, healer).await {
             tracing::debug!(%error, "an incident is not kept yet");
             return None;
@@ -78,6 +85,7 @@ pub(super) async fn remember_all(archive: &Archive, healer: &Healer) -> Option<u
         if !healer.waits() {
             break;
         }
+        rest(began.elapsed()).await;
     }
     Some(revision)
 }
