@@ -34,7 +34,7 @@ pub(crate) fn of(runtime: &RuntimeHandle, state: &InstanceState) -> WhyView {
 fn now(state: &InstanceState) -> String {
     let since = format_duration(Duration::from_secs(state.steady.entered.elapsed().as_secs()));
     let what = match state.phase {
-        Phase::Running if state.recovery.as_ref().is_some_and(Recovering::verifies) => {
+        Phase::Running if state.recovery.as_deref().is_some_and(Recovering::verifies) => {
             "it runs again, and must hold before its incident is over"
         }
         Phase::Running if state.is_recovering() => "it runs, and something is being done about it",

@@ -97,8 +97,8 @@ pub struct InstanceState {
     pub since: Timestamp,
     /// When this incarnation was started and when this phase began, by a clock that nobody sets: what decisions rest on.
     pub(crate) steady: Steady,
-    /// How the incarnation before ended.
-    pub last_exit: Option<LastExit>,
+    /// How the incarnation before ended. In a box, as is what is seldom there.
+    pub last_exit: Option<Box<LastExit>>,
     /// What comes next.
     pub next_action: Option<NextAction>,
     /// Restarts that intensity still allows.
@@ -124,7 +124,7 @@ pub struct InstanceState {
     /// Its output.
     pub output: Arc<OutputCounters>,
     /// What goes on in its open incident.
-    pub recovery: Option<Recovering>,
+    pub recovery: Option<Box<Recovering>>,
     /// The breaker of its ladder.
     pub breaker: BreakerState,
     /// Steps of recovery beside plain restarts, by strategy and what came of them.

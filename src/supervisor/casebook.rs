@@ -17,7 +17,7 @@ const MOST_EVER: usize = 16 * MOST;
 /// The book. Incidents are numbered in it, those of an earlier runtime downwards.
 #[derive(Debug, Default)]
 pub(super) struct Casebook {
-    all: BTreeMap<i64, Incident>,
+    all: BTreeMap<i64, Page>,
     numbers: HashMap<Arc<str>, i64>,
     /// Those that are not written down as they are now.
     changed: BTreeSet<i64>,
@@ -25,6 +25,25 @@ pub(super) struct Casebook {
     kept: BTreeSet<i64>,
     /// How many went that nobody will find again.
     lost: u64,
+}
+
+/// One incident, and whether it is written down: the sets are touched only where that changes, which of a crash loop's
+/// many lines is the first.
+#[derive(Debug)]
+struct Page {
+    incident: Incident,
+    stands: Stands,
+}
+
+/// How an incident stands to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// Written down as it is, or about to be; it is open, or nobody has said yet that it is there.
+    Written,
+    /// Among the changed.
+    Changed,
+    /// Among the kept.
+    Kept,
 }
 
 impl Casebook {
@@ -39,8 +58,7 @@ impl Casebook {
             self.lose_one();
         }
         let number = self.all.last_key_value().map_or(0, |(last, _)| last + 1);
-        self.put(number, incident);
-        self.changed.insert(number);
+        self.put(number, incident, Stands::Changed);
     }
 
     /// One that is older than all that are kept; false: there is no room for it. `changed`: it is not written down so.
@@ -49,27 +67,32 @@ impl Casebook {
             return false;
         }
         let number = self.all.first_key_value().map_or(0, |(first, _)| first - 1);
-        let closed = !incident.is_open();
-        self.put(number, incident);
-        if changed {
-            self.changed.insert(number);
-        } else if closed {
-            self.kept.insert(number);
-        }
+        let stands = match (changed, incident.is_open()) {
+            (true, _) => Stands::Changed,
+            (false, false) => Stands::Kept,
+            (false, true) => Stands::Written,
+        };
+        self.put(number, incident, stands);
         true
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&Incident> {
-        self.all.get(self.numbers.get(id)?)
+        self.all.get(self.numbers.get(id)?).map(|page| &page.incident)
     }
 
     /// Changes one; `None`: it is not there any more.
     pub(super) fn change<T>(&mut self, id: &str, change: impl FnOnce(&mut Incident) -> T) -> Option<T> {
         let number = *self.numbers.get(id)?;
-        let incident = self.all.get_mut(&number)?;
-        self.changed.insert(number);
-        self.kept.remove(&number);
-        Some(change(incident))
+        let Self { all, changed, kept, .. } = self;
+        let page = all.get_mut(&number)?;
+        let before = std::mem::replace(&mut page.stands, Stands::Changed);
+        if before != Stands::Changed {
+            changed.insert(number);
+        }
+        if before == Stands::Kept {
+            kept.remove(&number);
+        }
+        Some(change(&mut page.incident))
     }
 
     /// Whether some are not written down as they are now.
@@ -83,7 +106,9 @@ impl Casebook {
         some.iter()
             .filter_map(|number| {
                 self.changed.remove(number);
-                self.all.get(number).cloned()
+                let page = self.all.get_mut(number)?;
+                page.stands = Stands::Written;
+                Some(page.incident.clone())
             })
             .collect()
     }
@@ -91,32 +116,42 @@ impl Casebook {
     /// One has been written down, or could not be.
     pub(super) fn written(&mut self, id: &str, done: bool) {
         let Some(number) = self.numbers.get(id).copied() else { return };
+        let Some(page) = self.all.get_mut(&number).filter(|page| page.stands == Stands::Written) else {
+            return;
+        };
         if !done {
+            page.stands = Stands::Changed;
             self.changed.insert(number);
-        } else if !self.changed.contains(&number) && self.all.get(&number).is_some_and(|one| !one.is_open()) {
+        } else if !page.incident.is_open() {
+            page.stands = Stands::Kept;
             self.kept.insert(number);
         }
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Incident> {
-        self.all.values().rev()
+        self.all.values().rev().map(|page| &page.incident)
     }
 
-    fn put(&mut self, number: i64, incident: Incident) {
+    fn put(&mut self, number: i64, incident: Incident, stands: Stands) {
         // An id that is known already means the newer of the two.
         if let Some(before) = self.numbers.get(&incident.id).copied() {
             self.remove(before);
         }
+        match stands {
+            Stands::Written => {}
+            Stands::Changed => _ = self.changed.insert(number),
+            Stands::Kept => _ = self.kept.insert(number),
+        }
         self.numbers.insert(Arc::clone(&incident.id), number);
-        self.all.insert(number, incident);
+        self.all.insert(number, Page { incident, stands });
     }
 
     fn lose_one(&mut self) {
-        let closed = self.all.iter().find(|(_, incident)| !incident.is_open());
-        let Some((number, incident)) = closed.or_else(|| self.all.first_key_value()) else { return };
+        let closed = self.all.iter().find(|(_, page)| !page.incident.is_open());
+        let Some((number, page)) = closed.or_else(|| self.all.first_key_value()) else { return };
         self.lost += 1;
         if self.lost.is_power_of_two() {
-            let (lost, id) = (self.lost, &incident.id);
+            let (lost, id) = (self.lost, &page.incident.id);
             tracing::error!(lost, %id, "incidents come faster than they can be written down; the oldest are lost");
         }
         self.remove(*number);
@@ -125,8 +160,8 @@ impl Casebook {
     fn remove(&mut self, number: i64) {
         self.changed.remove(&number);
         self.kept.remove(&number);
-        if let Some(incident) = self.all.remove(&number) {
-            self.numbers.remove(&incident.id);
+        if let Some(page) = self.all.remove(&number) {
+            self.numbers.remove(&page.incident.id);
         }
     }
 }

@@ -74,9 +74,9 @@ pub(super) struct Slot {
     /// How the newest incarnation was told to end, until it has.
     pub(super) stop: Stop,
     /// An end that is held until its last words are there.
-    pub(super) held: Option<HeldEnd>,
+    pub(super) held: Option<Box<HeldEnd>>,
     /// The incident that is open.
-    pub(super) incident: Option<OpenIncident>,
+    pub(super) incident: Option<Box<OpenIncident>>,
     /// The incident of those who watch it and cannot see, and since which start of it.
     pub(super) blind: Option<(Arc<str>, Incarnation)>,
     /// The phase that people were told last.
@@ -398,8 +398,8 @@ impl SupervisorState {
     /// Its end is told once all of it is.
     fn leftovers_are_gone(&mut self, child: ChildKey) {
         let left = |issue: &String| issue.starts_with(LEFT);
-        let Some(Who::Worker(instance)) = self.slot(child).map(|slot| &slot.who) else { return };
-        if self.plane.board.read(instance, |entry| entry.issues.iter().any(left)) == Some(true) {
+        // Every end comes by here, and hardly any has left something.
+        if self.on_board(child, |entry| entry.issues.iter().any(left)) == Some(true) {
             self.note(child, |entry| entry.issues.retain(|issue| !left(issue)));
         }
     }

@@ -57,7 +57,7 @@ impl SupervisorState {
             let _ = own.send_message(SupervisorMsg::NoWords(child, incarnation));
         });
         if let Some(slot) = self.slot_mut(child) {
-            slot.held = Some(end);
+            slot.held = Some(Box::new(end));
         }
     }
 
@@ -77,7 +77,7 @@ impl SupervisorState {
         let held =
             self.slot_mut(child).and_then(|slot| slot.held.take_if(|end| end.incarnation == incarnation));
         if let Some(end) = held {
-            self.end_is_known(child, end, lines);
+            self.end_is_known(child, *end, lines);
         }
     }
 

@@ -154,7 +154,7 @@ impl SupervisorState {
         slot.counted.store(incarnation.0, Ordering::Relaxed);
         let again = !std::mem::take(&mut slot.first) && incarnation > Incarnation(1);
         // What a step of the ladder comes to is counted as that.
-        let plain = !slot.incident.as_ref().is_some_and(super::recovery::OpenIncident::is_laddered);
+        let plain = !slot.incident.as_deref().is_some_and(super::recovery::OpenIncident::is_laddered);
         if again {
             self.on_board(child, |entry| {
                 entry.restarts += 1;
@@ -347,7 +347,10 @@ impl SupervisorState {
                     .place
                     .as_mut()?;
                 self.plane.board.at(place, |entry| {
-                    entry.state.recovery = recovering;
+                    match (entry.state.recovery.as_deref_mut(), recovering) {
+                        (Some(shown), Some(now)) => *shown = now,
+                        (_, now) => entry.state.recovery = now.map(Box::new),
+                    }
                     entry.state.breaker = view.breaker;
                     write_view(&mut entry.state, &view, next, waits_for, at);
                 });

@@ -16,7 +16,7 @@ use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why}
 use crate::worker::Sights;
 
 use super::actor::{SupervisorMsg, SupervisorState};
-use super::board::{InstanceState, Recovering, Trouble};
+use super::board::{Recovering, Trouble};
 use super::healer::Question;
 use super::lesson::{Lesson, teaches};
 use super::means::DoThis;
@@ -101,7 +101,7 @@ impl SupervisorState {
             RecoveryAct::Ended { strategy, outcome, text } => {
                 self.ended(child, &instance, &strategy, outcome, &text);
             }
-            RecoveryAct::Closed { outcome, text } => self.closed(child, &instance, outcome, &text),
+            RecoveryAct::Closed { outcome, text } => self.closed(child, outcome, &text),
             RecoveryAct::Breaker { state } => {
                 let text = format!("the breaker of its ladder is {}", state.word().replace('_', " "));
                 self.tell_recovery(child, EventKind::BreakerChanged, text);
@@ -229,7 +229,7 @@ impl SupervisorState {
         let (id, class) = self.plane.healer.open(instance, word, &evidence, lasted, why.class.clone());
         // What somebody asked for has no pattern, and of whom nothing is learned neither.
         let counts = why.cause.is_failure() && self.learns(child);
-        let case = counts.then(|| self.case_of(instance, &class, why.cause));
+        let case = counts.then(|| self.case_of(child, instance, &class, why.cause));
         if let Some(case) = &case {
             self.plane.healer.note(case.clone());
         }
@@ -243,7 +243,8 @@ impl SupervisorState {
         if let Some(slot) = self.slot_mut(child) {
             slot.cause = Some(cause.clone());
             let (kind, steps) = (why.cause, Vec::new());
-            slot.incident = Some(OpenIncident { id, class, kind, cause, incarnation, since, case, steps });
+            let open = OpenIncident { id, class, kind, cause, incarnation, since, case, steps };
+            slot.incident = Some(Box::new(open));
         }
         self.tell_recovery(child, EventKind::IncidentOpened, format!("{word}: {}", why.text));
     }
@@ -254,12 +255,10 @@ impl SupervisorState {
         ladder.is_some_and(|ladder| ladder.learn != Learn::Off)
     }
 
-    fn evidence(&self, child: ChildKey, why: &Why) -> Evidence {
+    fn evidence(&mut self, child: ChildKey, why: &Why) -> Evidence {
         let view = self.core.child(child);
         let runs = view.is_some_and(|view| view.phase == crate::policy::Phase::Running);
-        let instance = self.instance_of(child).filter(|_| !runs);
-        let last = |entry: &InstanceState| entry.last_exit.as_ref().map(|last| last.exit.clone());
-        let exit = instance.and_then(|id| self.plane.board.read(&id, last)?);
+        let exit = if runs { None } else { self.on_entry(child, |entry| entry.exit().cloned()).flatten() };
         Evidence {
             cause: Some(why.cause),
             exit_code: exit.as_ref().and_then(crate::exit::Exit::code),
@@ -272,8 +271,8 @@ impl SupervisorState {
     }
 
     /// What could be measured when it failed.
-    fn case_of(&self, instance: &InstanceId, class: &Arc<str>, cause: Cause) -> Case {
-        let ran = self.plane.board.read(instance, |entry| match entry.started_at {
+    fn case_of(&mut self, child: ChildKey, instance: &InstanceId, class: &Arc<str>, cause: Cause) -> Case {
+        let ran = self.on_board(child, |entry| match entry.started_at {
             Some(_) => entry.steady.started.map(|started| started.elapsed().as_secs_f64()),
             None => entry.last_run,
         });
@@ -392,15 +391,15 @@ impl SupervisorState {
         }
     }
 
-    fn closed(&mut self, child: ChildKey, instance: &InstanceId, outcome: Outcome, text: &str) {
-        let open = self.slot(child).and_then(|slot| slot.incident.as_ref());
+    fn closed(&mut self, child: ChildKey, outcome: Outcome, text: &str) {
+        let open = self.slot(child).and_then(|slot| slot.incident.as_deref());
         if let Some(OpenIncident { id, since, .. }) = open {
             let seconds = self.plane.now().saturating_sub(*since).as_secs_f64();
             self.plane.healer.close(id, outcome, text, seconds);
         }
         self.tell_recovery(child, EventKind::IncidentClosed, format!("{}: {text}", outcome.word()));
         if let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.take()) {
-            self.plane.board.update(instance, |entry| entry.last_incident = Some(open.id));
+            self.on_board(child, |entry| entry.last_incident = Some(open.id));
         }
     }
 

@@ -239,14 +239,14 @@ fn fill(board: &Board) {
     (backoff.soft_restarts.ok, backoff.soft_restarts.failed) = (1, 1);
     backoff.since = ago(1);
     backoff.budget_left = 8;
-    backoff.last_exit = Some(LastExit {
+    backoff.last_exit = Some(Box::new(LastExit {
         backtrace: None,
         exit: Exit::Exited { code: 1 },
         code: Some(1),
         incarnation: Incarnation(3),
         message: "exited with code 1: \u{1b}[31mboom\u{7}".to_owned(),
         at: ago(1),
-    });
+    }));
     backoff.next_action =
         Some(NextAction { what: Plan::SoftRestart, at: Some(now + jiff::SignedDuration::from_secs(3600)) });
 
@@ -257,14 +257,14 @@ fn fill(board: &Board) {
     parked.restarts_by_cause.insert(Cause::Oom.into(), 10);
     parked.since = ago(30);
     parked.issues.push("restart intensity is spent: 10 restarts in 5m".to_owned());
-    parked.last_exit = Some(LastExit {
+    parked.last_exit = Some(Box::new(LastExit {
         backtrace: None,
         exit: Exit::Oom,
         code: None,
         incarnation: Incarnation(11),
         message: "killed: out of memory".to_owned(),
         at: ago(30),
-    });
+    }));
 
     let mut stopped = InstanceState::new(id("web"), name("root"), "process", false);
     stopped.wanted = Wanted::Stopped;

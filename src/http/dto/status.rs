@@ -183,7 +183,7 @@ impl WorkerView {
             cpu_percent: None,
             memory_bytes: None,
             last_heartbeat_at: state.last_heartbeat_at.map(to_millis),
-            last_exit: state.last_exit.as_ref().map(LastExitView::from),
+            last_exit: state.last_exit.as_deref().map(LastExitView::from),
             breaker: state.breaker.word().to_owned(),
             critical: state.critical,
             next_action: NextActionView::of(state),
@@ -256,7 +256,7 @@ impl NextActionView {
     /// What is planned for its next start; else what its recovery does next.
     fn of(state: &InstanceState) -> Option<Self> {
         let planned = state.planned().as_ref().map(Self::from);
-        planned.or_else(|| state.recovery.as_ref().and_then(Self::of_recovery))
+        planned.or_else(|| state.recovery.as_deref().and_then(Self::of_recovery))
     }
 
     fn of_recovery(recovery: &Recovering) -> Option<Self> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use crate::event::Ended;
+use crate::exit::Exit;
 use crate::id::{Incarnation, InstanceId};
 
 use super::{Board, InstanceState, LastExit, lock};
@@ -33,11 +34,18 @@ impl From<InstanceState> for Entry {
 }
 
 impl Entry {
+    /// How it ended last, whether that is in words yet or not.
+    pub(in super::super) fn exit(&self) -> Option<&Exit> {
+        let told = self.state.last_exit.as_ref().map(|last| &last.exit);
+        self.end.as_ref().map(|end| &end.ended.exit).or(told)
+    }
+
     /// Everything, the last end too.
     pub(in super::super) fn whole(&mut self) -> &mut InstanceState {
         if let Some(End { incarnation, at, code, ended }) = self.end.take() {
             let (message, exit) = (ended.how(), ended.exit.clone());
-            self.state.last_exit = Some(LastExit { exit, code, incarnation, message, at, backtrace: None });
+            let last = LastExit { exit, code, incarnation, message, at, backtrace: None };
+            self.state.last_exit = Some(Box::new(last));
         }
         &mut self.state
     }

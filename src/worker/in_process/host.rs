@@ -34,7 +34,7 @@ const TRACES: usize = 16;
 const STANDS_BACK: i32 = 10;
 
 /// After each it rests so many times as long as that took: a crash loop shows the same stack again and again.
-const RESTS: u32 = 4;
+const RESTS: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
 /// The longest text of a stack.
