@@ -1,13 +1,14 @@
 //! Probes that the program around the runtime brings along.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use regrow::Runtime;
 use regrow::health::Health;
 use regrow::probe::{Found, Look, Patient, Probe};
+use regrow::{Asker, Context, InstanceState, Restored, Runtime, Worker, WorkerError};
 
 use crate::guest::Guest;
+use crate::rig::PATIENCE;
 
 /// A door that the test shuts, or breaks.
 #[derive(Clone, Default)]
@@ -62,4 +63,71 @@ async fn a_name_that_nobody_has_registered_is_an_error_that_names_those_that_are
     assert!(text.contains("registers no probe `Door`") && text.contains("Dour"), "{text}");
     let text = start(Runtime::builder()).await;
     assert!(text.contains(".probe(\"Name\""), "{text}");
+}
+
+/// An actor of which there is nothing to see but that it runs.
+struct Quiet;
+
+impl Worker for Quiet {
+    type Config = ();
+    type State = ();
+    type Message = ();
+
+    async fn start(_: Context<Self>, (): (), _: Restored<()>) -> Result<Self, WorkerError> {
+        Ok(Self)
+    }
+
+    async fn message(&mut self, (): (), _: &Context<Self>) -> Result<(), WorkerError> {
+        Ok(())
+    }
+}
+
+/// A hatch that so many more looks find shut.
+struct Hatch(Arc<AtomicUsize>);
+
+impl Probe for Hatch {
+    fn look<'a>(&'a self, _: &'a Patient) -> Look<'a> {
+        let less = |shut: usize| shut.checked_sub(1);
+        let shut = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        Box::pin(async move { if shut { Found::fail("the hatch is shut") } else { Found::pass("open") } })
+    }
+}
+
+/// The checks that its health is made of.
+fn checks(entry: &InstanceState) -> Vec<&str> {
+    let verdict = entry.verdict().filter(|_| entry.health() == Health::Healthy);
+    verdict.iter().flat_map(|verdict| verdict.terms.iter().map(|term| term.probe.as_str())).collect()
+}
+
+#[tokio::test]
+async fn an_actor_gets_a_look_while_it_runs_and_loses_it_again() {
+    const PLAIN: &str = "[worker.quiet]\nactor = \"Quiet\"\nbackoff.first = \"0s\"\n";
+    const LOOK: &str = "probe.hatch = { custom = \"Hatch\", period = \"50ms\", retry_period = \"50ms\", timeout = \"20s\", \
+        failure_threshold = 2 }\n";
+    let (shut, dir) = (Arc::<AtomicUsize>::default(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("regrow.toml");
+    std::fs::write(&file, PLAIN).unwrap();
+    let builder = Runtime::builder().worker::<Quiet>("Quiet").probe("Hatch", Hatch(Arc::clone(&shut)));
+    let state_dir = dir.path().join("state").display().to_string();
+    let handle = builder.file(&file).set("runtime.state_dir", state_dir).start().await.unwrap();
+    handle.wait_ready(PATIENCE).await.unwrap();
+    let plain = handle.until("quiet", PATIENCE, |entry| checks(entry) == ["actor"]).await.unwrap();
+    assert_eq!(plain.score(), Some(1.0));
+    let read = async |text: String| {
+        std::fs::write(&file, text).unwrap();
+        handle.apply(Asker("a test".to_owned())).await.unwrap();
+    };
+    read(format!("{PLAIN}{LOOK}")).await;
+    let looked_at =
+        handle.until("quiet", PATIENCE, |entry| checks(entry) == ["actor", "hatch"]).await.unwrap();
+    assert_eq!((looked_at.restarts, looked_at.incarnation), (0, plain.incarnation), "it runs on");
+    shut.store(2, Ordering::SeqCst);
+    let ended = handle.until("quiet", PATIENCE, |entry| entry.restarts > 0).await.unwrap();
+    assert!(ended.last_exit.unwrap().message.contains("the hatch is shut"));
+    let well = handle.until("quiet", PATIENCE, |entry| checks(entry) == ["actor", "hatch"]).await.unwrap();
+    read(PLAIN.to_owned()).await;
+    let alone = handle.until("quiet", PATIENCE, |entry| checks(entry) == ["actor"]).await.unwrap();
+    assert_eq!(alone.incarnation, well.incarnation);
+    handle.shutdown(Asker("a test".to_owned())).await;
+    assert_eq!(handle.finished().await, regrow::Finished::Stopped);
 }
