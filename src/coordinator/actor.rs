@@ -417,11 +417,7 @@ impl CoordinatorState {
             let new = self.workers.get(instance.worker()).filter(|new| changed && case.differs(new));
             if let Some(new) = new {
                 let rules = shared(&mut self.rules, new);
-                **case = case.anew(Arc::clone(new), rules, own);
-                if case.ready && case.main().is_none() {
-                    // No sweep will say so of one that has no process.
-                    case.record.observe(own, built_in(now, Found::pass("it runs")));
-                }
+                **case = case.anew(Arc::clone(new), rules, own, now);
                 anew.push(instance.clone());
             }
             self.arrange(myself, &instance).await;

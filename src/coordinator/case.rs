@@ -12,8 +12,10 @@ use crate::config::reach::pace;
 use crate::event::{Event, EventKind};
 use crate::health::{Health, Record, RecordRules, Verdict};
 use crate::id::{Incarnation, InstanceId};
-use crate::probe::{Patient, ProbeMsg};
+use crate::probe::{Found, Patient, ProbeMsg};
 use crate::telemetry::{Condition, Seen};
+
+use super::sweep::built_in;
 
 /// One incarnation.
 pub(super) struct Case {
@@ -80,11 +82,16 @@ impl Case {
         worker: Arc<WorkerSettings>,
         rules: Arc<RecordRules>,
         own: Duration,
+        now: Duration,
     ) -> Self {
         let mut anew = Self::new(self.instance.clone(), self.incarnation, worker, rules, self.main());
         if self.ready {
             (anew.ready, anew.passed_on) = (true, true);
             anew.record.ready(own);
+            if self.main().is_none() {
+                // No sweep will say so of one that has no process.
+                anew.record.observe(own, built_in(now, Found::pass("it runs")));
+            }
         }
         (anew.told, anew.reported) = (self.told.take(), self.reported);
         (anew.holds, anew.urged) = (self.holds, self.urged);
