@@ -31,6 +31,7 @@ pub(crate) fn run(context: &mut Context, args: CheckArgs) -> Result<(), Failure>
     };
     let mut loaded = loaded;
     loaded.settings.warnings.extend(nobodies(&loaded.settings));
+    loaded.settings.warnings.extend(short_of_files(&loaded.settings));
     if matches!(context.format(), Format::Json | Format::Jsonl) {
         let whole = serde_json::json!({
             "schema": "regrow.check/1",
@@ -59,10 +60,19 @@ fn nobodies(settings: &Settings) -> Vec<String> {
     settings.workers.iter().filter_map(of).collect()
 }
 
+/// Whether this machine lets regrow open as many files as the workers need.
+fn short_of_files(settings: &Settings) -> Option<String> {
+    let processes = settings.workers.iter().filter(|worker| worker.actor.is_none() && worker.enabled);
+    let instances = processes.map(|worker| u64::from(worker.instances)).sum();
+    crate::worker::process::too_few_files(instances, crate::worker::process::most_files())
+}
+
 /// Loads the configuration that the options name, with the diagnostics as the failure.
 pub(crate) fn load_for(context: &Context) -> Result<Loaded, Failure> {
-    load(&sources(context, context.global.config.clone()))
-        .map_err(|diagnostics| Failure::Config(diagnostics.render(colour())))
+    let mut loaded = load(&sources(context, context.global.config.clone()))
+        .map_err(|diagnostics| Failure::Config(diagnostics.render(colour())))?;
+    loaded.settings.warnings.extend(short_of_files(&loaded.settings));
+    Ok(loaded)
 }
 
 /// A file, the environment, and the actors of this program.

@@ -4,17 +4,19 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::id::Name;
-use crate::policy::{Backoff, Intensity, OnExhausted, Restart};
+use crate::policy::{AutoShutdown, Backoff, Intensity, OnExhausted, Restart};
 use crate::units::format_duration;
 
-use super::settings::{Ladder, Settings, SupervisorSettings, WorkerSettings};
-use super::{ports, reach};
+use super::settings::{Ladder, Settings, SocketSettings, SupervisorSettings, WorkerSettings};
+use super::{marks, ports, reach};
 
 /// Hints that do not hinder a start.
 pub(super) fn warnings(settings: &Settings) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = closed_socket(&settings.runtime.control).into_iter().collect();
     for supervisor in &settings.supervisors {
-        warnings.extend(never_exhausted(supervisor, &workers_of(settings, supervisor)));
+        let workers = workers_of(settings, supervisor);
+        warnings.extend(never_exhausted(supervisor, &workers));
+        warnings.extend(ends_in_vain(supervisor, &workers, settings));
     }
     let disabled: HashSet<&Name> =
         settings.workers.iter().filter(|worker| !worker.enabled).map(|worker| &worker.name).collect();
@@ -23,6 +25,7 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         warnings.extend(slow_stop(worker, settings));
         warnings.extend(capped_first(worker));
     }
+    warnings.extend(marks::warnings(&settings.workers));
     warnings
 }
 
@@ -156,13 +159,56 @@ fn disabled_dependencies(worker: &WorkerSettings, disabled: &HashSet<&Name>) -> 
         .collect()
 }
 
+/// A socket that is said to be for a group, and is not, or the other way round.
+fn closed_socket(control: &SocketSettings) -> Option<String> {
+    let open = control.mode & 0o060 != 0;
+    match &control.group {
+        Some(group) if control.mode & 0o060 != 0o060 => Some(format!(
+            "runtime.control.group is \"{group}\", but mode {:04o} keeps its members out: set `control.mode = \"0660\"`",
+            control.mode
+        )),
+        None if open => Some(format!(
+            "runtime.control.mode is {:04o}, but without `control.group` only regrow's own user and root are let in",
+            control.mode
+        )),
+        Some(_) | None => None,
+    }
+}
+
+/// `auto_shutdown` that nobody sets off, or that is undone at once.
+fn ends_in_vain(
+    supervisor: &SupervisorSettings,
+    workers: &[&WorkerSettings],
+    settings: &Settings,
+) -> Option<String> {
+    if supervisor.auto_shutdown == AutoShutdown::Never {
+        return None;
+    }
+    let root = supervisor.name == Name::root();
+    let of_templates = root && settings.templates.iter().any(|template| template.sample().significant);
+    if !of_templates && !workers.iter().any(|worker| worker.significant) {
+        return Some(format!(
+            "supervisor `{}` has auto_shutdown and no worker that is `significant`: it never ends by itself",
+            supervisor.name
+        ));
+    }
+    (!root).then(|| {
+        format!(
+            "supervisor `{}` ends by auto_shutdown, and the supervisor above starts it again, over and over: \
+             set auto_shutdown in [supervisor.root], or leave `significant` out and let its workers be done",
+            supervisor.name
+        )
+    })
+}
+
 fn slow_stop(worker: &WorkerSettings, settings: &Settings) -> Option<String> {
     let limit = settings.runtime.shutdown_timeout;
-    (worker.stop.timeout > limit).then(|| {
+    let time = worker.stop.drain.saturating_add(worker.stop.timeout);
+    (time > limit).then(|| {
         format!(
             "worker `{}` may take {} to stop, but the whole shutdown is cut off after {} (runtime.shutdown_timeout)",
             worker.name,
-            format_duration(worker.stop.timeout),
+            format_duration(time),
             format_duration(limit)
         )
     })

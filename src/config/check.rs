@@ -11,7 +11,8 @@ use crate::id::Name;
 
 use super::diagnostic::{Problem, quoted};
 use super::document::Place;
-use super::leaf::{Fault, Leaf, Text, check_integer, check_number};
+use super::layers;
+use super::leaf::{Fault, Leaf, Text, check_integer, check_number, type_name, wrong_type};
 use super::schema::{Key, Kind, Shape, find, join};
 use super::suggest::nearest;
 
@@ -48,6 +49,16 @@ impl Places {
         let head = format!("{path}.");
         let names = self.keys.keys().filter_map(|key| key.strip_prefix(head.as_str()));
         names.filter(|name| !name.contains('.')).map(str::to_owned).collect()
+    }
+
+    /// A list of tables that is read anew has none of the keys of the one below.
+    fn forget_items(&mut self, path: &str) {
+        if !self.values.contains_key(&format!("{path}[0]")) {
+            return;
+        }
+        let head = format!("{path}[");
+        self.values.retain(|key, _| !key.starts_with(&head));
+        self.keys.retain(|key, _| !key.starts_with(&head));
     }
 
     fn add_name(&mut self, kind: Kind, name: Name) {
@@ -103,6 +114,7 @@ impl Checker<'_> {
         match shape {
             Shape::Leaf(leaf) => self.leaf(path, value, leaf),
             Shape::Table(keys) => self.fixed(path, value, keys, &wants_table(keys)),
+            Shape::Either(keys) => self.either(path, value, keys, &wants_table(keys)),
             Shape::Named(kind, keys) => {
                 let table = self.wants(path, value, "a table")?;
                 Some(to_value(self.named(path, *kind, table, keys)))
@@ -147,6 +159,25 @@ impl Checker<'_> {
     ) -> Option<Value> {
         let table = self.wants(path, value, expected)?;
         Some(to_value(self.table(path, table, keys)))
+    }
+
+    /// Exactly one of its keys; `None` also where what is wrong with the one has been told.
+    fn either(
+        &mut self,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        keys: &'static [Key],
+        expected: &str,
+    ) -> Option<Value> {
+        let checked = self.fixed(path, value, keys, expected)?;
+        let given = value.get_ref().as_table().map_or(0, |table| table.len());
+        if given != 1 {
+            let names: Vec<String> = keys.iter().map(|key| format!("`{}`", key.name)).collect();
+            let one = if keys.len() > 1 { "exactly one of " } else { "" };
+            self.fault(path, value.span(), Fault::new(format!("needs {one}{}", names.join(" and "))));
+        }
+        let table = checked.into_table().ok().filter(|table| given == 1 && !table.is_empty())?;
+        Some(layers::alone(table, keys.iter().map(|key| key.name)))
     }
 
     fn named(
@@ -266,15 +297,8 @@ impl Checker<'_> {
             }
             self.places.set_key(&at, self.place(key.span()));
             self.places.set_value(&at, self.place(value.span()));
-            let Some(checked) = self.fixed(&at, value, keys, EXPECTED) else { continue };
-            let given = value.get_ref().as_table().map_or(0, |table| table.len());
-            match (&checked.kind, given) {
-                (ValueKind::Table(table), 1) if table.len() == 1 => {
-                    layer.insert(key.get_ref().to_string(), checked);
-                }
-                // What is wrong with its one key has been told.
-                (_, 1) => {}
-                _ => self.fault(&at, value.span(), Fault::new("needs exactly one of `file` and `env`")),
+            if let Some(checked) = self.either(&at, value, keys, EXPECTED) {
+                layer.insert(key.get_ref().to_string(), checked);
             }
         }
         Some(to_value(layer))
@@ -316,6 +340,7 @@ impl Checker<'_> {
                 return self.list(path, value, &|checker, at, item| checker.item_text(at, item, text));
             }
             (Leaf::Tables(keys), DeValue::Array(_)) => {
+                self.places.forget_items(path);
                 let keys = *keys;
                 let expected = wants_table(keys);
                 return self.list(path, value, &|checker, at, item| checker.fixed(at, item, keys, &expected));
@@ -443,42 +468,6 @@ fn integer(number: &toml::de::DeInteger<'_>) -> Result<i64, Fault> {
 
 fn float(number: &toml::de::DeFloat<'_>) -> f64 {
     number.as_str().replace('_', "").parse().unwrap_or(f64::NAN)
-}
-
-/// The type is wrong; often it is clear what was meant.
-fn wrong_type(leaf: &Leaf, value: &DeValue<'_>) -> Fault {
-    let fault = Fault::new(format!("must be {}, not {}", leaf.expects(), type_name(value)));
-    match (leaf, value) {
-        (Leaf::Text(Text::Duration { .. } | Text::DurationOrNever), DeValue::Integer(number)) => {
-            fault.help(format!("write `\"{number}s\"` for seconds"))
-        }
-        (Leaf::Text(Text::Mode | Text::Umask), DeValue::Integer(number)) => {
-            fault.help(format!("write it in quotes: `\"{:0>4}\"`", number.as_str()))
-        }
-        (Leaf::Texts(Text::Template), DeValue::String(line)) => {
-            let words: Vec<String> = line.split_whitespace().map(|word| format!("{word:?}")).collect();
-            fault.help(format!("one text per argument, no shell: `[{}]`", words.join(", ")))
-        }
-        (Leaf::Tables(_), DeValue::Table(_)) => fault.help("a list: `[{ … }]`, or `[[…]]` as a heading"),
-        (Leaf::Texts(_), DeValue::String(one)) => fault.help(format!("write `[{one:?}]`")),
-        (Leaf::Bool, DeValue::String(_)) => fault.help("write it without quotes"),
-        (Leaf::Integer { .. } | Leaf::Number { .. }, DeValue::String(_)) => {
-            fault.help("write it without quotes")
-        }
-        _ => fault,
-    }
-}
-
-fn type_name(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a point",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
 }
 
 fn wants_table(keys: &[Key]) -> String {

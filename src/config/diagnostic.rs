@@ -210,7 +210,7 @@ impl Diagnostics {
             file: found.map(|(document, _)| document.name.clone()).or_else(|| problem.file.clone()),
             line: position.map(|position| position.line),
             column: position.map(|position| position.column),
-            help: problem.help.clone(),
+            help: problem.label.iter().chain(&problem.help).cloned().collect(),
         }
     }
 
@@ -282,6 +282,17 @@ pub(super) fn quoted(text: &str) -> String {
     }
     // `escape_debug` also escapes quotes, which are harmless here.
     format!("`{}`", shown.replace("\\\"", "\"").replace("\\'", "'"))
+}
+
+/// Names that are written out of those of whom the same is said.
+const NAMED: usize = 4;
+
+/// `` `a`, `b` ``, and how many more.
+pub(super) fn named(names: &[&str]) -> String {
+    let listed: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(NAMED);
+    let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{others}", listed.join(", "))
 }
 
 /// `1 problem`, `3 problems`.

@@ -55,7 +55,7 @@ impl Sign {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Subject {
-    /// `[runtime]`, `[http]`, `[telemetry]`, `[store]`.
+    /// `[runtime]`, `[http]`, `[telemetry]`, `[store]`, `[recovery]`, `[[error_class]]`.
     Runtime,
     /// `[supervisor.NAME]`
     Supervisor(Name),
@@ -163,9 +163,9 @@ impl<'a> Places<'a> {
 }
 
 fn sections(old: &Settings, new: &Settings) -> Option<Change> {
-    let unnamed =
-        |all: &Settings| (all.runtime.clone(), all.http.clone(), all.telemetry.clone(), all.store.clone());
-    if unnamed(old) == unnamed(new) {
+    let same = (&old.runtime, &old.http, &old.telemetry, &old.store, &old.recovery)
+        == (&new.runtime, &new.http, &new.telemetry, &new.store, &new.recovery);
+    if same {
         return None;
     }
     let keys = compare(&words::sections(old), &words::sections(new), effects::SECTIONS);

@@ -152,6 +152,22 @@ fn what_the_runtime_was_built_from_is_named_and_secrets_are_not_shown() {
 }
 
 #[test]
+fn the_brake_and_the_error_classes_differ_by_themselves() {
+    let class = "[[error_class]]\nname = \"gone\"\nexit_code = 7\n";
+    let new = format!("[recovery]\nmax_parallel = 1\n{class}{TWO}");
+    assert_eq!(
+        told(TWO, &new),
+        [
+            "~ runtime: in_place",
+            "  error_class [] -> [{\"exit_code\":7,\"match\":null,\"name\":\"gone\"}]",
+            "  recovery.max_parallel 4 -> 1",
+        ]
+    );
+    assert_eq!(told(TWO, &format!("{class}{TWO}")).len(), 2);
+    assert_eq!(told(&new, &new), Vec::<String>::new());
+}
+
+#[test]
 fn what_cannot_be_taken_over_is_held_back_and_differs_still() {
     let old = settings("[http]\nlisten = \"127.0.0.1:1\"\n");
     let new = settings(

@@ -167,7 +167,7 @@ mod tests {
                     out.push(path.clone());
                     leaves(&path, below, out);
                 }
-                Shape::Table(below) => leaves(&path, below, out),
+                Shape::Table(below) | Shape::Either(below) => leaves(&path, below, out),
                 Shape::Named(..) => {}
             }
         }

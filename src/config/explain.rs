@@ -11,10 +11,10 @@ use crate::id::Name;
 
 use super::check::Places;
 use super::document::{Document, DocumentKind};
-use super::elements::{FILE, SUPERVISOR, TEMPLATE, WORKER, absolute};
+use super::elements::{FILE, SUPERVISOR, TEMPLATE, WORKER};
 use super::layers::{self, Layer};
 use super::load::Effective;
-use super::resolve::meaningless;
+use super::nature::meaningless;
 use super::schema::{Key, Kind, Shape, find, join};
 use super::settings::{Settings, WorkerSettings};
 
@@ -24,7 +24,9 @@ pub(super) fn explain(
     places: &Places,
     documents: &[Document],
 ) -> String {
-    let workers = settings.workers.iter().map(|worker| (worker.name.as_str(), worker.as_ref())).collect();
+    let of_file = settings.workers.iter().map(|worker| (format!("worker.{}", worker.name), worker.as_ref()));
+    let of_templates = settings.templates.iter().map(|one| (format!("template.{}", one.name), one.sample()));
+    let workers = of_file.chain(of_templates).collect();
     let mut page = Page { settings, effective, places, documents, workers, text: String::new() };
     page.section(&["runtime"]);
     for (kind, name) in effective.names.iter().filter(|(kind, _)| *kind == Kind::Supervisor) {
@@ -59,7 +61,8 @@ struct Page<'a> {
     effective: &'a Effective,
     places: &'a Places,
     documents: &'a [Document],
-    workers: HashMap<&'a str, &'a WorkerSettings>,
+    /// By section: `worker.web`, and `template.session` as the worker that it makes.
+    workers: HashMap<String, &'a WorkerSettings>,
     text: String,
 }
 
@@ -153,7 +156,7 @@ impl Page<'_> {
                     let origin = self.origin(section, inherited, &below);
                     self.line(&below, "{}", &origin);
                 }
-                (Shape::Table(keys), _) => {
+                (Shape::Table(keys) | Shape::Either(keys), _) => {
                     self.table(section, inherited, &below, &layers::sub(layer, key.name), keys);
                 }
                 (Shape::LeafOr(_, keys), Some(value)) if is_table(value) => {
@@ -171,8 +174,10 @@ impl Page<'_> {
                     let mut names: Vec<&String> = names.keys().collect();
                     names.sort();
                     for name in names {
-                        let of = layers::sub(&layers::sub(layer, key.name), name);
-                        self.table(section, inherited, &format!("{below}.{}", key_text(name)), &of, keys);
+                        let (at, of) = (join(&below, name), layers::sub(&layers::sub(layer, key.name), name));
+                        if !self.means_nothing(section, &at) {
+                            self.table(section, inherited, &at, &of, keys);
+                        }
                     }
                 }
                 (Shape::Texts(_) | Shape::Free, Some(value)) => self.texts(section, inherited, &below, value),
@@ -194,8 +199,10 @@ impl Page<'_> {
 
     /// A process shows none of an actor's keys, and the other way round.
     fn means_nothing(&self, section: &str, at: &str) -> bool {
-        let worker = section.strip_prefix("worker.").and_then(|name| self.workers.get(name));
-        worker.is_some_and(|worker| meaningless(worker).contains(&at))
+        self.workers.get(section).is_some_and(|worker| {
+            let probe = at.strip_prefix("probe.").and_then(|rest| rest.split('.').next());
+            probe.is_some_and(|name| !worker.has_probe(name)) || meaningless(worker).contains(&at)
+        })
     }
 
     fn texts(&mut self, section: &str, inherited: &str, at: &str, value: &Value) {
@@ -209,6 +216,7 @@ impl Page<'_> {
     }
 
     fn leaf(&mut self, section: &str, inherited: &str, at: &str, value: Option<&Value>) {
+        let value = value.filter(layers::says);
         let origin = self.origin(section, inherited, at);
         let runtime = &self.settings.runtime;
         match join(section, at).as_str() {
@@ -229,10 +237,15 @@ impl Page<'_> {
                 self.line("# listen", &written(value), "default; naming it makes a taken port an error");
             }
             _ if at == "cwd" => {
-                let worker = section.strip_prefix("worker.").and_then(|name| self.workers.get(name));
-                let own = worker.map(|worker| worker.cwd.clone());
-                let Some(cwd) = own.or_else(|| self.absolute(value)) else { return };
-                self.line(at, &quote(&cwd.to_string_lossy()), &origin);
+                let Some(worker) = self.workers.get(section) else { return };
+                let cwd = quote(&worker.cwd.to_string_lossy());
+                self.line(at, &cwd, &origin);
+            }
+            // In the defaults of all workers it means all others, and here it would be the worker itself.
+            _ if at == "after" && value.is_some() => {
+                let Some(worker) = self.workers.get(section) else { return };
+                let names: Vec<String> = worker.after.iter().map(|name| quote(name.as_str())).collect();
+                self.line(at, &format!("[{}]", names.join(", ")), &origin);
             }
             _ if is_path(at) => {
                 let Some(ValueKind::String(path)) = value.map(|value| &value.kind) else { return };
@@ -246,12 +259,6 @@ impl Page<'_> {
                 self.line(at, &written(value), &origin);
             }
         }
-    }
-
-    /// A template's directory is written as its workers will have it.
-    fn absolute(&self, cwd: Option<&Value>) -> Option<std::path::PathBuf> {
-        let ValueKind::String(text) = &cwd?.kind else { return None };
-        Some(absolute(&self.settings.base_dir, text))
     }
 
     fn line(&mut self, key: &str, value: &str, origin: &str) {
@@ -332,11 +339,49 @@ fn written(value: &Value) -> String {
         ValueKind::String(value) => quote(value),
         ValueKind::Array(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
         ValueKind::Table(table) => {
-            let mut entries: Vec<_> = table.iter().collect();
+            let mut entries: Vec<_> = table.iter().filter(|(_, value)| layers::says(value)).collect();
             entries.sort_by_key(|(name, _)| name.as_str());
             let entry = |(name, value): (&String, &Value)| format!("{} = {}", key_text(name), written(value));
             format!("{{ {} }}", entries.into_iter().map(entry).collect::<Vec<_>>().join(", "))
         }
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Sources, load};
+
+    /// What the defaults of all workers say for the other kind, or for all others, is not said of one that it is not for.
+    #[test]
+    fn what_comes_from_the_defaults_reads_the_same() {
+        let text = r#"
+[defaults.worker]
+command = ["x"]
+after = ["db"]
+probe.self.actor = {}
+probe.main.process = {}
+probe.up.tcp = "127.0.0.1:1"
+secrets.KEY = { file = "key" }
+on.memory_cleanup = { signal = "USR1" }
+[worker.db]
+[worker.web]
+secrets.KEY = { env = "WEB_KEY" }
+on.memory_cleanup = { command = ["./trim"] }
+[template.session]
+command = ["session", "{param.user}"]
+params.user = "[a-z]+"
+after = ["web"]
+"#;
+        let first = load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}"));
+        let explained = first.explain();
+        let second =
+            load(&Sources::text(&explained)).unwrap_or_else(|problems| panic!("{problems}\n{explained}"));
+        assert_eq!(first.settings.workers, second.settings.workers, "{explained}");
+        assert_eq!(first.settings.supervisors, second.settings.supervisors);
+        let samples = |loaded: &crate::config::Loaded| -> Vec<_> {
+            loaded.settings.templates.iter().map(|one| (one.max, one.sample().clone())).collect()
+        };
+        assert_eq!(samples(&first), samples(&second), "{explained}");
     }
 }

@@ -22,7 +22,14 @@ const LONGEST_NAME: u64 = 63;
 const LONGEST: &str = "[1-9][0-9]{0,11}ms|[1-9][0-9]{0,8}s|[1-9][0-9]{0,6}m|[1-9][0-9]{0,4}h|([1-9][0-9]{0,2}|[12][0-9]{3}|3[0-5][0-9]{2}|36[0-4][0-9]|3650)d";
 
 /// Commands that are nothing without a program, whatever else is said.
-const NEVER_EMPTY: [&str; 3] = ["probe.*.exec", "probe.*.exec.command", "strategy.*.command"];
+const NEVER_EMPTY: [&str; 6] = [
+    "probe.*.exec",
+    "probe.*.exec.command",
+    "strategy.*.command",
+    "on.capture.command",
+    "on.connection_reset.command",
+    "on.memory_cleanup.command",
+];
 
 /// The JSON Schema of the configuration file.
 #[must_use]
@@ -40,6 +47,7 @@ pub fn json_schema() -> Value {
         Shape::Named(kind, keys) => Some((kind.word().to_owned(), writer.item(key.name, keys))),
         Shape::Leaf(_)
         | Shape::Table(_)
+        | Shape::Either(_)
         | Shape::Texts(_)
         | Shape::Secrets(_)
         | Shape::Each(..)
@@ -79,13 +87,11 @@ impl Writer {
             Shape::Table(_) if path == "defaults.worker" => return reference(Kind::Worker),
             Shape::Leaf(leaf) => of_leaf(leaf),
             Shape::Table(keys) => self.table(path, keys),
+            Shape::Either(keys) => one_of(self.table(path, keys)),
             Shape::Named(kind, _) => named(*kind),
             Shape::Texts(leaf) => object(json!({ "type": "object", "additionalProperties": of_leaf(leaf) })),
             Shape::Secrets(keys) => {
-                let mut one = self.table(&join(path, "*"), keys);
-                // Exactly one of its keys.
-                one.insert("minProperties".to_owned(), 1.into());
-                one.insert("maxProperties".to_owned(), 1.into());
+                let one = one_of(self.table(&join(path, "*"), keys));
                 object(json!({ "type": "object", "additionalProperties": one }))
             }
             Shape::Each(_, keys) => object(json!({
@@ -124,6 +130,13 @@ impl Writer {
             schema.insert("examples".to_owned(), json!([example]));
         }
     }
+}
+
+/// Exactly one of its keys.
+fn one_of(mut table: Map<String, Value>) -> Map<String, Value> {
+    table.insert("minProperties".to_owned(), 1.into());
+    table.insert("maxProperties".to_owned(), 1.into());
+    table
 }
 
 /// A list of at least one, also where a table may stand in its place.
@@ -168,6 +181,7 @@ fn of_tables(keys: &[Key]) -> Value {
     let property = |key: &Key| match &key.shape {
         Shape::Leaf(leaf) => Some((key.name.to_owned(), Value::Object(of_leaf(leaf)))),
         Shape::Table(_)
+        | Shape::Either(_)
         | Shape::Named(..)
         | Shape::Texts(_)
         | Shape::Free

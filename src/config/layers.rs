@@ -58,6 +58,19 @@ fn lay(below: &mut Layer, above: &Layer) {
     }
 }
 
+/// A table of which one key holds: the others say that they are not there, also over a layer that has them.
+pub(super) fn alone<'k>(mut table: Layer, keys: impl Iterator<Item = &'k str>) -> Value {
+    for key in keys {
+        table.entry(key.to_owned()).or_insert_with(|| Value::new(None, ValueKind::Nil));
+    }
+    Value::new(None, ValueKind::Table(table))
+}
+
+/// What is there and says something.
+pub(super) fn says(value: &&Value) -> bool {
+    value.kind != ValueKind::Nil
+}
+
 /// These sections of a layer, those of them that are there.
 pub(super) fn only(layer: &Layer, names: &[&str]) -> Layer {
     let found = names.iter().filter_map(|name| Some(((*name).to_owned(), layer.get(*name)?.clone())));

@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use toml::de::DeValue;
+
 use crate::exit::{signal_name, signal_number};
 use crate::id::Name;
 use crate::units::{parse_duration, parse_size};
@@ -120,6 +122,43 @@ impl Leaf {
             Self::Tables(_) => "a list of tables".to_owned(),
             Self::Integers { .. } => "a list of whole numbers".to_owned(),
         }
+    }
+}
+
+/// The type is wrong; often it is clear what was meant.
+pub(super) fn wrong_type(leaf: &Leaf, value: &DeValue<'_>) -> Fault {
+    let fault = Fault::new(format!("must be {}, not {}", leaf.expects(), type_name(value)));
+    match (leaf, value) {
+        (Leaf::Text(Text::Duration { .. } | Text::DurationOrNever), DeValue::Integer(number)) => {
+            fault.help(format!("write `\"{number}s\"` for seconds"))
+        }
+        (Leaf::Text(Text::Mode | Text::Umask), DeValue::Integer(number)) => {
+            fault.help(format!("write it in quotes: `\"{:0>4}\"`", number.as_str()))
+        }
+        (Leaf::Texts(Text::Template | Text::Beside), DeValue::String(line)) => {
+            let words: Vec<String> = line.split_whitespace().map(|word| format!("{word:?}")).collect();
+            fault.help(format!("one text per argument, no shell: `[{}]`", words.join(", ")))
+        }
+        (Leaf::Tables(_), DeValue::Table(_)) => fault.help("a list: `[{ … }]`, or `[[…]]` as a heading"),
+        (Leaf::Integers { .. }, DeValue::Integer(number)) => fault.help(format!("write `[{number}]`")),
+        (Leaf::Texts(_), DeValue::String(one)) => fault.help(format!("write `[{one:?}]`")),
+        (Leaf::Bool, DeValue::String(_)) => fault.help("write it without quotes"),
+        (Leaf::Integer { .. } | Leaf::Number { .. }, DeValue::String(_)) => {
+            fault.help("write it without quotes")
+        }
+        _ => fault,
+    }
+}
+
+pub(super) fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a point",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
     }
 }
 
@@ -242,12 +281,37 @@ fn duration_hint(text: &str) -> Option<String> {
 }
 
 fn check_size(text: &str, min: u64, max: u64) -> Result<(), Fault> {
-    let size = parse_size(text).map_err(|error| Fault::new(format!("is no size: {error}")))?;
+    let size = parse_size(text).map_err(|error| {
+        let fault = Fault::new(format!("is no size: {error}"));
+        match size_hint(text) {
+            Some(hint) => fault.help(hint),
+            None => fault,
+        }
+    })?;
     if (min..=max).contains(&size) {
         return Ok(());
     }
     let (min, max) = (crate::units::format_size(min), crate::units::format_size(max));
     Err(Fault::new(format!("cannot be {}", quoted(text))).label(format!("expected {min} to {max}")))
+}
+
+/// What somebody who wrote this probably wants: `1 GiB`, `512M`, `1gb`.
+fn size_hint(text: &str) -> Option<String> {
+    let packed: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    if parse_size(&packed).is_ok() {
+        return Some(format!("write it without spaces: `\"{packed}\"`"));
+    }
+    let number = packed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match packed.get(number.len()..)?.to_ascii_lowercase().as_str() {
+        "" => "B",
+        "k" | "kb" | "kib" => "KiB",
+        "m" | "mb" | "mib" => "MiB",
+        "g" | "gb" | "gib" => "GiB",
+        "t" | "tb" | "tib" => "TiB",
+        _ => return None,
+    };
+    let meant = format!("{number}{unit}");
+    parse_size(&meant).is_ok().then(|| format!("did you mean `{meant}`?"))
 }
 
 fn check_template(text: &str) -> Result<(), Fault> {

@@ -434,7 +434,7 @@ mod tests {
                 Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::LeafOr(..) | Shape::Free => {
                     out.push(path)
                 }
-                Shape::Table([]) => out.push(path),
+                Shape::Table([]) | Shape::Either(_) => out.push(path),
                 Shape::Table(keys) => paths(&path, keys, out),
                 Shape::Each(_, keys) => paths(&join(&path, "*"), keys, out),
                 // All workers are documented under `defaults.worker`, all supervisors under the root.

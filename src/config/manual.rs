@@ -135,7 +135,7 @@ fn canonical(path: &str) -> String {
         out.push(part);
         let Some(key) = find(keys, part) else { continue };
         keys = match &key.shape {
-            Shape::Table(below) | Shape::LeafOr(_, below) => below,
+            Shape::Table(below) | Shape::Either(below) | Shape::LeafOr(_, below) => below,
             Shape::Named(_, below) | Shape::Each(_, below) => {
                 if parts.next().is_some() {
                     out.push("*");

@@ -14,13 +14,16 @@ use super::check::{Checker, Places};
 use super::diagnostic::{Problem, quoted};
 use super::document::{Document, DocumentKind, Place};
 use super::elements::FILE;
-use super::layers::Layer;
+use super::layers::{self, Layer};
 use super::leaf::{Fault, Leaf};
 use super::schema::{Key, Kind, Shape, join};
 use super::suggest::nearest;
 
 /// What the names of environment variables of ours begin with.
 pub(super) const PREFIX: &str = "REGROW__";
+
+/// The one key that is read before the environment is.
+const INCLUDE: &str = "include";
 
 /// A named text that lies over the files.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ struct Found {
     why_not: Option<&'static str>,
     /// Its value must not be shown.
     secret: bool,
+    /// It takes the place of those of these that stand beside it.
+    beside: &'static [Key],
 }
 
 /// The environment as a document and a layer.
@@ -121,14 +126,19 @@ fn lay(
         let value_start = start + one.shown.len() + 1;
         match resolve(&one.path, style, places) {
             Err(problem) => problems.push(problem(name_place, &one.shown)),
-            Ok((path, leaf)) => {
+            Ok(Fitting { path, leaf, beside }) => {
                 let at = path.join(".");
                 let place = Place { document, range: value_start..value_start + one.value.len() };
                 places.set_key(&at, name_place);
                 places.set_value(&at, place);
                 let mut checker = Checker { document, offset: value_start, places, problems };
-                if let Some(value) = read(&mut checker, &at, &one.value, leaf) {
-                    put(&mut layer, &path, value);
+                match (read(&mut checker, &at, &one.value, leaf), path.as_slice()) {
+                    (Some(value), [above @ .., last]) if !beside.is_empty() => {
+                        let table = Map::from_iter([(last.clone(), value)]);
+                        put(&mut layer, above, layers::alone(table, beside.iter().map(|key| key.name)));
+                    }
+                    (Some(value), path) => put(&mut layer, path, value),
+                    (None, _) => {}
                 }
             }
         }
@@ -139,18 +149,26 @@ fn lay(
 
 type Refusal = Box<dyn FnOnce(Place, &str) -> Problem>;
 
-fn resolve(name: &str, style: Style, places: &Places) -> Result<(Vec<String>, &'static Leaf), Refusal> {
+/// A key that takes a value.
+struct Fitting {
+    path: Vec<String>,
+    leaf: &'static Leaf,
+    beside: &'static [Key],
+}
+
+fn resolve(name: &str, style: Style, places: &Places) -> Result<Fitting, Refusal> {
     let mut found = Vec::new();
-    // `include` is read before the environment is.
-    let keys = FILE.iter().filter(|key| key.name != "include");
+    let keys = FILE.iter().filter(|key| key.name != INCLUDE);
     for key in keys {
         search(key.name, &key.shape, Vec::new(), name, style, places, &mut found);
     }
-    let mut fitting = found.iter().filter_map(|found| Some((found.path.clone(), found.leaf?)));
+    let mut fitting = found.iter().filter_map(|found| {
+        Some(Fitting { path: found.path.clone(), leaf: found.leaf?, beside: found.beside })
+    });
     match (fitting.next(), fitting.next()) {
         (Some(one), None) => Ok(one),
-        (Some((first, _)), Some((second, _))) => {
-            let (first, second) = (first.join("."), second.join("."));
+        (Some(first), Some(second)) => {
+            let (first, second) = (first.path.join("."), second.path.join("."));
             Err(Box::new(move |place, shown| {
                 Problem::new(Some(place), format!("{} matches both `{first}` and `{second}`", quoted(shown)))
                     .help("set it in the file instead")
@@ -170,6 +188,12 @@ fn no_match(name: &str, style: Style, places: &Places, found: &[Found]) -> Refus
                 problem.hide_line();
             }
             problem
+        });
+    }
+    if name == INCLUDE {
+        return Box::new(|place, _| {
+            Problem::new(Some(place), "`include` is read before this is, and cannot be set from here")
+                .help("set it in the file")
         });
     }
     let all = all_paths(places);
@@ -202,12 +226,12 @@ fn search(
     let deeper = rest.strip_prefix(style.separator());
     let mut hit = |leaf, why_not| {
         if rest.is_empty() {
-            found.push(Found { path: path.clone(), leaf, why_not, secret: false });
+            found.push(Found { path: path.clone(), leaf, why_not, secret: false, beside: &[] });
         }
     };
     match shape {
         Shape::Leaf(leaf) => hit(Some(leaf), None),
-        Shape::Table(_) | Shape::Named(..) | Shape::Each(..) => {
+        Shape::Table(_) | Shape::Either(_) | Shape::Named(..) | Shape::Each(..) => {
             hit(None, Some("is a table; set its keys one by one"));
         }
         Shape::LeafOr(leaf, _) => hit(Some(leaf), None),
@@ -215,7 +239,7 @@ fn search(
             if rest.is_empty() || deeper.is_some() {
                 let why_not = Some("has free names and cannot be set from here; set it in the file");
                 let secret = matches!(shape, Shape::Secrets(_));
-                found.push(Found { path: path.clone(), leaf: None, why_not, secret });
+                found.push(Found { path: path.clone(), leaf: None, why_not, secret, beside: &[] });
             }
         }
     }
@@ -226,6 +250,13 @@ fn search(
             for key in *keys {
                 search(key.name, &key.shape, path.clone(), rest, style, places, found);
             }
+        }
+        Shape::Either(keys) => {
+            let known = found.len();
+            for key in *keys {
+                search(key.name, &key.shape, path.clone(), rest, style, places, found);
+            }
+            found.iter_mut().skip(known).for_each(|found| found.beside = *keys);
         }
         Shape::Each(_, keys) => {
             below(names_below(&join_all(&path), places), keys, &path, rest, style, places, found);
@@ -295,7 +326,7 @@ fn all_paths(places: &Places) -> Vec<String> {
                         below(&join(&at, &name), keys, places, out);
                     }
                 }
-                Shape::Table(keys) => below(&at, keys, places, out),
+                Shape::Table(keys) | Shape::Either(keys) => below(&at, keys, places, out),
                 Shape::LeafOr(_, keys) => {
                     out.push(at.clone());
                     below(&at, keys, places, out);
@@ -311,6 +342,7 @@ fn all_paths(places: &Places) -> Vec<String> {
     }
     let mut out = Vec::new();
     below("", FILE, places, &mut out);
+    out.retain(|path| path != INCLUDE);
     out
 }
 

@@ -3,15 +3,12 @@
 use crate::id::Name;
 
 use super::check::Places;
-use super::diagnostic::Problem;
+use super::diagnostic::{Problem, named};
 use super::elements::Settled;
 use super::placeholder::expand;
 use super::resolve::at;
 use super::schema::Kind;
 use super::settings::{Settings, WorkerSettings};
-
-/// Names that are written out in one remark.
-const NAMED: usize = 4;
 
 /// The highest port there is.
 const LAST: u32 = 65_535;
@@ -78,15 +75,13 @@ pub(super) fn crowded(workers: &[std::sync::Arc<WorkerSettings>]) -> Option<Stri
     let next_is_taken = |worker: &&std::sync::Arc<WorkerSettings>| {
         ports(worker).is_some_and(|(_, last)| taken.contains(&last.saturating_add(1)))
     };
-    let crowded: Vec<&Name> = workers.iter().filter(next_is_taken).map(|worker| &worker.name).collect();
-    let named: Vec<String> = crowded.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
-    let more = crowded.len().saturating_sub(NAMED);
-    let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let crowded: Vec<&str> =
+        workers.iter().filter(next_is_taken).map(|worker| worker.name.as_str()).collect();
     (!crowded.is_empty()).then(|| {
         format!(
-            "{}{others}: the next port belongs to another worker, so there is none for the copy with which a \
-             rolling restart begins, and `restart --rolling` refuses; leave a port free behind each",
-            named.join(", ")
+            "{}: the next port belongs to another worker, so there is none for the copy with which a rolling restart \
+             begins, and `restart --rolling` refuses; leave a port free behind each",
+            named(&crowded)
         )
     })
 }
@@ -122,13 +117,16 @@ pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<
         })
         .collect();
     taken.sort_by_key(|(first, _, _)| *first);
-    for pair in taken.windows(2) {
-        let [(_, last, one), (first, _, other)] = pair else { continue };
-        if first <= last {
-            let (one, other) = (&one.name, &other.name);
+    // Whoever reaches highest of those before.
+    let mut highest: Option<(u32, &Name)> = None;
+    for (first, last, WorkerSettings { name: other, .. }) in taken {
+        if let Some((top, one)) = highest.filter(|(top, _)| first <= *top) {
             let title = format!("workers `{one}` and `{other}` share port {first}");
             let problem = Problem::new(at(Kind::Worker, other, "port.base", places), title);
-            problems.push(problem.help(format!("`{one}` has the ports up to {last}; begin above")));
+            problems.push(problem.help(format!("`{one}` has the ports up to {top}; begin above")));
+        }
+        if highest.is_none_or(|(top, _)| last > top) {
+            highest = Some((last, other));
         }
     }
 }

@@ -12,10 +12,10 @@ use crate::units::{format_duration, format_size};
 use super::check::Places;
 use super::diagnostic::Problem;
 use super::elements::{CHECKS, Settled};
-use super::ports;
 use super::resolve::at;
 use super::schema::Kind;
 use super::settings::{ReadyWhen, WorkerSettings};
+use super::{endpoint, ports};
 
 /// `[worker.NAME.probe.NAME]`
 #[derive(Debug, Clone, PartialEq)]
@@ -286,7 +286,11 @@ pub(super) fn check(kind: Kind, worker: &Settled, places: &Places, problems: &mu
         && !(beat.interval < beat.late && beat.late <= beat.lost && beat.lost <= beat.dead)
     {
         let title = format!("the heartbeat of {owner} is not in order: interval < late <= lost <= dead");
-        problems.push(Problem::new(at(kind, name, "heartbeat", places), title));
+        let all =
+            [("interval", beat.interval), ("late", beat.late), ("lost", beat.lost), ("dead", beat.dead)];
+        let all = all.map(|(key, time)| format!("{key} = {}", format_duration(time))).join(", ");
+        let problem = Problem::new(at(kind, name, "heartbeat", places), title);
+        problems.push(problem.help(format!("with what is not said it is {all}")));
     }
     let stands = worker.settings.probes.iter().any(|probe| stands_for_readiness(&worker.settings, probe));
     if matches!(worker.settings.ready, ReadyWhen::Probe) && !stands && worker.checks.is_empty() {
@@ -296,14 +300,6 @@ pub(super) fn check(kind: Kind, worker: &Settled, places: &Places, problems: &mu
             kind.word()
         )));
     }
-}
-
-/// A number of a port that nobody can listen on; what is filled in later is not known here.
-fn has_no_such_port(address: &str) -> bool {
-    let port = address.rsplit_once(':').map(|(_, port)| port);
-    let number =
-        port.filter(|port| !address.starts_with("unix:") && port.bytes().all(|byte| byte.is_ascii_digit()));
-    number.is_some_and(|port| port.parse::<u16>().ok().is_none_or(|port| port == 0))
 }
 
 /// The key of the first text of a check that names `{port}`.
@@ -334,36 +330,20 @@ fn check_of(
     place: &dyn Fn(&str) -> Option<super::document::Place>,
 ) -> Option<Problem> {
     let name = &probe.name;
+    if let Some((key, what, help)) = endpoint::fault(&probe.check) {
+        return Some(Problem::new(place(key), format!("probe `{name}` of {owner} {what}")).help(help));
+    }
     let (key, what, help) = match &probe.check {
-        CheckSettings::Http(http) if http.url.starts_with("https://") => (
-            "http.url",
-            "cannot speak TLS".to_owned(),
-            "look at a plain port of the worker, or use `exec` with a program that speaks TLS",
-        ),
-        CheckSettings::Http(http) if !http.url.starts_with("http://") => {
-            ("http.url", "needs a URL".to_owned(), "`http.url = \"http://127.0.0.1:{port}/health\"`")
-        }
-        CheckSettings::Tcp { address } if !address.contains(':') => {
-            ("tcp", "needs a host and a port".to_owned(), "`tcp = \"127.0.0.1:{port}\"`")
-        }
-        CheckSettings::Tcp { address } if has_no_such_port(address) => (
-            "tcp",
-            "has a port that does not exist".to_owned(),
-            "from 1 to 65535: `tcp = \"127.0.0.1:8001\"`",
-        ),
-        CheckSettings::Grpc { host, .. } if !host.contains(':') => {
-            ("grpc.host", "needs a host and a port".to_owned(), "`grpc.host = \"127.0.0.1:{port}\"`")
-        }
         CheckSettings::Exec { command, .. } if command.first().is_none_or(String::is_empty) => (
             "exec",
-            "has no command".to_owned(),
+            "has no command",
             "the program first, then its arguments: `exec = [\"./check\", \"-v\"]`",
         ),
         CheckSettings::Disk { warn, crit, .. } if warn > crit => {
-            ("disk", "warns only after it has failed".to_owned(), "`warn` below `crit`")
+            ("disk", "warns only after it has failed", "`warn` below `crit`")
         }
         CheckSettings::Gpu { warn, crit, .. } if warn > crit => {
-            ("gpu.memory", "warns only after it has failed".to_owned(), "`warn` below `crit`")
+            ("gpu.memory", "warns only after it has failed", "`warn` below `crit`")
         }
         CheckSettings::Http(_)
         | CheckSettings::Tcp { .. }

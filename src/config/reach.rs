@@ -11,11 +11,10 @@ use std::time::Duration;
 use crate::health::ProbeKind;
 use crate::recovery::{Reach, Way};
 
+use super::diagnostic::named;
+use super::marks;
 use super::probes::{CheckSettings, HeartbeatSettings, MarkSettings, ProbeSettings};
 use super::settings::WorkerSettings;
-
-/// Names that are written out of workers for which the same is true.
-const NAMED: usize = 4;
 
 /// A line for all workers of which the same is true.
 pub(super) fn notes(workers: &[Arc<WorkerSettings>]) -> Vec<String> {
@@ -25,13 +24,7 @@ pub(super) fn notes(workers: &[Arc<WorkerSettings>]) -> Vec<String> {
             alike.entry(reach.line()).or_default().push(worker.name.as_str());
         }
     }
-    let told = |(line, names): (String, Vec<&str>)| {
-        let more = names.len().saturating_sub(NAMED);
-        let listed: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
-        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("{}{others} at worst: {line}", listed.join(", "))
-    };
-    alike.into_iter().map(told).collect()
+    alike.into_iter().map(|(line, names)| format!("{} at worst: {line}", named(&names))).collect()
 }
 
 /// `None`: nothing looks at it but the check that its process runs.
@@ -43,7 +36,12 @@ fn reach(worker: &WorkerSettings) -> Option<Reach> {
         keys: vec!["heartbeat.lost".to_owned()],
         silent: true,
     });
-    let ways = of_probes.chain(of_heartbeat).chain(memory(worker)).chain(cpu(worker));
+    let of_work = marks::of_work(worker).into_iter().map(|(within, key)| Seen {
+        within,
+        keys: vec![key.to_owned()],
+        silent: false,
+    });
+    let ways = of_probes.chain(of_heartbeat).chain(memory(worker)).chain(cpu(worker)).chain(of_work);
     ways.map(|seen| from(worker, &seen)).max_by_key(Reach::total)
 }
 

@@ -293,8 +293,11 @@ mod tests {
             ("[ladder.none]\nverify = \"1s\"\n", "no ladder can be called `none`"),
             ("[ladder.more]\nsteps = [{ do = \"nothing\" }]\n", "there is no recovery strategy `nothing`"),
             ("[ladder.more]\nsteps = [{ attempts = 2 }]\n", "this step does not say what to do"),
+            ("ladder.default.steps = [{ attempts = 2 }]\n", "this step does not say what to do"),
         ] {
-            let problems = load(&Sources::text(format!("{LADDERS}{text}"))).unwrap_err().to_string();
+            // A key without a header goes before those with one.
+            let whole = if text.starts_with('[') { format!("{LADDERS}{text}") } else { text.to_owned() };
+            let problems = load(&Sources::text(whole)).unwrap_err().to_string();
             assert!(problems.contains(told), "{problems}");
             assert!(
                 problems.contains(" 1 problem") || problems.contains("\n1 problem"),

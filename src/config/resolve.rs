@@ -11,10 +11,11 @@ use super::check::Places;
 use super::diagnostic::{Problem, quoted};
 use super::document::Place;
 use super::elements::{RawSupervisor, Settled};
+use super::nature;
 use super::order::{self, Wait};
 use super::pid_files;
 use super::schema::Kind;
-use super::settings::{HttpSettings, SupervisorSettings, WorkerSettings};
+use super::settings::{HttpSettings, Remedy, SupervisorSettings, WorkerSettings};
 use super::slugs;
 use super::suggest::nearest;
 use super::template::Template;
@@ -43,7 +44,7 @@ pub(super) struct Resolved {
 pub(super) fn resolve(draft: Draft, places: &Places, problems: &mut Vec<Problem>) -> Resolved {
     let Draft { supervisors, mut workers, templates } = draft;
     for worker in &mut workers {
-        one_of_both(Kind::Worker, &mut worker.settings, places, problems);
+        nature::settle(Kind::Worker, &mut worker.settings, places, problems);
         alone(Kind::Worker, worker, places, problems);
     }
     ports::overlaps(&workers, places, problems);
@@ -74,7 +75,7 @@ pub(super) fn resolve_torn(draft: Draft, torn: &Torn, places: &Places, problems:
     let Draft { supervisors, mut workers, .. } = draft;
     let mut found = Vec::new();
     for worker in &mut workers {
-        one_of_both(Kind::Worker, &mut worker.settings, places, &mut found);
+        nature::settle(Kind::Worker, &mut worker.settings, places, &mut found);
         alone(Kind::Worker, worker, places, &mut found);
     }
     ports::overlaps(&workers, places, &mut found);
@@ -90,7 +91,8 @@ pub(super) fn resolve_torn(draft: Draft, torn: &Torn, places: &Places, problems:
 /// What can be told of a worker or a template without looking at any other.
 pub(super) fn alone(kind: Kind, one: &Settled, places: &Places, problems: &mut Vec<Problem>) {
     command(kind, one, places, problems);
-    without_effect(kind, &one.settings, places, problems);
+    remedies(kind, &one.settings, places, problems);
+    nature::without_effect(kind, &one.settings, places, problems);
     exit_codes(kind, &one.settings, places, problems);
     daemon(kind, &one.settings, places, problems);
     secrets(kind, &one.settings, places, problems);
@@ -132,79 +134,6 @@ pub(super) fn at(kind: Kind, name: &Name, key: &str, places: &Places) -> Option<
         .cloned()
 }
 
-/// A worker is a process or an actor. What it says itself counts more than what the defaults of all workers say.
-pub(super) fn one_of_both(
-    kind: Kind,
-    worker: &mut WorkerSettings,
-    places: &Places,
-    problems: &mut Vec<Problem>,
-) {
-    if worker.actor.is_none() || worker.command.is_empty() {
-        return;
-    }
-    let own = |key: &str| places.named(&format!("{}.{}.{key}", kind.word(), worker.name));
-    match (own("command"), own("actor")) {
-        (true, false) => worker.actor = None,
-        (false, true) => worker.command = Vec::new(),
-        (true, true) | (false, false) => {
-            let title = format!("{} `{}` has both `command` and `actor`", kind.word(), worker.name);
-            let place = at(kind, &worker.name, "actor", places);
-            problems
-                .push(Problem::new(place, title).help("leave one of them out: it is a process or an actor"));
-        }
-    }
-}
-
-/// Keys that mean nothing for this kind of worker.
-pub(super) fn meaningless(worker: &WorkerSettings) -> &'static [&'static str] {
-    const OF_PROCESSES: &[&str] = &[
-        "command",
-        "cwd",
-        "env",
-        "inherit_env",
-        "exit_codes",
-        "log",
-        "ready",
-        "stop.signal",
-        "stop.to",
-        "stop.unresponsive_timeout",
-        "port",
-        "reload",
-        "user",
-        "group",
-        "umask",
-        "nice",
-        "oom_score_adj",
-        "no_new_privs",
-        "limits",
-        "secrets",
-        "pid_file",
-        "adopt_running",
-        "heartbeat",
-        "threshold",
-    ];
-    const OF_ACTORS: &[&str] = &["actor", "config", "snapshot", "blocking"];
-    match (&worker.actor, worker.command.is_empty()) {
-        (Some(_), _) => OF_PROCESSES,
-        (None, false) => OF_ACTORS,
-        (None, true) => &[],
-    }
-}
-
-/// What a worker says itself, and means nothing for it. What the defaults say is for the others.
-fn without_effect(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
-    let what = if worker.actor.is_some() { "an actor" } else { "a process" };
-    // Both kinds at once have been reported.
-    let keys = meaningless(worker).iter().filter(|key| !matches!(**key, "command" | "actor"));
-    for key in keys {
-        if let Some(place) = places.key(&format!("{}.{}.{key}", kind.word(), worker.name)) {
-            let title =
-                format!("`{key}` means nothing for {} `{}`, which is {what}", kind.word(), worker.name);
-            problems.push(Problem::new(Some(place.clone()), title));
-        }
-    }
-}
-
 fn command(kind: Kind, worker: &Settled, places: &Places, problems: &mut Vec<Problem>) {
     let name = &worker.settings.name;
     let (word, own) = (kind.word(), format!("{}.{name}", kind.word()));
@@ -229,6 +158,29 @@ fn command(kind: Kind, worker: &Settled, places: &Places, problems: &mut Vec<Pro
         }
     };
     problems.push(problem.help("the program first, then its arguments: `command = [\"./program\", \"-v\"]`"));
+}
+
+/// Commands beside it that name no program.
+fn remedies(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
+    let of = |remedy: &Option<Remedy>| match remedy {
+        Some(Remedy::Command(argv)) => Some(argv.clone()),
+        Some(Remedy::Signal(_)) | None => None,
+    };
+    let on = &worker.on;
+    let all = [
+        ("connection_reset", of(&on.connection_reset)),
+        ("memory_cleanup", of(&on.memory_cleanup)),
+        ("capture", on.capture.clone()),
+    ];
+    for (key, argv) in all {
+        if argv.is_some_and(|argv| argv.first().is_none_or(String::is_empty)) {
+            let title = format!("`on.{key}` of {} `{}` has no program", kind.word(), worker.name);
+            let problem = Problem::new(at(kind, &worker.name, &format!("on.{key}.command"), places), title);
+            problems.push(
+                problem.help("the program first, then its arguments: `[\"./trim.sh\", \"{instance}\"]`"),
+            );
+        }
+    }
 }
 
 fn exit_codes(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
@@ -262,7 +214,12 @@ fn empty_table(
 /// A replacement without a reason would never come.
 fn recycle(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
     let Some(recycle) = &worker.recycle else { return };
-    if recycle.after.is_none() && recycle.memory.is_none() {
+    let own = |key: &str| {
+        places.named(&format!("{}.{}.recycle.{key}", kind.word(), worker.name))
+            || places.named(&format!("defaults.worker.recycle.{key}"))
+    };
+    // One that is there and cannot be read has been reported for what it is.
+    if recycle.after.is_none() && recycle.memory.is_none() && !own("after") && !own("memory") {
         let title = format!("`recycle` of {} `{}` says no time and no size", kind.word(), worker.name);
         let problem = Problem::new(at(kind, &worker.name, "recycle", places), title);
         problems.push(problem.help("`recycle = { after = \"24h\" }`, `{ memory = \"450MiB\" }` or both"));
@@ -387,5 +344,45 @@ fn settled(name: Name, raw: &RawSupervisor, tree: &mut Tree) -> SupervisorSettin
         children: tree.children.remove(&name).unwrap_or_default(),
         auto_shutdown: raw.auto_shutdown,
         name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Remedy, SecretSource, Settings, Sources, load};
+
+    fn settings(text: &str) -> Settings {
+        load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings
+    }
+
+    fn refused(text: &str) -> String {
+        load(&Sources::text(text)).err().map(|problems| problems.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_remedy_is_a_signal_or_a_command_and_the_later_one_wins() {
+        for (line, said) in [
+            (
+                "on.connection_reset = { signal = \"HUP\", command = [\"x\"] }",
+                "needs exactly one of `signal` and `command`",
+            ),
+            ("on.memory_cleanup = {}", "needs exactly one of `signal` and `command`"),
+            ("on.capture = {}", "needs `command`"),
+            ("on.capture.command = []", "`on.capture` of worker `w` has no program"),
+            ("on.memory_cleanup.command = [\"\"]", "`on.memory_cleanup` of worker `w` has no program"),
+        ] {
+            let text = refused(&format!("[worker.w]\ncommand = [\"x\"]\n{line}\n"));
+            assert!(text.contains(said) && text.contains("inline:3:"), "{line}: {text}");
+            assert!(text.ends_with("1 problem in 1 file"), "told once: {text}");
+        }
+        let file = "[defaults.worker]\non.memory_cleanup.signal = \"USR1\"\nsecrets.KEY.file = \"/key\"\n\
+                    [worker.w]\ncommand = [\"x\"]\non.memory_cleanup.command = [\"y\"]\nsecrets.KEY.env = \"K\"\n";
+        let worker = &settings(file).workers[0];
+        assert_eq!(worker.on.memory_cleanup, Some(Remedy::Command(vec!["y".to_owned()])));
+        assert_eq!(worker.isolation.secrets["KEY"], SecretSource::Env("K".to_owned()));
+        let env = vec![("REGROW__WORKER__W__ON__MEMORY_CLEANUP__SIGNAL".into(), "HUP".into())];
+        let loaded =
+            load(&Sources { env, ..Sources::text(file) }).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(loaded.settings.workers[0].on.memory_cleanup, Some(Remedy::Signal(1)));
     }
 }

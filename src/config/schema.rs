@@ -14,6 +14,8 @@ pub(super) enum Shape {
     Leaf(Leaf),
     /// A table of fixed keys.
     Table(&'static [Key]),
+    /// A table with exactly one of these keys; it takes the place of one that stands below it.
+    Either(&'static [Key]),
     /// Tables under names that the user chooses: `[worker.NAME]`.
     Named(Kind, &'static [Key]),
     /// Free keys with text values: `env`.
@@ -60,6 +62,10 @@ pub(super) const fn leaf(name: &'static str, leaf: Leaf) -> Key {
 
 pub(super) const fn table(name: &'static str, keys: &'static [Key]) -> Key {
     Key { name, shape: Shape::Table(keys) }
+}
+
+pub(super) const fn either(name: &'static str, keys: &'static [Key]) -> Key {
+    Key { name, shape: Shape::Either(keys) }
 }
 
 /// Finds a key by name.

@@ -14,6 +14,11 @@ use super::settings::{Settings, WorkerSettings};
 /// Whose log is `logs/regrow.log`.
 const RUNTIME: &str = "regrow";
 
+/// Whether a worker of this name would write into the runtime's own log.
+pub(super) fn is_reserved(name: &Name) -> bool {
+    name.as_str() == RUNTIME
+}
+
 /// Behind the slug in the name of an instance's recovery log.
 const RECOVERY: &str = "_recovery";
 
@@ -43,7 +48,7 @@ fn meet(a: &str, b: &str) -> bool {
 pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<Problem>) {
     let mut taken: HashMap<String, InstanceId> = HashMap::new();
     for worker in workers {
-        if worker.settings.name.as_str() == RUNTIME {
+        if is_reserved(&worker.settings.name) {
             let place = places.key(&format!("worker.{RUNTIME}")).cloned();
             let title =
                 format!("no worker can be called `{RUNTIME}`: `logs/{RUNTIME}.log` is the runtime's own");

@@ -283,6 +283,9 @@ impl Settings {
         if let Some(other) = self.slug_clash(worker, worker.instances) {
             return Err(clash(other, "a directory"));
         }
+        if let Some(other) = self.pid_file_clash(worker, worker.instances) {
+            return Err(clash(other, "a pid_file"));
+        }
         let mut grown = self.clone();
         let home = grown.supervisors.iter_mut().find(|one| one.name == given.supervisor);
         let missing = || SpecError::NoSupervisor { name: given.supervisor.to_string(), near: None };
@@ -438,5 +441,9 @@ command = ["db"]
         assert!(refused(&early).contains("starts later"));
         let port = process("cron").key("port.base", "8000");
         assert!(refused(&port).contains("a port with `web`"));
+        let daemon = |name: &str| process(name).key("pid_file", "/run/d.pid");
+        let one = settings().with_spec(&daemon("d"), None).unwrap();
+        let two = one.with_spec(&daemon("e"), None).map(|_| ()).unwrap_err().to_string();
+        assert!(two.contains("a pid_file with `d`"), "{two}");
     }
 }

@@ -20,6 +20,7 @@ use super::leaf::{Leaf, Text};
 use super::placeholder;
 use super::schema::{Key, Shape};
 use super::settings::{Settings, WorkerSettings};
+use super::slugs;
 use super::suggest::nearest;
 
 /// Longest value of a parameter, in bytes: it becomes a part of an argument, not a document.
@@ -66,6 +67,9 @@ pub enum TemplateError {
     /// Somebody has that name.
     #[error("`{0}` is taken: a worker or a supervisor has that name already")]
     Taken(Name),
+    /// The runtime's own log goes by that name.
+    #[error("no worker can be called `{0}`: `logs/{0}.log` is the runtime's own; take another name")]
+    Reserved(Name),
     /// A value that the template needs.
     #[error("template `{template}` needs a value for `{param}`, one that matches {pattern}")]
     Missing {
@@ -147,12 +151,12 @@ impl Template {
         self.params.iter().map(|(name, pattern)| (name.as_str(), bare(pattern)))
     }
 
-    /// The worker it makes, with its gaps.
     /// The same, whose workers have these recovery steps.
     pub(super) fn laddered(&self, ladder: &dyn Fn(&WorkerSettings) -> WorkerSettings) -> Self {
         Self { sample: ladder(&self.sample), ..self.clone() }
     }
 
+    /// The worker it makes, with its gaps.
     pub(super) fn sample(&self) -> &WorkerSettings {
         &self.sample
     }
@@ -168,7 +172,14 @@ impl Template {
             why: error.to_string(),
         };
         let raw: RawWorker = layers::read(filled(&self.table, WORKER, &added.params)).map_err(broken)?;
-        let Settled { settings, .. } = raw.settle(added.id.clone(), base, self.sample.verify);
+        let Settled { mut settings, .. } = raw.settle(added.id.clone(), base, self.sample.verify);
+        // The check has settled of the sample what kind it is.
+        if self.sample.actor.is_none() {
+            settings.actor = None;
+        } else {
+            settings.command = Vec::new();
+        }
+        settings.leave_foreign();
         Ok(WorkerSettings {
             after: self.sample.after.clone(),
             steps: self.sample.steps.clone(),
@@ -227,7 +238,7 @@ fn has_gaps(leaf: &Leaf) -> bool {
 fn filled(table: &Layer, keys: &'static [Key], params: &BTreeMap<String, String>) -> Layer {
     let fill = |key: &Key, value: &Value| match &key.shape {
         Shape::Leaf(leaf) | Shape::Texts(leaf) if has_gaps(leaf) => fill_texts(value, params),
-        Shape::Table(below) | Shape::LeafOr(_, below) => match &value.kind {
+        Shape::Table(below) | Shape::Either(below) | Shape::LeafOr(_, below) => match &value.kind {
             ValueKind::Table(inner) => Value::new(None, ValueKind::Table(filled(inner, below, params))),
             _ if matches!(&key.shape, Shape::LeafOr(leaf, _) if has_gaps(leaf)) => fill_texts(value, params),
             _ => value.clone(),
@@ -293,6 +304,9 @@ impl Settings {
             || self.supervisors.iter().any(|supervisor| supervisor.name == added.id);
         if taken {
             return Err(TemplateError::Taken(added.id));
+        }
+        if slugs::is_reserved(&added.id) {
+            return Err(TemplateError::Reserved(added.id));
         }
         if self.added.iter().filter(|other| other.template == template.name).count() >= template.max {
             return Err(TemplateError::Full { template: template.name.clone(), max: template.max });
@@ -429,6 +443,7 @@ on.memory_cleanup.command = ["free", "{param.user}"]
             Err(TemplateError::Taken(Name::try_new("u1").unwrap()))
         );
         assert!(matches!(one.with_added(added("root", "bob")), Err(TemplateError::Taken(_))));
+        assert!(matches!(one.with_added(added("regrow", "bob")), Err(TemplateError::Reserved(_))));
         let two = one.with_added(added("u2", "bob")).unwrap();
         assert!(matches!(two.with_added(added("u3", "cid")), Err(TemplateError::Full { max: 2, .. })));
         let mut stranger = added("u3", "cid");

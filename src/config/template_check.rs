@@ -10,10 +10,10 @@ use super::check::Places;
 use super::diagnostic::{Problem, quoted};
 use super::elements::{RawSupervisor, Settled};
 use super::layers::Layer;
-use super::resolve;
 use super::schema::Kind;
 use super::suggest::nearest;
 use super::template::{Template, whole};
+use super::{nature, resolve};
 
 /// A template, typed and not yet tied to the rest.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) fn resolve(
 ) -> Vec<Arc<Template>> {
     let mut templates = Vec::new();
     for mut draft in drafts {
-        resolve::one_of_both(Kind::Template, &mut draft.sample.settings, places, problems);
+        nature::settle(Kind::Template, &mut draft.sample.settings, places, problems);
         resolve::alone(Kind::Template, &draft.sample, places, problems);
         significant_never(&draft.sample, supervisors, places, problems);
         gaps(&draft, places, problems);

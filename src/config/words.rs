@@ -29,7 +29,7 @@ pub(crate) fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|part| upper.contains(part))
 }
 
-/// The tables without names: `runtime`, `http`, `telemetry`, `store`.
+/// The tables without names: `runtime`, `http`, `telemetry`, `store`, `recovery`, and the error classes.
 pub(crate) fn sections(settings: &Settings) -> Map<String, Value> {
     let runtime = &settings.runtime;
     let sections = json!({

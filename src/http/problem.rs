@@ -95,7 +95,10 @@ impl From<GrowError> for Problem {
                 TemplateError::Missing { .. } | TemplateError::Unknown { .. } | TemplateError::Refused { .. },
             ) => Self::invalid(detail),
             GrowError::Template(
-                TemplateError::Taken(_) | TemplateError::Full { .. } | TemplateError::Broken { .. },
+                TemplateError::Taken(_)
+                | TemplateError::Reserved(_)
+                | TemplateError::Full { .. }
+                | TemplateError::Broken { .. },
             ) => Self::new(StatusCode::CONFLICT, "conflict", detail),
         }
     }

@@ -56,6 +56,38 @@ fn what_will_not_work_as_meant_is_warned_of() {
     assert!(warnings[2].contains("backoff.first (2m) is above backoff.max (1m)"));
 }
 
+#[test]
+fn a_supervisor_that_ends_in_vain_is_warned_of() {
+    let text = |root: &str, job: &str, significant: bool| {
+        format!(
+            "[supervisor.root]\nauto_shutdown = \"{root}\"\n[supervisor.job]\nchildren = [\"a\"]\nauto_shutdown = \"{job}\"\n\
+             [worker.a]\ncommand = [\"x\"]\nrestart = \"transient\"\nsignificant = {significant}\n"
+        )
+    };
+    let warnings = loaded(&text("never", "any_significant", true)).settings.warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0]
+            .starts_with("supervisor `job` ends by auto_shutdown, and the supervisor above starts it again")
+    );
+    let warnings = loaded(&text("any_significant", "never", false)).settings.warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("supervisor `root` has auto_shutdown and no worker that is `significant`")
+    );
+    let own = "[supervisor.root]\nauto_shutdown = \"all_significant\"\n[worker.a]\ncommand = [\"x\"]\n\
+               restart = \"temporary\"\nsignificant = true\n";
+    assert!(loaded(own).settings.warnings.is_empty());
+}
+
+#[test]
+fn a_control_socket_that_lets_nobody_in_is_warned_of() {
+    let with = |control: &str| loaded(&format!("[runtime]\ncontrol = {{ {control} }}\n")).settings.warnings;
+    assert!(with("group = \"ops\"")[0].contains("mode 0600 keeps its members out"));
+    assert!(with("mode = \"0660\"")[0].contains("without `control.group` only regrow's own user and root"));
+    assert!(with("group = \"ops\", mode = \"0660\"").is_empty() && with("mode = \"0600\"").is_empty());
+}
+
 /// OTP's `bad_combination`, all of them (rules R32).
 #[test]
 fn significant_needs_somebody_who_listens_and_an_end_that_is_final() {

@@ -61,7 +61,7 @@ fn what_cannot_be_set_from_outside_says_so() {
         ("REGROW__WORKER__WEB_SERVER__ENV__MODE", "has free names and cannot be set from here"),
         ("REGROW__WORKER__WEB_SERVER__STOP", "is a table; set its keys one by one"),
         ("REGROW__WORKER__OTHER__COMMAND", "matches no key"),
-        ("REGROW__INCLUDE", "matches no key"),
+        ("REGROW__INCLUDE", "`include` is read before this is, and cannot be set from here"),
         ("REGROW__", "matches no key"),
         ("REGROW__WORKER__A_B__ENABLED", "matches both `worker.a-b.enabled` and `worker.a_b.enabled`"),
     ] {

@@ -42,6 +42,12 @@ pub(super) fn some_signal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i
     signal(from).map(Some)
 }
 
+/// The same, or a key that is there and says nothing.
+pub(super) fn any_signal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i32>, D::Error> {
+    let number = |text: String| crate::exit::signal_number(&text).ok_or_else(|| Error::custom("no signal"));
+    Option::<String>::deserialize(from)?.map(number).transpose()
+}
+
 pub(super) fn mode<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     u32::from_str_radix(&String::deserialize(from)?, 8).map_err(Error::custom)
 }

@@ -46,12 +46,12 @@ pub(super) struct RawLimits {
     processes: Option<u64>,
 }
 
-/// One of `secrets`; serde calls the variant by its key.
+/// One of `secrets`: one of both, as the check sees to.
 #[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum RawSecret {
-    File(String),
-    Env(String),
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSecret {
+    file: Option<String>,
+    env: Option<String>,
 }
 
 /// The keys of a worker that stand for themselves.
@@ -68,9 +68,9 @@ pub(super) struct RawIsolation {
 
 impl RawIsolation {
     pub(super) fn settle(self, base: &Path) -> Isolation {
-        let source = |raw| match raw {
-            RawSecret::File(path) => SecretSource::File(base.join(path)),
-            RawSecret::Env(name) => SecretSource::Env(name),
+        let source = |raw: RawSecret| match raw.file {
+            Some(path) => Some(SecretSource::File(base.join(path))),
+            None => raw.env.map(SecretSource::Env),
         };
         let RawLimits { memory, cpu, open_files, processes } = self.limits;
         Isolation {
@@ -81,7 +81,7 @@ impl RawIsolation {
             oom_score_adj: self.oom_score_adj,
             no_new_privs: self.no_new_privs,
             limits: Limits { memory, cpu, open_files, processes },
-            secrets: self.secrets.into_iter().map(|(name, raw)| (name, source(raw))).collect(),
+            secrets: self.secrets.into_iter().filter_map(|(name, raw)| Some((name, source(raw)?))).collect(),
         }
     }
 }

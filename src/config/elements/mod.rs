@@ -23,7 +23,7 @@ pub(super) use store::RawStore;
 pub(super) use supervisor::RawSupervisor;
 pub(super) use telemetry::RawTelemetry;
 pub(super) use template::{DEFAULT_MAX, RawTemplate};
-pub(super) use worker::{RawWorker, Settled, absolute};
+pub(super) use worker::{RawWorker, Settled};
 
 use super::leaf::{Leaf, Text};
 use super::schema::{Key, Kind, Shape, leaf, table};

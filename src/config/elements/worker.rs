@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::leaf::{Leaf, Text};
-use crate::config::schema::{Key, Shape, leaf, table};
+use crate::config::schema::{Key, Shape, either, leaf, table};
 use crate::config::settings::{
     Ladder, LogOnFull, LogSettings, LogTo, OnSettings, ReadyWhen, RecycleSettings, Remedy, SnapshotSettings,
     StderrTo, StopSettings, StopTo, WorkerSettings,
@@ -125,9 +125,9 @@ pub(super) const KEYS: &[Key] = &[
     table(
         "on",
         &[
-            table("connection_reset", REMEDY),
-            table("memory_cleanup", REMEDY),
-            table("capture", &[leaf("command", Leaf::Texts(Text::Beside))]),
+            either("connection_reset", REMEDY),
+            either("memory_cleanup", REMEDY),
+            either("capture", &[leaf("command", Leaf::Texts(Text::Beside))]),
         ],
     ),
 ];
@@ -201,10 +201,11 @@ struct RawOn {
     capture: Option<RawCapture>,
 }
 
+/// One of both; the check sees to that.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRemedy {
-    #[serde(default, deserialize_with = "de::some_signal")]
+    #[serde(default, deserialize_with = "de::any_signal")]
     signal: Option<i32>,
     command: Option<Vec<String>>,
 }
@@ -212,7 +213,7 @@ struct RawRemedy {
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCapture {
-    command: Option<Vec<String>>,
+    command: Vec<String>,
 }
 
 /// A word or a table; serde calls both variants of one enum.
@@ -289,10 +290,11 @@ impl RawWorker {
         &self.ladder
     }
 
-    /// The settings, with an empty command and without `after`: both need the other workers, or a place, to
-    /// complain at.
+    /// The settings as written: without `after`, which needs the other workers, and perhaps with what one of its kind
+    /// does not have, since only places tell which kind it is.
     pub(in crate::config) fn settle(self, name: Name, base: &Path, verify: Duration) -> Settled {
         let has_command = self.command.is_some();
+        let checks = self.probe.iter().map(|(name, probe)| (name.clone(), probe.checks())).collect();
         let isolation = RawIsolation {
             user: self.user,
             group: self.group,
@@ -336,19 +338,12 @@ impl RawWorker {
             log: self.log.into(),
             verify,
             ladder: self.ladder,
-            probes: Vec::new(),
+            probes: self.probe.into_iter().map(|(name, probe)| probe.settle(name)).collect(),
             heartbeat: self.heartbeat.map(RawHeartbeat::settle),
             threshold: self.threshold.settle(),
             on: self.on.into(),
             steps: None,
             strategies: Arc::default(),
-        };
-        let checks = self.probe.iter().map(|(name, probe)| (name.clone(), probe.checks())).collect();
-        let probes = self.probe.into_iter().map(|(name, probe)| probe.settle(name));
-        // What the defaults of all workers look at and this kind of worker has not.
-        let settings = WorkerSettings {
-            probes: probes.filter(|probe| probe.check.is_of(settings.actor.is_some())).collect(),
-            ..settings
         };
         Settled { settings, has_command, after: self.after, checks }
     }
@@ -408,7 +403,6 @@ impl From<RawRecycle> for RecycleSettings {
 
 impl From<RawOn> for OnSettings {
     fn from(raw: RawOn) -> Self {
-        // One that says nothing, or too much, is told with its place.
         let remedy = |raw: RawRemedy| match (raw.signal, raw.command) {
             (Some(signal), _) => Some(Remedy::Signal(signal)),
             (None, command) => command.map(Remedy::Command),
@@ -416,7 +410,7 @@ impl From<RawOn> for OnSettings {
         Self {
             connection_reset: raw.connection_reset.and_then(remedy),
             memory_cleanup: raw.memory_cleanup.and_then(remedy),
-            capture: raw.capture.and_then(|capture| capture.command),
+            capture: raw.capture.map(|capture| capture.command),
         }
     }
 }

@@ -44,6 +44,27 @@ pub(super) fn find_cgroups(key: &str, options: HostOptions, notes: &mut Vec<Stri
     }
 }
 
+/// What the runtime itself keeps open, with its threads, its store and those who ask it something.
+const OWN_FILES: u64 = 128;
+/// What it keeps open for an instance: its process, output, sockets, cgroup and figures.
+const FILES_EACH: u64 = 7;
+
+/// What the limit of open files on this machine is too small for; nothing without limit.
+pub(crate) fn too_few_files(instances: u64, limit: Option<u64>) -> Option<String> {
+    let need = OWN_FILES.saturating_add(FILES_EACH.saturating_mul(instances));
+    let limit = limit.filter(|limit| *limit < need)?;
+    let fit = limit.saturating_sub(OWN_FILES) / FILES_EACH;
+    Some(format!(
+        "{instances} instances take about {need} open files of regrow, and it may have {limit}: about {fit} would start; \
+         raise its limit (LimitNOFILE, ulimit -n)"
+    ))
+}
+
+/// How many files this process may have open at most.
+pub(crate) fn most_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
+}
+
 /// The limits of open files that this process had before they were raised.
 static GIVEN: OnceLock<(u64, u64)> = OnceLock::new();
 
@@ -106,5 +127,21 @@ pub(super) fn adopt_orphans(options: HostOptions, notes: &mut Vec<String>) -> bo
             notes.push(format!("orphans of workers are not taken in: {error}"));
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_open_files_below_what_the_workers_take_is_told_with_how_many_fit() {
+        assert_eq!(too_few_files(10, None), None);
+        assert_eq!(too_few_files(100, Some(1024)), None);
+        let told = too_few_files(500, Some(1024)).unwrap_or_default();
+        assert!(
+            told.contains("500 instances take about 3628 open files")
+                && told.contains("about 128 would start")
+        );
     }
 }

@@ -59,7 +59,7 @@ mod tree;
 pub(crate) use beside::Beside;
 pub(crate) use capabilities::Capabilities;
 pub(crate) use clear::{Cleared, Survivor};
-pub(crate) use grants::raise_open_files;
+pub(crate) use grants::{most_files, raise_open_files, too_few_files};
 pub(crate) use host::{Held, HostOptions, ProcessHost};
 pub(crate) use identity::missing;
 pub(crate) use reserve::{LentSpare, Spare, is_exhaustion, set_aside};
