@@ -243,3 +243,17 @@ fn of_a_ladder_each_key_that_differs_is_told_and_no_other() {
     let lines = told(&strategy("5s"), &strategy("6s"));
     assert!(lines.len() == 2 && lines[1].contains("strategy "), "{lines:?}");
 }
+
+#[test]
+fn a_number_that_was_asked_for_by_hand_is_held_against_the_new_file() {
+    let web = "[worker.web]\ncommand = [\"x\"]\nport.base = 8001\n";
+    let mut running = settings(web);
+    running.workers[0] =
+        Arc::new(WorkerSettings { instances: 3, ..WorkerSettings::clone(&running.workers[0]) });
+    let trouble = |more: &str| settings(&format!("{web}{more}")).scaled_as(&running).scaled_trouble();
+    assert_eq!(trouble("[worker.api]\ncommand = [\"x\"]\nport.base = 8004\n"), None);
+    let told = trouble("[worker.api]\ncommand = [\"x\"]\nport.base = 8002\n").unwrap();
+    assert!(told.contains("`web` was scaled to 3 by hand") && told.contains("meet those of `api`"), "{told}");
+    let told = trouble("[worker.web-2]\ncommand = [\"x\"]\n").unwrap();
+    assert!(told.contains("share a directory with `web-2`"), "{told}");
+}

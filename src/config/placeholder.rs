@@ -53,6 +53,11 @@ pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<Stri
 /// Puts values into the gaps `{param.x}` of a template, and leaves everything else for [`expand`]. Braces in a value
 /// are doubled, so that it is not read again there either.
 pub(super) fn fill(text: &str, mut value: impl FnMut(&str) -> String) -> String {
+    fill_last(text, |name| value(name).replace('{', "{{"))
+}
+
+/// The same in a text that nobody expands.
+pub(super) fn fill_last(text: &str, mut value: impl FnMut(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('{') {
@@ -60,7 +65,7 @@ pub(super) fn fill(text: &str, mut value: impl FnMut(&str) -> String) -> String 
         rest = &rest[at..];
         let gap = rest.strip_prefix("{param.").and_then(|rest| rest.split_once('}'));
         if let Some((name, after)) = gap {
-            out.push_str(&value(name).replace('{', "{{"));
+            out.push_str(&value(name));
             rest = after;
         } else {
             let brace = if rest.starts_with("{{") { "{{" } else { "{" };

@@ -59,6 +59,35 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Whose number of instances, asked for by hand, does not fit the others of these settings, and what to do about it.
+    #[must_use]
+    pub fn scaled_trouble(&self) -> Option<String> {
+        let by_hand = self.workers.iter().filter(|worker| worker.instances != worker.declared);
+        by_hand.into_iter().find_map(|worker| {
+            let (name, copies) = (&worker.name, worker.instances);
+            let what = match range(worker, copies) {
+                Some((_, last)) if last > LAST => format!("there is no port above {LAST}"),
+                Some(_) | None => match self.port_clash(worker, copies) {
+                    Some(other) => format!("its ports meet those of `{other}`"),
+                    None => match self.slug_clash(worker, copies) {
+                        Some(other) => format!("it would share a directory with `{other}`"),
+                        None => format!(
+                            "it would share a pid_file with `{}`",
+                            self.pid_file_clash(worker, copies)?
+                        ),
+                    },
+                },
+            };
+            Some(format!(
+                "worker `{name}` was scaled to {copies} by hand, and in this file {what}: \
+                 `regrow scale {name} {}` first, or make room for it in the file",
+                worker.declared
+            ))
+        })
+    }
+}
+
 impl WorkerSettings {
     /// Whether it is the only one of its kind: it may rely on that, and gets no copy beside it.
     #[must_use]

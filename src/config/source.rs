@@ -177,11 +177,13 @@ pub(crate) fn included(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, Strin
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(format!("cannot be looked up: {error}")),
     };
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_str().is_some_and(|file| matches(name, file)))
-        .map(|entry| entry.path())
-        .collect();
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| format!("cannot be looked up: {error}"))?;
+        if matches(name, &entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        }
+    }
     found.sort();
     Ok(found)
 }

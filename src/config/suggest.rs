@@ -2,6 +2,8 @@
 //!
 //! A suggestion that is far off is worse than none, so a third of the letters may differ and no more.
 
+use crate::id::Name;
+
 /// The candidate nearest to `text`, if one is near enough. Case and `-` against `_` do not count.
 pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = normal(text);
@@ -18,6 +20,18 @@ pub(crate) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// A name near the wrong one: lower case, `-` for what cannot stand.
+pub(super) fn rename(text: &str) -> Option<String> {
+    let swapped: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
+        .collect();
+    let name = swapped.trim_matches(|c: char| !c.is_ascii_alphanumeric()).replace("__", "_");
+    let name = name.trim_start_matches(|c: char| !c.is_ascii_lowercase());
+    Name::try_new(name).ok().map(|name| name.to_string())
 }
 
 fn normal(text: &str) -> String {

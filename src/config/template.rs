@@ -237,10 +237,13 @@ fn has_gaps(leaf: &Leaf) -> bool {
 /// The table with its gaps filled, wherever the schema takes placeholders.
 fn filled(table: &Layer, keys: &'static [Key], params: &BTreeMap<String, String>) -> Layer {
     let fill = |key: &Key, value: &Value| match &key.shape {
-        Shape::Leaf(leaf) | Shape::Texts(leaf) if has_gaps(leaf) => fill_texts(value, params),
+        Shape::Leaf(leaf) | Shape::Texts(leaf) if has_gaps(leaf) => fill_texts(value, params, true),
+        Shape::Free => fill_texts(value, params, false),
         Shape::Table(below) | Shape::Either(below) | Shape::LeafOr(_, below) => match &value.kind {
             ValueKind::Table(inner) => Value::new(None, ValueKind::Table(filled(inner, below, params))),
-            _ if matches!(&key.shape, Shape::LeafOr(leaf, _) if has_gaps(leaf)) => fill_texts(value, params),
+            _ if matches!(&key.shape, Shape::LeafOr(leaf, _) if has_gaps(leaf)) => {
+                fill_texts(value, params, true)
+            }
             _ => value.clone(),
         },
         Shape::Each(_, below) => match &value.kind {
@@ -256,9 +259,7 @@ fn filled(table: &Layer, keys: &'static [Key], params: &BTreeMap<String, String>
             }
             _ => value.clone(),
         },
-        Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Named(..) | Shape::Free => {
-            value.clone()
-        }
+        Shape::Leaf(_) | Shape::Texts(_) | Shape::Secrets(_) | Shape::Named(..) => value.clone(),
     };
     table
         .iter()
@@ -273,16 +274,17 @@ fn filled(table: &Layer, keys: &'static [Key], params: &BTreeMap<String, String>
     clippy::wildcard_enum_match_arm,
     reason = "the check lets only these kinds of another crate's enum through"
 )]
-/// A text, or all texts of a list or of a table.
-fn fill_texts(value: &Value, params: &BTreeMap<String, String>) -> Value {
+/// A text, or all texts of a list or of a table; whether their placeholders are replaced later.
+fn fill_texts(value: &Value, params: &BTreeMap<String, String>, expanded: bool) -> Value {
     let put = |name: &str| params.get(name).cloned().unwrap_or_default();
     let kind = match &value.kind {
-        ValueKind::String(text) => ValueKind::String(placeholder::fill(text, put)),
+        ValueKind::String(text) if expanded => ValueKind::String(placeholder::fill(text, put)),
+        ValueKind::String(text) => ValueKind::String(placeholder::fill_last(text, put)),
         ValueKind::Array(items) => {
-            ValueKind::Array(items.iter().map(|item| fill_texts(item, params)).collect())
+            ValueKind::Array(items.iter().map(|item| fill_texts(item, params, expanded)).collect())
         }
         ValueKind::Table(table) => ValueKind::Table(
-            table.iter().map(|(name, value)| (name.clone(), fill_texts(value, params))).collect(),
+            table.iter().map(|(name, value)| (name.clone(), fill_texts(value, params, expanded))).collect(),
         ),
         other => other.clone(),
     };
@@ -412,6 +414,29 @@ on.memory_cleanup.command = ["free", "{param.user}"]
         let shown = format!("{:?}", grown.workers.last().unwrap());
         assert!(!shown.contains("param.user"), "{shown}");
         assert!(shown.matches("ann").count() >= 9, "{shown}");
+    }
+
+    #[test]
+    fn an_actors_own_settings_have_gaps_too() {
+        let file = "[template.session]\nactor = \"Session\"\nparams.user = \"[a-z{}]+\"\n\
+                    config = { who = \"{param.user}\", more = [\"{worker} {param.user}\"] }\n";
+        let grown = settings(file).with_added(added("u1", "{ann")).unwrap();
+        let config = grown.workers.last().unwrap().config.value();
+        assert_eq!(config, serde_json::json!({ "who": "{ann", "more": ["{worker} {ann"] }));
+    }
+
+    #[test]
+    fn a_parameter_where_it_would_stand_as_it_is_is_refused() {
+        for line in [
+            "user = \"{param.user}\"",
+            "secrets.K.file = \"/run/{param.user}\"",
+            "config.a = \"{param.usr}\"",
+        ] {
+            let own = if line.starts_with("config") { "actor = \"A\"" } else { "command = [\"x\"]" };
+            let file = format!("[template.session]\n{own}\nparams.user = \"[a-z]+\"\n{line}\n");
+            let problems = load(&Sources::text(file)).unwrap_err();
+            assert_eq!((problems.count(), problems.problems()[0].line), (1, Some(4)), "{problems}");
+        }
     }
 
     #[test]

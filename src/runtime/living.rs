@@ -173,6 +173,9 @@ impl RuntimeHandle {
         let Reading { settings, files, .. } = self.read_again().await?;
         let old = self.info().settings();
         let settings = settings.scaled_as(&old);
+        if let Some(trouble) = settings.scaled_trouble() {
+            return Err(ActError::Conflict(trouble).into());
+        }
         Ok(self.comparison(diff(&old, &settings), &settings, files))
     }
 
@@ -200,6 +203,9 @@ impl RuntimeHandle {
         let found = Arc::clone(&slot);
         let new = self.edit(Box::new(move |current| {
             let settings = settings.scaled_as(current);
+            if let Some(trouble) = settings.scaled_trouble() {
+                return Err(ActError::Conflict(trouble));
+            }
             let changes = diff(current, &settings);
             let held = settings.holding(current);
             *lock(&found) = changes;

@@ -71,6 +71,9 @@ fn worker(n: usize) -> impl Strategy<Value = String> {
     })
 }
 
+/// What one kind of worker has, and one of them can be asked.
+const OF_ALL: &str = "probe = { own.actor = {}, main.process = {} }\nsecrets.KEY.env = \"KEY\"\non.capture.command = [\"x\"]\n";
+
 fn file() -> impl Strategy<Value = String> {
     let flat =
         (worker(0), worker(1), worker(2), worker(3)).prop_map(|(a, b, c, d)| format!("{d}\n{b}\n{a}\n{c}\n"));
@@ -81,8 +84,9 @@ fn file() -> impl Strategy<Value = String> {
              intensity = {{ max_restarts = {max}, within = {within} }}\n"
         ),
     });
-    (flat, group)
-        .prop_map(|(workers, group)| format!("[defaults.worker]\nmin_uptime = \"1s\"\n{workers}{group}"))
+    (flat, group).prop_map(|(workers, group)| {
+        format!("[defaults.worker]\nmin_uptime = \"1s\"\n{OF_ALL}{workers}{group}")
+    })
 }
 
 /// Pieces that are nearly a configuration.
