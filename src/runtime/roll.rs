@@ -7,12 +7,13 @@
 //!
 //! What to do next is a pure decision on what the board shows; the task around it only waits for the board to change.
 //! An operator's stop or pause of an instance outweighs the roll, that of its supervisor ends it, and so does the end
-//! of the runtime. One that neither starts nor stops and does not get on for two minutes ends it, too.
+//! of the runtime. One that neither starts nor stops and does not get on for two minutes ends it, too. Who is paused
+//! meanwhile runs on as it was: the end names it, and where nobody else was replaced either, it has failed.
 //!
 //! A worker with one instance gets no copy unless it has ports: who declared one instance may rely on it to be the
 //! only one. It is down while it is restarted, and the answer says so; the new one must hold like any other.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::id::{Incarnation, InstanceId, Name};
@@ -90,6 +91,8 @@ pub(super) enum Step {
 pub(super) enum Outcome {
     /// Every instance was replaced.
     Done,
+    /// The same but for these, which somebody paused meanwhile.
+    AllBut(Vec<InstanceId>),
     /// Nobody was to be replaced: they are stopped, paused or done.
     Nothing,
     /// One did not come up, or somebody decided otherwise.
@@ -105,6 +108,12 @@ pub(super) struct Roll {
     under_way: Vec<Asked>,
     /// The copy more: wanted, asked for, up.
     copy: Copy,
+    /// Those that were paused already when it began.
+    paused: HashSet<InstanceId>,
+    /// Those that somebody paused before their turn came.
+    passed: Vec<InstanceId>,
+    /// Somebody was restarted.
+    replaced: bool,
     /// How many may be down at once.
     most: usize,
     /// How long a new incarnation must be ready before it counts.
@@ -175,13 +184,18 @@ impl Roll {
             queue: instances.into_iter().collect(),
             under_way: Vec::new(),
             copy: copy.map_or(Copy::None, Copy::Wanted),
+            paused: HashSet::new(),
+            passed: Vec::new(),
+            replaced: false,
             most: most.max(1) as usize,
             hold,
         }
     }
 
-    /// Whether anybody is to be replaced at all.
-    pub(super) fn concerns_somebody(&self, seen: impl Fn(&InstanceId) -> Option<Seen>) -> bool {
+    /// Whether anybody is to be replaced at all. Who is paused now is left alone, and that is no news.
+    pub(super) fn concerns_somebody(&mut self, seen: impl Fn(&InstanceId) -> Option<Seen>) -> bool {
+        let is_paused = |one: &&InstanceId| seen(one).is_some_and(|state| state.wanted == Wanted::Paused);
+        self.paused = self.queue.iter().filter(is_paused).cloned().collect();
         self.queue.iter().any(|one| seen(one).is_some_and(|state| !state.needs_none()))
     }
 
@@ -214,11 +228,32 @@ impl Roll {
         self.under_way = still;
         while self.under_way.len() < self.most {
             let Some(next) = self.queue.pop_front() else { break };
-            let Some(state) = seen(&next).filter(|state| !state.needs_none()) else { continue };
+            let Some(state) = seen(&next) else { continue };
+            if state.wanted == Wanted::Paused && !self.paused.contains(&next) {
+                self.passed.push(next);
+                continue;
+            }
+            if state.needs_none() {
+                continue;
+            }
+            self.replaced = true;
             self.under_way.push(Asked::new(next.clone(), Some(state.incarnation), now));
             return Step::Restart(next);
         }
-        if self.under_way.is_empty() { self.over(Outcome::Done) } else { Step::Wait(wait) }
+        if self.under_way.is_empty() { self.over(self.outcome()) } else { Step::Wait(wait) }
+    }
+
+    /// At the end. Who was stopped meanwhile begins anew some day; who was paused runs on as it was.
+    fn outcome(&self) -> Outcome {
+        match (self.replaced, &self.passed[..]) {
+            (true, []) => Outcome::Done,
+            (false, []) => Outcome::Nothing,
+            (true, [..]) => Outcome::AllBut(self.passed.clone()),
+            (false, [one]) => Outcome::Failed(format!("{one} was paused meanwhile")),
+            (false, [one, more @ ..]) => {
+                Outcome::Failed(format!("{one} and {} more were paused meanwhile", more.len()))
+            }
+        }
     }
 
     fn over(&self, outcome: Outcome) -> Step {
@@ -244,6 +279,9 @@ fn arrival(copy: &InstanceId, seen: Option<Seen>, hold: Duration) -> Progress {
     }
     if seen.wanted == Wanted::Stopped && seen.phase != Phase::Stopping {
         return Progress::Failed(format!("{copy} was stopped meanwhile"));
+    }
+    if seen.wanted == Wanted::Paused && !matches!(seen.phase, Phase::Starting | Phase::Running) {
+        return Progress::Failed(format!("{copy} was paused meanwhile"));
     }
     match seen.phase {
         Phase::Running => match seen.ready_for {
@@ -274,6 +312,11 @@ fn progress(instance: &InstanceId, before: Incarnation, seen: Option<Seen>, hold
         return Progress::Failed(format!("the new {instance} did not last: {}", seen.last));
     }
     let new = seen.incarnation > before;
+    // Nobody starts it again.
+    let up = matches!(seen.phase, Phase::Starting | Phase::Running | Phase::Done);
+    if seen.wanted == Wanted::Paused && !(new && up) {
+        return Progress::Failed(format!("{instance} was paused meanwhile"));
+    }
     match seen.phase {
         Phase::Running if new => match seen.ready_for {
             Some(ready) if ready >= hold => Progress::Up,
@@ -297,197 +340,5 @@ fn progress(instance: &InstanceId, before: Incarnation, seen: Option<Seen>, hold
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::*;
-    use crate::id::Name;
-
-    const HOLD: Duration = Duration::from_secs(1);
-
-    fn id(index: u32) -> InstanceId {
-        InstanceId::of_pool(Name::try_new("w").unwrap(), index)
-    }
-
-    #[derive(Default)]
-    struct World(HashMap<InstanceId, Seen>);
-
-    impl World {
-        fn of(count: u32) -> Self {
-            let mut world = Self::default();
-            (0..count).for_each(|index| world.up(index, 1));
-            world
-        }
-
-        fn set(&mut self, index: u32, incarnation: u64, phase: Phase, ready_for: Option<Duration>) {
-            let last = "exit code 1".to_owned();
-            let incarnation = Incarnation(incarnation);
-            let (wanted, orphan_of) = (Wanted::Running, None);
-            self.0.insert(id(index), Seen { incarnation, phase, ready_for, wanted, orphan_of, last });
-        }
-
-        fn up(&mut self, index: u32, incarnation: u64) {
-            self.set(index, incarnation, Phase::Running, Some(HOLD));
-        }
-
-        fn next(&self, roll: &mut Roll) -> Step {
-            self.next_at(roll, 0)
-        }
-
-        fn next_at(&self, roll: &mut Roll, seconds: u64) -> Step {
-            roll.next(Duration::from_secs(seconds), |id| self.0.get(id).cloned())
-        }
-
-        fn want(&mut self, index: u32, wanted: Wanted) {
-            self.0.get_mut(&id(index)).unwrap().wanted = wanted;
-        }
-    }
-
-    #[test]
-    fn a_wall_clock_that_is_set_neither_shortens_nor_lengthens_the_hold() {
-        let hour = jiff::SignedDuration::from_hours(1);
-        let mut state = InstanceState::new(id(0), Name::root(), "process", false);
-        (state.phase, state.ready) = (Phase::Running, true);
-        state.since = jiff::Timestamp::now() - hour;
-        assert!(Seen::new(&state, None).ready_for.unwrap() < Duration::from_secs(1800));
-        state.since = jiff::Timestamp::now() + hour;
-        state.steady.entered = state.steady.entered.checked_sub(HOLD).unwrap();
-        assert!(Seen::new(&state, None).ready_for.unwrap() >= HOLD);
-    }
-
-    #[test]
-    fn nobody_who_is_stopped_or_paused_is_to_be_replaced() {
-        let (mut world, roll) = (World::of(2), roll(2, 1));
-        let concerns = |world: &World| roll.concerns_somebody(|id| world.0.get(id).cloned());
-        world.want(0, Wanted::Stopped);
-        assert!(concerns(&world));
-        world.want(1, Wanted::Paused);
-        assert!(!concerns(&world));
-    }
-
-    fn roll(count: u32, most: u32) -> Roll {
-        Roll::new((0..count).map(id), Some(id(count)), most, HOLD)
-    }
-
-    #[test]
-    fn nobody_is_stopped_before_one_more_is_ready_and_has_held() {
-        let (mut world, mut roll) = (World::of(2), roll(2, 1));
-        assert_eq!(world.next(&mut roll), Step::Grow);
-        world.set(2, 0, Phase::Waiting, None);
-        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
-        world.set(2, 1, Phase::Starting, None);
-        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
-        world.set(2, 1, Phase::Running, Some(HOLD / 4));
-        assert_eq!(world.next(&mut roll), Step::Wait(Some(HOLD * 3 / 4)));
-        world.up(2, 1);
-        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
-    }
-
-    #[test]
-    fn each_new_one_is_ready_before_the_next_old_one_is_asked_and_the_copy_goes_last() {
-        let (mut world, mut roll) = (World::of(2), roll(2, 1));
-        assert_eq!(world.next(&mut roll), Step::Grow);
-        world.up(2, 1);
-        for index in 0..2 {
-            assert_eq!(world.next(&mut roll), Step::Restart(id(index)));
-            assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)), "it has not even been asked");
-            world.set(index, 1, Phase::Stopping, None);
-            assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
-            world.set(index, 2, Phase::Starting, None);
-            assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
-            world.up(index, 2);
-        }
-        assert_eq!(world.next(&mut roll), Step::Shrink(Outcome::Done));
-    }
-
-    #[test]
-    fn a_copy_whose_index_was_used_before_counts_like_any_other() {
-        let (mut world, mut roll) = (World::of(2), roll(2, 1));
-        world.set(2, 4, Phase::Stopping, None);
-        assert_eq!(world.next(&mut roll), Step::Grow);
-        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
-        world.set(2, 5, Phase::Starting, None);
-        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
-        world.up(2, 5);
-        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
-    }
-
-    #[test]
-    fn as_many_as_allowed_go_at_once() {
-        let (mut world, mut roll) = (World::of(4), roll(4, 2));
-        assert_eq!(world.next(&mut roll), Step::Grow);
-        world.up(4, 1);
-        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
-        assert_eq!(world.next(&mut roll), Step::Restart(id(1)));
-        assert_eq!(world.next(&mut roll), Step::Wait(Some(PATIENCE)));
-        world.up(1, 2);
-        assert_eq!(world.next(&mut roll), Step::Restart(id(2)));
-    }
-
-    #[test]
-    fn when_the_first_new_one_fails_every_old_one_stays() {
-        let (mut world, mut roll) = (World::of(2), roll(2, 1));
-        assert_eq!(world.next(&mut roll), Step::Grow);
-        world.set(2, 1, Phase::Backoff, None);
-        let why = "the new w/2 did not come up: exit code 1".to_owned();
-        assert_eq!(world.next(&mut roll), Step::Shrink(Outcome::Failed(why)));
-    }
-
-    #[test]
-    fn when_a_new_one_does_not_last_the_rest_stays() {
-        let (mut world, mut roll) = (World::of(3), Roll::new((0..3).map(id), None, 1, HOLD));
-        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
-        world.set(0, 3, Phase::Running, Some(Duration::ZERO));
-        let why = "the new w/0 did not last: exit code 1".to_owned();
-        assert_eq!(world.next(&mut roll), Step::Over(Outcome::Failed(why)));
-    }
-
-    #[test]
-    fn a_stop_or_a_pause_by_an_operator_outweighs_it() {
-        for wanted in [Wanted::Stopped, Wanted::Paused] {
-            let (mut world, mut roll) = (World::of(2), Roll::new((0..2).map(id), None, 1, HOLD));
-            assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
-            world.up(0, 2);
-            world.want(1, wanted);
-            assert_eq!(
-                world.next(&mut roll),
-                Step::Over(Outcome::Done),
-                "who is {wanted:?} is left as it is"
-            );
-        }
-    }
-
-    #[test]
-    fn one_that_was_taken_out_meanwhile_needs_no_replacement() {
-        let (mut world, mut roll) = (World::of(2), Roll::new((0..2).map(id), None, 1, HOLD));
-        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
-        world.0.remove(&id(0));
-        assert_eq!(world.next(&mut roll), Step::Restart(id(1)));
-    }
-
-    #[test]
-    fn it_ends_when_its_supervisor_is_down() {
-        let (mut world, mut roll) = (World::of(2), roll(2, 1));
-        assert_eq!(world.next(&mut roll), Step::Grow);
-        world.up(2, 1);
-        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
-        world.set(0, 1, Phase::Stopped, None);
-        world.0.get_mut(&id(0)).unwrap().orphan_of = Some(Name::try_new("lab").unwrap());
-        let why = "supervisor lab is down".to_owned();
-        assert_eq!(world.next(&mut roll), Step::Shrink(Outcome::Failed(why)));
-    }
-
-    #[test]
-    fn one_that_only_waits_ends_it_and_one_that_starts_slowly_does_not() {
-        let (mut world, mut roll) = (World::of(1), Roll::new([id(0)], None, 1, HOLD));
-        assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
-        world.set(0, 2, Phase::Starting, None);
-        assert!(matches!(world.next_at(&mut roll, 1_000), Step::Wait(Some(_))));
-        assert!(matches!(world.next_at(&mut roll, 2_000), Step::Wait(Some(_))));
-        world.set(0, 1, Phase::Waiting, None);
-        assert!(matches!(world.next_at(&mut roll, 2_001), Step::Wait(Some(_))));
-        assert_eq!(world.next_at(&mut roll, 2_061), Step::Wait(Some(Duration::from_secs(60))));
-        let why = "w/0 did not get on: waiting for 2m".to_owned();
-        assert_eq!(world.next_at(&mut roll, 2_121), Step::Over(Outcome::Failed(why)));
-    }
-}
+#[path = "roll_tests.rs"]
+mod tests;

@@ -69,7 +69,7 @@ impl Hands {
         };
         self.tell(&worker, only.as_ref(), &outcome, &meanwhile);
         let state = match outcome {
-            Outcome::Done | Outcome::Nothing => RollState::Done,
+            Outcome::Done | Outcome::AllBut(_) | Outcome::Nothing => RollState::Done,
             Outcome::Failed(why) => RollState::Failed(why),
         };
         self.plane.board.set_roll(&worker, state);
@@ -80,6 +80,11 @@ impl Hands {
         let by = &self.by.0;
         let text = match outcome {
             Outcome::Done => format!("{whom} was replaced{meanwhile} ({by})"),
+            Outcome::AllBut(left) => {
+                let names: Vec<String> = left.iter().map(ToString::to_string).collect();
+                let names = names.join(", ");
+                format!("{whom} was replaced{meanwhile} ({by}), but for {names}: paused meanwhile")
+            }
             Outcome::Nothing => format!("of {whom} nobody runs who was to be replaced ({by})"),
             Outcome::Failed(why) => {
                 format!(
@@ -93,7 +98,7 @@ impl Hands {
         event.cause = Some(Cause::Operator.into());
         event.data.insert("action".to_owned(), "rolling restart".into());
         event.data.insert("by".to_owned(), by.clone().into());
-        event.data.insert("done".to_owned(), (*outcome == Outcome::Done).into());
+        event.data.insert("done".to_owned(), matches!(outcome, Outcome::Done | Outcome::AllBut(_)).into());
         self.plane.emit(event);
     }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use crate::config::Settings;
 use crate::id::{InstanceId, Name};
 use crate::policy::Phase;
 use crate::supervisor::{InstanceState, Operator, Wanted};
@@ -85,6 +86,12 @@ impl Director {
             let off: HashSet<&Name> =
                 settings.workers.iter().filter(|worker| !worker.enabled).map(|worker| &worker.name).collect();
             children.retain(|child| !off.contains(child.worker()) || self.is_wanted(child));
+        }
+        if !matches!(target, Target::Instance(_)) {
+            let settings = self.info.settings();
+            let rolls =
+                |child: &InstanceId| matches!(act.meant_for(&settings, child.worker()), Act::Roll { .. });
+            children.retain(|child| !rolls(child) || !is_spare(&settings, child));
         }
         Ok(children)
     }
@@ -189,6 +196,12 @@ impl Director {
             entry.wanted_by = Some(Operator { by: by.0.clone(), at: Timestamp::now() });
         });
     }
+}
+
+/// Whether it is the copy more of a rolling restart, which may still be on its way out when the next one begins.
+fn is_spare(settings: &Settings, child: &InstanceId) -> bool {
+    let own = settings.workers.iter().find(|worker| worker.name == *child.worker());
+    own.is_some_and(|own| child.index().is_some_and(|index| index >= own.instances))
 }
 
 /// Whether a supervisor is told it as a whole; all else is done to every worker below it.

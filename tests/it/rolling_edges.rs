@@ -168,13 +168,39 @@ fn whoever_is_paused_meanwhile_is_left_alone() {
     under_way(&rig, "w", "w/2");
     rig.ok(&["pause", "w/1", "--wait"]);
     open(&rig);
-    assert_eq!(ends(&rig)["data"]["done"], true);
+    let end = ends(&rig);
+    assert_eq!(end["data"]["done"], true);
+    assert!(end["message"].as_str().unwrap().ends_with("but for w/1: paused meanwhile"), "{end}");
     assert_ne!(pid(&rig, "w/0"), before[0]);
     assert_eq!(pid(&rig, "w/1"), before[1]);
     // Who is left alone is nothing to wait for.
     let said = rig.ok(&["restart", "w", "--rolling", "--wait=60s"]);
     assert!(said.contains("it is paused, and was left alone"), "{said}");
     assert_eq!(pid(&rig, "w/1"), before[1]);
+}
+
+#[test]
+fn one_that_is_paused_as_a_whole_meanwhile_has_not_been_replaced() {
+    let rig = started(&(gated("w", 2, "") + QUICK));
+    ready(&rig, &["w/0", "w/1"]);
+    let before = [pid(&rig, "w/0"), pid(&rig, "w/1")];
+    under_way(&rig, "w", "w/2");
+    rig.ok(&["pause", "w", "--wait"]);
+    open(&rig);
+    let end = ends(&rig);
+    assert_eq!(end["data"]["done"], false, "{end}");
+    assert!(end["message"].as_str().unwrap().contains("paused meanwhile"), "{end}");
+    rig.wait("the copy has gone", || names(&rig) == ["w/0", "w/1"]);
+    assert_eq!([pid(&rig, "w/0"), pid(&rig, "w/1")], before);
+}
+
+#[test]
+fn a_copy_that_is_on_its_way_out_is_none_of_the_next_ones() {
+    let rig = started(&(gated("w", 2, "stop.drain = \"1s\"") + QUICK));
+    ready(&rig, &["w/0", "w/1"]);
+    rig.ok(&["restart", "w", "--rolling", "--wait=60s"]);
+    let said = rig.ok(&["restart", "w", "--rolling"]);
+    assert!(said.trim_end().ends_with(": w/0, w/1"), "{said}");
 }
 
 #[test]
