@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
@@ -150,7 +151,9 @@ pub(crate) struct SupervisorState {
     pub(super) to_come: HashSet<ChildKey>,
     waiting: Vec<(RequestId, oneshot::Sender<Reply>)>,
     pub(super) upward: Upward,
-    alarm: Option<(Time, tokio::task::JoinHandle<()>)>,
+    pub(super) alarm: Option<(Time, tokio::task::JoinHandle<()>)>,
+    /// The alarm was late, and was put off once.
+    pub(super) heard_out: bool,
     next_request: u64,
     pub(super) finished: bool,
 }
@@ -187,6 +190,7 @@ impl Actor for SupervisorActor {
             waiting: Vec::new(),
             upward,
             alarm: None,
+            heard_out: false,
             next_request: 0,
             finished: false,
         };
@@ -233,10 +237,7 @@ impl SupervisorState {
             SupervisorMsg::Probed(instance, incarnation) => self.probed(&instance, incarnation),
             SupervisorMsg::Performed(done) => self.performed(done),
             SupervisorMsg::NoWords(child, incarnation) => self.words_came(child, incarnation, &[]),
-            SupervisorMsg::Due => {
-                self.alarm = None;
-                self.fact(Fact::Tick);
-            }
+            SupervisorMsg::Due => self.due(),
             SupervisorMsg::Asked(asked) => self.asked(*asked),
             SupervisorMsg::Signal { child, signal } => self.signal(&child, signal),
             SupervisorMsg::Turn(turn) => self.turn(&turn),
@@ -314,7 +315,11 @@ impl SupervisorState {
             return;
         }
         self.disarm();
-        let (at, own) = (self.plane.instant(due), self.ear.address());
+        self.alarm_at(due, self.plane.instant(due));
+    }
+
+    pub(super) fn alarm_at(&mut self, due: Time, at: Instant) {
+        let own = self.ear.address();
         let alarm = tokio::spawn(async move {
             tokio::time::sleep_until(at).await;
             let _ = own.send_message(SupervisorMsg::Due);

@@ -230,11 +230,16 @@ impl InstanceState {
         judged.map(|(_, verdict)| verdict).or_else(|| self.left_alone())
     }
 
+    /// The same, but for a word without an opinion on one that nobody probes: it is of before it was ready.
+    fn word(&self) -> Option<&Arc<Verdict>> {
+        self.verdict().filter(|verdict| self.probed || verdict.health != Health::Unknown)
+    }
+
     /// The contract's health. A ready worker without probes is healthy; one that should run and does not is dead.
     #[must_use]
     pub fn health(&self) -> Health {
         match self.phase {
-            Phase::Running if self.ready => match self.verdict() {
+            Phase::Running if self.ready => match self.word() {
                 Some(verdict) => verdict.health,
                 None if self.probed => Health::Unknown,
                 None => Health::Healthy,
@@ -252,7 +257,7 @@ impl InstanceState {
     /// The health score 0..1; `None`: no data.
     #[must_use]
     pub fn score(&self) -> Option<f64> {
-        if let Some(verdict) = self.verdict().filter(|_| self.phase == Phase::Running && self.ready) {
+        if let Some(verdict) = self.word().filter(|_| self.phase == Phase::Running && self.ready) {
             return verdict.score;
         }
         match self.health() {

@@ -10,15 +10,25 @@
 //! A turn that panics is a fault of ours. The one after it finds out, and the actor fails as if it had been its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::policy::Fact;
 
 use super::actor::SupervisorState;
 use super::line::Word;
 
 /// Words that are heard in one turn, before others on the control plane have theirs: a quarter of a millisecond.
 const TOGETHER: usize = 64;
+
+/// An alarm this late is no matter of a busy moment.
+const LATE: Duration = Duration::from_millis(500);
+
+/// What waits to be read is read within this.
+const HEAR_OUT: Duration = Duration::from_millis(200);
 
 /// Whether everything was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,5 +88,16 @@ impl SupervisorState {
         }
         self.ear.again();
         Heard::More
+    }
+
+    /// The alarm went off. If that is late, this process stood still: what came in time meanwhile, such as that a worker is
+    /// ready, is heard before anybody is judged.
+    pub(super) fn due(&mut self) {
+        let due = self.alarm.take().map_or(self.now, |(due, _)| due);
+        if self.now.saturating_sub(due) < LATE || std::mem::replace(&mut self.heard_out, true) {
+            self.heard_out = false;
+            return self.fact(Fact::Tick);
+        }
+        self.alarm_at(due, Instant::now() + HEAR_OUT);
     }
 }

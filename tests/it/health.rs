@@ -196,6 +196,28 @@ fn a_runtime_that_is_halted_blames_nobody() {
 }
 
 #[test]
+fn a_readiness_that_came_while_the_runtime_was_halted_came_in_time() {
+    let mut rig = Rig::new(
+        "[worker.web]\nready = \"notify\"\nstart_timeout = \"8s\"\ncommand = [\"python3\", \"-c\", \"\"\"\n\
+         import os, socket, time\n\
+         open('{dir}/up', 'w').close()\n\
+         while not os.path.exists('{dir}/go'): time.sleep(0.05)\n\
+         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\n\
+         time.sleep(999)\n\
+         \"\"\"]\n",
+    );
+    rig.launch();
+    rig.wait("it is about to be ready", || rig.path("up").exists());
+    rig.signal(Signal::STOP);
+    std::fs::write(rig.path("go"), "").unwrap();
+    // Longer than the start may take.
+    std::thread::sleep(Duration::from_secs(9));
+    rig.signal(Signal::CONT);
+    rig.wait_status("web", "healthy");
+    assert_eq!(rig.worker("web")["restarts"], 0, "{}", rig.output());
+}
+
+#[test]
 fn a_probe_that_breaks_makes_unknown_and_restarts_nobody() {
     let rig = Rig::start(&format!(
         "[worker.web]\ncommand = {WITNESS}\n\

@@ -43,6 +43,17 @@ async fn what_its_probes_said_once_is_no_reason_for_an_end_long_after_it_was_wel
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ready_worker_without_probes_is_healthy_whatever_was_said_before_it_was_ready() {
+    let tree = Tree::boot(NESTED).await;
+    tree.say("first", Health::Unknown, None);
+    tree.settle().await;
+    let entry = tree.entry("first");
+    assert_eq!((entry.health(), entry.score(), entry.status()), (Health::Healthy, Some(1.0), "healthy"));
+    tree.plane.board.update(&"first".parse().unwrap(), |entry| entry.probed = true);
+    assert_eq!(tree.entry("first").health(), Health::Unknown, "who has probes is waited for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_end_that_nobody_asked_for_is_nobodys_wish() {
     let tree = Tree::boot(NESTED).await;
     tree.end("first", Exit::Stopped).await;

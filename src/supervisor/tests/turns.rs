@@ -58,3 +58,29 @@ async fn b12_a_turn_that_fails_on_another_thread_is_a_failure_of_the_actor() {
     assert!(tree.outcomes.is_closed(), "what the actor kept is gone with it");
     assert!(tree.root.send_message(SupervisorMsg::Fact(Fact::Tick)).is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_judged_late_lets_what_came_in_time_come_first() {
+    for ended in [true, false] {
+        let tree = Tree::boot(NESTED).await;
+        tree.stage.lock().unwrap().deaf.insert("first".to_owned());
+        tree.ask("first", |child| Request::Stop { child }).await;
+        let _ = tree.log();
+        // As after a halt of the whole process: the deadline was long ago.
+        tokio::time::advance(Duration::from_secs(20)).await;
+        tree.settle().await;
+        assert_eq!(tree.log(), Vec::<String>::new(), "nobody is killed before it was heard");
+        if ended {
+            tree.end("first", Exit::Exited { code: 0 }).await;
+            let entry = tree.entry("first");
+            assert_eq!(
+                (entry.phase, entry.last_exit.unwrap().exit),
+                (Phase::Stopped, Exit::Exited { code: 0 })
+            );
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tree.settle().await;
+        let then: &[&str] = if ended { &[] } else { &["stop first"] };
+        assert_eq!(tree.log(), then, "and then who has not ended is killed");
+    }
+}
