@@ -238,6 +238,18 @@ fn bodies_are_small_json_or_refused() {
 }
 
 #[test]
+fn a_body_that_would_be_passed_over_is_refused() {
+    let fake = Fake::start();
+    let json = "content-type: application/json\r\n";
+    for path in ["config/apply", "config/check", "backup", "shutdown", "all/stop"] {
+        let answer = fake.ask("POST", &format!("/api/v1/{path}"), json, "{\"dry_run\":true}");
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{path}");
+        assert!(answer.body.contains("unknown field `dry_run`"), "{path}: {}", answer.body);
+    }
+    assert_eq!(fake.seen.shutdowns.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[test]
 fn health_routes_are_bare() {
     let fake = Fake::start();
     for path in ["/livez", "/readyz"] {

@@ -92,8 +92,10 @@ pub(super) async fn shutdown(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Asked {
     peer.require(Role::Admin)?;
+    ask::nothing(&body)?;
     let asker = Asker(peer.name.clone());
     soon(async move {
         let action = || async { Ok(Passed::new(Verb::Shutdown, "the runtime".to_owned(), Vec::new())) };

@@ -97,7 +97,12 @@ fn restart(body: &Restart) -> Result<Act, Problem> {
 }
 
 fn plain(body: &Bytes, act: Act) -> Result<Act, Problem> {
-    optional::<Nothing>(body).map(|Nothing {}| act)
+    nothing(body).map(|()| act)
+}
+
+/// Refuses a body that says anything, where nothing can be said.
+pub(super) fn nothing(body: &Bytes) -> Result<(), Problem> {
+    optional::<Nothing>(body).map(|Nothing {}| ())
 }
 
 fn optional<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Problem> {

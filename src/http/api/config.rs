@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, Response};
 
@@ -18,10 +18,11 @@ use super::super::dto::{ChangesView, DiffBody};
 use super::super::peer::{Peer, Role};
 use super::super::problem::Problem;
 use super::act::{Asked, Passed, keyed, through};
-use super::{Api, json};
+use super::{Api, ask, json};
 
 /// `POST /api/v1/config/check`: also an answer if the file is wrong.
-pub(super) async fn check(State(api): State<Arc<Api>>) -> Result<Response<Body>, Problem> {
+pub(super) async fn check(State(api): State<Arc<Api>>, body: Bytes) -> Result<Response<Body>, Problem> {
+    ask::nothing(&body)?;
     let schema = "regrow.diff/1".to_owned();
     let body = match api.runtime.compare().await {
         Ok(comparison) => DiffBody {
@@ -53,8 +54,10 @@ pub(super) async fn apply(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Asked {
     peer.require(Role::Operator)?;
+    ask::nothing(&body)?;
     through(async move { keyed(&api, &peer, &headers, "apply", || take_over(&api, &peer)).await }).await
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{Response, StatusCode};
@@ -19,7 +19,7 @@ use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot};
 use super::look::worker_target;
 use super::page::Page;
-use super::{Api, json};
+use super::{Api, ask, json};
 
 /// Without `hours`.
 const USUAL: f64 = 24.0;
@@ -119,8 +119,10 @@ fn unreadable(error: &StoreError) -> Problem {
 pub(super) async fn backup(
     State(api): State<Arc<Api>>,
     Extension(peer): Extension<Peer>,
+    body: Bytes,
 ) -> Result<Response<Body>, Problem> {
     peer.require(Role::Operator)?;
+    ask::nothing(&body)?;
     let runtime = api.runtime.clone();
     // What somebody has seen happen is in the copy.
     runtime.settled(runtime.journal().last_seq()).await;

@@ -22,7 +22,7 @@ use super::super::{problem::Problem, snapshot, why};
 use super::act::{Asked, Passed, keyed, through};
 use super::look::{Ask, worker_target};
 use super::page::Page;
-use super::{Api, json};
+use super::{Api, ask, json};
 
 /// The body of `/recover`.
 #[derive(Debug, Deserialize)]
@@ -168,9 +168,11 @@ pub(super) async fn approve(
     Extension(peer): Extension<Peer>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Asked {
     let Path(id) = id.map_err(|error| Problem::invalid(error.body_text()))?;
     peer.require(Role::Operator)?;
+    ask::nothing(&body)?;
     api.runtime.healer().incident(&id).ok_or_else(no_incident)?;
     through(async move {
         keyed(&api, &peer, &headers, &format!("approve {id}"), async || {
