@@ -12,6 +12,7 @@ use super::args::{Format, Targets, WaitFlag, duration};
 use super::client::{Client, action_path};
 use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
+use super::say::say;
 use super::status::{fetch, select};
 use super::words::safe;
 
@@ -155,7 +156,7 @@ async fn better(client: &Client, target: &Target, failure: Failure) -> Failure {
 /// What was done, and not as well as it could be.
 pub(crate) fn warn(asked: &[Accepted]) {
     for warning in asked.iter().filter_map(|one| one.warning.as_deref()) {
-        anstream::eprintln!("regrow: warning: {}", safe(warning));
+        say(format_args!("regrow: warning: {}", safe(warning)));
     }
 }
 

@@ -19,6 +19,7 @@ use super::args::Format;
 use super::check::load_for;
 use super::context::Context;
 use super::failure::Failure;
+use super::say::say;
 
 /// What the child says.
 const READY: &str = "ready";
@@ -28,10 +29,18 @@ const FAILED: &str = "failed";
 /// Starts the child and waits until it is ready or has failed.
 pub(crate) fn launch(context: &mut Context) -> Result<(), Failure> {
     let running = start(context)?;
-    match context.format() {
+    let printed = match context.format() {
         Format::Json | Format::Jsonl => context.print_json(&running, std::slice::from_ref(&running)),
         Format::Name => context.print(&format!("{}\n", running.name)),
         Format::Table | Format::Wide | Format::Csv => context.print(&format!("{running}\n")),
+    };
+    match printed {
+        // It runs, and is not to be started again.
+        Err(Failure::Failed(why)) => {
+            say(format_args!("regrow: {running}; {why}"));
+            Ok(())
+        }
+        printed => printed,
     }
 }
 

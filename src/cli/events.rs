@@ -10,6 +10,7 @@ use super::client::{Client, encode};
 use super::context::{Context, block_on};
 use super::failure::Failure;
 use super::live::LiveLog;
+use super::say::say;
 use super::words::{csv, harmless_json};
 
 /// Options of `events`.
@@ -126,7 +127,7 @@ async fn follow(
     let mut events = client.stream(&format!("/api/v1/events{query}")).await?;
     while let Some(event) = events.next().await {
         if event.name == "lost" {
-            anstream::eprintln!("regrow: some events were lost: {}", event.data);
+            say(format_args!("regrow: some events were lost: {}", event.data));
             continue;
         }
         let Ok(view) = serde_json::from_str::<EventView>(&event.data) else { continue };

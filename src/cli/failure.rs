@@ -2,6 +2,8 @@
 
 use crate::runtime::StartError;
 
+use super::say::say;
+
 /// Every way not to exit with 0.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -57,14 +59,14 @@ impl Failure {
         match self {
             Self::ReaderGone | Self::Code(_) => {}
             Self::NotHealthy(text) if text.is_empty() => {}
-            Self::Config(text) => anstream::eprintln!("{text}"),
+            Self::Config(text) => say(text),
             Self::Failed(text)
             | Self::Usage(text)
             | Self::NotHealthy(text)
             | Self::NoTarget(text)
             | Self::Unreachable(text)
             | Self::NotPermitted(text)
-            | Self::WaitRanOut(text) => anstream::eprintln!("regrow: {text}"),
+            | Self::WaitRanOut(text) => say(format_args!("regrow: {text}")),
         }
     }
 }

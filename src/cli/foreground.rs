@@ -156,7 +156,7 @@ impl Foreground {
         out
     }
 
-    /// Watches until the runtime has ended. The first SIGTERM or SIGINT ends it in order, the second now; and so does an
+    /// Watches until the runtime has ended. The first signal to end ends it in order, the second now; and so does an
     /// error of whoever is told, which is the answer then: nobody's workers outlive the one who looked after them.
     pub(crate) async fn attend(
         &mut self,

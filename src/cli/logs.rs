@@ -15,6 +15,7 @@ use super::args::{Format, Targets};
 use super::client::{Client, encode};
 use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
+use super::say::say;
 use super::status::fetch;
 use super::table::paint;
 use super::words::{csv, harmless_json, safe};
@@ -165,7 +166,7 @@ impl Printer {
 /// Beside the lines, which a pipe gets.
 fn tell(notes: &[String]) {
     for note in notes {
-        anstream::eprintln!("regrow: {}", safe(note));
+        say(format_args!("regrow: {}", safe(note)));
     }
 }
 

@@ -35,6 +35,7 @@ mod logs;
 mod notify;
 mod recover;
 mod run;
+mod say;
 mod schema;
 mod scratch;
 mod screen;

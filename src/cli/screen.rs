@@ -4,7 +4,7 @@
 //! of must not wait for that: a runtime goes on answering signals and ends when it is asked to. So lines wait in a queue
 //! of bounded length; what finds no room is counted, and the count stands where it is missing.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -71,8 +71,9 @@ impl Screen {
                     // Left to the stream, each stretch between two colours would be a write of its own.
                     text = anstream::adapter::strip_str(&text).to_string();
                 }
-                // Once nobody reads, there is nothing left to do.
-                if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+                // Once nobody reads, there is nothing left to do. A full disk may have room for the next one.
+                let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
                     return;
                 }
             }

@@ -13,6 +13,7 @@ use super::daemon;
 use super::failure::Failure;
 use super::foreground::{Boot, Foreground, Happened, make_room};
 use super::live::{LiveLog, News};
+use super::say::say;
 use super::screen::{Screen, Stream};
 use super::signals::{Came, Signals};
 
@@ -34,6 +35,9 @@ pub(crate) struct StartArgs {
     /// What `--daemon` starts
     #[arg(long, hide = true)]
     daemonized: bool,
+    /// What a self-test starts: it ends with that process
+    #[arg(long, hide = true, value_name = "PID")]
+    ends_with: Option<i32>,
     #[command(flatten)]
     wait: WaitFlag,
 }
@@ -59,10 +63,24 @@ pub(crate) fn run(context: &mut Context, args: StartArgs) -> Result<(), Failure>
     if args.daemon {
         return daemon::launch(context);
     }
+    if let Some(parent) = args.ends_with {
+        end_with(parent)?;
+    }
     if args.daemonized {
         return daemon::detach().and_then(|()| foreground(context, true)).inspect_err(|_| daemon::failed());
     }
     foreground(context, false)
+}
+
+/// From now on the end of the process that started this one is an order to end.
+fn end_with(parent: i32) -> Result<(), Failure> {
+    let failed = |error: rustix::io::Errno| Failure::Failed(format!("cannot end with {parent}: {error}"));
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).map_err(failed)?;
+    // It may have ended just before.
+    if rustix::process::getppid().is_none_or(|own| own.as_raw_pid() != parent) {
+        return Err(Failure::Failed(format!("pid {parent}, with which it is to end, has ended")));
+    }
+    Ok(())
 }
 
 fn interval(text: &str) -> Result<std::time::Duration, String> {
@@ -166,7 +184,7 @@ fn reload_on(handle: &RuntimeHandle, came: Came, daemonized: bool) {
 
 /// Beside everything else: nothing waits for a terminal that takes nothing.
 fn on_stderr(text: String) {
-    let show = move || anstream::eprintln!("{text}");
+    let show = move || say(text);
     if let Err(error) = std::thread::Builder::new().name("regrow-screen".to_owned()).spawn(show) {
         tracing::warn!(%error, "what is wrong with the file cannot be shown");
     }

@@ -132,8 +132,13 @@ async fn missing(client: &Client, targets: &[Target], state: State) -> Result<Ve
 }
 
 fn words(missing: &[WorkerView], state: State) -> String {
+    let is = |worker: &WorkerView| match state {
+        State::Ready | State::Healthy => worker.status.clone(),
+        // What stops is shown as stopped already.
+        State::Stopped => worker.phase.clone(),
+    };
     let names: Vec<_> =
-        missing.iter().take(8).map(|worker| format!("{} is {}", worker.instance, worker.status)).collect();
+        missing.iter().take(8).map(|worker| format!("{} is {}", worker.instance, is(worker))).collect();
     let more = if missing.len() > names.len() { ", …" } else { "" };
     format!("not {} in time: {}{more}", state.word(), names.join(", "))
 }

@@ -70,6 +70,28 @@ fn an_answer_is_the_same_whether_somebody_reads_the_words_to_their_end_or_not() 
 }
 
 #[test]
+fn an_exit_code_is_the_same_where_nothing_can_be_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.toml");
+    std::fs::write(&wrong, "[worker.web]\ncomand = [\"sleep\", \"1\"]\n").unwrap();
+    let wrong = wrong.to_str().unwrap();
+    let cases: [(&[&str], i32); 5] = [
+        (&["-c", wrong, "check"], 6),
+        (&["-c", wrong, "start"], 6),
+        (&["--socket", "nowhere.sock", "status"], 5),
+        (&["restart", "web", "--max-unavailable", "1"], 2),
+        (&["run", "--", "./no-such-program"], 127),
+    ];
+    for (args, expected) in cases {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_regrow"));
+        command.args(args).current_dir(folder.path()).env_remove("XDG_RUNTIME_DIR");
+        command.env("TMPDIR", folder.path()).stderr(full).stdout(std::process::Stdio::null());
+        assert_eq!(command.status().unwrap().code(), Some(expected), "{args:?}");
+    }
+}
+
+#[test]
 fn names_alone_are_names_and_commas_separate() {
     let fake = Fake::start();
     for (args, expected) in [

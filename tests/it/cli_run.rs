@@ -158,6 +158,77 @@ fn a_runtime_whose_output_nobody_reads_answers_and_ends_when_it_is_asked() {
     }
 }
 
+fn full_disk() -> std::fs::File {
+    std::fs::File::options().write(true).open("/dev/full").unwrap()
+}
+
+#[test]
+fn a_runtime_supervises_also_if_its_output_goes_to_a_full_disk() {
+    let mut rig = Rig::new(SLEEPER);
+    let mut command = rig.command(&["start"]);
+    command.stdin(Stdio::null()).stdout(full_disk()).stderr(full_disk());
+    rig.launch_with(&mut command);
+    rig.wait("its worker is up", || {
+        rig.try_status().is_some_and(|status| status["totals"]["healthy_workers"] == 1)
+    });
+    let second = rig.command(&["start"]).stdout(full_disk()).stderr(full_disk()).status().unwrap();
+    assert_eq!(second.code(), Some(1), "the directory is taken");
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+    let start = rig.command(&["start", "--daemon"]).stdout(full_disk()).stderr(full_disk()).status().unwrap();
+    let _runtime = Background::of(&rig);
+    assert_eq!(start.code(), Some(0), "it is up, although that could not be printed");
+    rig.ok(&["shutdown", "--wait"]);
+}
+
+/// A worker's pid.
+fn pid_of(rig: &Rig, worker: &str) -> u32 {
+    rig.wait_status(worker, "healthy");
+    u32::try_from(rig.worker(worker)["pid"].as_u64().unwrap()).unwrap()
+}
+
+#[test]
+fn no_signal_ends_a_runtime_past_its_workers() {
+    for end in [Signal::QUIT, Signal::XCPU] {
+        let mut rig = Rig::start(SLEEPER);
+        let web = pid_of(&rig, "web");
+        let own = std::fs::read_to_string(format!("/proc/{web}/status")).unwrap();
+        assert!(
+            own.contains("SigIgn:\t0000000000000000"),
+            "what the runtime passes over is the worker's own: {own}"
+        );
+        let runtime = rig.runtime().to_string();
+        for signal in ["ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "XFSZ", "SYS", "34", "50", "64"] {
+            let told = Command::new("kill").args(["-s", signal, &runtime]).status().unwrap();
+            assert!(told.success(), "it has ended before {signal}");
+        }
+        assert_eq!(rig.worker("web")["pid"], web);
+        rig.signal(end);
+        assert_eq!(rig.wait_end(), 0);
+        assert!(!alive(web), "{end:?} takes the worker along");
+    }
+}
+
+#[test]
+fn where_files_may_not_grow_supervision_goes_on() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let mut rig = Rig::start(
+        "[worker.web]\ncommand = [\"/bin/sh\", \"-c\", \"while [ ! -e {dir}/go ]; do sleep 0.05; done; \
+         head -c 400000 /dev/zero | tr '\\\\0' x; echo; exec sleep 1000\"]\n",
+    );
+    let web = pid_of(&rig, "web");
+    let limit = Rlimit { current: Some(65_536), maximum: None };
+    prlimit(Pid::from_raw(i32::try_from(rig.runtime()).unwrap()), Resource::Fsize, limit).unwrap();
+    std::fs::write(rig.path("go"), "").unwrap();
+    rig.wait("what cannot be written is named", || {
+        rig.try_status()
+            .is_some_and(|status| status["runtime"]["notes"].to_string().contains("File too large"))
+    });
+    assert_eq!(rig.worker("web")["pid"], web);
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+}
+
 #[test]
 fn a_daemon_does_not_wait_for_what_somebody_stopped() {
     let rig = Rig::new(
@@ -220,6 +291,20 @@ fn run_shows_output_as_it_comes_and_passes_the_end_on() {
     assert_eq!(lines.next().unwrap().unwrap(), "run is up");
     send(child.id(), Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(143), "128 and the signal, as a shell has it");
+    let own = format!("RIG={}", rig.path("").display());
+    assert_eq!(processes_with(&own), Vec::<u32>::new());
+    assert_eq!(left_over(&rig), Vec::<String>::new());
+}
+
+#[test]
+fn run_is_ended_by_the_key_that_quits() {
+    let rig = Rig::new("");
+    let script = "echo up; exec sleep 1000";
+    let mut child = run(&rig, &["-q", "--", "/bin/sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "up");
+    send(child.id(), Signal::QUIT);
+    assert_eq!(child.wait().unwrap().code(), Some(131), "128 and the signal, as a shell has it");
     let own = format!("RIG={}", rig.path("").display());
     assert_eq!(processes_with(&own), Vec::<u32>::new());
     assert_eq!(left_over(&rig), Vec::<String>::new());

@@ -177,6 +177,17 @@ fn nothing_is_stubbed_ignored_or_allowed() {
 }
 
 #[test]
+fn nothing_that_is_said_on_stderr_can_fail() {
+    for path in sources(&src()) {
+        for (number, line) in code(&path).iter().enumerate() {
+            for word in ["eprintln!(", "eprint!(", "anstream::println!(", "anstream::print!("] {
+                assert!(!line.contains(word), "{}:{}: {word}: cli::say", path.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
 fn no_build_needs_more_than_rust_and_gcc() {
     let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
     for package in

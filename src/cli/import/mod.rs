@@ -42,6 +42,7 @@ use clap::Args;
 use super::args::Format as Output;
 use super::context::Context;
 use super::failure::Failure;
+use super::say::say;
 use super::words::plural;
 
 use broken::Broken;
@@ -228,7 +229,7 @@ fn tell(context: &mut Context, to: Option<&Path>, form: &Form, text: &str) -> Re
         }
         None => {
             context.print_raw(text)?;
-            anstream::eprintln!("{workers}, {rest}");
+            say(format_args!("{workers}, {rest}"));
             Ok(())
         }
     }

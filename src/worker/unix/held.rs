@@ -1,5 +1,6 @@
 //! Signals that are held back until somebody hears them.
 
+use std::io;
 use std::marker::PhantomData;
 
 use super::child::{change_mask, set_mask};
@@ -29,6 +30,15 @@ impl Drop for HeldSignals {
     fn drop(&mut self) {
         set_mask(self.after);
     }
+}
+
+/// Ignores a signal in this process. Who is started by it begins with the usual again.
+pub(crate) fn ignore_signal(signal: i32) -> io::Result<()> {
+    // SAFETY: no handler is installed, and the number is checked by the call.
+    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 fn bits(signals: &[i32]) -> u64 {

@@ -21,7 +21,7 @@ mod sys;
 pub(crate) use accounts::{Account, account, group_number, id_number};
 pub(crate) use child::Step;
 pub(crate) use clone::{Fds, Image, Launch, Placement, Refusal, Spawned, can_clone_into, spawn};
-pub(crate) use held::HeldSignals;
+pub(crate) use held::{HeldSignals, ignore_signal};
 pub(crate) use memory::{Page, Stack, give_back, let_go_of_code, share_one_heap};
 pub(crate) use nvml::{Card, gpu_cards};
 pub(crate) use rights::{Cores, Person, WorkerRights};
