@@ -33,7 +33,7 @@ impl Drop for Scratch {
 }
 
 /// Removes folders of ended processes of ours. Whatever is in doubt stays, and is no reason to fail.
-fn sweep(base: &Path, prefix: &str, own: u32) {
+pub(crate) fn sweep(base: &Path, prefix: &str, own: u32) {
     let Ok(entries) = std::fs::read_dir(base) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();

@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there is the test")]
 
 use std::net::TcpListener;
+use std::process::Stdio;
+
+use rustix::process::Signal;
 
 use crate::fake::{stderr, stdout};
-use crate::rig::{Rig, processes_with};
+use crate::rig::{Rig, processes_with, send};
 
 fn checks(text: &str) -> Vec<serde_json::Value> {
     let body: serde_json::Value = serde_json::from_str(text).unwrap();
@@ -34,6 +37,26 @@ fn the_self_test_kills_a_worker_sees_it_healed_and_leaves_nothing() {
     assert_eq!(processes_with(&own), Vec::<u32>::new());
     let left = std::fs::read_dir(rig.path("")).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(!left.into_iter().any(|name| name.to_string_lossy().starts_with("regrow-self-test")));
+}
+
+#[test]
+fn a_self_test_that_is_ended_takes_along_what_it_started() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::KILL] {
+        let rig = Rig::new("");
+        let mut command = rig.command(&["doctor", "--self-test"]);
+        // Its worker is not found, and it waits for that.
+        command.env("TMPDIR", rig.path("")).env("RIG", rig.path("")).env("PATH", rig.path("nothing"));
+        let mut doctor = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let scratch = rig.path(format!("regrow-self-test-{}", doctor.id()));
+        rig.wait("its runtime is up", || scratch.join(".regrow/regrow.sock").exists());
+        send(doctor.id(), signal);
+        let code = doctor.wait().unwrap().code();
+        let own = format!("RIG={}", rig.path("").display());
+        rig.wait("nothing of it is left", || processes_with(&own).is_empty());
+        if signal != Signal::KILL {
+            assert_eq!((code, scratch.exists()), (Some(1), false), "{signal:?}");
+        }
+    }
 }
 
 #[test]

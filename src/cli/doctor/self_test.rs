@@ -17,8 +17,10 @@ use crate::http::dto::{StatusBody, WorkerView};
 
 use super::{Check, Outcome};
 use crate::cli::client::Client;
-use crate::cli::context::{Context, block_on};
+use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::cli::scratch::sweep;
+use crate::cli::signals::{Came, Signals};
 
 /// Each step takes milliseconds; a machine this slow would not recover anybody in time either.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,13 +35,16 @@ const SLOW: Duration = Duration::from_millis(500);
 const CONFIG: &str = r#"
 [runtime]
 name = "self-test"
-state_dir = "state"
+state_dir = ".regrow"
 [worker.scratch]
 command = ["sleep", "3600"]
 stop = { timeout = "2s" }
 [http]
 listen = ""
 "#;
+
+/// How its folder is called, before its pid.
+const PREFIX: &str = "regrow-self-test-";
 
 /// The steps in their order.
 const STEPS: [&str; 6] = ["directory", "start", "kill", "heal", "stop", "clean up"];
@@ -49,7 +54,7 @@ pub(super) type Tell<'a> = &'a mut dyn FnMut(&mut Context, Check) -> Result<(), 
 
 /// Tries everything; what follows a failed step is not tried, but cleared up all the same.
 pub(super) fn run(context: &mut Context, tell: Tell<'_>) -> Result<(), Failure> {
-    let mut rig = Rig::default();
+    let mut rig = Rig::new()?;
     let mut going = true;
     for name in STEPS {
         let last = name == "clean up";
@@ -61,8 +66,10 @@ pub(super) fn run(context: &mut Context, tell: Tell<'_>) -> Result<(), Failure> 
 }
 
 /// What was made so far. Dropping it ends and removes all of it.
-#[derive(Default)]
 struct Rig {
+    /// Whoever ends the self-test ends all of it: its signals are heard wherever something is waited for.
+    events: tokio::runtime::Runtime,
+    signals: Signals,
     dir: Option<PathBuf>,
     runtime: Option<Child>,
     /// The worker's processes, to be sure that they are gone.
@@ -72,6 +79,14 @@ struct Rig {
 }
 
 impl Rig {
+    fn new() -> Result<Self, Failure> {
+        let failed = |error| Failure::Failed(format!("cannot start an event loop: {error}"));
+        let events = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let signals = events.block_on(async { Signals::new(None) })?;
+        let (dir, runtime, workers, first_pid, killed_at) = (None, None, Vec::new(), None, None);
+        Ok(Self { events, signals, dir, runtime, workers, first_pid, killed_at })
+    }
+
     fn step(&mut self, name: &'static str) -> Check {
         let tried = match name {
             "directory" => self.make_directory(),
@@ -88,7 +103,9 @@ impl Rig {
     }
 
     fn make_directory(&mut self) -> Tried {
-        let path = std::env::temp_dir().join(format!("regrow-self-test-{}", std::process::id()));
+        let (base, own) = (std::env::temp_dir(), std::process::id());
+        let path = base.join(format!("{PREFIX}{own}"));
+        sweep(&base, PREFIX, own);
         let help = "give a directory that can be written to in TMPDIR";
         let failed = |error: std::io::Error| (format!("{}: {error}", path.display()), help.to_owned());
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
@@ -107,6 +124,7 @@ impl Rig {
         })?;
         let mut command = Command::new(&program);
         command.arg("-c").arg(dir.join("regrow.toml")).arg("start");
+        command.arg("--ends-with").arg(std::process::id().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // What is set for another runtime is not meant for this one.
         for (name, _) in std::env::vars_os() {
@@ -193,11 +211,11 @@ impl Rig {
         else_said: &str,
         is_right: impl Fn(&WorkerView) -> bool,
     ) -> Result<WorkerView, Trouble> {
-        let socket = self.directory()?.join("state").join(SOCKET_NAME);
+        let socket = self.directory()?.join(".regrow").join(SOCKET_NAME);
         let client = Client::new(socket);
         let end = Instant::now() + PATIENCE;
         loop {
-            let body = block_on(client.get::<StatusBody>("/api/v1/status"));
+            let body = self.events.block_on(client.get::<StatusBody>("/api/v1/status"));
             let worker = body.ok().and_then(|body| body.workers.into_iter().next());
             if let Some(worker) = worker.filter(|worker| is_right(worker)) {
                 return Ok(worker);
@@ -208,8 +226,20 @@ impl Rig {
                 let help = "`regrow doctor` looks for what is missing here; `regrow run -- sleep 1` is the smallest try";
                 return Err((format!("{what}: {}", self.said()), help.to_owned()));
             }
-            std::thread::sleep(LOOK);
+            self.nap()?;
         }
+    }
+
+    /// Waits a moment. An order to end is trouble.
+    fn nap(&mut self) -> Result<(), Trouble> {
+        let Self { events, signals, .. } = self;
+        let signal = match events.block_on(async { tokio::time::timeout(LOOK, signals.next()).await }) {
+            Ok(Came::End(signal)) => signal,
+            Ok(Came::Hangup) => libc::SIGHUP,
+            Ok(Came::User(_)) | Err(_) => return Ok(()),
+        };
+        let what = format!("it was ended by signal {}", crate::exit::signal_name(signal));
+        Err((what, "what it had started is ended, too".to_owned()))
     }
 
     /// A handle on the worker's process.
