@@ -367,7 +367,7 @@ fn watchdog(value: &str, raw: &str) -> Entry {
                 Setting::text("heartbeat.interval", &whole(time / 2)),
                 Setting::text("heartbeat.late", &whole(time / 4 * 3)),
                 Setting::text("heartbeat.lost", &whole(time)),
-                Setting::text("heartbeat.dead", &whole(time * 2)),
+                Setting::text("heartbeat.dead", &whole(time.saturating_mul(2))),
             ],
         ),
         None => Entry::same(raw, "no heartbeats are expected"),

@@ -194,3 +194,8 @@ proptest! {
         holds(name, &format!("{head}{{{pairs}}}"))?;
     }
 }
+
+#[test]
+fn a_time_beyond_all_measure_is_taken_for_a_long_one() {
+    holds("a.service", "[Service]\nExecStart=/bin/x\nWatchdogSec=10000000000000000000\n").unwrap();
+}
