@@ -16,7 +16,7 @@ use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why}
 use crate::worker::Sights;
 
 use super::actor::{SupervisorMsg, SupervisorState};
-use super::board::{Recovering, Trouble};
+use super::board::{InstanceState, Recovering, Trouble};
 use super::healer::Question;
 use super::lesson::{Lesson, teaches};
 use super::means::DoThis;
