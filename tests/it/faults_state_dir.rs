@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::chown;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -229,4 +230,29 @@ fn a_start_that_is_refused_for_its_control_socket_has_started_nobody() {
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("is no socket; move it away"), "{refused:?}");
     assert!(!rig.path("starts").exists());
+}
+
+#[test]
+fn a10_a_runtime_on_a_copy_of_a_state_directory_leaves_the_workers_of_the_original_alone() {
+    let file = format!("[worker.web]\ncommand = {WITNESS}\n[worker.b]\ncommand = [\"sleep\", \"999\"]\n");
+    let rig = Rig::start(&file);
+    one_copy(&rig, 1);
+    rig.wait_status("b", "healthy");
+    let mut copy = Rig::new(&file);
+    // What comes and goes meanwhile may be missed.
+    Command::new("cp").arg("-a").arg(rig.path(".regrow")).arg(copy.path(".regrow")).output().unwrap();
+    assert!(copy.text(".regrow/spawned").contains("web"));
+    for round in 1..=2 {
+        copy.launch();
+        one_copy(&copy, round);
+        copy.wait_status("b", "healthy");
+        assert_eq!(notes(&copy).contains("is a copy"), round == 1, "{}", notes(&copy));
+        copy.signal(Signal::TERM);
+        assert_eq!(copy.wait_end(), 0, "{}", copy.output());
+    }
+    assert!(!copy.output().contains("earlier runtime"), "{}", copy.output());
+    one_copy(&rig, 1);
+    for worker in ["web", "b"] {
+        assert_eq!(rig.worker(worker)["restarts"], 0, "{}", rig.output());
+    }
 }

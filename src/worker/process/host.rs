@@ -167,6 +167,12 @@ impl ProcessHost {
         for dir in &earlier {
             left.join(Record::read(&dir.join("spawned"))?);
         }
+        notes.extend(left.copied_from.map(|pid| {
+            format!(
+                "{} is a copy of the state directory of a runtime that lives, pid {pid}: its workers are left alone",
+                state_dir.display()
+            )
+        }));
         match &left.cgroups {
             // Not where ours are, if that runtime was started from elsewhere.
             Some(root) => cgroup::sweep(root),

@@ -39,6 +39,7 @@ mod layout;
 mod life;
 mod main_process;
 mod oom;
+mod owner;
 mod placeholders;
 mod pool;
 mod recipe;

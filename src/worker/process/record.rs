@@ -20,6 +20,8 @@ use std::time::Duration;
 use crate::id::{Incarnation, InstanceId};
 use crate::worker::unix::dup_onto;
 
+use super::owner::Owner;
+
 /// The file's first word and version.
 const MAGIC: &str = "regrow-spawned/1";
 /// Some 5,000 lines: seldom enough to cost nothing, small enough to read at once.
@@ -51,6 +53,8 @@ pub(super) struct Left {
     pub(super) entries: Vec<Entry>,
     /// Where that runtime kept its cgroups.
     pub(super) cgroups: Option<PathBuf>,
+    /// A runtime that lives and has written this in another directory: all of it is that one's, and none of it is here.
+    pub(super) copied_from: Option<u32>,
 }
 
 impl Left {
@@ -58,6 +62,7 @@ impl Left {
     pub(super) fn join(&mut self, other: Self) {
         self.entries.extend(other.entries);
         self.cgroups = self.cgroups.take().or(other.cgroups);
+        self.copied_from = self.copied_from.or(other.copied_from);
     }
 }
 
@@ -104,9 +109,13 @@ impl Record {
             return Ok(Left::default());
         }
         let cgroups = head.next().filter(|path| *path != "-").map(PathBuf::from);
+        let by = lines.clone().next().and_then(Owner::parse);
+        if let Some(pid) = by.and_then(|by| by.elsewhere(path)) {
+            return Ok(Left { copied_from: Some(pid), ..Left::default() });
+        }
         let newest: HashMap<_, _> =
             lines.filter_map(parse).map(|entry| (entry.instance.clone(), entry)).collect();
-        Ok(Left { entries: newest.into_values().collect(), cgroups })
+        Ok(Left { entries: newest.into_values().collect(), cgroups, copied_from: None })
     }
 
     /// Writes the file anew with the survivors and opens it for children.
@@ -216,6 +225,8 @@ fn write_anew<'a>(
     entries: impl Iterator<Item = &'a Entry>,
 ) -> io::Result<(File, u64)> {
     let mut text = head.to_owned();
+    // Each time anew: the directory may have been made again.
+    text.extend(Owner::of(path).map(|owner| owner.line()));
     text.extend(entries.map(line));
     let fresh = path.with_extension("new");
     if let Err(error) = std::fs::remove_file(&fresh)
@@ -231,7 +242,7 @@ fn write_anew<'a>(
     Ok((file, text.len() as u64))
 }
 
-/// The whole file, or its head and its end if it is absurdly long.
+/// The whole file, or its first two lines and its end if it is absurdly long.
 fn read_end(path: &Path) -> io::Result<Vec<u8>> {
     use std::io::{Read, Seek, SeekFrom};
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
@@ -240,7 +251,7 @@ fn read_end(path: &Path) -> io::Result<Vec<u8>> {
     if size > MAX_READ {
         let mut head = vec![0; 4096];
         let read = file.read(&mut head)?;
-        bytes.extend(head[..read].split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default());
+        bytes.extend(head[..read].split_inclusive(|byte| *byte == b'\n').take(2).flatten());
         file.seek(SeekFrom::Start(size - MAX_READ))?;
     }
     file.take(MAX_READ).read_to_end(&mut bytes)?;
@@ -290,6 +301,24 @@ mod tests {
             Incarnation(4),
             "the newest whole line of an instance counts"
         );
+    }
+
+    #[test]
+    fn a_copy_of_a_record_whose_writer_lives_names_nobody_but_the_writer() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, copy) = (here.path().join("spawned"), there.path().join("spawned"));
+        drop(Record::open(&path, Some(Path::new("/sys/fs/cgroup/x")), vec![entry("web", 3)]).unwrap());
+        std::fs::copy(&path, &copy).unwrap();
+        let left = Record::read(&copy).unwrap();
+        assert_eq!((left.entries, left.cgroups), (Vec::new(), None));
+        assert_eq!(left.copied_from, Some(std::process::id()));
+        let left = Record::read(&path).unwrap();
+        assert_eq!((left.entries, left.copied_from), (vec![entry("web", 3)], None), "the original");
+        // Written by nobody that lives, as by an earlier version.
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        std::fs::write(&copy, lines.join("\n") + "\n").unwrap();
+        assert_eq!(Record::read(&copy).unwrap().entries, [entry("web", 3)]);
     }
 
     #[test]
