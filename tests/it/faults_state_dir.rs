@@ -256,3 +256,36 @@ fn a10_a_runtime_on_a_copy_of_a_state_directory_leaves_the_workers_of_the_origin
         assert_eq!(rig.worker(worker)["restarts"], 0, "{}", rig.output());
     }
 }
+
+#[test]
+fn c1_survivors_are_found_and_stopped_though_somebody_has_removed_the_state_directory() {
+    let asked = r#"["sh", "-c", "trap 'echo asked >> {dir}/asked; exit' TERM; echo $$ >> {dir}/starts; while :; do sleep 0.05; done"]"#;
+    let mut rig = Rig::start(&format!(
+        "[worker.web]\ncommand = {asked}\n[worker.pool]\ninstances = 2\n\
+         command = [\"sh\", \"-c\", \"echo $$ >> {{dir}}/pool-{{index}}; exec sleep 999\"]\n"
+    ));
+    let all = |rig: &Rig| {
+        let of_pool = [0, 1].map(|index| rig.witness(&format!("pool-{index}")));
+        let pool = of_pool.into_iter().flatten().filter_map(|line| line.trim().parse().ok());
+        pids(rig).into_iter().chain(pool).collect::<Vec<u32>>()
+    };
+    rig.wait("all are up", || all(&rig).len() == 3);
+    let old = all(&rig);
+    rig.kill_runtime();
+    fs::remove_dir_all(rig.path(".regrow")).unwrap();
+    rig.launch();
+    one_copy(&rig, 2);
+    rig.wait("all have successors", || all(&rig).len() == 6);
+    assert!(old.iter().all(|pid| !alive(*pid)), "{old:?}\n{}", rig.output());
+    assert_eq!(rig.witness("asked").len(), 1, "it was asked as a stop asks");
+    for instance in ["web", "pool/0", "pool/1"] {
+        rig.wait_status(instance, "healthy");
+        assert_eq!(rig.worker(instance)["restarts"], 0, "no start failed: {}", rig.output());
+    }
+    let told = rig.ok(&["events", "--kind", "runtime.adopted", "-o", "jsonl"]);
+    assert!(old.iter().all(|pid| told.contains(&pid.to_string())), "{told}");
+    let new = all(&rig);
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0, "{}", rig.output());
+    assert!(new.iter().all(|pid| !alive(*pid)), "{new:?}\n{}", rig.output());
+}

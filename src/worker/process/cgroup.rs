@@ -4,7 +4,7 @@
 //! here, no controllers, so a hybrid machine whose controllers sit in v1 has it too. Nothing is required of the
 //! host: without a writable v2 the runner falls back to sessions, orphans and the fence, and says so.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -22,6 +22,8 @@ const CALL: &str = "call.";
 /// So often, and so long each time, a cgroup that was killed is waited for.
 const SWEEPS: u32 = 100;
 const SWEEP: Duration = Duration::from_millis(5);
+/// So often a lock is tried, at the same distance, whose holder may just be dying.
+const LOCK_TRIES: u32 = 20;
 
 /// Where the cgroups of one runtime stand.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) struct CgroupRoot {
     born: bool,
     /// Whether this process may be moved into a cgroup of its own.
     steps_aside: bool,
+    /// Locked as long as we live; none while another runtime has it.
+    lock: Option<File>,
 }
 
 /// A directory of cgroups; removed once nobody needs it, unless a cgroup with processes is left in it.
@@ -81,8 +85,11 @@ impl CgroupRoot {
         for parent in [mount.join(own), mount] {
             match Self::try_at(&parent.join(name)) {
                 Ok(root) => {
-                    sweep(root.dir());
-                    return Ok(Self { steps_aside, ..root });
+                    let root = Self { steps_aside, lock: lock(root.dir()), ..root };
+                    if root.is_ours() {
+                        sweep(root.dir());
+                    }
+                    return Ok(root);
                 }
                 Err(error) => why = format!("{}: {error}", parent.display()),
             }
@@ -92,7 +99,8 @@ impl CgroupRoot {
 
     fn try_at(dir: &Path) -> io::Result<Self> {
         make_dir(dir)?;
-        let mut root = Self { dir: Arc::new(RootDir(dir.to_owned())), born: true, steps_aside: false };
+        let mut root =
+            Self { dir: Arc::new(RootDir(dir.to_owned())), born: true, steps_aside: false, lock: None };
         let trial = root.make("trial")?;
         let mut stack = Stack::new()?;
         root.born = can_clone_into(&mut stack, trial.dir.as_fd());
@@ -107,6 +115,19 @@ impl CgroupRoot {
     /// The directory.
     pub(super) fn dir(&self) -> &Path {
         &self.dir.0
+    }
+
+    /// Whether no other runtime has it. Two can meet here once the state directory of the first was moved away: its
+    /// name follows from the path.
+    pub(super) fn is_ours(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// The slugs of those in whose cgroups somebody lives.
+    pub(super) fn inhabited(&self) -> Vec<String> {
+        let inhabited = below(self.dir()).filter(|dir| lived_in(dir));
+        let names = inhabited.filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned()));
+        names.filter(|name| !name.starts_with(CALL)).collect()
     }
 
     /// Makes the cgroup of an instance. One that is there already is made anew if it is empty, since nobody knows
@@ -200,6 +221,18 @@ pub(super) fn sweep(root: &Path) {
         }
         remove_dir(path);
     }
+}
+
+/// Locks the directory; `None`: another runtime that lives has done so. Where there are no such locks nobody has.
+fn lock(dir: &Path) -> Option<File> {
+    let dir = File::open(dir).ok()?;
+    for _ in 0..LOCK_TRIES {
+        match dir.try_lock() {
+            Ok(()) | Err(TryLockError::Error(_)) => return Some(dir),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(SWEEP),
+        }
+    }
+    None
 }
 
 fn hand_down(dir: &Path, controller: &str) -> io::Result<()> {

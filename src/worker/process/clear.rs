@@ -3,8 +3,13 @@
 //! Three witnesses are asked, and each alone is enough: the spawn record (a process with the recorded pidfs inode,
 //! or before Linux 6.9 one whose environment names the instance), the instance's cgroup, and its fence. Where there
 //! was no cgroup, a fourth: the environment of every process, because a descendant that has closed its output holds
-//! no fence, and is not ours to inherit any more. A pid alone is never believed. Taking survivors over while they run is deliberately absent here,
-//! but for a daemon that its configuration wants taken over: who that is, is found here, and its next start does it.
+//! no fence, and is not ours to inherit any more. A pid alone is never believed.
+//!
+//! Somebody may have removed the state directory with the record and the fences. Then the cgroups, whose name follows from
+//! its path, and the environments tell who is left, and the first process that was started is asked to end.
+//!
+//! Taking survivors over while they run is deliberately absent here, but for a daemon that its configuration wants taken
+//! over: who that is, is found here, and its next start does it.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +25,7 @@ use crate::config::{StopSettings, StopTo, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::worker::unix::{pidfd_open, pidfs_inode, poll_ended, send_signal, send_signal_to_group};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, CgroupRoot};
 use super::daemon;
 use super::host::ProcessHost;
 use super::layout::take_fence;
@@ -292,16 +297,22 @@ fn open_marked(target: &Target, pids: Option<&Vec<u32>>) -> Vec<Arc<OwnedFd>> {
 }
 
 /// Everything that an earlier runtime left alive. `homes`: where workers have their directories.
-pub(super) fn find(homes: &[PathBuf], left: Left, cgroups: Option<&Path>) -> Vec<Survivor> {
+pub(super) fn find(homes: &[PathBuf], left: Left, cgroups: Option<&CgroupRoot>) -> Vec<Survivor> {
     let mut slugs: Vec<_> = homes.iter().flat_map(|home| slugs(home)).collect();
+    // Without folders, without a record and without cgroups only the environments tell.
+    let by_mark = left.cgroups.is_none() && (!slugs.is_empty() || cgroups.is_none());
+    let marked = by_mark.then(|| tree::marked_below(homes));
+    let marked_here =
+        marked.iter().flatten().filter(|(_, pids)| pids.iter().any(|pid| tree::sees_our_files(*pid)));
+    slugs.extend(marked_here.map(|(slug, _)| slug.clone()));
+    // Who lives in what another runtime has is that one's.
+    let own = cgroups.filter(|root| root.is_ours());
+    slugs.extend(own.iter().flat_map(|root| root.inhabited()));
     slugs.sort_unstable();
     slugs.dedup();
-    let by_mark = left.cgroups.is_none() && !slugs.is_empty();
-    let places = Places {
-        homes,
-        marked: by_mark.then(|| tree::marked_below(homes)),
-        cgroups: left.cgroups.as_deref().or(cgroups),
-    };
+    let mut roots: Vec<&Path> = left.cgroups.as_deref().into_iter().chain(own.map(CgroupRoot::dir)).collect();
+    roots.dedup();
+    let places = Places { homes, marked, cgroups: roots };
     let mut found: Vec<Survivor> = Vec::new();
     for entry in left.entries {
         found.extend(look(&places, entry.instance.clone(), Some(entry)));
@@ -330,7 +341,8 @@ pub(super) fn is_lived_in(shelter: &Path) -> bool {
 /// Where survivors are looked for.
 struct Places<'a> {
     homes: &'a [PathBuf],
-    cgroups: Option<&'a Path>,
+    /// The earlier runtime's first.
+    cgroups: Vec<&'a Path>,
     marked: Option<Marked>,
 }
 
@@ -350,17 +362,22 @@ fn look_in(home: &Path, places: &Places<'_>, instance: InstanceId, entry: Option
         Some(_) => Target::new(&instance, &dir.join("state"), &fence),
         None => Target::of_dir(&dir.join("state"), &fence),
     };
-    let main = entry.as_ref().and_then(|entry| identify(entry, &target));
+    let cgroup = places.cgroup_of(&instance).map(Arc::new);
     let marked = places.marked.as_ref().and_then(|marked| marked.get(&instance.slug()));
-    let marked = open_marked(&target, marked);
-    let cgroup = places.cgroups.and_then(|root| Cgroup::open(root.join(instance.slug())).ok()).map(Arc::new);
-    let pid = entry.as_ref().filter(|_| main.is_some()).map(|entry| entry.pid);
+    let (pid, main) = match &entry {
+        Some(entry) => identify(entry, &target).map(|main| (entry.pid, main)),
+        None => {
+            let members = cgroup.as_ref().map(|cgroup| cgroup.members()).unwrap_or_default();
+            first_of(members.iter().chain(marked.into_iter().flatten()), &target)
+        }
+    }
+    .unzip();
     let survivor = Survivor {
         incarnation: entry.as_ref().map(|entry| entry.incarnation),
         entry,
-        target,
         main: main.map(Arc::new),
-        marked,
+        marked: open_marked(&target, marked),
+        target,
         by_mark: places.marked.is_some(),
         instance,
         pid,
@@ -368,6 +385,26 @@ fn look_in(home: &Path, places: &Places<'_>, instance: InstanceId, entry: Option
         cgroup,
     };
     survivor.lives().then_some(survivor)
+}
+
+impl Places<'_> {
+    /// The cgroup of an instance; of two, the one in which somebody lives.
+    fn cgroup_of(&self, instance: &InstanceId) -> Option<Cgroup> {
+        let open = |root: &&Path| Cgroup::open(root.join(instance.slug())).ok();
+        let mut found: Vec<Cgroup> = self.cgroups.iter().filter_map(open).collect();
+        let lived_in = found.iter().position(|cgroup| cgroup.populated().unwrap_or(false));
+        (!found.is_empty()).then(|| found.swap_remove(lived_in.unwrap_or(0)))
+    }
+}
+
+/// The main process of one that no record names: it leads a session, was started for the instance, and came before others.
+fn first_of<'a>(pids: impl Iterator<Item = &'a u32>, target: &Target) -> Option<(u32, OwnedFd)> {
+    let leads = |one: &tree::Stat| !one.dead && one.session == one.pid && target.is_marked(one.pid);
+    let first =
+        pids.filter_map(|pid| tree::stat(*pid)).filter(leads).min_by_key(|one| (one.started, one.pid))?;
+    let main = pidfd_open(first.pid).ok()?;
+    // Opened first, looked at then.
+    (target.is_marked(first.pid) && !poll_ended(&main)).then_some((first.pid, main))
 }
 
 /// The recorded process, if it is still that one and lives.

@@ -179,7 +179,7 @@ impl ProcessHost {
             None if known > 0 => tether::end_left(&key),
             None => {}
         }
-        let survivors = clear::find(&homes, left, cgroups.as_ref().map(CgroupRoot::dir));
+        let survivors = clear::find(&homes, left, cgroups.as_ref());
         let keep = survivors.iter().filter_map(Survivor::entry).collect();
         let record_path = shelter.as_ref().unwrap_or(&state_dir).join("spawned");
         let record = Record::open(&record_path, cgroups.as_ref().map(CgroupRoot::dir), keep)?;

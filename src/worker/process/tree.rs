@@ -261,6 +261,12 @@ pub(super) fn carries(pid: u32, mark: &[u8]) -> bool {
     environ(pid).split(|byte| *byte == 0).any(|variable| variable.starts_with(mark))
 }
 
+/// Whether a path means the same to it: in another container the same name is another directory.
+pub(super) fn sees_our_files(pid: u32) -> bool {
+    let root = |path: &str| std::fs::metadata(path).map(|root| (root.dev(), root.ino())).ok();
+    root(&format!("/proc/{pid}/root/")).is_some_and(|its| root("/") == Some(its))
+}
+
 /// The beginning of its environment; nothing of a process that ends while it is read, since that belongs to nobody.
 fn environ(pid: u32) -> Vec<u8> {
     let mut environ = Vec::new();
