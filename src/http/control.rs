@@ -9,7 +9,8 @@
 //! place belongs to somebody else. Where the state directory takes nothing, the socket is in its shelter.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -150,11 +151,13 @@ impl Watch {
         self.again = true;
         match readable {
             Ok(mut guard) => {
-                // What exactly happened is seen by looking.
-                drain(fd.get_ref());
+                // What exactly happened is seen by looking; at once where the path is free for others.
+                let moved = drain(fd.get_ref());
                 guard.clear_ready();
-                tokio::time::sleep(PAUSE).await;
-                drain(fd.get_ref());
+                if !moved {
+                    tokio::time::sleep(PAUSE).await;
+                    drain(fd.get_ref());
+                }
             }
             Err(_) => tokio::time::sleep(LOOK_EVERY).await,
         }
@@ -166,14 +169,21 @@ fn open(state_dir: &Path) -> io::Result<OwnedFd> {
     let gone = inotify::WatchFlags::DELETE
         | inotify::WatchFlags::MOVED_FROM
         | inotify::WatchFlags::MOVED_TO
+        | inotify::WatchFlags::MOVE_SELF
         | inotify::WatchFlags::ONLYDIR;
     inotify::add_watch(&fd, state_dir, gone)?;
     Ok(fd)
 }
 
-fn drain(fd: &OwnedFd) {
-    let mut events = [0; 4096];
-    while rustix::io::read(fd.as_fd(), &mut events).is_ok_and(|read| read > 0) {}
+/// Reads all that there is; whether the directory itself was moved.
+fn drain(fd: &OwnedFd) -> bool {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(fd, &mut buffer);
+    let mut moved = false;
+    while let Ok(event) = events.next() {
+        moved |= event.events().contains(inotify::ReadFlags::MOVE_SELF);
+    }
+    moved
 }
 
 #[cfg(test)]

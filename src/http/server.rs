@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
-use crate::runtime::{Home, RuntimeHandle, StartError};
+use crate::runtime::{Asker, Home, RuntimeHandle, StartError};
 
 use super::api::{self, Api};
 use super::control::{ControlPath, Found, Watch};
@@ -194,13 +194,20 @@ async fn missing(
             let ours = match &home {
                 Ok(Home::Ours | Home::Remade) => Ok(()),
                 Ok(Home::NotOurs(why)) => Err(*why),
+                Ok(Home::Taken(_)) => Err("the state directory belongs to another runtime"),
                 Err(_) => Err("the state directory cannot be made again"),
             };
             let found = lock(path).heal(users, ours);
             (home, found)
         };
-        if let Err(error) = home {
-            tracing::warn!(%error, "the state directory is gone and cannot be made again");
+        match home {
+            Ok(Home::Ours | Home::Remade | Home::NotOurs(_)) => {}
+            // It minds the same workers, and is the one that people reach.
+            Ok(Home::Taken(pid)) => {
+                let by = format!("nobody: the runtime with pid {pid} has the state directory by now");
+                runtime.shutdown(Asker(by)).await;
+            }
+            Err(error) => tracing::warn!(%error, "the state directory is gone and cannot be made again"),
         }
         match found {
             Ok(Found::There) => {}

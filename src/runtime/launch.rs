@@ -400,11 +400,14 @@ fn keep_home(state_dir: &Arc<StateDir>, host: &Arc<ProcessHost>, director: &Dire
     let plane = tokio::runtime::Handle::current();
     let (host, intents, info) =
         (Arc::downgrade(host), Arc::downgrade(&director.intents), Arc::downgrade(&director.info));
-    state_dir.when_remade(Box::new(move || {
+    state_dir.when_remade(Box::new(move |lives_on| {
         if let Some(host) = host.upgrade() {
             host.renew_record();
         }
         if let (Some(intents), Some(info)) = (intents.upgrade(), info.upgrade()) {
+            if lives_on {
+                info.note("the state directory was moved away and made again: until regrow is started again, what happens is written down in the one that was moved");
+            }
             let _on = plane.enter();
             save_elsewhere(&intents, &info);
         }

@@ -18,23 +18,15 @@
 //! | `tokens` | access tokens for HTTP, where a route needs them |
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::worker::process::shelter::takes_nothing;
-use crate::worker::unix::{pidfd_open, poll_ended};
 
+use super::holder::{holder_of, take_lock};
 use super::launch::StartError;
-
-/// A runtime that was killed can leave a child behind that has not reached its program yet, and holds the lock until
-/// it has: some microseconds, longer on a loaded machine. This long the lock of a dead holder is waited for.
-const DEAD_HOLDER_PATIENCE: Duration = Duration::from_secs(2);
-/// One that was killed a moment ago counts among the living until the kernel has taken it apart.
-const DYING_HOLDER_PATIENCE: Duration = Duration::from_millis(300);
-const DEAD_HOLDER_PAUSE: Duration = Duration::from_millis(2);
 
 /// Other users who pass through the state directory, on the way to what is theirs. They see nothing of the rest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,8 +45,11 @@ pub(crate) struct StateDir {
     path: PathBuf,
     shared: Passers,
     held: Mutex<Held>,
-    remade: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    remade: Mutex<Vec<OnRemade>>,
 }
+
+/// Called with whether the directory as it was lives on under another name.
+type OnRemade = Box<dyn Fn(bool) + Send + Sync>;
 
 /// A file or directory, whatever its name.
 type Identity = (u64, u64);
@@ -65,6 +60,8 @@ struct Held {
     dir: Option<File>,
     /// The file; none where a full or read-only disk had none and took none.
     lock: Option<File>,
+    /// Both of directories that were moved away. What happens is still written down in there, so they stay ours, too.
+    moved: Vec<File>,
 }
 
 /// What a look at the directory found.
@@ -72,10 +69,12 @@ struct Held {
 pub(crate) enum Home {
     /// It is ours, and whole.
     Ours,
-    /// It had been removed and was made again: nothing of what was in it is there.
+    /// It had been removed or moved away, and was made again: nothing of what was in it is there.
     Remade,
-    /// It was moved away, or somebody else has it.
+    /// Something else stands in its place, or nothing can.
     NotOurs(&'static str),
+    /// Another runtime that lives, of this pid, has what stands in its place.
+    Taken(u32),
 }
 
 impl StateDir {
@@ -96,11 +95,12 @@ impl StateDir {
     }
 
     /// Calls this whenever the directory was made again.
-    pub(crate) fn when_remade(&self, then: Box<dyn Fn() + Send + Sync>) {
+    pub(crate) fn when_remade(&self, then: OnRemade) {
         lock(&self.remade).push(then);
     }
 
-    /// Looks at the directory, and makes again what somebody has removed: the lock, the folders, all of it.
+    /// Looks at the directory, and makes again what somebody has removed: the lock, the folders, all of it. One that was
+    /// moved away is made again as well: whoever starts a runtime on the path must meet us there.
     ///
     /// # Errors
     /// The system's: what is missing cannot be made.
@@ -113,21 +113,34 @@ impl StateDir {
                 make_folders(&self.path, self.shared)?;
                 return self.heal_lock(&mut held);
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && removed => {}
+            Ok(_) => return Ok(self.others()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(_) | Err(_) => return Ok(Home::NotOurs("the state directory was moved away or removed")),
-        }
-        *held = match hold(&self.path, self.shared) {
-            Ok(held) => held,
-            Err(StartError::Busy { .. }) => {
-                return Ok(Home::NotOurs("the state directory belongs to another runtime"));
+            // Nobody starts a runtime where there is no folder, and who has renamed that does not want it back.
+            Err(_) if !removed && !has_folder(&self.path) => {
+                return Ok(Home::NotOurs("the folder of the state directory was moved away"));
             }
+            Err(_) => {}
+        }
+        let fresh = match hold(&self.path, self.shared) {
+            Ok(fresh) => fresh,
+            Err(StartError::Busy { .. }) => return Ok(self.others()),
             Err(error) => return Err(io::Error::other(error.to_string())),
         };
+        let former = std::mem::replace(&mut *held, fresh);
+        held.moved = former.moved;
+        if !removed {
+            held.moved.extend(former.dir.into_iter().chain(former.lock));
+        }
         drop(held);
-        tracing::warn!(dir = %self.path.display(), "the state directory had been removed and was made again");
-        lock(&self.remade).iter().for_each(|then| then());
+        tracing::warn!(dir = %self.path.display(), "the state directory had been removed or moved away, and was made again");
+        lock(&self.remade).iter().for_each(|then| then(!removed));
         Ok(Home::Remade)
+    }
+
+    /// What is found where something else stands in its place.
+    fn others(&self) -> Home {
+        let nobodys = Home::NotOurs("something else stands in the place of the state directory");
+        holder_of(&self.path).map_or(nobodys, Home::Taken)
     }
 
     /// A lock file that is missing is made again, and one that nobody holds is taken: the directory's own lock has kept
@@ -207,26 +220,13 @@ fn hold(path: &Path, shared: Passers) -> Result<Held, StartError> {
         take_lock(lock, &lock_path).map_err(wrap)?.map_err(busy)?;
         write_pid(lock).map_err(wrap)?;
     }
-    Ok(Held { dir: Some(dir), lock })
+    Ok(Held { dir: Some(dir), lock, moved: Vec::new() })
 }
 
-/// Takes a lock; the inner error is the pid of who has it and lives.
-fn take_lock(file: &File, pid_file: &Path) -> io::Result<Result<(), u32>> {
-    let begin = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Ok(())),
-            Err(fs::TryLockError::WouldBlock) => {
-                let pid = holder(pid_file);
-                let patience = if lives(pid) { DYING_HOLDER_PATIENCE } else { DEAD_HOLDER_PATIENCE };
-                if begin.elapsed() >= patience {
-                    return Ok(Err(locked_by(file).unwrap_or(pid)));
-                }
-                std::thread::sleep(DEAD_HOLDER_PAUSE);
-            }
-            Err(fs::TryLockError::Error(error)) => return Err(error),
-        }
-    }
+/// Whether the folder is there in which it stands.
+fn has_folder(path: &Path) -> bool {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    above.unwrap_or(Path::new(".")).is_dir()
 }
 
 fn passable(by_others: bool) -> u32 {
@@ -298,43 +298,6 @@ fn open_lock(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The runtime that has locked this file, as far as the system tells: on a disk that takes nothing the pid in the file
-/// is an earlier one's.
-pub(crate) fn locked_by(file: &File) -> Option<u32> {
-    let meta = file.metadata().ok()?;
-    let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
-    let place = format!("{major:02x}:{minor:02x}:{}", meta.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    // `1: FLOCK  ADVISORY  WRITE 4711 00:2d:815 0 EOF`; who waits has an arrow before that.
-    let pids = locks.lines().filter_map(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        let is_lock = words.next() == Some("FLOCK");
-        let pid = words.nth(2)?.parse().ok()?;
-        (is_lock && words.next() == Some(place.as_str())).then_some(pid)
-    });
-    pids.into_iter().find(|pid| *pid != 0 && lives(*pid))
-}
-
-/// The pid that the lock's holder wrote; 0 if it has not come to that yet.
-fn holder(path: &Path) -> u32 {
-    let mut text = String::new();
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
-    let read = opened.and_then(|file| file.take(32).read_to_string(&mut text));
-    read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0)
-}
-
-/// Whether a process of this number lives. Not known is alive: the lock says so too. A holder that has not written
-/// its number yet is a runtime that starts.
-fn lives(pid: u32) -> bool {
-    if pid == 0 {
-        return true;
-    }
-    match pidfd_open(pid) {
-        Ok(process) => !poll_ended(&process),
-        Err(error) => error.raw_os_error() != Some(libc::ESRCH),
-    }
-}
-
 /// The pid is for people only. A disk that takes nothing must not hinder a start, so a pid that cannot be written is
 /// left out.
 fn write_pid(mut lock: &File) -> io::Result<()> {
@@ -353,6 +316,8 @@ fn write_pid(mut lock: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -454,10 +419,29 @@ mod tests {
         assert_eq!(first.heal().unwrap(), Home::Remade);
         let second = StateDir::take(&path, Passers::default()).unwrap_err();
         assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
-        fs::rename(&path, dir.path().join("moved")).unwrap();
-        assert!(matches!(first.heal().unwrap(), Home::NotOurs(_)), "moved on purpose");
+        let moved = dir.path().join("moved");
+        fs::rename(&path, &moved).unwrap();
+        assert_eq!(first.heal().unwrap(), Home::Remade, "moved away");
+        for ours in [&path, &moved] {
+            let second = StateDir::take(ours, Passers::default()).unwrap_err();
+            assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
+        }
         first.release();
-        let _third = StateDir::take(&dir.path().join("moved"), Passers::default()).unwrap();
+        let _third = StateDir::take(&moved, Passers::default()).unwrap();
+        let _fourth = StateDir::take(&path, Passers::default()).unwrap();
+    }
+
+    #[test]
+    fn what_stands_in_its_place_is_left_alone_and_so_is_a_folder_that_was_renamed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (above, path) = (dir.path().join("project"), dir.path().join("project/state"));
+        let first = StateDir::take(&path, Passers::default()).unwrap();
+        fs::rename(&above, dir.path().join("renamed")).unwrap();
+        assert!(matches!(first.heal().unwrap(), Home::NotOurs(_)));
+        assert!(!above.exists());
+        fs::create_dir_all(&path).unwrap();
+        assert!(matches!(first.heal().unwrap(), Home::NotOurs(_)), "nobody has it");
+        assert!(!path.join("lock").exists());
     }
 
     #[test]

@@ -330,12 +330,18 @@ fn c24_a_socket_that_somebody_removes_comes_back() {
     assert_eq!(mode, 0o600);
 }
 
+/// Puts another directory in the place of the state directory, which takes the other's name.
+pub(super) fn exchange(rig: &Rig, other: &str) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, rig.path(".regrow"), CWD, rig.path(other), RenameFlags::EXCHANGE).unwrap();
+}
+
 #[test]
 fn c24_a_state_directory_that_was_taken_away_gets_no_socket() {
     let mut rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
     rig.wait_status("web", "healthy");
-    fs::rename(rig.path(".regrow"), rig.path("moved")).unwrap();
-    fs::create_dir(rig.path(".regrow")).unwrap();
+    fs::create_dir(rig.path("moved")).unwrap();
+    exchange(&rig, "moved");
     fs::remove_file(rig.path("moved/regrow.sock")).unwrap();
     rig.wait("the runtime has seen it", || rig.text("moved/logs/regrow.log").contains("not made again"));
     assert!(!rig.path(".regrow/regrow.sock").exists());

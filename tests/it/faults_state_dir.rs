@@ -190,6 +190,48 @@ fn c24_a_state_directory_that_somebody_removes_is_made_again() {
 }
 
 #[test]
+fn c24_a_state_directory_that_somebody_moves_away_is_made_again_and_nobody_starts_beside_it() {
+    let mut rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    one_copy(&rig, 1);
+    fs::rename(rig.path(".regrow"), rig.path("moved")).unwrap();
+    rig.wait("it answers", || rig.try_status().is_some());
+    assert!(notes(&rig).contains("was moved away"), "{}", notes(&rig));
+    let own = rig.runtime().to_string();
+    let refused = |dir: &str| {
+        let second =
+            rig.command(&["start"]).env("REGROW__RUNTIME__STATE_DIR", rig.path(dir)).output().unwrap();
+        let told = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert!(second.status.code() == Some(1) && told.contains(&own), "{dir}: {told}");
+    };
+    // What happens is still written down in the moved one.
+    ["moved", ".regrow"].into_iter().for_each(refused);
+    send(pids(&rig)[0], Signal::KILL);
+    one_copy(&rig, 2);
+    // What is needed to find survivors is in the new one.
+    rig.kill_runtime();
+    rig.launch();
+    one_copy(&rig, 3);
+    assert_eq!(rig.worker("web")["restarts"], 0, "{}", rig.output());
+}
+
+#[test]
+fn c23_who_finds_another_runtime_in_the_place_of_its_state_directory_ends() {
+    let mut rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    one_copy(&rig, 1);
+    // As another runtime has it, and this one lives as long as the test.
+    fs::create_dir(rig.path("other")).unwrap();
+    let other = fs::File::open(rig.path("other")).unwrap();
+    other.try_lock().unwrap();
+    fs::write(rig.path("other/lock"), format!("{}\n", std::process::id())).unwrap();
+    crate::faults_runtime::exchange(&rig, "other");
+    assert_eq!(rig.wait_end(), 0, "{}", rig.output());
+    let told = format!("the runtime with pid {} has the state directory", std::process::id());
+    assert!(rig.output().contains(&told), "{}", rig.output());
+    assert!(!alive(pids(&rig)[0]) && pids(&rig).len() == 1);
+    drop(other);
+}
+
+#[test]
 fn c23_without_its_lock_file_a_second_runtime_is_refused_and_the_first_makes_it_again() {
     let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
     one_copy(&rig, 1);
