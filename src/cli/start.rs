@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::config::Loaded;
 use crate::runtime::{ApplyError, Asker, Finished, RuntimeHandle};
+use crate::worker::process::strays;
 
 use super::act::{self, ActArgs};
 use super::args::{Format, Targets, WaitFlag};
@@ -139,7 +140,7 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
             .await;
         runtime.close();
         if matches!(finished, Ok(Finished::Stopped | Finished::Done)) && !json {
-            reader.print("regrow has ended; nothing is left running");
+            reader.print(&last_line(&strays()));
         }
         reader.close();
         let early = daemonized && !said;
@@ -158,6 +159,14 @@ fn foreground(context: &mut Context, daemonized: bool) -> Result<(), Failure> {
             ))),
         }
     })
+}
+
+/// What is left, in a line of its own.
+fn last_line(strays: &[String]) -> String {
+    if strays.is_empty() {
+        return "regrow has ended; nothing is left running".to_owned();
+    }
+    format!("regrow has ended; what broke away from its workers is left running: {}", strays.join(", "))
 }
 
 /// SIGHUP takes the file over, beside everything else: a signal to end must not wait for it. What comes of it is an

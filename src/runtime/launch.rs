@@ -294,6 +294,7 @@ fn control_thread(
                 let finished = director.run().await;
                 drop(watch);
                 host.end_calls();
+                host.end_strays();
                 tokio::select! {
                     () = host.output().flush() => {}
                     () = director.out_of_patience(&finished, LAST_OUTPUT) => {}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::hardship::Yardstick;
-use crate::rig::{Rig, alive, left_out, processes_with, send};
+use crate::rig::{Rig, alive, left_out, processes_with, root_or_skip, send};
 
 /// A worker that writes its pid on every start and holds a lock while it lives, so that a second copy shows.
 const WITNESS: &str = r#"["sh", "-c", "echo $$ >> {dir}/starts; exec sleep 999"]"#;
@@ -370,4 +370,59 @@ fn who_ends_during_a_stop_by_what_somebody_else_did_is_not_said_to_have_been_end
         assert_eq!((&last["kind"], &last["signal"]), (&"signaled".into(), &name.into()), "{last}");
         rig.ok(&["start", "web"]);
     }
+}
+
+/// Where processes of the test's own cgroup are listed.
+fn own_cgroup() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let of_v2 = |line: &str| line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("cgroup2 "));
+    let mount = mounts.lines().find(|line| of_v2(line))?.split(' ').nth(4)?;
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let procs = std::path::Path::new(mount).join(own).join("cgroup.procs");
+    fs::OpenOptions::new().write(true).open(&procs).ok()?;
+    Some(procs.display().to_string())
+}
+
+/// A process that must not outlive the test.
+struct Stray(u32);
+
+impl Drop for Stray {
+    fn drop(&mut self) {
+        send(self.0, Signal::KILL);
+    }
+}
+
+#[test]
+fn a5_who_left_cgroup_session_and_output_ends_with_its_worker_or_is_named_at_the_end() {
+    if !root_or_skip("leaving a cgroup") {
+        return;
+    }
+    let Some(cgroup) = own_cgroup() else { return left_out("no cgroup v2 that can be written to") };
+    let mut rig = Rig::new(
+        "[worker.login]\ncommand = [\"sh\", \"-c\", \"setsid sh {dir}/away.sh marked & \
+         setsid env -i PATH=$PATH sh {dir}/away.sh bare & echo $$ >> {dir}/starts; wait\"]\n\
+         [worker.other]\ncommand = [\"sh\", \"-c\", \"setsid sh {dir}/away.sh late & until test -e {dir}/late; do sleep 0.05; done\"]\n\
+         restart = \"never\"\n",
+    );
+    let here = rig.path("").display().to_string();
+    fs::write(
+        rig.path("away.sh"),
+        format!("echo $$ > {cgroup}; exec </dev/null >/dev/null 2>&1; echo $$ > {here}/$1; exec sleep 120\n"),
+    )
+    .unwrap();
+    rig.launch();
+    let pid = |name: &str| rig.text(name).trim().parse::<u32>().ok();
+    let [marked, bare, late] = ["marked", "bare", "late"].map(|name| {
+        rig.wait(&format!("{name} is away"), || pid(name).is_some());
+        Stray(pid(name).unwrap())
+    });
+    rig.ok(&["stop", "login", "--wait=30s"]);
+    assert!(!alive(marked.0), "it outlived the stop of its worker");
+    assert!(alive(bare.0) && alive(late.0));
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0, "{}", rig.output());
+    assert!(!alive(late.0), "it says whose it is");
+    let told = format!("left running: pid {} (sleep)", bare.0);
+    assert!(rig.output().contains(&told) && !rig.output().contains("nothing is left"), "{}", rig.output());
 }

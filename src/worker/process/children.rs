@@ -7,10 +7,12 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::worker::unix::{Page, ZombieWait, next_halted, peek_zombie, reap};
+
+use super::tree::{Stat, stat};
 
 /// Orphans are reaped in batches, far away from a restart's critical path.
 const BATCH: Duration = Duration::from_millis(100);
@@ -19,6 +21,9 @@ const LATER: Duration = Duration::from_secs(1);
 
 static KNOWN: Mutex<Known> = Mutex::new(Known { mains: None, pages: Vec::new() });
 static REAPING: AtomicBool = AtomicBool::new(false);
+/// Children of this process from before it was a runtime's, by number and time of start: a shell that becomes regrow
+/// (`exec`) hands down its own.
+static BEFORE: OnceLock<HashSet<(u32, u64)>> = OnceLock::new();
 static LISTENERS: Mutex<Vec<OnHalt>> = Mutex::new(Vec::new());
 
 /// Called with a child that was halted. False: nobody wants to know any more.
@@ -74,6 +79,7 @@ fn tell_halts() {
 /// Starts the thread that reaps orphans, once per process. Only for a process whose children are all ours: the
 /// children of a host program are none of our business.
 pub(super) fn reap_orphans() -> std::io::Result<()> {
+    BEFORE.get_or_init(|| orphans().into_iter().filter_map(stat).map(|one| (one.pid, one.started)).collect());
     if REAPING.swap(true, Ordering::SeqCst) {
         return Ok(());
     }
@@ -133,6 +139,15 @@ fn listed_children() -> Vec<u32> {
 pub(super) fn orphans() -> Vec<u32> {
     let pid = std::process::id();
     children_in(std::path::Path::new(&format!("/proc/self/task/{pid}/children")))
+}
+
+/// Those of them who live, belong to no runner, and came after us.
+pub(super) fn strays() -> Vec<Stat> {
+    let orphans: Vec<Stat> = orphans().into_iter().filter_map(stat).filter(|one| !one.dead).collect();
+    let known = lock();
+    let runs = |pid: u32| known.mains.as_ref().is_some_and(|mains| mains.contains(&pid));
+    let before = |one: &Stat| BEFORE.get().is_some_and(|before| before.contains(&(one.pid, one.started)));
+    orphans.into_iter().filter(|one| !runs(one.pid) && !before(one)).collect()
 }
 
 fn children_in(path: &std::path::Path) -> Vec<u32> {

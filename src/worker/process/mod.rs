@@ -52,6 +52,7 @@ mod settle;
 pub(crate) mod shelter;
 mod site;
 mod start;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod tether;
@@ -64,3 +65,4 @@ pub(crate) use grants::{most_files, raise_open_files, too_few_files};
 pub(crate) use host::{Held, HostOptions, ProcessHost};
 pub(crate) use identity::missing;
 pub(crate) use reserve::{LentSpare, Spare, is_exhaustion, set_aside};
+pub(crate) use strays::strays;

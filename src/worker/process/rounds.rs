@@ -124,7 +124,7 @@ impl Life {
         }
         self.plan_round(run);
         let target = self.target(run);
-        run.daemon != Daemon::Awaited { alone: true } || !self.is_empty(&target).await
+        run.daemon != Daemon::Awaited { alone: true } || !self.is_empty(&target, run.asked).await
     }
 
     async fn try_daemon(&mut self, run: &mut Run, pid: u32) {

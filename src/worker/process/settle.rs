@@ -148,7 +148,7 @@ impl Life {
         let mut told = run.asked == Asked::Kill;
         // The second look decides: the first one can meet what is just going.
         let mut looks = 0;
-        while !self.is_empty(&target).await {
+        while !self.is_empty(&target, run.asked).await {
             looks += 1;
             if looks > 1 {
                 let found = self.sweep(target.clone()).await;
@@ -164,8 +164,8 @@ impl Life {
     }
 
     /// Whether nothing of the tree lives any more; takes the fence if so.
-    pub(super) async fn is_empty(&mut self, target: &Target) -> bool {
-        if self.others_live(target).await {
+    pub(super) async fn is_empty(&mut self, target: &Target, asked: Asked) -> bool {
+        if self.others_live(target, asked).await {
             return false;
         }
         let Some(ground) = &mut self.ground else { return true };
@@ -201,10 +201,11 @@ impl Life {
     }
 
     /// Whether anybody is found in `/proc`. Mostly nobody has to be looked at; a look can take long, for whoever waits
-    /// for its memory holds up who reads its environment.
-    async fn others_live(&self, target: &Target) -> bool {
-        let by_descent =
-            self.site.host.adopts && self.ground.as_ref().is_some_and(|ground| ground.cgroup.is_none());
+    /// for its memory holds up who reads its environment. Where there is a cgroup it is worth one when the tree is to
+    /// end: who has left that by itself, as a login does, has mostly left the session and the output, too.
+    async fn others_live(&self, target: &Target, asked: Asked) -> bool {
+        let alone = self.ground.as_ref().is_some_and(|ground| ground.cgroup.is_none());
+        let by_descent = self.site.host.adopts && (alone || asked != Asked::Nothing);
         let orphans = if by_descent { children::orphans() } else { Vec::new() };
         if orphans.is_empty() && !target.had_company() {
             return false;
@@ -221,7 +222,7 @@ impl Life {
         let mut pause = FIRST_PAUSE;
         self.signal(pidfd, libc::SIGKILL);
         self.sweep(target.clone()).await;
-        while !poll_ended(pidfd) || !self.is_empty(&target).await {
+        while !poll_ended(pidfd) || !self.is_empty(&target, Asked::Kill).await {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             self.sweep(target.clone()).await;

@@ -32,7 +32,7 @@ const ROUNDS: u32 = 8;
 const AGAIN: u32 = 20;
 
 /// Begins the variable that names a command of a runtime with this state directory.
-fn mark_of(key: &str) -> String {
+pub(super) fn mark_of(key: &str) -> String {
     format!("REGROW_CALL={key}.")
 }
 
