@@ -84,7 +84,8 @@ fn print_list(context: &mut Context, body: &EventsBody) -> Result<(), Failure> {
         return context.print_json(body, &body.items);
     }
     let names = body.items.iter().filter_map(|event| event.instance.as_deref());
-    let live = LiveLog::new(names);
+    let first = body.items.first().map(|event| event.at);
+    let live = LiveLog::new(names).since(first, Timestamp::now());
     let mut text = if context.format() == Format::Csv {
         "seq,at,kind,instance,message\n".to_owned()
     } else {
@@ -124,6 +125,7 @@ async fn follow(
 ) -> Result<(), Failure> {
     let status: crate::http::dto::StatusBody = client.get("/api/v1/status").await?;
     let live = LiveLog::new(status.workers.iter().map(|worker| worker.instance.as_str()));
+    let live = live.since(since, Timestamp::now());
     let mut events = client.stream(&format!("/api/v1/events{query}")).await?;
     while let Some(event) = events.next().await {
         if event.name == "lost" {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anstyle::Style;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::http::dto::EventView;
@@ -14,6 +15,8 @@ use super::words::{clock_millis, safe};
 pub(crate) struct LiveLog {
     zone: TimeZone,
     column: usize,
+    /// Whether each line has its date: they are of several days.
+    dated: bool,
 }
 
 /// Longer names push their line to the right, not all the others.
@@ -23,12 +26,19 @@ impl LiveLog {
     /// Names up to the longest of these line up.
     pub(crate) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         let column = names.map(|name| name.chars().count()).max().unwrap_or(0);
-        Self { zone: TimeZone::system(), column: column.clamp(7, WIDEST) }
+        Self { zone: TimeZone::system(), column: column.clamp(7, WIDEST), dated: false }
+    }
+
+    /// The same for events since then: with dates unless all of them are of today.
+    pub(crate) fn since(self, first: Option<Timestamp>, now: Timestamp) -> Self {
+        let day = |at: Timestamp| at.to_zoned(self.zone.clone()).date();
+        let dated = first.is_some_and(|first| day(first) != day(now));
+        Self { dated, ..self }
     }
 
     #[cfg(test)]
     fn in_utc(column: usize) -> Self {
-        Self { zone: TimeZone::UTC, column }
+        Self { zone: TimeZone::UTC, column, dated: false }
     }
 
     /// The line, without its end.
@@ -40,7 +50,10 @@ impl LiveLog {
         // The column says who already.
         let own = |rest: &&str| rest.starts_with([':', ' ']);
         let said = message.strip_prefix(who).filter(own).map(|rest| rest.trim_start_matches([':', ' ']));
-        let time = paint(&clock_millis(event.at, &self.zone), dim());
+        let clock = clock_millis(event.at, &self.zone);
+        let date = |at: Timestamp| at.to_zoned(self.zone.clone()).date();
+        let clock = if self.dated { format!("{} {clock}", date(event.at)) } else { clock };
+        let time = paint(&clock, dim());
         let who = format!("{who:<width$}", width = self.column);
         format!("{time}  {who}  {}", paint(said.unwrap_or(&message), style(&event.kind)))
     }
@@ -112,6 +125,18 @@ mod tests {
         event.instance = Some("parser".parse().unwrap());
         let line = anstream::adapter::strip_str(&LiveLog::in_utc(8).line(&view(event))).to_string();
         assert_eq!(line, "03:04:05.678  parser    exited with code 1\\x1b[2J; restart 1 in 0 s");
+    }
+
+    #[test]
+    fn lines_of_several_days_have_their_dates() {
+        let event = view(Event::new(EventKind::RuntimeStarted, "up"));
+        let line = |first: &str, now: &str| {
+            let live = LiveLog::in_utc(7).since(Some(first.parse().unwrap()), now.parse().unwrap());
+            anstream::adapter::strip_str(&live.line(&event)).to_string()
+        };
+        assert_eq!(line("2026-01-02T00:00:01Z", "2026-01-02T09:00:00Z"), "03:04:05.678  regrow   up");
+        let dated = line("2026-01-01T23:59:59Z", "2026-01-02T09:00:00Z");
+        assert_eq!(dated, "2026-01-02 03:04:05.678  regrow   up");
     }
 
     #[test]
