@@ -6,14 +6,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::http::dto::{Accepted, ActionState, ActionView, StatusBody};
-use crate::runtime::Target;
 
 use super::args::{Format, Targets, WaitFlag, duration};
 use super::client::{Client, action_path};
 use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
 use super::say::say;
-use super::status::{fetch, select};
+use super::status::{better, select};
 use super::words::safe;
 
 /// One question to the server waits at most this long; then it is asked again.
@@ -135,22 +134,6 @@ fn ask(context: &mut Context, verb: &str, args: ActArgs, body: Option<&Value>) -
             (Some(failure), _) => print_accepted(context, verb, &asked).and(Err(failure)),
         }
     })
-}
-
-/// The list of names knows better what may have been meant.
-async fn better(client: &Client, target: &Target, failure: Failure) -> Failure {
-    match failure {
-        Failure::NoTarget(_) => fetch(client, Some(target)).await.err().unwrap_or(failure),
-        Failure::Failed(_)
-        | Failure::Usage(_)
-        | Failure::NotHealthy(_)
-        | Failure::Unreachable(_)
-        | Failure::Config(_)
-        | Failure::NotPermitted(_)
-        | Failure::WaitRanOut(_)
-        | Failure::Code(_)
-        | Failure::ReaderGone => failure,
-    }
 }
 
 /// What was done, and not as well as it could be.

@@ -108,7 +108,7 @@ impl Context {
 }
 
 /// A line of JSON with the schema of the document that it is a part of.
-fn with_schema(line: String, schema: &serde_json::Value) -> String {
+pub(crate) fn with_schema(line: String, schema: &serde_json::Value) -> String {
     match line.strip_prefix('{').filter(|_| !schema.is_null()) {
         Some("}") => format!("{{\"schema\":{schema}}}"),
         Some(rest) => format!("{{\"schema\":{schema},{rest}"),

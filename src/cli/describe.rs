@@ -13,6 +13,7 @@ use super::changes;
 use super::client::{Client, encode};
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
+use super::status::better;
 use super::table::{bold, dim, paint, status_style};
 use super::words::{clock, count, plural, relative, safe, size, span, wrapped};
 
@@ -84,7 +85,10 @@ fn differs(context: &mut Context, target: &Target) -> Result<(), Failure> {
 pub(crate) async fn fetch(client: &Client, target: &Target) -> Result<DescribeBody, Failure> {
     match target {
         Target::Worker(_) | Target::Instance(_) => {
-            client.get(&format!("/api/v1/workers/{}", encode(&target.to_string()))).await
+            match client.get(&format!("/api/v1/workers/{}", encode(&target.to_string()))).await {
+                Ok(body) => Ok(body),
+                Err(failure) => Err(better(client, target, failure).await),
+            }
         }
         Target::Supervisor(_) | Target::All => {
             Err(Failure::Usage(format!("`{target}` is not a worker; give a worker or one instance")))

@@ -3,6 +3,7 @@
 use crate::runtime::StartError;
 
 use super::say::say;
+use super::words::safe;
 
 /// Every way not to exit with 0.
 #[derive(Debug)]
@@ -66,9 +67,14 @@ impl Failure {
             | Self::NoTarget(text)
             | Self::Unreachable(text)
             | Self::NotPermitted(text)
-            | Self::WaitRanOut(text) => say(format_args!("regrow: {text}")),
+            | Self::WaitRanOut(text) => say(format_args!("regrow: {}", harmless(text))),
         }
     }
+}
+
+/// The last words of a worker may be in it; line breaks are its own.
+fn harmless(text: &str) -> String {
+    text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
 }
 
 impl From<std::io::Error> for Failure {
@@ -84,7 +90,13 @@ impl From<std::io::Error> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self::Failed(error.to_string())
+        match error {
+            StartError::Config(problems) => Self::Config(problems),
+            StartError::StateDir { .. }
+            | StartError::Busy { .. }
+            | StartError::Listen { .. }
+            | StartError::System { .. } => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -110,6 +122,7 @@ mod tests {
             assert_eq!(usize::from(failure.code()), code);
         }
         assert_eq!(Failure::Code(130).code(), 130);
+        assert_eq!(harmless("a\u{1b}[2J\n  b"), "a\\x1b[2J\n  b");
         assert!(Failure::but_for_readers(Err(Failure::ReaderGone)).is_ok());
         assert!(Failure::but_for_readers(Err(Failure::Failed(text()))).is_err());
     }

@@ -13,13 +13,16 @@ use crate::http::dto::{LogLine, LogsBody};
 
 use super::args::{Format, Targets};
 use super::client::{Client, encode};
-use super::context::{Context, block_on, parse_targets};
+use super::context::{Context, block_on, parse_targets, with_schema};
 use super::failure::Failure;
 use super::say::say;
 use super::status::fetch;
 use super::table::paint;
 use super::words::{csv, harmless_json, safe};
 use crate::runtime::Target;
+
+/// What the lines are a part of.
+const SCHEMA: &str = "regrow.logs/1";
 
 /// Colours of the names, in turn.
 const COLOURS: [AnsiColor; 5] =
@@ -118,7 +121,7 @@ impl Printer {
 
     fn all(&self, context: &mut Context, items: Vec<LogLine>, notes: Vec<String>) -> Result<(), Failure> {
         if matches!(self.format, Format::Json | Format::Jsonl) {
-            let body = LogsBody { schema: "regrow.logs/1".to_owned(), items, next_cursor: None, notes };
+            let body = LogsBody { schema: SCHEMA.to_owned(), items, next_cursor: None, notes };
             return context.print_json(&body, &body.items);
         }
         tell(&notes);
@@ -130,7 +133,8 @@ impl Printer {
     fn line(&self, line: &LogLine) -> String {
         match self.format {
             Format::Json | Format::Jsonl => {
-                format!("{}\n", harmless_json(serde_json::to_string(line).unwrap_or_default()))
+                let text = serde_json::to_string(line).unwrap_or_default();
+                format!("{}\n", harmless_json(with_schema(text, &SCHEMA.into())))
             }
             Format::Csv => {
                 let at = line.at.map(|at| format!("{at:.3}")).unwrap_or_default();

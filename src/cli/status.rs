@@ -107,6 +107,22 @@ pub(crate) fn select(mut body: StatusBody, target: &Target) -> Result<StatusBody
     Ok(body)
 }
 
+/// The list of names knows better what may have been meant.
+pub(crate) async fn better(client: &Client, target: &Target, failure: Failure) -> Failure {
+    match failure {
+        Failure::NoTarget(_) => fetch(client, Some(target)).await.err().unwrap_or(failure),
+        Failure::Failed(_)
+        | Failure::Usage(_)
+        | Failure::NotHealthy(_)
+        | Failure::Unreachable(_)
+        | Failure::Config(_)
+        | Failure::NotPermitted(_)
+        | Failure::WaitRanOut(_)
+        | Failure::Code(_)
+        | Failure::ReaderGone => failure,
+    }
+}
+
 /// That nothing is called so, and what may have been meant.
 fn no_target(target: &Target, body: &StatusBody) -> Failure {
     let text = target.to_string();

@@ -9,6 +9,7 @@ use super::args::Format;
 use super::client::encode;
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
+use super::status::better;
 use super::words::{csv, safe, wrapped};
 
 /// Options of `why`.
@@ -19,15 +20,20 @@ pub(crate) struct WhyArgs {
 }
 
 pub(crate) fn run(context: &mut Context, args: WhyArgs) -> Result<(), Failure> {
-    let id = match parse_target(&args.worker)? {
-        target @ (Target::Worker(_) | Target::Instance(_)) => target.to_string(),
+    let target = match parse_target(&args.worker)? {
+        target @ (Target::Worker(_) | Target::Instance(_)) => target,
         Target::Supervisor(_) | Target::All => {
             return Err(Failure::Usage("`why` wants a worker or an instance".to_owned()));
         }
     };
     let client = context.client()?;
-    let body: WhyBody =
-        block_on(async { client.get(&format!("/api/v1/workers/{}/why", encode(&id))).await })?;
+    let path = format!("/api/v1/workers/{}/why", encode(&target.to_string()));
+    let body: WhyBody = block_on(async {
+        match client.get(&path).await {
+            Ok(body) => Ok(body),
+            Err(failure) => Err(better(&client, &target, failure).await),
+        }
+    })?;
     match context.format() {
         Format::Json | Format::Jsonl => context.print_json(&body, &body.items),
         Format::Name => {

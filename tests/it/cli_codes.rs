@@ -108,6 +108,16 @@ fn names_alone_are_names_and_commas_separate() {
 }
 
 #[test]
+fn a_mistyped_name_is_answered_with_the_one_that_was_meant() {
+    let fake = Fake::start();
+    for verb in ["status", "describe", "why", "stop", "logs", "is-active"] {
+        let output = fake.regrow(&[verb, "borker"]);
+        assert_eq!(code(&output), 4, "{verb}");
+        assert!(stderr(&output).contains("did you mean `broker`?"), "{verb}: {output:?}");
+    }
+}
+
+#[test]
 fn nobody_there_is_5_and_says_how_to_start() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("regrow.sock");
