@@ -239,7 +239,7 @@ impl Healer {
     pub(super) fn found(&self, id: &str, sights: Vec<(&'static str, String)>) {
         let at = Timestamp::now();
         let _ = self.on(id, |incident| {
-            for (what, text) in sights {
+            for (what, text) in sights.into_iter().filter(|(_, text)| !text.trim().is_empty()) {
                 incident.find(Finding { what: what.to_owned(), at, text });
             }
         });

@@ -321,7 +321,7 @@ impl SupervisorState {
         (laddered, plain): (bool, bool),
     ) {
         let (at, began) = (Timestamp::now(), self.plane.now());
-        let text = (!plain).then(|| format!("{strategy}: {reason}"));
+        let mut follows = false;
         if let Some(slot) = self.slot_mut(child)
             && let Some(open) = slot.incident.as_mut()
         {
@@ -329,6 +329,7 @@ impl SupervisorState {
             if !plain {
                 open.steps.clear();
             }
+            follows = !open.steps.is_empty();
             open.steps.push(UnderWay { strategy: strategy.clone(), began, laddered });
             match strategy.way() {
                 Way::Restart { .. } | Way::WhileDown => _ = slot.cause.get_or_insert(open.cause.clone()),
@@ -337,14 +338,17 @@ impl SupervisorState {
                 Way::WhileUp { .. } => {}
             }
         }
+        let text = (!plain || follows).then(|| format!("{strategy}: {reason}"));
         self.on_incident(child, |incident| incident.begin(strategy, reason, at));
-        // A plain restart is told by what happens to the worker; another step means that the last one did not help.
-        if let Some(text) = text {
+        // A plain restart is told by what happens to the worker, unless it is the second half of something; another step
+        // means that the last one did not help.
+        let Some(text) = text else { return };
+        if !plain {
             let asked = self.slot(child).and_then(|slot| slot.incident.as_ref());
             let asked = asked.is_some_and(|open| open.kind == Cause::Operator);
             self.on_board(child, |entry| entry.soft_restarts.ended(asked));
-            self.tell_recovery(child, EventKind::RecoveryStep, text);
         }
+        self.tell_recovery(child, EventKind::RecoveryStep, text);
     }
 
     fn ended(
@@ -359,6 +363,7 @@ impl SupervisorState {
         let Some(open) = self.slot_mut(child).and_then(|slot| slot.incident.as_mut()) else { return };
         let Some(at) = open.steps.iter().position(|step| step.strategy == *strategy) else { return };
         let UnderWay { began, laddered, .. } = open.steps.remove(at);
+        let follows = !open.steps.is_empty();
         let (class, operator) = (Arc::clone(&open.class), open.kind == Cause::Operator);
         let case = teaches(outcome).and_then(|_| open.case.take());
         let seconds = now.saturating_sub(began).as_secs_f64();
@@ -367,27 +372,25 @@ impl SupervisorState {
             let lesson = Lesson::new(instance, &class, strategy, (held, seconds), case);
             self.plane.healer.learn(lesson);
         }
-        if laddered || operator || *strategy != Strategy::SoftRestart {
-            self.count(instance, strategy, outcome);
-            let kind = match outcome {
-                Outcome::Ok => EventKind::RecoveryVerified,
-                Outcome::Failed | Outcome::Interrupted => EventKind::RecoveryFailed,
-                Outcome::Skipped => EventKind::RecoverySkipped,
-            };
-            let word = match outcome {
-                Outcome::Ok => "helped",
-                Outcome::Failed => "did not help",
-                Outcome::Interrupted => "was cut short",
-                Outcome::Skipped => "was passed over",
-            };
-            self.tell_recovery(child, kind, format!("{strategy} {word} after {seconds:.1} s: {text}"));
-        } else {
+        let plain = !laddered && !operator && *strategy == Strategy::SoftRestart;
+        if plain {
             self.on_board(child, |entry| match outcome {
                 Outcome::Ok => entry.soft_restarts.held(),
                 Outcome::Failed => entry.soft_restarts.ended(false),
                 Outcome::Interrupted => entry.soft_restarts.ended(true),
                 Outcome::Skipped => {}
             });
+        } else {
+            self.count(instance, strategy, outcome);
+        }
+        if !plain || follows {
+            let (kind, word) = match outcome {
+                Outcome::Ok => (EventKind::RecoveryVerified, "helped"),
+                Outcome::Failed => (EventKind::RecoveryFailed, "did not help"),
+                Outcome::Interrupted => (EventKind::RecoveryFailed, "was cut short"),
+                Outcome::Skipped => (EventKind::RecoverySkipped, "was passed over"),
+            };
+            self.tell_recovery(child, kind, format!("{strategy} {word} after {seconds:.1} s: {text}"));
         }
     }
 

@@ -44,6 +44,15 @@ command = ["x"]
     let entry = tree.entry("web");
     assert_eq!(entry.recoveries, [(("prep".to_owned(), Outcome::Ok), 1)].into());
     assert_eq!(entry.soft_restarts, Attempts { ok: 1, ..Attempts::default() });
+    let told: Vec<String> = tree
+        .plane
+        .journal
+        .since(0)
+        .iter()
+        .filter(|one| one.event.kind.word().starts_with("recovery."))
+        .map(|one| one.event.message.split([':', ' ']).take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(told, ["prep ", "soft_restart ", "soft_restart helped", "prep helped"]);
     let looks = tree.plane.healer.strategies();
     let held: Vec<_> = looks.iter().map(|look| (look.strategy.word(), look.successes)).collect();
     assert_eq!(held, [("soft_restart", 1), ("prep", 1)]);
