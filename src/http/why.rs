@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::policy::Phase;
 use crate::recovery::{BreakerState, Incident};
 use crate::runtime::RuntimeHandle;
-use crate::supervisor::{InstanceState, Recovering, Wanted};
+use crate::supervisor::{Health, InstanceState, Recovering, Wanted};
 use crate::units::{format_duration, plural};
 
 use super::dto::WhyView;
@@ -17,7 +17,8 @@ const TOLD: usize = 6;
 
 /// Everything that explains it, the newest first.
 pub(crate) fn of(runtime: &RuntimeHandle, state: &InstanceState) -> WhyView {
-    let mut lines = vec![now(state)];
+    let mut lines = vec![now(state, is_fatal(runtime, state))];
+    lines.extend(unwell(state));
     let incidents = runtime.healer().incidents();
     let own: Vec<&Incident> =
         incidents.iter().filter(|one| one.instance == state.instance.to_string()).collect();
@@ -31,7 +32,32 @@ pub(crate) fn of(runtime: &RuntimeHandle, state: &InstanceState) -> WhyView {
     WhyView { instance: state.instance.to_string(), status: state.status().to_owned(), lines }
 }
 
-fn now(state: &InstanceState) -> String {
+/// Whether its last exit code is one that a restart cannot help against.
+fn is_fatal(runtime: &RuntimeHandle, state: &InstanceState) -> bool {
+    let code = state.last_exit.as_ref().and_then(|last| last.exit.code());
+    let settings = runtime.info().settings();
+    let worker = settings.workers.iter().find(|one| one.name == *state.instance.worker());
+    code.zip(worker).is_some_and(|(code, worker)| worker.exit_codes.fatal.contains(&code))
+}
+
+/// What is wrong with one that runs, and why nothing is done where nothing is.
+fn unwell(state: &InstanceState) -> Vec<String> {
+    if state.phase != Phase::Running {
+        return Vec::new();
+    }
+    let mut lines = state.all_issues();
+    let verdict = state.verdict().filter(|verdict| state.ready && verdict.health == Health::Degraded);
+    if verdict.is_some_and(|verdict| verdict.unwell.is_none()) && state.recovery.is_none() {
+        lines.push(
+            "no recovery: a readiness probe that fails, or a warning, makes a worker degraded and no more; a step is \
+             taken once it is unhealthy, as by a liveness probe that fails or a mark that is critical"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+fn now(state: &InstanceState, fatal: bool) -> String {
     let since = format_duration(Duration::from_secs(state.steady.entered.elapsed().as_secs()));
     let what = match state.phase {
         Phase::Running if state.recovery.as_deref().is_some_and(Recovering::verifies) => {
@@ -44,6 +70,9 @@ fn now(state: &InstanceState) -> String {
         Phase::Stopping => "it is being stopped",
         Phase::Waiting => "it waits to be started",
         Phase::Backoff => "it is down and will be started again",
+        Phase::Quarantined if fatal => {
+            "it is parked: its exit code says that a restart cannot help; mend the cause, then `regrow reset-failed`"
+        }
         Phase::Quarantined => "it is parked: starting it again did not help",
         Phase::Stuck => "it cannot be killed, and no second copy is started",
         Phase::Stopped => "it is stopped",

@@ -149,9 +149,15 @@ async fn look(
         let age = age(state)?;
         let lifetime = lifetime(recycle, plane.seed, &state.instance, state.incarnation);
         let bytes = state.pid.and_then(|pid| sizes.get(&pid).copied());
-        Some((state.instance.clone(), state.incarnation, due(recycle, lifetime, age, bytes)?))
+        Some((age, (state.instance.clone(), state.incarnation, due(recycle, lifetime, age, bytes)?)))
     };
-    states.iter().filter_map(is_due).collect()
+    oldest_first(states.iter().filter_map(is_due).collect())
+}
+
+/// One of a pool is replaced at a time: who has run longest is first, so that nobody's turn never comes.
+fn oldest_first<T>(mut all: Vec<(Duration, T)>) -> Vec<T> {
+    all.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+    all.into_iter().map(|(_, one)| one).collect()
 }
 
 fn sizes(sampler: &Sampler, roots: &[Root]) -> HashMap<u32, u64> {
@@ -183,6 +189,12 @@ mod tests {
         let again = lifetime(&hour, 7, &id(0), Incarnation(1));
         assert_eq!(again, Some(lives[0]), "every look sees the same");
         assert_ne!(lifetime(&hour, 7, &id(0), Incarnation(2)), again);
+    }
+
+    #[test]
+    fn of_those_who_are_due_the_oldest_is_replaced_first() {
+        let all = [(3, "w/0"), (90, "w/1"), (50, "w/2")].map(|(age, who)| (Duration::from_secs(age), who));
+        assert_eq!(oldest_first(all.to_vec()), ["w/1", "w/2", "w/0"]);
     }
 
     #[test]

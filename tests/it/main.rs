@@ -87,3 +87,4 @@ mod talk;
 mod templates;
 mod upkeep;
 mod upkeep_left;
+mod why;

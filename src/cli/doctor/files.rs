@@ -171,13 +171,19 @@ fn addresses(settings: &Settings, runs: bool) -> Vec<Check> {
 
 /// A worker that has root's power has that of the whole machine.
 fn as_root(settings: &Settings) -> Option<Check> {
-    if !rustix::process::geteuid().is_root() || settings.workers.is_empty() {
+    let count = root_workers(settings);
+    if !rustix::process::geteuid().is_root() || count == 0 {
         return None;
     }
-    let count = plural(settings.workers.len() as u64, "worker");
-    let help =
-        "a fault or a hole in one of them is one in the whole machine; run regrow as a user of its own";
+    let count = plural(count as u64, "worker");
+    let help = "a fault or a hole in one of them is one in the whole machine; give them a `user`, or run regrow as a user of its own";
     Some(Check::warning("root", format!("{count} would run as root"), help))
+}
+
+/// How many are not given a user of their own. An actor is a part of the runtime.
+fn root_workers(settings: &Settings) -> usize {
+    let is_root = |user: &Option<String>| user.as_deref().is_none_or(|user| matches!(user, "root" | "0"));
+    settings.workers.iter().filter(|worker| is_root(&worker.isolation.user)).count()
 }
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ pub(in crate::cli) enum Line {
 }
 
 impl Line {
-    /// A line as it was written.
+    /// A line as it was written, without what a shell is told about it: `exec`, `nohup`, and `&` behind it. Whoever is
+    /// supervised is not sent to the background.
     pub(in crate::cli) fn of(text: &str) -> Self {
-        let text = text.trim();
+        let text = bare(text.trim());
         if text.contains(|c: char| SHELL.contains(c)) {
             return Self::Shell(text.to_owned());
         }
@@ -78,9 +79,24 @@ impl Line {
     }
 }
 
+fn bare(text: &str) -> &str {
+    let front =
+        text.strip_suffix('&').filter(|rest| !rest.ends_with(['&', '>', '|'])).unwrap_or(text).trim_end();
+    ["exec ", "nohup "].iter().fold(front, |text, word| text.strip_prefix(word).map_or(text, str::trim_start))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_for_the_shell_of_a_script_is_left_out() {
+        let words = |text: &str| Line::of(text).argv();
+        assert_eq!(words("exec sleep 100"), ["sleep", "100"]);
+        assert_eq!(words("nohup python3 -m http.server 8000 &"), ["python3", "-m", "http.server", "8000"]);
+        assert_eq!(words("executor --fast"), ["executor", "--fast"]);
+        assert_eq!(words("a && b")[2], "a && b");
+    }
 
     #[test]
     fn a_plain_line_needs_no_shell_and_any_other_gets_one() {

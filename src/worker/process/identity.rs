@@ -69,7 +69,10 @@ fn known_user(name: &str, isolation: &Isolation) -> Result<Account, StartFailure
         (Some(uid), Some(_)) => {
             Ok(Account { name: name.into(), uid, gid: uid, groups: Vec::new(), home: "/".into() })
         }
-        (Some(_) | None, _) => Err(StartFailure::NoSuchUser { name: name.to_owned() }),
+        (Some(uid), None) => Err(StartFailure::NoSuchUser {
+            name: format!("{uid} (a number without an entry among the users needs `group` beside it)"),
+        }),
+        (None, _) => Err(StartFailure::NoSuchUser { name: name.to_owned() }),
     }
 }
 
@@ -118,6 +121,14 @@ mod tests {
         let isolation = Isolation { user: Some("no-such-user".to_owned()), ..isolation() };
         assert_eq!(resolve(&isolation), Err(StartFailure::NoSuchUser { name: "no-such-user".to_owned() }));
         assert_eq!(missing(&isolation).unwrap(), "no such user or group: no-such-user");
+    }
+
+    #[test]
+    fn a_number_that_nobody_has_needs_a_group() {
+        let alone = Isolation { user: Some("3999999999".to_owned()), ..isolation() };
+        assert!(missing(&alone).unwrap().contains("needs `group` beside it"), "{:?}", missing(&alone));
+        let beside = Isolation { group: Some("3999999999".to_owned()), ..alone };
+        assert_eq!(missing(&beside), None);
     }
 
     #[test]
