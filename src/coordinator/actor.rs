@@ -451,7 +451,7 @@ impl CoordinatorState {
             (self.sinks.ready)(instance, case.incarnation, ());
         }
         let was_unwell = case.told.as_ref().is_some_and(|told| told.unwell.is_some());
-        let was_blind = case.told.as_ref().is_some_and(|told| told.blind);
+        let was_blind = case.told.as_ref().map_or((false, false), |told| (told.blind, told.unseen));
         let due = case.urged.is_none_or(|at| now.saturating_sub(at) >= URGE);
         // Whoever verifies a step waits for the first word, and must know when there is none any more.
         let holds = verdict.holds;
@@ -465,7 +465,7 @@ impl CoordinatorState {
                 (case.urged, case.holds) = (None, holds);
                 (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
             }
-            None if verdict.blind != was_blind => {
+            None if (verdict.blind, verdict.unseen) != was_blind => {
                 (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
             }
             Some(_) | None => {}
@@ -475,7 +475,7 @@ impl CoordinatorState {
             Some(reported) => reported != verdict.health,
             None => !matches!(verdict.health, Health::Unknown | Health::Healthy),
         };
-        if news || verdict.blind && !was_blind {
+        if news {
             let before = case.reported.unwrap_or(Health::Unknown);
             (self.sinks.event)(changed(case, before, &verdict));
         }

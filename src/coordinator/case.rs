@@ -175,12 +175,7 @@ pub(super) fn changed(case: &Case, before: Health, verdict: &Verdict) -> Event {
     // That something failed once is no reason to be healthy.
     let reason = verdict.issues.first().filter(|_| verdict.health != Health::Healthy);
     let why = reason.map(|issue| format!(": {issue}")).unwrap_or_default();
-    let text = if verdict.blind {
-        format!("none of its probes works any more; the worker is left alone{why}")
-    } else {
-        format!("{before} → {after}{why}")
-    };
-    let mut event = Event::new(EventKind::HealthChanged, text);
+    let mut event = Event::new(EventKind::HealthChanged, format!("{before} → {after}{why}"));
     event.worker = Some(case.instance.worker().clone());
     event.instance = Some(case.instance.clone());
     event.incarnation = Some(case.incarnation);

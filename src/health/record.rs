@@ -232,7 +232,11 @@ impl Record {
         let silent = configured.iter().all(Option::is_none);
         let score = score(&terms).filter(|_| self.ready && (configured.is_empty() || !silent));
         let doubtful = configured.iter().any(|grade| matches!(grade, None | Some(Grade::Error)));
-        let blind = !configured.is_empty() && configured.iter().all(|grade| *grade == Some(Grade::Error));
+        let unseen = !self.ready && self.rules.ready_by.is_some_and(|probe| self.broke(probe));
+        let stands = |probe: usize| self.sheets.get(probe).and_then(|sheet| sheet.streak.standing());
+        let lasts = unseen && self.rules.ready_by.and_then(stands) == Some(Grade::Error);
+        let blind =
+            lasts || !configured.is_empty() && configured.iter().all(|grade| *grade == Some(Grade::Error));
         let unwell = self.unwell(own, &ailments).filter(|_| self.ready);
         let plain = match score {
             _ if unwell.is_some() => Health::Unhealthy,
@@ -274,6 +278,7 @@ impl Record {
             issues,
             unwell,
             blind,
+            unseen,
             flaps,
         }
     }
@@ -281,6 +286,11 @@ impl Record {
     fn passed(&self, probe: usize) -> bool {
         let standing = self.sheets.get(probe).and_then(|sheet| sheet.streak.standing());
         matches!(standing, Some(Grade::Pass | Grade::Warn))
+    }
+
+    fn broke(&self, probe: usize) -> bool {
+        let last = self.sheets.get(probe).and_then(|sheet| sheet.last.as_ref());
+        last.is_some_and(|last| last.grade == Grade::Error)
     }
 
     fn started_up(&self) -> bool {

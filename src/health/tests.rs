@@ -145,6 +145,23 @@ fn a_warning_degrades_and_a_probe_that_breaks_makes_unknown() {
 }
 
 #[test]
+fn a_check_that_breaks_before_it_is_ready_leaves_nobody_to_see_whether_it_is() {
+    for kind in [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness] {
+        let probes = vec![built_in(), probe("other", ProbeKind::Liveness, 1, 1), probe("up", kind, 1, 1)];
+        let mut record = Record::new(Arc::new(RecordRules { ready_by: Some(2), ..rules(probes) }));
+        look(&mut record, 1, Grade::Pass);
+        assert!(!look(&mut record, 2, Grade::Fail).unseen, "{kind:?}");
+        let verdict = look(&mut record, 2, Grade::Error);
+        assert!(verdict.unseen && verdict.blind, "{kind:?}");
+        assert!(verdict.sightless().contains("its start is left alone: probe up does not work"), "{kind:?}");
+        assert!(!look(&mut record, 2, Grade::Pass).unseen, "{kind:?}");
+        record.ready(Duration::ZERO);
+        let verdict = look(&mut record, 2, Grade::Error);
+        assert!(!verdict.unseen && !verdict.blind, "the other one sees how it is: {kind:?}");
+    }
+}
+
+#[test]
 fn success_counts_in_a_row_too() {
     let mut record = record(rules(vec![probe("alive", ProbeKind::Liveness, 1, 3)]));
     assert_eq!(look(&mut record, 0, Grade::Fail).health, Health::Unhealthy);

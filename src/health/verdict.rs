@@ -78,8 +78,12 @@ pub struct Verdict {
     /// Whether its own checks say that it works: it is ready, none of them fails, and at least one has passed since its
     /// start; with an expected heartbeat, one has come. Without checks of its own, that it is ready.
     pub holds: bool,
-    /// None of its configured checks works any more: a fault of who watches.
+    /// None of its configured checks works any more, or it goes on being [`unseen`](Self::unseen): a fault of who
+    /// watches.
     pub blind: bool,
+    /// The check that stands for its readiness broke at its last look, and it is not ready yet: whether its start is
+    /// over, nobody can see.
+    pub unseen: bool,
     /// It changes between healthy and not again and again.
     pub flaps: bool,
 }
@@ -100,7 +104,19 @@ impl Verdict {
             started: true,
             holds: true,
             blind: false,
+            unseen: false,
             flaps: false,
         }
+    }
+
+    /// What those who watch cannot see, in words; for one that is [`blind`](Self::blind).
+    #[must_use]
+    pub fn sightless(&self) -> String {
+        let what = if self.unseen {
+            "the probe that says when it is ready does not work; its start is left alone"
+        } else {
+            "none of its probes works any more; the worker is left alone"
+        };
+        self.issues.first().map_or_else(|| what.to_owned(), |issue| format!("{what}: {issue}"))
     }
 }

@@ -113,6 +113,8 @@ pub(super) struct Child {
     pub(super) outdated: bool,
     /// What its `after` names is not ready.
     pub(super) held: bool,
+    /// Nobody can see whether this start is over: the check that would say so does not work.
+    pub(super) unseen: bool,
     /// This start, or this run, is a trial of a parked child.
     pub(super) trial: bool,
     /// Consecutive restarts.
@@ -145,6 +147,7 @@ impl Child {
             paused,
             outdated: false,
             held: spec.held,
+            unseen: false,
             trial: false,
             consecutive: 0,
             trials: 0,

@@ -1,7 +1,7 @@
 //! Starting one child, and the boot.
 
 use super::action::Action;
-use super::child::{By, State, Wait};
+use super::child::{By, Child, State, Wait};
 use super::fact::ChildKey;
 use super::machine::{Boot, Later, Supervisor};
 
@@ -55,11 +55,24 @@ impl Supervisor {
         }
         let Some(child) = self.roster.get_mut(key) else { return };
         child.incarnation = child.incarnation.next();
-        child.outdated = false;
+        (child.outdated, child.unseen) = (false, false);
         let (incarnation, limit) = (child.incarnation, child.start_limit());
         self.set(key, State::Starting { by });
         self.due(key, limit.map(|limit| self.after_now(limit)));
         self.out.push(Action::Start { child: key, incarnation });
+    }
+
+    /// Its time to start is over, and the check that would say whether it has started does not work: that is no fault of
+    /// the worker, which has as much time again. Meanwhile it keeps nobody else from recovery.
+    pub(super) fn start_goes_on(&mut self, key: ChildKey) {
+        self.start_has_time(key);
+        self.give_back(key, false);
+    }
+
+    /// From now on it has all of its time to start.
+    pub(super) fn start_has_time(&mut self, key: ChildKey) {
+        let limit = self.roster.get(key).and_then(Child::start_limit);
+        self.due(key, limit.map(|limit| self.after_now(limit)));
     }
 
     /// What `after` names became ready, or stopped being ready; a running child is never stopped for it.

@@ -117,6 +117,7 @@ impl Supervisor {
     fn deadline(&mut self, key: ChildKey) {
         let Some(child) = self.roster.get(key) else { return };
         match child.state {
+            State::Starting { .. } if child.unseen => self.start_goes_on(key),
             State::Starting { by } => self.stop(key, After::TimedOut(by)),
             State::Stopping { killed: false, .. } if self.is_simple() && self.ended.is_some() => {
                 self.kill_together();

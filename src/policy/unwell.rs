@@ -22,11 +22,16 @@ use super::treat::LOOK;
 impl Supervisor {
     /// The probes have spoken of this incarnation.
     pub(super) fn judged(&mut self, key: ChildKey, incarnation: Incarnation, verdict: &Arc<Verdict>) {
-        let Some(child) = self.roster.get(key).filter(|child| child.incarnation == incarnation) else {
+        let Some(child) = self.roster.get_mut(key).filter(|child| child.incarnation == incarnation) else {
             self.stale += 1;
             return;
         };
-        if child.spec.ladder.is_some() {
+        let seen_again = std::mem::replace(&mut child.unseen, verdict.unseen) && !verdict.unseen;
+        let (starts, laddered) = (matches!(child.state, State::Starting { .. }), child.spec.ladder.is_some());
+        if seen_again && starts && self.ended.is_none() {
+            self.start_has_time(key);
+        }
+        if laddered {
             return self.judged_on_ladder(key, incarnation, verdict);
         }
         let Some(unwell) = &verdict.unwell else { return };

@@ -33,9 +33,8 @@ impl SupervisorState {
 
     fn goes_blind(&mut self, child: ChildKey, incarnation: Incarnation, verdict: &Verdict) {
         let Some(Who::Worker(instance)) = self.slot(child).map(|slot| slot.who.clone()) else { return };
-        let why = verdict.issues.first().map(|issue| format!(": {issue}")).unwrap_or_default();
-        let message = format!("none of its probes works any more; the worker is left alone{why}");
-        let evidence = Evidence { cause: Some(Cause::Monitor), message, ..Evidence::default() };
+        let evidence =
+            Evidence { cause: Some(Cause::Monitor), message: verdict.sightless(), ..Evidence::default() };
         let (id, _) =
             self.plane.healer.open(&instance, Cause::Monitor.word(), &evidence, Duration::ZERO, None);
         if let Some(slot) = self.slot_mut(child) {

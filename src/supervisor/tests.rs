@@ -129,6 +129,7 @@ impl Tree {
             accepts: true,
             started: true,
             blind: false,
+            unseen: false,
             flaps: false,
         });
         self.plane.judge(Judged { instance, incarnation, verdict });

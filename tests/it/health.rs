@@ -223,7 +223,7 @@ fn a_probe_that_breaks_makes_unknown_and_restarts_nobody() {
         "[worker.web]\ncommand = {WITNESS}\n\
          probe.gone = {{ exec = [\"/there/is/no/such/program\"], period = \"50ms\", retry_period = \"50ms\" }}\n"
     ));
-    let blind = || rig.ok(&["events", "--kind", "health.changed", "-o", "jsonl"]);
+    let blind = || rig.ok(&["events", "--kind", "incident.opened", "-o", "jsonl"]);
     rig.wait("somebody is told that nobody can see", || blind().contains("none of its probes works"));
     assert!(blind().contains("\"monitor\""), "{}", blind());
     let web = rig.worker("web");

@@ -42,6 +42,7 @@ fn verdict(says: Says) -> Arc<Verdict> {
         started: true,
         holds: says == Says::Passes,
         blind: says == Says::Nothing,
+        unseen: false,
         flaps: false,
     })
 }
@@ -142,6 +143,7 @@ impl Fleet {
             | RecoveryAct::Began { .. }
             | RecoveryAct::Ended { .. }
             | RecoveryAct::Closed { .. }
+            | RecoveryAct::TrialHeld { .. }
             | RecoveryAct::Breaker { .. } => {}
         }
     }

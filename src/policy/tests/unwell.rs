@@ -24,6 +24,7 @@ fn verdict(unwell: Option<Unwell>) -> Arc<Verdict> {
         started: true,
         holds: true,
         blind: false,
+        unseen: false,
         flaps: false,
     })
 }
@@ -106,6 +107,25 @@ fn nobody_touches_who_is_paused_temporary_or_not_ready() {
         judge(&mut sim, id, unwell(None));
         assert_eq!(sim.did(), "", "{id}");
     }
+}
+
+#[test]
+fn a_start_of_which_nobody_can_see_whether_it_is_over_is_not_ended() {
+    let unseen = |unseen: bool| Arc::new(Verdict { blind: unseen, unseen, ..Verdict::clone(&verdict(None)) });
+    let mut sim = Sim::parking(OneForOne, 5, &["a stopped"]);
+    sim.silence("a");
+    sim.ask(Request::Start { child: sim.key("a") });
+    assert_eq!(sim.did(), "reply ok, start a#1");
+    judge(&mut sim, "a", unseen(true));
+    for _ in 0..5 {
+        sim.pass(secs(30));
+        assert_eq!((sim.did().as_str(), sim.phase("a")), ("", Phase::Starting));
+    }
+    judge(&mut sim, "a", unseen(false));
+    sim.pass(secs(29));
+    assert_eq!(sim.did(), "");
+    sim.pass(secs(1));
+    assert_eq!(sim.did(), "stop a#1", "its check works again, and says that it is not ready");
 }
 
 #[test]
