@@ -120,6 +120,11 @@ pub enum RecoveryAct {
         /// In words.
         text: String,
     },
+    /// The trial of a parked child has held: it is parked no more.
+    TrialHeld {
+        /// For so long.
+        verify: Duration,
+    },
     /// The breaker has another state.
     Breaker {
         /// This one.

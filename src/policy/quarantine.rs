@@ -5,6 +5,7 @@
 //! A trial that holds for `verify` clears its history; until then those who depend on it go on waiting. A
 //! fatal exit is never tried by itself: the worker has said that trying is no use.
 
+use super::care::RecoveryAct;
 use super::child::State;
 use super::fact::ChildKey;
 use super::group::Then;
@@ -71,7 +72,12 @@ impl Supervisor {
         child.trials = 0;
         child.consecutive = 0;
         child.window.clear();
+        let (verify, told) = (child.spec.verify, child.spec.ladder.is_some());
         self.begin_anew(key);
+        // An incident that is open has an end of its own.
+        if told && self.case(key).is_none() {
+            self.tell(key, RecoveryAct::TrialHeld { verify });
+        }
         self.touch(key);
         self.release(key);
     }

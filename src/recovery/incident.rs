@@ -166,6 +166,22 @@ impl Incident {
         }
     }
 
+    /// It was parked, and the trial that began then and took so long has held: what brought it back stands with what did
+    /// not.
+    pub fn trial_held(&mut self, at: Timestamp, seconds: f64) {
+        let (strategy, outcome) = (Strategy::SoftRestart, Some(Outcome::Ok));
+        let reason = "the trial of the parked worker".to_owned();
+        self.keep(Attempt { strategy, at, reason, outcome, seconds: Some(seconds) });
+    }
+
+    /// Whether these lines are the last of the output that was seen last.
+    #[must_use]
+    pub fn has_said(&self, lines: &str) -> bool {
+        let last = self.evidence.iter().rev().find(|finding| finding.what == "output");
+        let before = last.and_then(|last| last.text.strip_suffix(lines));
+        before.is_some_and(|before| before.is_empty() || before.ends_with('\n'))
+    }
+
     /// It is over, and with it whatever went on.
     pub fn close(&mut self, outcome: Outcome, reason: impl Into<String>, at: Timestamp) {
         if self.closed.is_some() {
@@ -241,6 +257,19 @@ mod tests {
         assert_eq!(incident.recovery_seconds(), Some(23.0));
         incident.close(Outcome::Failed, "again", at(99));
         assert_eq!(incident.recovery_seconds(), Some(23.0));
+    }
+
+    #[test]
+    fn what_it_said_is_kept_once() {
+        let mut incident = Incident::open("i1", "web", "hang", "no heartbeat", at(0));
+        assert!(!incident.has_said("up"));
+        for (what, text) in [("output", "start\nall is up"), ("state", "S")] {
+            incident.find(Finding { what: what.to_owned(), at: at(1), text: text.to_owned() });
+        }
+        assert!(incident.has_said("all is up") && incident.has_said("start\nall is up"));
+        assert!(
+            !incident.has_said("is up") && !incident.has_said("all is up\nbye") && !incident.has_said("S")
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod tests;
 #[cfg(test)]
 mod trace;
 mod tree;
+mod trial;
 mod turn;
 
 pub use crate::worker::OutputCounters;

@@ -102,6 +102,7 @@ impl SupervisorState {
                 self.ended(child, &instance, &strategy, outcome, &text);
             }
             RecoveryAct::Closed { outcome, text } => self.closed(child, outcome, &text),
+            RecoveryAct::TrialHeld { verify } => self.trial_held(child, &instance, verify),
             RecoveryAct::Breaker { state } => {
                 let text = format!("the breaker of its ladder is {}", state.word().replace('_', " "));
                 self.tell_recovery(child, EventKind::BreakerChanged, text);
@@ -150,8 +151,12 @@ impl SupervisorState {
     pub(super) fn words_are_evidence(&self, child: ChildKey, incarnation: Incarnation, lines: &[String]) {
         let newest = self.core.child(child).map(|view| view.incarnation);
         let fits = newest.is_some_and(|newest| newest.0.saturating_sub(incarnation.0) <= 1);
-        if let Some(incident) = self.incident_of(child).filter(|_| fits && !lines.is_empty()) {
-            self.plane.healer.found(&incident, vec![("output", lines.join("\n"))]);
+        let Some(incident) = self.incident_of(child).filter(|_| fits && !lines.is_empty()) else { return };
+        let text = lines.join("\n");
+        // Before a step it was looked at, and what it had said by then is known.
+        let known = self.plane.healer.incident(&incident).is_some_and(|incident| incident.has_said(&text));
+        if !known {
+            self.plane.healer.found(&incident, vec![("output", text)]);
         }
     }
 

@@ -63,6 +63,13 @@ command = ["sh", "-c", "echo $COLOUR $REGROW_INSTANCE {{pid}} $NOTIFY_SOCKET > {
     assert!(!exported.contains("hunter2"));
     let why = rig.ok(&["why", "web"]);
     assert!(why.contains("flush-cache ok") && why.contains("somebody asked for it"), "{why}");
+    // It is not told again when a step ends it.
+    rig.ok(&["recover", "web", "--action", "hard_restart", "--wait"]);
+    let last = || rig.worker("web")["last_exit"]["message"].to_string();
+    rig.wait("its last words are told", || last().contains("password=(hidden) up"));
+    let again = closed(&rig, "web");
+    let said = again["evidence"].as_array().unwrap().iter().filter(|one| one["what"] == "output").count();
+    assert_eq!(said, 1, "{again}");
 }
 
 #[test]
@@ -216,10 +223,7 @@ fn what_was_learned_elsewhere_outlives_the_runtime_too() {
         {"classes":{"far_away":{"outcomes":{"soft_restart":
         {"successes":2.0,"failures":0.0,"seconds":9.0,"seen":1.7e9,"tried":2,"held":2}},"seen":1.7e9}}}}}"#;
     for _ in 0..2 {
-        let mut import = rig.command(&["strategies", "import"]);
-        let mut import = import.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        import.stdin.take().unwrap().write_all(elsewhere.as_bytes()).unwrap();
-        assert!(import.wait().unwrap().success());
+        import(&rig, elsewhere);
     }
     assert!(known(&rig, "far_away"));
     rig.signal(rustix::process::Signal::TERM);
@@ -227,6 +231,43 @@ fn what_was_learned_elsewhere_outlives_the_runtime_too() {
     rig.launch();
     rig.wait("it is known again", || known(&rig, "far_away"));
     assert_eq!(json(&rig, &["strategies"])["items"][0]["attempts"], 2, "the same cases are counted once");
+}
+
+fn import(rig: &Rig, text: &str) {
+    let mut import = rig.command(&["strategies", "import"]);
+    let mut import = import.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    import.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(import.wait().unwrap().success());
+}
+
+/// What that many hosts have learned, a thousand outcomes each.
+fn much(hosts: usize) -> String {
+    let outcome = serde_json::json!({
+        "successes": 2.123456789, "failures": 1.123456789, "seconds": 9.123456789, "seen": 1.7e9, "tried": 4, "held": 3
+    });
+    let outcomes = serde_json::json!({ "soft_restart": outcome, "hard_restart": outcome });
+    let class = |n: usize| {
+        let name = format!("probe_failed probe p{n} failed # times in a row exit code #");
+        (name, serde_json::json!({ "seen": 1.7e9, "outcomes": outcomes }))
+    };
+    let classes: serde_json::Map<String, Value> = (0..500).map(class).collect();
+    let hosts: serde_json::Map<String, Value> =
+        (0..hosts).map(|n| (format!("{n:016x}"), serde_json::json!({ "classes": classes }))).collect();
+    serde_json::json!({ "schema": "regrow.strategies.export/1", "hosts": hosts }).to_string()
+}
+
+#[test]
+fn what_is_exported_can_be_imported_however_much_it_is_and_is_kept_once_that_is_said() {
+    let one = Rig::start("[worker.web]\ncommand = [\"sleep\", \"1000\"]\n");
+    let all = much(16);
+    assert!(all.len() > 2 << 20, "more than any other body may have");
+    import(&one, &all);
+    let exported = one.ok(&["strategies", "export"]);
+    let mut other = Rig::start("[worker.web]\ncommand = [\"sleep\", \"1000\"]\n");
+    import(&other, &exported);
+    other.kill_runtime();
+    other.launch();
+    other.wait("it is known again", || other.regrow(&["strategies", "export"]).stdout == exported.as_bytes());
 }
 
 #[test]
@@ -358,4 +399,38 @@ probe.p = { exec = ["false"], period = "200ms", retry_period = "100ms", failure_
     });
     let attempts = rig.ok(&["why", "web"]);
     assert!(!attempts.contains("dependency"), "{attempts}");
+}
+
+#[test]
+fn a_trial_that_holds_is_told_and_stands_in_the_incident_that_parked_it() {
+    let rig = Rig::start(
+        r#"
+[supervisor.root]
+retry_first = "500ms"
+retry_every = "500ms"
+[ladder.default]
+verify = "100ms"
+steps = [{ do = "quarantine" }]
+[worker.web]
+command = ["sleep", "1000"]
+probe.p = { exec = ["sh", "-c", "test ! -e {dir}/bad"], period = "100ms", retry_period = "100ms", failure_threshold = 1 }
+"#,
+    );
+    rig.wait_status("web", "healthy");
+    std::fs::write(rig.path("bad"), "").unwrap();
+    rig.wait_phase("web", "quarantined");
+    std::fs::remove_file(rig.path("bad")).unwrap();
+    let verified = || rig.ok(&["events", "--kind", "recovery.verified", "-o", "jsonl"]);
+    rig.wait("its trial is told to have held", || verified().contains("it is parked no more"));
+    rig.wait_status("web", "healthy");
+    let told: Value = serde_json::from_str(verified().lines().last().unwrap()).unwrap();
+    let told = told.get("event").unwrap_or(&told);
+    let incidents = json(&rig, &["incidents", "--worker", "web"])["items"].as_array().cloned().unwrap();
+    let own = incidents.iter().find(|one| one["id"] == told["incident"]).unwrap();
+    let last = tried(own).pop().unwrap();
+    assert_eq!(last, ("soft_restart".to_owned(), "ok".to_owned()), "{own}");
+    assert!(rig.ok(&["why", "web"]).contains("the trial of the parked worker"));
+    rig.wait("the log tells of it", || {
+        rig.text(".regrow/logs/web_recovery.log").contains("it is parked no more")
+    });
 }

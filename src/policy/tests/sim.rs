@@ -309,6 +309,7 @@ impl Sim {
             RecoveryAct::Began { strategy, .. } => format!("began {strategy}"),
             RecoveryAct::Ended { strategy, outcome, .. } => format!("ended {strategy}: {}", outcome.word()),
             RecoveryAct::Closed { outcome, text } => format!("closed: {} ({text})", outcome.word()),
+            RecoveryAct::TrialHeld { .. } => "trial held".to_owned(),
             RecoveryAct::Breaker { state } => format!("breaker {}", state.word()),
         };
         self.log.push(line);

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::config::ReadyWhen;
 use crate::exit::{Exit, StartFailure};
 use crate::id::Incarnation;
+use crate::recovery::redact;
 use crate::worker::mailbox::Receiver;
 use crate::worker::notify::Notification;
 use crate::worker::talk::Call;
@@ -430,7 +431,7 @@ impl Life {
             if let Some(err) = err {
                 lines.extend(err.await);
             }
-            let hush = |line| site.host.hush(&site.settings.name, line);
+            let hush = |line| redact(&site.host.hush(&site.settings.name, line), &[]);
             let lines: Vec<String> = lines.into_iter().map(hush).collect();
             if !lines.is_empty() {
                 report(n, WorkerReport::LastWords { lines });

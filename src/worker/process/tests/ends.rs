@@ -142,6 +142,16 @@ async fn the_last_words_follow_the_end() {
 }
 
 #[tokio::test]
+async fn the_last_words_give_no_secret_away() {
+    let mut rig =
+        Rig::new(sh("echo REGROW_TOKEN=$REGROW_TOKEN; echo Authorization: Bearer abcdefgh >&2; exit 1"));
+    rig.up(1).await;
+    rig.exit().await;
+    let WorkerReport::LastWords { lines } = rig.next().await else { panic!("no last words") };
+    assert_eq!(lines, ["REGROW_TOKEN=(hidden)", "Authorization: Bearer (hidden)"]);
+}
+
+#[tokio::test]
 async fn closing_its_output_is_no_end() {
     for options in ways() {
         let mut rig = Rig::with(sh("exec >&- 2>&-; echo > closed; exec sleep 1000"), options);
