@@ -17,7 +17,14 @@ use tokio::sync::mpsc;
 use super::problem::Problem;
 
 /// Largest body an action may have; those that exist need none.
-const MOST_BYTES: usize = 64 * 1024;
+const MOST_BYTES: usize = 64 << 10;
+
+/// The largest that brings along what other hosts have learned: some forty thousand outcomes, and half of what a record
+/// of the store holds.
+const MOST_LORE: usize = 8 << 20;
+
+/// Where that goes.
+const LORE: &str = "/api/v1/strategies/import";
 
 /// A body must be complete after this.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,11 +35,13 @@ pub(crate) async fn check(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let (head, body) = request.into_parts();
-    match tokio::time::timeout(TIMEOUT, Limited::new(body, MOST_BYTES).collect()).await {
+    let most = if head.uri.path() == LORE { MOST_LORE } else { MOST_BYTES };
+    match tokio::time::timeout(TIMEOUT, Limited::new(body, most).collect()).await {
         Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in 10 s")
             .into_response(),
         Ok(Err(_)) => {
-            let detail = "the body is larger than 64 KiB, or it broke off";
+            let most = crate::units::format_size(most as u64);
+            let detail = format!("the body is larger than {most}, or it broke off");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail).into_response()
         }
         Ok(Ok(collected)) => {
@@ -55,10 +64,12 @@ fn is_json(bytes: &Bytes, kind: Option<&str>) -> Result<(), Problem> {
         let detail = "a body must be application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
     }
-    // The parser limits the depth by itself.
-    serde_json::from_slice::<serde_json::Value>(bytes)
-        .map(drop)
-        .map_err(|error| Problem::invalid(format!("the body is no JSON: {error}")))
+    // The parser limits the depth by itself. What is large goes to one handler, which reads it into less than this.
+    let parsed = match bytes.len() {
+        ..=MOST_BYTES => serde_json::from_slice::<serde_json::Value>(bytes).map(drop),
+        _ => serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map(drop),
+    };
+    parsed.map_err(|error| Problem::invalid(format!("the body is no JSON: {error}")))
 }
 
 /// A body fed by a task; ends when the task drops its sender.

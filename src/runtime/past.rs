@@ -213,6 +213,12 @@ impl RuntimeHandle {
         }
     }
 
+    /// Waits until all events up to now are kept, or it is clear that they will not be soon: who is told that something
+    /// was done finds it in the events, after a kill, too.
+    pub(crate) async fn events_settled(&self) {
+        self.settled(self.journal().last_seq()).await;
+    }
+
     /// Waits until all that is known of incidents at this moment is kept, or it is clear that it will not be soon. Who
     /// shows one reads it first and waits then: after a kill it must not be another.
     pub async fn incidents_settled(&self) {

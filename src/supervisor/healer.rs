@@ -366,7 +366,15 @@ impl Healer {
     /// # Errors
     /// It is of a kind that is not understood.
     pub fn import(&self, lore: Lore) -> Result<usize, String> {
-        self.reimport(lore.clone()).inspect(|_| self.keep_import(lore))
+        let mut inner = self.lock();
+        let before = inner.library.export();
+        let left_out = inner.library.import(lore.clone())?;
+        let new = inner.library.export() != before;
+        drop(inner);
+        if new {
+            self.keep_import(lore);
+        }
+        Ok(left_out)
     }
 
     /// The same for what is written down already.
@@ -376,7 +384,9 @@ impl Healer {
 
     /// It waits to be written down.
     pub(crate) fn keep_import(&self, lore: Lore) {
-        self.lock().imports.push(lore);
+        let mut inner = self.lock();
+        inner.imports.push(lore);
+        inner.revision += 1;
     }
 
     /// Everything from elsewhere that waits to be written down; it waits no more.

@@ -44,6 +44,19 @@ fn c1_after_sigkill_of_the_runtime_no_second_copy_ever_runs() {
 }
 
 #[test]
+fn what_somebody_was_told_is_done_is_in_the_events_after_a_kill() {
+    let mut rig = Rig::start("[worker.a]\ncommand = [\"sleep\", \"999\"]\ninstances = 2\n");
+    for verb in ["stop", "start", "pause", "resume"] {
+        rig.wait("the store is open", || rig.ok(&["events", "-o", "jsonl"]).contains("worker.ready"));
+        let _ = rig.ok(&[verb, "a"]);
+        rig.kill_runtime();
+        rig.launch();
+        let asked = || rig.ok(&["events", "--kind", "action.requested", "-o", "jsonl"]);
+        rig.wait("what was asked for is known", || asked().contains(&format!("{verb} of a asked by")));
+    }
+}
+
+#[test]
 fn c1_a_survivor_that_will_not_go_is_killed_before_its_successor_starts() {
     let mut rig = Rig::start(&format!(
         "[worker.web]\ncommand = {STUBBORN}\nstop = {{ timeout = \"500ms\" }}\n[worker.other]\n\

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::extract::{Extension, Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use axum::middleware::Next;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -139,6 +140,7 @@ pub(super) async fn outcome(
         if view.state != ActionState::Running || over || *stopped.borrow() {
             // What somebody was told is so after a kill, too.
             api.runtime.incidents_settled().await;
+            api.runtime.events_settled().await;
             return Ok(json(&view));
         }
         tokio::select! {
@@ -148,6 +150,18 @@ pub(super) async fn outcome(
             () = tokio::time::sleep_until(until.min(tokio::time::Instant::now() + LOOK_AGAIN)) => {}
         }
     }
+}
+
+/// Holds the answer to whoever asked for something back until the event that says so is kept: what was promised is not
+/// lost with a kill of the runtime. The end of the runtime keeps its events by itself, and ends this server.
+pub(super) async fn kept(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response<Body> {
+    let asks = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let ends = request.uri().path() == "/shutdown";
+    let response = next.run(request).await;
+    if asks && !ends && response.status().is_success() {
+        api.runtime.events_settled().await;
+    }
+    response
 }
 
 async fn submit(api: &Arc<Api>, peer: &Peer, headers: &HeaderMap, target: Target, act: Act) -> Asked {

@@ -18,10 +18,13 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use axum::{Router, extract::State};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+};
 use tokio::sync::{mpsc, watch};
 
 use jiff::Timestamp;
@@ -135,7 +138,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     let acts = Router::new()
         .route("/workers/{id}/recover", post(recover::recover))
         .route("/incidents/{id}/approve", post(recover::approve))
-        .route("/strategies/import", post(recover::import))
+        // What may come in is bounded below, for all of them.
+        .route("/strategies/import", post(recover::import).layer(DefaultBodyLimit::disable()))
         .route("/workers/{id}/{verb}", post(act::worker))
         .route("/workers/{id}/state/{verb}", post(state::change))
         .route("/supervisors/{name}/{verb}", post(act::supervisor))
@@ -144,7 +148,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/config/apply", post(config::apply))
         .route("/shutdown", post(act::shutdown))
         .route("/backup", post(history::backup));
-    bare.nest("/api/v1", looks.merge(acts))
+    let all = looks.merge(acts).route_layer(from_fn_with_state(Arc::clone(&api), act::kept));
+    bare.nest("/api/v1", all)
         .fallback(async || Problem::not_found("there is no such route here; `/api/v1/status` is one that is"))
         .method_not_allowed_fallback(async || {
             Problem::new(

@@ -238,6 +238,8 @@ pub(super) async fn import(
         .healer()
         .import(lore)
         .map_err(|why| Problem::invalid(format!("this is no export of strategies: {why}")))?;
+    // What somebody was told is so after a kill, too.
+    api.runtime.incidents_settled().await;
     let mut response = json(&serde_json::json!({
         "schema": "regrow.strategies.import/1", "ok": true, "left_out": left_out,
     }));
