@@ -7,10 +7,23 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::error::StoreError;
+use super::lane::Which;
 use super::open::with_suffix;
 use super::state::Store;
 
 impl Store {
+    /// Somebody has met damage: looks both files over, as a whole. One that is damaged is moved aside, and is among the
+    /// [`notes`](Self::notes) from then on.
+    ///
+    /// # Errors
+    /// [`StoreError`]: too much waits for the disk, or the store is closed.
+    pub async fn look_over(&self) -> Result<(), StoreError> {
+        for which in [Which::State, Which::Samples] {
+            self.shared().writer.suspect(which).await?;
+        }
+        Ok(())
+    }
+
     /// Copies both files into this directory, which is there already, and gives the copies' paths. Blocks on the disk
     /// for as long as that takes; nobody else waits for it.
     ///

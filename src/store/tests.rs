@@ -162,6 +162,27 @@ async fn c10_a_file_that_was_emptied_is_named_and_a_new_one_is_not() {
 }
 
 #[tokio::test]
+async fn damage_that_a_backup_meets_is_told_by_everybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 1..=500).await;
+    close(store);
+    let store = open(dir.path());
+    let path = dir.path().join("state.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..].fill(0x5a);
+    std::fs::write(&path, bytes).unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let made = store.backup(copies.path());
+    assert!(matches!(made, Err(StoreError::Damaged(_))), "{made:?}");
+    store.look_over().await.unwrap();
+    let notes = store.notes();
+    assert!(notes.len() == 1 && notes[0].contains("state.db could not be read"), "{notes:?}");
+    fill(&store, 501..=501).await;
+    assert_eq!(store.backup(copies.path()).unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn damage_that_is_met_while_it_runs_costs_the_past_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.db");

@@ -125,8 +125,14 @@ pub(super) async fn backup(
     ask::nothing(&body)?;
     let runtime = api.runtime.clone();
     // What somebody has seen happen is in the copy.
-    runtime.settled(runtime.journal().last_seq()).await;
+    runtime.events_settled().await;
     let made = tokio::task::spawn_blocking(move || runtime.backup()).await;
+    // Nobody else may read these pages for days: from now on `status` names it, and a fresh file takes its place.
+    if let (Ok(Err(BackupError::Store(StoreError::Damaged(_)))), Some(store)) = (&made, api.runtime.store()) {
+        let looked = store.look_over().await;
+        let _ =
+            looked.inspect_err(|error| tracing::warn!(%error, "a damaged store could not be looked over"));
+    }
     let failed = |text: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text);
     match made.map_err(|error| failed(error.to_string()))? {
         Ok(made) => Ok(json(&BackupBody::from(made))),
