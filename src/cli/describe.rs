@@ -257,7 +257,10 @@ fn next(detail: &Detail, now: Timestamp, zone: &TimeZone) -> String {
     match (next.at, next.what.as_str()) {
         (Some(at), what) => format!("{what} {} ({})", relative(at, now), clock(at, now, zone)),
         (None, "wait_dependency") => "start, as soon as what it waits for is ready".to_owned(),
-        (None, what) => format!("{what}, as soon as what it waits for has come"),
+        (None, what) => match &next.approve {
+            Some(incident) => format!("{what}, once somebody approves it: `regrow approve {incident}`"),
+            None => format!("{what}, as soon as what it waits for has come"),
+        },
     }
 }
 

@@ -80,11 +80,19 @@ pub(crate) fn run(context: &mut Context, args: HistoryArgs) -> Result<(), Failur
 }
 
 pub(crate) fn export(context: &mut Context, args: ExportArgs) -> Result<(), Failure> {
-    let ExportArgs { what, json: _, hours } = args;
+    let ExportArgs { what, json, hours } = args;
+    let csv = context.format() == Format::Csv && !json;
+    if what == What::Strategies && csv {
+        let text = "for another host it is one JSON document; `regrow strategies -o csv` is the table of it";
+        return Err(Failure::Usage(text.to_owned()));
+    }
     if what == What::Strategies {
         return super::strategies::export(context);
     }
     let body = ask(context, None, hours)?;
+    if csv {
+        return context.print(&comma_separated(&body));
+    }
     context.print_json(&body, &body.items)
 }
 

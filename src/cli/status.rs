@@ -331,7 +331,10 @@ pub(crate) fn next_or_issue(worker: &WorkerView, now: Timestamp) -> String {
         parts.push(match (next.at, next.what.as_str()) {
             (Some(at), "verify") => format!("{what}, {} left", relative(at, now).trim_start_matches("in ")),
             (Some(at), _) => format!("{what} {}", relative(at, now)),
-            (None, _) => what.to_owned(),
+            (None, _) => match &next.approve {
+                Some(incident) => format!("{what} waits for `regrow approve {incident}`"),
+                None => what.to_owned(),
+            },
         });
     }
     parts.extend(worker.issues.iter().map(|issue| cut(&safe(&without_hint(issue)), LONGEST)));

@@ -81,7 +81,11 @@ fn a_step_that_needs_approval_waits_until_somebody_gives_it() {
     rig.wait("it waits", || rig.ok(&["why", "web"]).contains("mend waits for approval"));
     assert_eq!(rig.worker("web")["next_action"]["do"], "mend");
     let id = newest(&rig, "web")["id"].as_str().unwrap().to_owned();
-    assert!(rig.ok(&["why", "web"]).contains(&format!("regrow approve {id}")));
+    assert_eq!(rig.worker("web")["next_action"]["approve"], *id);
+    for verb in ["why", "describe"] {
+        assert!(rig.ok(&[verb, "web"]).contains(&format!("regrow approve {id}")), "{verb}");
+    }
+    assert!(rig.ok(&["status"]).contains(&format!("mend waits for `regrow approve {id}`")));
     assert_eq!(rig.worker("web")["status"], "recovering");
     assert_eq!(rig.witness("seen"), [""; 0], "nothing is done before");
     rig.ok(&["approve", &id]);

@@ -38,6 +38,10 @@ fn history_goes_on_over_a_restart_of_the_runtime() {
     });
     assert_eq!(history(&rig, "web/0")[..before.len()], before[..]);
     let all: Value = serde_json::from_str(&rig.ok(&["history", "-o", "json"])).unwrap();
+    let table = rig.ok(&["export", "history", "-o", "csv"]);
+    assert!(table.starts_with("instance,at,") && table.contains("\nweb/0,"), "{table}");
+    assert!(rig.ok(&["export", "history", "--json"]).starts_with('{'));
+    assert_eq!(rig.code(&["export", "strategies", "-o", "csv"]), 2);
     assert_eq!((&all["schema"], all["items"].as_array().unwrap().len()), (&"regrow.history/1".into(), 2));
     let exported: Value = serde_json::from_str(&rig.ok(&["export", "history", "--json"])).unwrap();
     assert_eq!(exported["items"][1]["instance"], "web/1");

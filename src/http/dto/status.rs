@@ -250,6 +250,9 @@ pub struct NextActionView {
     /// When; null: once what it waits for has come.
     #[serde(serialize_with = "millis_or_null", default)]
     pub at: Option<Timestamp>,
+    /// The incident that somebody must approve first; absent where nobody must.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approve: Option<String>,
 }
 
 impl NextActionView {
@@ -268,7 +271,8 @@ impl NextActionView {
             // Under way, or waiting for somebody's word; its deadline is when it is given up.
             _ => (step(), None),
         };
-        Some(Self { what: what?, at })
+        let approve = (recovery.stage == "approval").then(|| recovery.incident.to_string());
+        Some(Self { what: what?, at, approve })
     }
 }
 
@@ -283,7 +287,7 @@ impl From<&NextAction> for NextActionView {
             Plan::WaitDependency => "wait_dependency",
             Plan::Quarantine => "quarantine",
         };
-        Self { what: what.to_owned(), at: next.at.map(to_millis) }
+        Self { what: what.to_owned(), at: next.at.map(to_millis), approve: None }
     }
 }
 
