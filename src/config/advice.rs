@@ -1,6 +1,8 @@
 //! What is allowed but probably not meant, and what is worth knowing.
 
-use std::collections::HashSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::Name;
@@ -38,7 +40,28 @@ pub(super) fn notes(settings: &Settings) -> Vec<String> {
         .map(|supervisor| format!("supervisor `{}` follows OTP's rules exactly", supervisor.name))
         .chain(reach::notes(&settings.workers))
         .chain(ports::crowded(&settings.workers))
+        .chain(passed_over(&settings.workers))
         .collect()
+}
+
+/// Steps of a ladder that no worker with that ladder can have done: each is passed over, and nobody sees it before the
+/// day on which it should help.
+fn passed_over(workers: &[Arc<WorkerSettings>]) -> Vec<String> {
+    let mut steps: BTreeMap<(&str, usize), Option<String>> = BTreeMap::new();
+    for worker in workers {
+        let Some((name, ladder)) = worker.ladder.name().zip(worker.steps.as_ref()) else { continue };
+        for (place, step) in ladder.steps.iter().enumerate() {
+            let why = step.unable.as_ref().map(|why| {
+                format!("`{}` in ladder.{name}.steps is passed over by every worker: {why}", step.run)
+            });
+            match steps.entry((name, place)) {
+                Entry::Vacant(entry) => _ = entry.insert(why),
+                Entry::Occupied(mut entry) if why.is_none() => _ = entry.insert(None),
+                Entry::Occupied(_) => {}
+            }
+        }
+    }
+    steps.into_values().flatten().collect()
 }
 
 fn workers_of<'a>(settings: &'a Settings, supervisor: &SupervisorSettings) -> Vec<&'a WorkerSettings> {

@@ -156,3 +156,17 @@ seed_names = true
     }
     assert!(explained.contains("# listen = \"127.0.0.1:8080\"  # default"), "{explained}");
 }
+
+#[test]
+fn a_step_that_nobody_can_have_done_is_told() {
+    let text = "[ladder.default]\nsteps = [{ do = \"scale_up\" }, { do = \"memory_cleanup\" }, { do = \"soft_restart\" }]\n\
+        [worker.a]\ncommand = [\"x\"]\n[worker.b]\ncommand = [\"x\"]\non.memory_cleanup = { signal = \"HUP\" }\n";
+    assert_eq!(
+        loaded(text).notes,
+        [
+            "`scale_up` in ladder.default.steps is passed over by every worker: the number of its instances is fixed; \
+             `regrow scale` changes it"
+        ],
+        "one of them has the other step done"
+    );
+}
