@@ -48,6 +48,8 @@ pub(crate) enum Kind {
     Sweep,
     /// What one instance was like for a while.
     Block,
+    /// Counts that only the metrics page has.
+    Tallies,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             Self::Outcome => 6,
             Self::Sweep => 7,
             Self::Block => 8,
+            Self::Tallies => 9,
         }
     }
 
@@ -74,7 +77,8 @@ impl Kind {
             | Self::Incident
             | Self::Outcome
             | Self::Sweep
-            | Self::Block => 1,
+            | Self::Block
+            | Self::Tallies => 1,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
@@ -85,7 +84,7 @@ fn worker(runtime: &RuntimeHandle, state: &InstanceState, sampler: &Sampler) -> 
         open_files: state.pid.and_then(open_files),
         heartbeat_at: state.last_heartbeat_at.map(unix),
         probes: runtime.info().looks().of(&state.instance),
-        lines_dropped: state.output.dropped.load(Ordering::Relaxed),
+        lines_dropped: totals.lines_dropped,
     }
 }
 

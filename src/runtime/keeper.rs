@@ -23,14 +23,15 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::id::InstanceId;
 use crate::store::{EventCounts, InstanceTotals, KeptEvent, Limits, Options, Store, StoreError};
-use crate::supervisor::{Board, Totals};
+use crate::supervisor::Board;
 use crate::telemetry::{Journal, Recorded, Subscription};
 
 use super::figures::Figures;
 use super::handle::RuntimeInfo;
 use super::lessons;
-use super::past::{self, Memory, Opening, Past};
+use super::past::{self, Memory, Opening, Past, written};
 use super::steady::Steady;
+use super::tallies;
 use super::timeline::Timeline;
 
 /// Events in one commit at most.
@@ -132,6 +133,7 @@ impl Keeper {
             runtime.block_on(async {
                 past::resume(store.beginning(), &journal);
                 past::recall(store.beginning(), &board);
+                tallies::recall(&store.beginning().tallies, &board, &journal, info.looks());
                 let work = Work::begin(store, journal, board, info);
                 // Set once; and whoever has begun this may have gone.
                 let _ = found.set(work.past());
@@ -208,6 +210,7 @@ struct Work {
     certain: bool,
     info: Arc<RuntimeInfo>,
     figures: Figures,
+    tallies: tallies::Written,
     timeline: Timeline,
     /// Those who want to read figures that wait to be written.
     readers: mpsc::Receiver<oneshot::Sender<()>>,
@@ -238,6 +241,7 @@ impl Work {
             timeline: Timeline::new(&info.state_dir),
             info,
             figures: Figures::default(),
+            tallies: tallies::Written::default(),
             readers,
             ask,
             trimmed: (Instant::now(), last),
@@ -274,6 +278,7 @@ impl Work {
                     _ = sample.tick() => {
                         if self.figures.take(&self.board, &self.info) {
                             self.figures.write(&self.store).await;
+                            self.write_tallies().await;
                             self.trim_if_due().await;
                         }
                         self.remember().await;
@@ -355,6 +360,7 @@ impl Work {
             }
         }
         self.figures.write(&self.store).await;
+        self.write_tallies().await;
         self.remember().await;
         self.settled.send_replace(NOTHING_TO_WAIT_FOR);
         self.memory.reached(NOTHING_TO_WAIT_FOR);
@@ -377,6 +383,10 @@ impl Work {
     async fn remember_with(&self, rest: impl AsyncFnMut(Duration)) {
         let known = lessons::remember_all(&self.store.archive(), &self.info.healer, rest).await;
         self.memory.reached(known.unwrap_or(NOTHING_TO_WAIT_FOR));
+    }
+
+    async fn write_tallies(&mut self) {
+        self.tallies.renew(&self.store, &self.board, &self.journal, self.info.looks()).await;
     }
 
     async fn trim_if_due(&mut self) {
@@ -482,17 +492,6 @@ fn every(period: Duration, first: Duration) -> tokio::time::Interval {
 
 fn kept(recorded: &Recorded) -> KeptEvent {
     KeptEvent { seq: recorded.seq, at: recorded.at, event: recorded.event.clone() }
-}
-
-fn written(id: &InstanceId, totals: &Totals) -> InstanceTotals {
-    InstanceTotals {
-        instance: id.to_string(),
-        restarts: totals.restarts,
-        by_cause: totals.by_cause.iter().map(|(cause, count)| (cause.word().to_owned(), *count)).collect(),
-        recovered: totals.ok,
-        failed: totals.failed,
-        interrupted: totals.interrupted,
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -33,6 +33,7 @@ mod stage;
 mod state_dir;
 mod steady;
 mod survivors;
+mod tallies;
 mod target;
 mod timeline;
 mod watch;

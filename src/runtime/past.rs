@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::event::EventKind;
 use crate::id::InstanceId;
-use crate::store::{Beginning, EventQuery, KeptEvent, Point, Store, StoreError};
+use crate::store::{Beginning, EventQuery, InstanceTotals, KeptEvent, Point, Store, StoreError};
 use crate::supervisor::{Board, Totals};
 use crate::telemetry::{Journal, Recorded};
 
@@ -252,8 +252,21 @@ pub(super) fn recall(beginning: &Beginning, board: &Board) {
                 ok: totals.recovered,
                 failed: totals.failed,
                 interrupted: totals.interrupted,
+                ..Totals::default()
             };
         });
+    }
+}
+
+/// What one has behind it, as it is kept.
+pub(super) fn written(id: &InstanceId, totals: &Totals) -> InstanceTotals {
+    InstanceTotals {
+        instance: id.to_string(),
+        restarts: totals.restarts,
+        by_cause: totals.by_cause.iter().map(|(cause, count)| (cause.word().to_owned(), *count)).collect(),
+        recovered: totals.ok,
+        failed: totals.failed,
+        interrupted: totals.interrupted,
     }
 }
 

@@ -26,6 +26,7 @@ mod retention;
 mod samples;
 mod schema;
 mod state;
+mod tallies;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -37,4 +38,5 @@ pub use open::Options;
 pub use retention::Limits;
 pub use samples::{Point, Sample, Sweep};
 pub use state::{Beginning, Store};
+pub use tallies::{InstanceTallies, ProbeTally, Tallies};
 pub use totals::{EventCounts, InstanceTotals};

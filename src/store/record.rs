@@ -12,6 +12,7 @@ use crate::id::{Incarnation, Name};
 
 use super::error::StoreError;
 use super::events::KeptEvent;
+use super::tallies::{InstanceTallies, ProbeTally, Tallies};
 use super::totals::{EventCounts, InstanceTotals};
 
 /// Why a record cannot be used.
@@ -109,6 +110,29 @@ struct CountsV1 {
     by_kind: Vec<(String, u64)>,
 }
 
+/// Counts that only the metrics page has, version 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct TalliesV1 {
+    stale: u64,
+    events_dropped: u64,
+    instances: Vec<InstanceV1>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct InstanceV1 {
+    instance: String,
+    lines_dropped: u64,
+    probes: Vec<ProbeV1>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ProbeV1 {
+    probe: String,
+    counts: Vec<u64>,
+    buckets: Vec<u64>,
+    sum_seconds: f64,
+}
+
 /// A time as it is kept.
 pub(super) fn time(micros: i64) -> Result<Timestamp, Unusable> {
     Timestamp::from_microsecond(micros).map_err(|error| Unusable::Damaged(error.to_string()))
@@ -142,6 +166,31 @@ pub(super) fn encode_counts(counts: &EventCounts) -> Result<Vec<u8>, StoreError>
 pub(super) fn counts(bytes: &[u8]) -> Result<EventCounts, Unusable> {
     let CountsV1 { last, by_kind } = decode(Kind::EventCounts, bytes)?;
     Ok(EventCounts { last, by_kind })
+}
+
+pub(super) fn encode_tallies(tallies: &Tallies) -> Result<Vec<u8>, StoreError> {
+    let probe =
+        |ProbeTally { probe, counts, buckets, sum_seconds }| ProbeV1 { probe, counts, buckets, sum_seconds };
+    let instance = |InstanceTallies { instance, lines_dropped, probes }| InstanceV1 {
+        instance,
+        lines_dropped,
+        probes: probes.into_iter().map(probe).collect(),
+    };
+    let Tallies { stale, events_dropped, instances } = tallies.clone();
+    let instances = instances.into_iter().map(instance).collect();
+    encode(Kind::Tallies, &TalliesV1 { stale, events_dropped, instances })
+}
+
+pub(super) fn tallies(bytes: &[u8]) -> Result<Tallies, Unusable> {
+    let probe =
+        |ProbeV1 { probe, counts, buckets, sum_seconds }| ProbeTally { probe, counts, buckets, sum_seconds };
+    let instance = |InstanceV1 { instance, lines_dropped, probes }| InstanceTallies {
+        instance,
+        lines_dropped,
+        probes: probes.into_iter().map(probe).collect(),
+    };
+    let TalliesV1 { stale, events_dropped, instances } = decode(Kind::Tallies, bytes)?;
+    Ok(Tallies { stale, events_dropped, instances: instances.into_iter().map(instance).collect() })
 }
 
 /// The value of a record. A version that a newer program wrote is unknown, not damaged.
@@ -206,6 +255,21 @@ mod tests {
     }
 
     #[test]
+    fn tallies_of_version_one_are_read_for_ever() {
+        let probe = ProbeTally {
+            probe: "alive".to_owned(),
+            counts: vec![300, 0, 2, 0],
+            buckets: vec![1, 301],
+            sum_seconds: 1.5,
+        };
+        let instance = InstanceTallies { instance: "web".to_owned(), lines_dropped: 7, probes: vec![probe] };
+        let all = Tallies { stale: 1, events_dropped: 2, instances: vec![instance] };
+        let bytes = encode_tallies(&all).unwrap();
+        assert_eq!(hex(&bytes), GOLDEN_TALLIES);
+        assert_eq!(tallies(&bytes), Ok(all));
+    }
+
+    #[test]
     fn a_word_of_a_newer_program_is_no_damage() {
         let newer = EventV1 { kind: "worker.cloned".to_owned(), ..EventV1::of(&kept()) };
         let read = event(&encode(Kind::Event, &newer).unwrap());
@@ -216,6 +280,7 @@ mod tests {
         01057765622f33010700010563726173681c6578697420636f646520313b2069742073746172747320616761696e0a7b22636f6465223a317d";
     const GOLDEN_TOTALS: &str =
         "7267030100001500000086e202e2fbcb8abe878c70d503776562030205637261736802036f6f6d01020100";
+    const GOLDEN_TALLIES: &str = "72670901000023000000e3b375f452437330f2c17cbc01020103776562070105616c69766504fb2c010002000201fb2d01000000000000f83f";
     const GOLDEN_COUNTS: &str =
         "726704010000150000004518a5f019b178ce72f022e3fbf401010d776f726b65722e657869746564fb9001";
 }

@@ -13,6 +13,7 @@ use super::error::StoreError;
 use super::events::{self, EventQuery, KeptEvent};
 use super::lane::{Command, Job, Lane, TOGETHER, Which};
 use super::open::{Options, Place};
+use super::tallies::{self, Tallies};
 use super::totals::{self, EventCounts, InstanceTotals};
 use super::{quarantine, record, schema};
 
@@ -64,6 +65,8 @@ pub struct Beginning {
     pub counts: Vec<(String, u64)>,
     /// What the instances have behind them.
     pub totals: Vec<InstanceTotals>,
+    /// Counts that only the metrics page has.
+    pub tallies: Tallies,
 }
 
 impl Beginning {
@@ -78,9 +81,13 @@ impl Beginning {
             health.note("the counts of events were damaged and begin anew".to_owned());
             EventCounts::default()
         });
+        let tallies = tallies::read(conn)?.unwrap_or_else(|| {
+            health.note("the counts of probes and lost lines were damaged and begin anew".to_owned());
+            Tallies::default()
+        });
         health.quarantined.store(quarantine::count(conn)?, Ordering::Relaxed);
         // Old events go; the number of the last one stays.
-        Ok(Self { last_seq: last_seq.max(counts.last), counts: counts.by_kind, totals })
+        Ok(Self { last_seq: last_seq.max(counts.last), counts: counts.by_kind, totals, tallies })
     }
 }
 

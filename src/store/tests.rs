@@ -60,6 +60,31 @@ async fn what_was_kept_is_there_again() {
 }
 
 #[tokio::test]
+async fn tallies_are_there_again_and_damaged_ones_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.beginning().tallies, Tallies::default());
+    let web = InstanceTallies { instance: "web".to_owned(), lines_dropped: 3, probes: Vec::new() };
+    let tallies = Tallies { stale: 5, events_dropped: 0, instances: vec![web] };
+    store.put_tallies(&Tallies::default()).await.unwrap();
+    store.put_tallies(&tallies).await.unwrap();
+    close(store);
+    let store = open(dir.path());
+    assert_eq!(store.beginning().tallies, tallies);
+    close(store);
+    let raw = Connection::open(dir.path().join("state.db")).unwrap();
+    raw.execute("UPDATE figure SET record = x'00' WHERE name = 'tallies'", []).unwrap();
+    drop(raw);
+    let store = open(dir.path());
+    assert_eq!(store.beginning().tallies, Tallies::default());
+    assert!(
+        store.notes().iter().any(|note| note.contains("were damaged and begin anew")),
+        "{:?}",
+        store.notes()
+    );
+}
+
+#[tokio::test]
 async fn events_are_found_by_number_time_kind_and_worker() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -1,6 +1,7 @@
 //! What came of the restarts that answered a failure: the first and plainest way to recover a worker, counted as one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use crate::event::CauseName;
 
@@ -19,6 +20,8 @@ pub struct Totals {
     pub failed: u64,
     /// Those that something else cut short.
     pub interrupted: u64,
+    /// Output lines that could not be kept.
+    pub lines_dropped: u64,
 }
 
 impl InstanceState {
@@ -41,6 +44,7 @@ impl InstanceState {
             ok: self.earlier.ok + self.soft_restarts.ok,
             failed: self.earlier.failed + self.soft_restarts.failed,
             interrupted: self.earlier.interrupted + self.soft_restarts.interrupted,
+            lines_dropped: self.earlier.lines_dropped + self.output.dropped.load(Ordering::Relaxed),
         }
     }
 }

@@ -207,6 +207,11 @@ impl Journal {
         EventKind::ALL.iter().copied().zip(self.shared.lock().counts).collect()
     }
 
+    /// As many were lost at earlier runtimes.
+    pub(crate) fn precede_dropped(&self, count: u64) {
+        self.shared.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// How many events followers have lost because they were too slow.
     #[must_use]
     pub fn dropped(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! next look at anybody after that.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -29,9 +29,20 @@ pub struct LookState {
     pub at: Timestamp,
     /// How long it took, in seconds.
     pub seconds: f64,
-    /// Looks by result, in the order of [`Grade::ALL`], since the runtime began.
+    /// Looks by result, in the order of [`Grade::ALL`], those of earlier runtimes too.
     pub counts: [u64; 4],
     /// Looks by how long they took, in the order of [`LOOK_BUCKETS`]; each counts in one.
+    pub buckets: [u64; LOOK_BUCKETS.len()],
+    /// All that they took together, in seconds.
+    pub sum_seconds: f64,
+}
+
+/// How many looks there were.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LookTally {
+    /// By result, in the order of [`Grade::ALL`].
+    pub counts: [u64; 4],
+    /// By how long they took, in the order of [`LOOK_BUCKETS`].
     pub buckets: [u64; LOOK_BUCKETS.len()],
     /// All that they took together, in seconds.
     pub sum_seconds: f64,
@@ -41,7 +52,14 @@ type Probes = BTreeMap<Arc<str>, LookState>;
 
 /// The looks of one runtime; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Looks(Arc<Mutex<BTreeMap<InstanceId, Probes>>>);
+pub struct Looks(Arc<Mutex<All>>);
+
+#[derive(Debug, Default)]
+struct All {
+    probes: BTreeMap<InstanceId, Probes>,
+    /// Those of earlier runtimes, of probes that have not looked yet.
+    earlier: BTreeMap<InstanceId, BTreeMap<Arc<str>, LookTally>>,
+}
 
 impl Looks {
     /// Notes a look.
@@ -53,13 +71,15 @@ impl Looks {
         seen: &Observation,
     ) {
         let seconds = seen.ended.saturating_sub(seen.began).as_secs_f64();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !all.contains_key(instance) {
-            all.insert(instance.clone(), BTreeMap::new());
+        let mut all = self.lock();
+        let All { probes, earlier } = &mut *all;
+        if !probes.contains_key(instance) {
+            probes.insert(instance.clone(), BTreeMap::new());
         }
-        let Some(probes) = all.get_mut(instance) else { return };
+        let Some(probes) = probes.get_mut(instance) else { return };
         if !probes.contains_key(probe) {
-            probes.insert(Arc::clone(probe), LookState::new(incarnation));
+            let before = earlier.get_mut(instance).and_then(|earlier| earlier.remove(probe));
+            probes.insert(Arc::clone(probe), LookState::new(incarnation, before.unwrap_or_default()));
         }
         let Some(state) = probes.get_mut(probe) else { return };
         (state.incarnation, state.result, state.seconds) = (incarnation, seen.grade, seconds);
@@ -78,19 +98,50 @@ impl Looks {
     /// Every probe of an instance, by name.
     #[must_use]
     pub fn of(&self, instance: &InstanceId) -> Vec<(Arc<str>, LookState)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let probes = all.get(instance).into_iter().flatten();
+        let all = self.lock();
+        let probes = all.probes.get(instance).into_iter().flatten();
         probes.map(|(name, state)| (Arc::clone(name), state.clone())).collect()
     }
 
     /// Forgets an instance that is gone for good.
     pub(crate) fn keep(&self, there: impl Fn(&InstanceId) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|instance, _| there(instance));
+        let mut all = self.lock();
+        all.probes.retain(|instance, _| there(instance));
+        all.earlier.retain(|instance, _| there(instance));
+    }
+
+    /// What a probe has behind it from earlier runtimes.
+    pub(crate) fn precede(&self, instance: &InstanceId, probe: &str, before: LookTally) {
+        let mut all = self.lock();
+        if let Some(state) = all.probes.get_mut(instance).and_then(|probes| probes.get_mut(probe)) {
+            return state.add(&before);
+        }
+        all.earlier.entry(instance.clone()).or_default().insert(Arc::from(probe), before);
+    }
+
+    /// What every probe of an instance has behind it, those of earlier runtimes too.
+    pub(crate) fn tallies(&self) -> BTreeMap<InstanceId, Vec<(Arc<str>, LookTally)>> {
+        let all = self.lock();
+        let mut found: BTreeMap<InstanceId, Vec<(Arc<str>, LookTally)>> = BTreeMap::new();
+        for (instance, probes) in &all.probes {
+            let tallies = probes.iter().map(|(name, state)| (Arc::clone(name), state.tally()));
+            found.entry(instance.clone()).or_default().extend(tallies);
+        }
+        for (instance, earlier) in &all.earlier {
+            let tallies = earlier.iter().map(|(name, tally)| (Arc::clone(name), tally.clone()));
+            found.entry(instance.clone()).or_default().extend(tallies);
+        }
+        found
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LookState {
-    fn new(incarnation: Incarnation) -> Self {
+    fn new(incarnation: Incarnation, before: LookTally) -> Self {
+        let LookTally { counts, buckets, sum_seconds } = before;
         Self {
             incarnation,
             result: Grade::Error,
@@ -98,10 +149,20 @@ impl LookState {
             metrics: Vec::new(),
             at: Timestamp::UNIX_EPOCH,
             seconds: 0.0,
-            counts: [0; 4],
-            buckets: [0; LOOK_BUCKETS.len()],
-            sum_seconds: 0.0,
+            counts,
+            buckets,
+            sum_seconds,
         }
+    }
+
+    fn add(&mut self, before: &LookTally) {
+        self.counts.iter_mut().zip(before.counts).for_each(|(count, more)| *count += more);
+        self.buckets.iter_mut().zip(before.buckets).for_each(|(count, more)| *count += more);
+        self.sum_seconds += before.sum_seconds;
+    }
+
+    fn tally(&self) -> LookTally {
+        LookTally { counts: self.counts, buckets: self.buckets, sum_seconds: self.sum_seconds }
     }
 }
 
@@ -132,5 +193,32 @@ mod tests {
         assert!((state.sum_seconds - 60.003).abs() < 1e-9);
         looks.keep(|_| false);
         assert!(looks.of(&web).is_empty());
+    }
+
+    #[test]
+    fn counts_of_an_earlier_runtime_go_on_whenever_they_are_known() {
+        let (looks, web) = (Looks::default(), InstanceId::single(Name::try_new("web").unwrap()));
+        let pass = Observation {
+            probe: 1,
+            began: Duration::from_secs(1),
+            ended: Duration::from_secs(1),
+            grade: Grade::Pass,
+            message: String::new(),
+            metrics: Vec::new(),
+        };
+        let before = || LookTally { counts: [5, 0, 0, 0], sum_seconds: 2.0, ..LookTally::default() };
+        let (early, late): (Arc<str>, Arc<str>) = (Arc::from("early"), Arc::from("late"));
+        looks.note(&web, Incarnation(1), &early, &pass);
+        looks.precede(&web, "early", before());
+        looks.precede(&web, "late", before());
+        assert_eq!(looks.of(&web).len(), 1, "one that has not looked has seen nothing");
+        let counts = |looks: &Looks| -> Vec<u64> {
+            looks.tallies()[&web].iter().map(|(_, tally)| tally.counts[0]).collect()
+        };
+        assert_eq!(counts(&looks), [6, 5]);
+        looks.note(&web, Incarnation(1), &late, &pass);
+        assert_eq!(counts(&looks), [6, 6]);
+        looks.keep(|_| false);
+        assert!(looks.tallies().is_empty());
     }
 }

@@ -14,7 +14,7 @@ mod user;
 
 pub use host::{DiskFigures, HOST_SHORTEST, Host, HostFigures};
 pub use journal::{Journal, Recorded, Subscription};
-pub use looks::{LOOK_BUCKETS, LookState, Looks};
+pub use looks::{LOOK_BUCKETS, LookState, LookTally, Looks};
 pub use page::{PageFormat, STATUS_WORDS, Scrape};
 pub use procfs::{
     Condition, Usage, boot_time, crowded_files, open_files, open_files_limit, open_files_limit_of,

@@ -393,8 +393,8 @@ mod tests {
         }
         let kept = |sampler: &Sampler| sampler.lock().all.len();
         assert!(kept(&sampler) <= FEW, "{} trees", kept(&sampler));
-        // Others of this test binary have some, too.
-        assert!(open_files() < 2 * FEW, "{} files", open_files());
+        // One or two of each, and others of this test binary have some, too; all 300 would be more.
+        assert!(open_files() < 4 * FEW, "{} files", open_files());
     }
 
     #[test]

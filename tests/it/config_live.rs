@@ -37,7 +37,7 @@ pub(crate) fn get(rig: &Rig, path: &str) -> Value {
     serde_json::from_str(&page(rig, "GET", path)).unwrap()
 }
 
-fn page(rig: &Rig, method: &str, path: &str) -> String {
+pub(super) fn page(rig: &Rig, method: &str, path: &str) -> String {
     let mut stream = UnixStream::connect(rig.path(".regrow/regrow.sock")).unwrap();
     exchange(&mut stream, &request(method, path, "", "")).body
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::config_live::page;
 use crate::hardship::TinyDisk;
 use crate::rig::{Rig, root_or_skip};
 use crate::sim::dice::Dice;
@@ -106,6 +107,29 @@ fn events_and_totals_go_on_over_an_orderly_restart() {
     assert!(described.contains("operator 3"), "{described}");
     let paged = rig.ok(&["events", "-o", "jsonl"]);
     assert_eq!(paged.lines().count(), events(&rig).len(), "without --since too");
+}
+
+#[test]
+fn counts_of_the_metrics_page_go_on_over_an_orderly_restart() {
+    let toml = |period: &str| {
+        format!(
+            "[worker.web]\ncommand = [\"sleep\", \"999\"]\nprobe.alive = {{ exec = [\"true\"], period = \"{period}\" }}\n"
+        )
+    };
+    let mut rig = Rig::start(&toml("100ms"));
+    let series =
+        "regrow_probe_results_total{worker_id=\"web\",supervisor=\"root\",probe=\"alive\",result=\"pass\"} ";
+    let looks = |rig: &Rig| -> u64 {
+        let page = page(rig, "GET", "/metrics");
+        page.lines().find_map(|line| line.strip_prefix(series)).map_or(0, |count| count.parse().unwrap())
+    };
+    rig.wait("it was looked at a few times", || looks(&rig) >= 5);
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0);
+    // This one looks once, and no second time for long.
+    rig.configure(&toml("1h"));
+    rig.launch();
+    rig.wait("the count goes on", || looks(&rig) > 5);
 }
 
 #[test]
