@@ -63,13 +63,6 @@ command = ["sh", "-c", "echo $COLOUR $REGROW_INSTANCE {{pid}} $NOTIFY_SOCKET > {
     assert!(!exported.contains("hunter2"));
     let why = rig.ok(&["why", "web"]);
     assert!(why.contains("flush-cache ok") && why.contains("somebody asked for it"), "{why}");
-    // It is not told again when a step ends it.
-    rig.ok(&["recover", "web", "--action", "hard_restart", "--wait"]);
-    let last = || rig.worker("web")["last_exit"]["message"].to_string();
-    rig.wait("its last words are told", || last().contains("password=(hidden) up"));
-    let again = closed(&rig, "web");
-    let said = again["evidence"].as_array().unwrap().iter().filter(|one| one["what"] == "output").count();
-    assert_eq!(said, 1, "{again}");
 }
 
 #[test]
