@@ -136,7 +136,7 @@ fn uncommented(text: &str) -> &str {
 
 /// A piece without a setting.
 fn aside(out: &mut Written, mark: &str, entry: &Entry) {
-    let one = format!("# {mark}{} ({})", printable(&entry.from), entry.why);
+    let one = printable(&format!("# {mark}{} ({})", entry.from, entry.why));
     if entry.from.contains('\n') || one.chars().count() > WIDTH {
         out.quote(&entry.from, mark);
         out.say(&format!("({})", entry.why), "#     ");

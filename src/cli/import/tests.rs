@@ -199,3 +199,8 @@ proptest! {
 fn a_time_beyond_all_measure_is_taken_for_a_long_one() {
     holds("a.service", "[Service]\nExecStart=/bin/x\nWatchdogSec=10000000000000000000\n").unwrap();
 }
+
+#[test]
+fn a_line_break_in_what_is_left_stays_in_its_comment() {
+    holds("a.service", "[Service]\nExecStart=/bin/x\nEnvironment=\\n\n").unwrap();
+}
