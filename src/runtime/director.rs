@@ -151,8 +151,8 @@ impl Director {
         }
     }
 
-    /// The instances that were reached, and whether a wish of somebody's is to be kept over restarts. What is refused
-    /// changes nothing.
+    /// The instances that were reached, and whether a wish of somebody's is to be kept over restarts. What cannot be asked
+    /// is refused before anything is done.
     fn act(&mut self, target: &Target, act: Act, by: &Asker) -> Result<(Vec<InstanceId>, bool), ActError> {
         if self.stopping.is_some() {
             return Err(ActError::ShuttingDown);
@@ -176,12 +176,13 @@ impl Director {
         // First: a supervisor that starts looks at what is wanted of each child.
         let wish = self.remember(&meant, act, by);
         let waves = self.waves(&told, act);
+        let in_waves: HashSet<InstanceId> = waves.iter().flatten().cloned().collect();
         let mut reached = known;
         let mut rolls: Vec<Name> = Vec::new();
         for child in told {
             let meant = act.meant_for(&self.info.settings(), child.worker());
             let passed = match meant {
-                _ if waves.iter().flatten().any(|later| *later == child) => Ok(()),
+                _ if in_waves.contains(&child) => Ok(()),
                 Act::Roll { .. } if rolls.contains(child.worker()) => Ok(()),
                 Act::Roll { max_unavailable } => {
                     rolls.push(child.worker().clone());

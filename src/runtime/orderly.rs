@@ -1,10 +1,12 @@
 //! Several workers stopped or restarted by one order: nobody loses what it depends on while it still works.
 //!
 //! Whoever needs another (`after`, also through others, and the siblings before it where a supervisor starts one after
-//! the other) is stopped before that other one is, wave by wave; those who need nobody of the others do not wait. A
-//! restart starts them again once all are down, and the gate brings them up in their order.
+//! the other) is stopped before that other one is, wave by wave; who needs nobody, and whom nobody needs, does not wait.
+//! A restart starts them again once all are down, in the contrary order, each wave once the one before it is ready or
+//! will not be.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::Settings;
@@ -15,61 +17,81 @@ use crate::supervisor::Plane;
 use super::handle::{Act, Asker};
 use super::pass::{Wanting, owner, tell};
 
-/// Who needs whom.
-pub(super) struct Needs(HashMap<Name, Vec<Name>>);
+/// How deep everybody stands: below all whom it needs.
+pub(super) struct Needs(HashMap<Name, usize>);
 
 impl Needs {
     /// As the settings say.
     pub(super) fn of(settings: &Settings) -> Self {
-        let mut needs: HashMap<Name, Vec<Name>> =
+        let after: Vec<(Name, Vec<Name>)> =
             settings.workers.iter().map(|worker| (worker.name.clone(), worker.after.clone())).collect();
         let children: HashMap<&Name, &[Name]> =
             settings.supervisors.iter().map(|one| (&one.name, one.children.as_slice())).collect();
+        let mut pairs = Vec::new();
         for supervisor in settings.supervisors.iter().filter(|one| starts_in_turn(one.strategy)) {
             for pair in supervisor.children.windows(2) {
-                let [before, next] = pair else { continue };
-                let needed: Vec<Name> = below(before, &children).into_iter().cloned().collect();
-                for worker in below(next, &children) {
-                    needs.entry(worker.clone()).or_default().extend(needed.iter().cloned());
+                if let [elder, next] = pair {
+                    pairs.push((below(elder, &children), below(next, &children)));
                 }
             }
         }
-        Self(needs)
+        Self::from(&after, &pairs)
     }
 
-    /// Everybody whom this one needs, through others too.
-    fn all(&self, worker: &Name) -> HashSet<&Name> {
-        let mut found = HashSet::new();
-        let mut left: Vec<&Name> = self.0.get(worker).into_iter().flatten().collect();
-        while let Some(name) = left.pop() {
-            if found.insert(name) {
-                left.extend(self.0.get(name).into_iter().flatten());
+    /// From those whom each one names, and from pairs of elder and younger ones. Who needs nobody, and whom nobody
+    /// needs, is not in it.
+    fn from(after: &[(Name, Vec<Name>)], pairs: &[(Vec<&Name>, Vec<&Name>)]) -> Self {
+        let mut numbers: HashMap<&Name, usize> = HashMap::new();
+        for (name, needed) in after {
+            for name in needed.iter().chain((!needed.is_empty()).then_some(name)) {
+                let next = numbers.len();
+                numbers.entry(name).or_insert(next);
             }
         }
-        found
+        for name in pairs.iter().flat_map(|(elder, next)| elder.iter().chain(next)) {
+            let next = numbers.len();
+            numbers.entry(name).or_insert(next);
+        }
+        // A joint between the two sides of a pair: one line to each instead of one from each to each.
+        let joints = numbers.len();
+        let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); joints + pairs.len()];
+        let mut open = vec![0_usize; needed_by.len()];
+        let mut needs = |who: usize, whom: usize| {
+            needed_by[whom].push(who);
+            open[who] += 1;
+        };
+        for (name, needed) in after {
+            needed.iter().for_each(|whom| needs(numbers[name], numbers[whom]));
+        }
+        for (joint, (elder, next)) in pairs.iter().enumerate() {
+            elder.iter().for_each(|whom| needs(joints + joint, numbers[*whom]));
+            next.iter().for_each(|who| needs(numbers[*who], joints + joint));
+        }
+        let mut depth = vec![0; needed_by.len()];
+        let mut free: Vec<usize> = (0..open.len()).filter(|at| open[*at] == 0).collect();
+        // Whoever were in a circle, which is refused with the file, would stand at the top.
+        while let Some(at) = free.pop() {
+            for who in &needed_by[at] {
+                depth[*who] = depth[*who].max(depth[at] + 1);
+                open[*who] -= 1;
+                if open[*who] == 0 {
+                    free.push(*who);
+                }
+            }
+        }
+        Self(numbers.into_iter().map(|(name, at)| (name.clone(), depth[at])).collect())
     }
 
-    /// Those of these workers who need one another, in the order in which they are stopped: each wave once the one
-    /// before it is down.
+    /// Those of these workers who may need one another, in the order in which they are stopped: each wave once the one
+    /// before it is down. None where all would be in one.
     pub(super) fn waves(&self, workers: &HashSet<Name>) -> Vec<HashSet<Name>> {
-        let mut needed: HashMap<&Name, HashSet<&Name>> = HashMap::new();
+        let mut waves: BTreeMap<Reverse<usize>, HashSet<Name>> = BTreeMap::new();
         for worker in workers {
-            for other in self.all(worker).into_iter().filter(|other| workers.contains(*other)) {
-                needed.entry(other).or_default().insert(worker);
-                needed.entry(worker).or_default();
+            if let Some(depth) = self.0.get(worker) {
+                waves.entry(Reverse(*depth)).or_default().insert(worker.clone());
             }
         }
-        let mut waves = Vec::new();
-        while !needed.is_empty() {
-            // A circle is refused with the file; whoever were in one would be stopped together.
-            let free: HashSet<&Name> =
-                needed.iter().filter(|(_, by)| by.is_empty()).map(|(name, _)| *name).collect();
-            let wave = if free.is_empty() { needed.keys().copied().collect() } else { free };
-            needed.retain(|name, _| !wave.contains(*name));
-            needed.values_mut().for_each(|by| by.retain(|other| !wave.contains(*other)));
-            waves.push(wave.into_iter().cloned().collect());
-        }
-        waves
+        if waves.len() < 2 { Vec::new() } else { waves.into_values().collect() }
     }
 }
 
@@ -101,32 +123,60 @@ pub(super) struct Orderly {
     pub(super) by: Asker,
 }
 
+/// One that was asked, as it was then.
+struct Told<'a> {
+    child: &'a InstanceId,
+    incarnation: Incarnation,
+    paused: bool,
+}
+
 impl Orderly {
     /// Sees it through. Who wants something else of one of them meanwhile has it, and the others go on.
     pub(super) async fn run(self) {
-        let mut asked: Vec<(&InstanceId, Incarnation)> = Vec::new();
+        let mut waves: Vec<Vec<Told<'_>>> = Vec::new();
         for wave in &self.waves {
-            if self.until_down(&asked).await.is_none() {
+            if self.until(waves.last(), Self::is_down).await.is_none() {
                 return;
             }
-            for child in wave.iter().filter(|child| self.holds(child)) {
-                let before =
-                    self.plane.board.instance(child).map_or(Incarnation::NONE, |now| now.incarnation);
-                asked.push((child, before));
-                self.ask(child, Box::new(|child| Request::Stop { child }));
-            }
+            let told: Vec<Told<'_>> = wave.iter().filter_map(|child| self.stop(child)).collect();
+            waves.push(told);
         }
-        if self.act == Act::Restart && self.until_down(&asked).await.is_some() {
-            for (child, _) in asked.iter().rev().filter(|(child, _)| self.holds(child)) {
-                self.ask(child, Box::new(|child| Request::Start { child }));
-            }
+        if self.act != Act::Restart || self.until(waves.last(), Self::is_down).await.is_none() {
+            return;
         }
+        let mut before = None;
+        for wave in waves.iter().rev() {
+            if self.until(before, Self::is_settled).await.is_none() {
+                return;
+            }
+            let goes_on =
+                |told: &&Told<'_>| self.holds(told.child) && (told.paused || !self.is_paused(told.child));
+            for told in wave.iter().filter(goes_on) {
+                self.ask(told.child, Box::new(|child| Request::Start { child }));
+            }
+            before = Some(wave);
+        }
+    }
+
+    /// Has one stopped, unless somebody has asked for the contrary since. Who is parked is let be until it starts: that
+    /// is a trial.
+    fn stop<'a>(&self, child: &'a InstanceId) -> Option<Told<'a>> {
+        let (incarnation, phase) =
+            self.plane.board.read(child, |now| (now.incarnation, now.phase)).filter(|_| self.holds(child))?;
+        if self.act == Act::Stop || phase != Phase::Quarantined {
+            self.ask(child, Box::new(|child| Request::Stop { child }));
+        }
+        Some(Told { child, incarnation, paused: self.is_paused(child) })
     }
 
     /// Whether nobody has asked for the contrary since.
     fn holds(&self, child: &InstanceId) -> bool {
         let stopped = self.plane.wish(&child.to_string()).stopped.is_some();
         stopped == (self.act == Act::Stop)
+    }
+
+    fn is_paused(&self, child: &InstanceId) -> bool {
+        self.plane.wish(&child.to_string()).paused.is_some()
     }
 
     fn ask(&self, child: &InstanceId, request: Wanting) {
@@ -137,12 +187,14 @@ impl Orderly {
         }
     }
 
-    /// `None`: the runtime is gone.
-    async fn until_down(&self, asked: &[(&InstanceId, Incarnation)]) -> Option<()> {
+    /// Waits until all of a wave are so. `None`: the runtime is gone.
+    async fn until(&self, wave: Option<&Vec<Told<'_>>>, is_so: fn(&Self, &Told<'_>) -> bool) -> Option<()> {
+        let mut left: Vec<&Told<'_>> = wave.into_iter().flatten().collect();
         let mut changes = self.plane.board.watch();
         loop {
             changes.borrow_and_update();
-            if asked.iter().all(|(child, before)| self.is_down(child, *before)) {
+            left.retain(|told| !is_so(self, told));
+            if left.is_empty() {
                 return Some(());
             }
             changes.changed().await.ok()?;
@@ -150,10 +202,27 @@ impl Orderly {
     }
 
     /// Whether nothing of it runs that was asked to end. For one that cannot be killed nobody waits.
-    fn is_down(&self, child: &InstanceId, before: Incarnation) -> bool {
+    fn is_down(&self, told: &Told<'_>) -> bool {
         let runs = |phase| matches!(phase, Phase::Starting | Phase::Running | Phase::Stopping);
-        let now = self.plane.board.instance(child);
-        !self.holds(child) || now.is_none_or(|now| now.incarnation > before || !runs(now.phase))
+        let now = self.plane.board.read(told.child, |now| (now.incarnation, now.phase));
+        now.is_none_or(|(incarnation, phase)| incarnation > told.incarnation || !runs(phase))
+            || !self.holds(told.child)
+    }
+
+    /// Whether it is ready, or will not be by itself.
+    fn is_settled(&self, told: &Told<'_>) -> bool {
+        let now = self.plane.board.read(told.child, |now| (now.incarnation, now.phase, now.ready));
+        let settled = |(incarnation, phase, ready)| match phase {
+            Phase::Running => ready && incarnation > told.incarnation,
+            // It was asked to start a moment ago, and its supervisor may not have heard it yet.
+            Phase::Stopped | Phase::Starting | Phase::Stopping => false,
+            // The gate holds it; also those who wait for it.
+            Phase::Waiting => true,
+            Phase::Backoff | Phase::Quarantined | Phase::Done | Phase::Stuck => {
+                incarnation > told.incarnation
+            }
+        };
+        now.is_none_or(settled) || !self.holds(told.child) || self.is_paused(told.child)
     }
 }
 
@@ -167,7 +236,8 @@ mod tests {
 
     fn needs(all: &[(&str, &[&str])]) -> Needs {
         let one = |(who, after): &(&str, &[&str])| (name(who), after.iter().copied().map(name).collect());
-        Needs(all.iter().map(one).collect())
+        let all: Vec<(Name, Vec<Name>)> = all.iter().map(one).collect();
+        Needs::from(&all, &[])
     }
 
     fn waves(needs: &Needs, workers: &[&str]) -> Vec<Vec<String>> {
@@ -186,10 +256,26 @@ mod tests {
             needs(&[("db", &[]), ("api", &["db"]), ("web", &["api"]), ("job", &["db"]), ("own", &[])]);
         assert_eq!(
             waves(&needs, &["own", "db", "web", "api", "job"]),
-            [vec!["job", "web"], vec!["api"], vec!["db"]],
+            [vec!["web"], vec!["api", "job"], vec!["db"]],
             "whoever needs nobody is in no wave"
         );
         assert_eq!(waves(&needs, &["db", "web"]), [["web"], ["db"]], "also through one who goes on");
         assert_eq!(waves(&needs, &["own", "job", "api"]), [[""; 0]; 0]);
+    }
+
+    #[test]
+    fn elder_siblings_are_needed_by_all_of_the_younger_ones() {
+        let [a, b, c, d, own] = ["a", "b", "c", "d", "own"].map(name);
+        let needs = Needs::from(&[(own, Vec::new())], &[(vec![&a, &b], vec![&c]), (vec![&c], vec![&d])]);
+        assert_eq!(waves(&needs, &["a", "b", "c", "d", "own"]), [vec!["d"], vec!["c"], vec!["a", "b"]]);
+    }
+
+    #[test]
+    fn ten_thousand_in_a_row_are_ten_thousand_waves() {
+        let all: Vec<Name> = (0..10_000).map(|at| name(&format!("w{at}"))).collect();
+        let pairs: Vec<(Vec<&Name>, Vec<&Name>)> =
+            all.windows(2).map(|pair| (vec![&pair[0]], vec![&pair[1]])).collect();
+        let waves = Needs::from(&[], &pairs).waves(&all.iter().cloned().collect());
+        assert_eq!((waves.len(), waves[0].contains(&all[9_999])), (10_000, true));
     }
 }

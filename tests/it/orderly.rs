@@ -15,13 +15,18 @@ children = ["x", "y"]
 command = ["sh", "-c", "trap 'echo db told >> {dir}/w; echo db ends >> {dir}/w; exit 0' TERM; echo db runs >> {dir}/w; while :; do sleep 0.05; done"]
 ready = "started"
 [worker.api]
-command = ["sh", "-c", "trap 'echo api told >> {dir}/w; sleep 0.3; echo api ends >> {dir}/w; exit 0' TERM; echo api runs >> {dir}/w; while :; do sleep 0.05; done"]
+command = ["sh", "-c", "trap 'echo api told >> {dir}/w; until test -e {dir}/go; do sleep 0.05; done; echo api ends >> {dir}/w; exit 0' TERM; echo api runs >> {dir}/w; while :; do sleep 0.05; done"]
 after = ["db"]
 [worker.x]
 command = ["sleep", "1000"]
 [worker.y]
 command = ["sleep", "1000"]
 "#;
+
+/// api ends once it may.
+fn let_go(rig: &Rig) {
+    std::fs::write(rig.path("go"), "").unwrap();
+}
 
 fn all_run(rig: &Rig) {
     for worker in ["db", "api", "x", "y"] {
@@ -34,6 +39,7 @@ fn all_run(rig: &Rig) {
 fn who_depends_on_another_ends_before_it_and_comes_back_after_it() {
     let rig = Rig::start(FLEET);
     all_run(&rig);
+    let_go(&rig);
     rig.ok(&["restart", "--all", "--wait=30s"]);
     let order = ["api told", "api ends", "db told", "db ends"];
     rig.wait("both have come back", || rig.witness("w").len() == 8);
@@ -56,7 +62,8 @@ fn a_start_in_the_middle_of_an_orderly_stop_is_heard() {
     let rig = Rig::start(FLEET);
     all_run(&rig);
     rig.ok(&["stop", "--all"]);
-    rig.ok(&["start", "db", "--wait=30s"]);
+    rig.ok(&["start", "db"]);
+    let_go(&rig);
     rig.wait_status("api", "stopped");
     assert_eq!(rig.worker("db")["status"], "healthy");
     assert!(!rig.witness("w").contains(&"db told".to_owned()), "{:?}", rig.witness("w"));
@@ -66,6 +73,7 @@ fn a_start_in_the_middle_of_an_orderly_stop_is_heard() {
 fn what_a_supervisor_that_is_down_cannot_be_asked_changes_nothing() {
     let rig = Rig::start(FLEET);
     all_run(&rig);
+    let_go(&rig);
     rig.ok(&["stop", "sup:e", "--wait=30s"]);
     // It is down, and will stay so.
     assert_eq!(rig.ok(&["stop", "y", "--wait=30s"]), "y: stopped (it is down)\n");
@@ -79,6 +87,7 @@ fn what_a_supervisor_that_is_down_cannot_be_asked_changes_nothing() {
 fn starting_a_supervisor_starts_whom_somebody_stopped_below_it() {
     let rig = Rig::start(FLEET);
     all_run(&rig);
+    let_go(&rig);
     rig.ok(&["stop", "y", "--wait=30s"]);
     rig.ok(&["restart", "sup:e", "--wait=30s"]);
     assert_eq!(

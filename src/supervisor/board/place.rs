@@ -74,11 +74,7 @@ impl Board {
     }
 
     /// Reads something of one instance's state, without a copy of all of it.
-    pub(in super::super) fn read<T>(
-        &self,
-        id: &InstanceId,
-        read: impl FnOnce(&InstanceState) -> T,
-    ) -> Option<T> {
+    pub(crate) fn read<T>(&self, id: &InstanceId, read: impl FnOnce(&InstanceState) -> T) -> Option<T> {
         let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
         let at = slots.by_id.get(id).copied()?;
         Some(read(lock(&slots.instances[at]).whole()))
