@@ -131,7 +131,10 @@ fn ask(context: &mut Context, verb: &str, args: ActArgs, body: Option<&Value>) -
             (None, Some(limit)) => see_through(context, &client, verb, &asked, limit).await,
             (Some(failure), _) if asked.is_empty() => Err(failure),
             // What was asked before stands, and must not look as if it had not been.
-            (Some(failure), _) => print_accepted(context, verb, &asked).and(Err(failure)),
+            (Some(failure), _) => {
+                Failure::but_for_readers(print_accepted(context, verb, &asked))?;
+                Err(failure)
+            }
         }
     })
 }
@@ -170,23 +173,24 @@ pub(crate) async fn see_through(
     for one in asked {
         views.push(outcome(client, &one.action_id, until).await?);
     }
-    match context.format() {
+    let printed = match context.format() {
         Format::Json | Format::Jsonl => {
             let whole = serde_json::json!({ "schema": format!("regrow.{verb}/1"), "items": views });
-            context.print_json(&whole, &views)?;
+            context.print_json(&whole, &views)
         }
         Format::Name => {
             let names = views.iter().flat_map(|view| &view.instances);
-            context.print(&names.map(|one| format!("{}\n", one.instance)).collect::<String>())?;
+            context.print(&names.map(|one| format!("{}\n", one.instance)).collect::<String>())
         }
         Format::Table | Format::Wide | Format::Csv => {
             let lines = views.iter().flat_map(|view| &view.instances);
             let text: String = lines
                 .map(|one| format!("{}: {} ({})\n", one.instance, one.status, safe(&one.message)))
                 .collect();
-            context.print(&text)?;
+            context.print(&text)
         }
-    }
+    };
+    Failure::but_for_readers(printed)?;
     let any = |state| views.iter().any(|view| view.state == state);
     if any(ActionState::Failed) {
         return Err(Failure::Failed(format!("{verb} failed; `regrow describe` says why")));

@@ -70,6 +70,7 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Run the runtime; with TARGET: start stopped workers
+    #[command(after_help = start::AFTER_HELP)]
     Start(start::StartArgs),
     /// Stop workers; they stay stopped
     Stop(act::ActArgs),

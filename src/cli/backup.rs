@@ -47,9 +47,9 @@ pub(crate) fn run(context: &mut Context, args: BackupArgs) -> Result<(), Failure
     }
 }
 
-/// Every runtime has its lock there, also one that has ended.
+/// Every runtime has its lock and its workers' folders there, also one that has ended. Others have locks, too.
 fn is_state_dir(dir: &Path) -> bool {
-    fs::symlink_metadata(dir.join("lock")).is_ok()
+    ["lock", "w"].iter().all(|name| fs::symlink_metadata(dir.join(name)).is_ok())
 }
 
 /// Moves the files to where they are wanted, with the rights of whoever asked: the runtime writes nowhere else.

@@ -102,7 +102,7 @@ fn invalid(context: &mut Context, diagnostics: &Diagnostics) -> Result<Failure, 
         })
         .collect();
     let whole = serde_json::json!({ "schema": "regrow.check/1", "ok": false, "problems": problems });
-    context.print_json(&whole, &problems)?;
+    Failure::but_for_readers(context.print_json(&whole, &problems))?;
     Ok(Failure::Config(format!("regrow: {}", plural(diagnostics.count() as u64, "problem"))))
 }
 

@@ -13,6 +13,7 @@ use super::client::{Client, encode};
 use super::context::{Context, block_on};
 use super::events::pages;
 use super::failure::Failure;
+use super::say::say;
 use super::table::{Cell, Table};
 use super::words::{clock, csv, harmless_json, safe, span};
 
@@ -65,7 +66,7 @@ pub(crate) fn run(context: &mut Context, args: IncidentsArgs) -> Result<(), Fail
             let asked = [format!("incident={}", encode(&id)), "since_seq=0".to_owned()];
             let events = block_on(async {
                 let own = pages(&client, &asked).await?.items;
-                around(&client, &body.incident, own).await
+                Ok(around(&client, &body.incident, own).await)
             })?;
             context.print_raw(&lines(&body.incident, &events))
         }
@@ -76,8 +77,8 @@ pub(crate) fn run(context: &mut Context, args: IncidentsArgs) -> Result<(), Fail
 const JUST_BEFORE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The events of an incident, and what happened to the instance itself meanwhile: its end before it, its stops and starts.
-async fn around(client: &Client, one: &IncidentView, own: Vec<EventView>) -> Result<Vec<EventView>, Failure> {
-    let (Some(first), Some(last)) = (own.first(), own.last()) else { return Ok(own) };
+async fn around(client: &Client, one: &IncidentView, own: Vec<EventView>) -> Vec<EventView> {
+    let (Some(first), Some(last)) = (own.first(), own.last()) else { return own };
     let last = if one.closed_at.is_some() { last.seq } else { u64::MAX };
     let since = first.at.checked_sub(JUST_BEFORE).unwrap_or(first.at);
     let asked = [
@@ -85,7 +86,14 @@ async fn around(client: &Client, one: &IncidentView, own: Vec<EventView>) -> Res
         format!("kind={}", encode("worker.*")),
         format!("since={}", encode(&since.to_string())),
     ];
-    let all = pages(client, &asked).await?.items;
+    let all = match pages(client, &asked).await {
+        Ok(body) => body.items,
+        Err(failure) => {
+            say(format_args!("regrow: warning: what happened to {} around it is missing:", one.instance));
+            failure.print();
+            return own;
+        }
+    };
     let its = |event: &EventView| event.instance.as_deref() == Some(&*one.instance) && event.seq <= last;
     let (before, mut found): (Vec<_>, Vec<_>) =
         all.into_iter().filter(its).partition(|event| event.seq < first.seq);
@@ -94,7 +102,7 @@ async fn around(client: &Client, one: &IncidentView, own: Vec<EventView>) -> Res
     found.extend(own);
     found.sort_by_key(|event| event.seq);
     found.dedup_by_key(|event| event.seq);
-    Ok(found)
+    found
 }
 
 fn fetch(context: &Context, id: &str) -> Result<IncidentBody, Failure> {

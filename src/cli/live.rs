@@ -80,6 +80,10 @@ impl News {
                 self.ends.insert(instance.to_owned(), event.message.clone());
                 true
             }
+            "worker.removed" => {
+                self.ends.remove(instance);
+                true
+            }
             "incident.opened" => {
                 let end = self.ends.remove(instance).unwrap_or_default();
                 let told = event.message.split_once(": ").filter(|(cause, _)| PLAIN.contains(cause));
@@ -167,6 +171,8 @@ mod tests {
         let ended = event(EventKind::WorkerExited, "exited with code 3 after 2 ms; restart in 1 ms");
         let repeated = event(EventKind::IncidentOpened, "crash: exited with code 3");
         assert!(news.is(&ended) && !news.is(&repeated));
+        assert!(news.is(&ended) && news.is(&event(EventKind::WorkerRemoved, "removed from the tree")));
+        assert!(news.ends.is_empty(), "whoever comes and goes leaves nothing");
         assert!(news.is(&repeated), "without an end above it, it is");
         let class = event(EventKind::IncidentOpened, "broker_gone: exited with code 3");
         assert!(news.is(&ended) && news.is(&class));

@@ -25,12 +25,8 @@ pub(crate) fn socket(global: &Global) -> Result<PathBuf, Failure> {
         return Ok(named.clone());
     }
     let found = match &global.config {
-        // A runtime goes on without its file, which may be about to be replaced.
+        // What lives beside it may be another file's runtime: a mistyped name must not end that one.
         Some(named) if !named.exists() => {
-            let beside = state_dir(named, &Sources::of_process(None)).join(SOCKET_NAME);
-            if beside.exists() {
-                return Ok(beside);
-            }
             let text = format!("no runtime to ask: there is no file {}", named.display());
             return Err(Failure::Unreachable(text));
         }

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ const MAX_WAITING: usize = 64 * 1024;
 #[derive(Clone)]
 pub(crate) struct LogFile {
     place: Arc<Mutex<Place>>,
+    /// Whether each line is a JSON document.
+    json: Arc<AtomicBool>,
     held: Arc<Mutex<Held>>,
 }
 
@@ -59,11 +62,16 @@ struct Open {
     stuck: Option<Instant>,
     /// Pieces that it has not got since it took something last.
     missed: u64,
+    json: bool,
 }
 
 impl LogFile {
     pub(crate) fn new() -> Self {
-        Self { place: Arc::new(Mutex::new(Place::Waiting(Vec::new()))), held: Arc::default() }
+        Self {
+            place: Arc::new(Mutex::new(Place::Waiting(Vec::new()))),
+            json: Arc::default(),
+            held: Arc::default(),
+        }
     }
 
     /// Lets lines gather, for whoever is about to write many at once.
@@ -82,7 +90,8 @@ impl LogFile {
         let size = file.metadata()?.len();
         let mut place = self.lock();
         let (path, checked) = (path.to_owned(), Instant::now());
-        let opened = Place::Open(Open { path, file, size, checked, stuck: None, missed: 0 });
+        let json = self.json.load(Ordering::Relaxed);
+        let opened = Place::Open(Open { path, file, size, checked, stuck: None, missed: 0, json });
         let before = std::mem::replace(&mut *place, opened);
         if let Place::Waiting(lines) = before {
             place.write(&lines);
@@ -97,6 +106,7 @@ impl LogFile {
 
 /// Makes this the process's log. A second call in one process changes nothing.
 pub(crate) fn install(settings: &TelemetrySettings, file: &LogFile) {
+    file.json.store(settings.log_json, Ordering::Relaxed);
     // The actors' own spans would name each line after an actor's number, and cost memory for every worker.
     let level = format!("ractor=error,{}", settings.log_level);
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("ractor=error,info"));
@@ -142,15 +152,29 @@ impl Open {
                 (self.file, self.size) = (fresh, 0);
             }
         }
-        let gap = match self.missed {
-            0 => String::new(),
-            missed => format!("{missed} or more lines are missing here: this file could not be written\n"),
-        };
+        let gap = self.gap();
         if self.file.write_all(&[gap.as_bytes(), line].concat()).is_ok() {
             self.size += (gap.len() + line.len()) as u64;
             self.missed = 0;
         } else {
             self.missed += 1;
+        }
+    }
+
+    /// What is said of the lines that are missing before the next one.
+    fn gap(&self) -> String {
+        let missed = self.missed;
+        let message = format!("{missed} or more lines are missing here: this file could not be written");
+        match (missed, self.json) {
+            (0, _) => String::new(),
+            (_, false) => format!("{message}\n"),
+            (_, true) => {
+                let timestamp = format!("{:.6}", jiff::Timestamp::now());
+                let line = serde_json::json!({
+                    "timestamp": timestamp, "level": "WARN", "message": message, "missing": missed,
+                });
+                format!("{line}\n")
+            }
         }
     }
 
@@ -310,6 +334,11 @@ mod tests {
         log.write_all(b"told\n").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "1 or more lines are missing here: this file could not be written\ntold\n");
+        if let Place::Open(open) = &mut *log.lock() {
+            (open.json, open.missed) = (true, 3);
+            let gap: serde_json::Value = serde_json::from_str(&open.gap()).unwrap();
+            assert_eq!((&gap["level"], &gap["missing"]), (&"WARN".into(), &3.into()), "{gap}");
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Screen {
     fn gap(&self) -> String {
         match (self.lost, self.stream) {
             (0, _) => String::new(),
-            (lost, Stream::Json) => format!("{{\"lost\":{lost}}}\n"),
+            (lost, Stream::Json) => format!("{{\"schema\":\"regrow.lost/1\",\"lost\":{lost}}}\n"),
             (lost, Stream::Out | Stream::Error) => {
                 format!("… {} here that nobody read in time\n", plural(lost, "line"))
             }

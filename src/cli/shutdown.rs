@@ -36,7 +36,7 @@ pub(crate) fn run(context: &mut Context, args: ShutdownArgs) -> Result<(), Failu
                     "the runtime is still ending after {}; a second SIGTERM to it kills what remains",
                     crate::units::format_duration(limit)
                 ))
-            })?;
+            })??;
         }
         match context.format() {
             Format::Json | Format::Jsonl => {
@@ -51,7 +51,7 @@ pub(crate) fn run(context: &mut Context, args: ShutdownArgs) -> Result<(), Failu
     })
 }
 
-async fn ended(client: &Client, mut events: EventStream) {
+async fn ended(client: &Client, mut events: EventStream) -> Result<(), Failure> {
     while events.next().await.is_some() {}
     // One that was killed meanwhile leaves its socket there, behind which nobody is.
     let mut silent = 0;
@@ -59,4 +59,10 @@ async fn ended(client: &Client, mut events: EventStream) {
         silent = if client.answers() { 0 } else { silent + 1 };
         tokio::time::sleep(LOOK).await;
     }
+    if silent < SILENT || !client.socket().exists() {
+        return Ok(());
+    }
+    let text =
+        "the runtime was gone before it had ended, and its workers may live: `regrow start` finds them";
+    Err(Failure::Failed(text.to_owned()))
 }

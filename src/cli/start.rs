@@ -17,6 +17,12 @@ use super::live::{LiveLog, News};
 use super::say::say;
 use super::screen::{Screen, Stream};
 use super::signals::{Came, Signals};
+use super::words::harmless_json;
+
+/// What a reader of its events has to know.
+pub(crate) const AFTER_HELP: &str = "\
+With `-o jsonl` each event is a line. Where lines were not read in time, one
+of the schema regrow.lost/1 says how many are missing.";
 
 /// Options of `start`.
 #[derive(Debug, Args)]
@@ -221,7 +227,11 @@ impl Reader {
     }
 
     fn line(&self, event: &crate::http::dto::EventView) -> String {
-        if self.json { serde_json::to_string(event).unwrap_or_default() } else { self.live.line(event) }
+        if self.json {
+            harmless_json(serde_json::to_string(event).unwrap_or_default())
+        } else {
+            self.live.line(event)
+        }
     }
 
     fn print(&mut self, lines: &str) {

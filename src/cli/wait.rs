@@ -89,7 +89,7 @@ pub(crate) fn run(context: &mut Context, args: WaitArgs) -> Result<(), Failure> 
             let answer = serde_json::json!({
                 "schema": "regrow.wait/1", "for": state, "answer": unmet.is_empty(), "missing": unmet,
             });
-            context.print_json(&answer, std::slice::from_ref(&answer))?;
+            Failure::but_for_readers(context.print_json(&answer, std::slice::from_ref(&answer)))?;
         }
         if unmet.is_empty() { Ok(()) } else { Err(Failure::NotHealthy(words(&unmet, args.state))) }
     })

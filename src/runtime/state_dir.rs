@@ -13,6 +13,7 @@
 //! | `state.db` | what happened and what came of it: events, totals; `-wal` and `-shm` belong to it |
 //! | `samples.db` | what every instance was like in the last days |
 //! | `archive/SLUG/DATE/` | states that were put away, by `state archive` or a reset; three of each instance |
+//! | `archive/SLUG.identity` | which incarnation a removed worker had, for a later one of its name |
 //! | `backups/DATE/` | copies that `regrow backup` made; nobody removes them |
 //! | `state.db.corrupt-DATE` | one that was damaged; the newest three are kept |
 //! | `tokens` | access tokens for HTTP, where a route needs them |

@@ -25,9 +25,10 @@ pub struct Totals {
 }
 
 impl InstanceState {
-    /// What it has behind it is another identity's.
+    /// What it has behind it is another identity's, but for lines that were lost: that counter never falls.
     pub(crate) fn begin_anew(&mut self) {
-        (self.earlier, self.soft_restarts) = (Totals::default(), Attempts::default());
+        self.earlier = Totals { lines_dropped: self.earlier.lines_dropped, ..Totals::default() };
+        self.soft_restarts = Attempts::default();
         (self.restarts, self.restarts_by_cause) = (0, BTreeMap::new());
     }
 

@@ -205,7 +205,7 @@ fn a_wait_for_who_is_paused_and_down_says_at_once_that_it_is_in_vain() {
 }
 
 #[test]
-fn a_runtime_that_is_killed_while_its_end_is_waited_for_has_ended() {
+fn a_runtime_that_is_killed_while_its_end_is_waited_for_has_not_ended_well() {
     let mut rig = Rig::start(
         "[runtime]\nshutdown_timeout = \"10m\"\n[worker.web]\nready = { log = \"up\" }\nstop = { timeout = \"10m\" }\n\
          command = [\"/bin/sh\", \"-c\", \"trap '' TERM; echo up; while :; do sleep 0.1; done\"]\n",
@@ -215,5 +215,6 @@ fn a_runtime_that_is_killed_while_its_end_is_waited_for_has_ended() {
     rig.wait_phase("web", "stopping");
     rig.kill_runtime();
     let output = end.unwrap().wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("its workers may live"), "{output:?}");
 }

@@ -51,6 +51,10 @@ fn every_code_has_its_case() {
 #[test]
 fn an_answer_is_the_same_whether_somebody_reads_the_words_to_their_end_or_not() {
     let fake = Fake::start();
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.toml");
+    std::fs::write(&wrong, "[worker.web]\ncomand = [\"sleep\", \"1\"]\n").unwrap();
+    let wrong = wrong.to_str().unwrap();
     let unread = |args: &[&str]| {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -64,9 +68,30 @@ fn an_answer_is_the_same_whether_somebody_reads_the_words_to_their_end_or_not() 
         (&["is-healthy", "broker"], 0),
         (&["status", "--exit-code"], 3),
         (&["status"], 0),
+        (&["wait", "web", "--for", "ready", "--timeout", "100ms", "-o", "json"], 3),
+        (&["check", wrong, "-o", "json"], 6),
+        (&["start", "web", "--wait=300ms"], 8),
     ] {
         assert_eq!(unread(args), expected, "{args:?}");
     }
+}
+
+#[test]
+fn a_mistyped_file_reaches_nobody_elses_runtime() {
+    let fake = Fake::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join(".regrow")).unwrap();
+    std::os::unix::fs::symlink(fake.socket(), folder.path().join(".regrow/regrow.sock")).unwrap();
+    let ask = |name: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_regrow"));
+        command.arg("-c").arg(folder.path().join(name)).arg("shutdown").env_remove("REGROW_CONTROL");
+        command.output().unwrap()
+    };
+    let output = ask("web.tmol");
+    assert_eq!(code(&output), 5, "{}", stderr(&output));
+    assert!(stderr(&output).contains("there is no file"), "{}", stderr(&output));
+    std::fs::write(folder.path().join("web.toml"), "[worker.web]\ncommand = [\"sleep\", \"1\"]\n").unwrap();
+    assert_eq!(code(&ask("web.toml")), 0, "its own is there");
 }
 
 #[test]

@@ -212,12 +212,12 @@ fn row_77_many_children_come_and_go_in_time_in_proportion() {
         };
         (0..3).map(|_| run()).min().unwrap()
     };
-    // On a machine that does other things, one look may be off; what is quadratic never looks as if it were not.
-    let mut seen = Vec::new();
+    // On a machine that does other things a look may be off, but only upwards: the least of each is what it takes.
+    let mut few = (0..5).map(|_| time(1_000)).min().unwrap();
+    let mut many = Duration::MAX;
     let in_proportion = (0..20).any(|_| {
-        let (few, many) = (time(1_000), time(10_000));
-        seen.push((few, many));
+        (few, many) = (few.min(time(1_000)), many.min(time(10_000)));
         many < few.max(Duration::from_micros(500)) * 50
     });
-    assert!(in_proportion, "for 1,000 and for 10,000: {seen:?}");
+    assert!(in_proportion, "{few:?} for 1,000 and {many:?} for 10,000");
 }

@@ -69,7 +69,6 @@ fn on(disk: &TinyDisk) -> String {
     format!("[runtime]\nstate_dir = \"{}\"\n[worker.web]\ncommand = {WITNESS}\n", disk.path())
 }
 
-/// Every copy but the newest is gone, and that one is well.
 /// The shelters of a state directory.
 fn shelters_of(state_dir: &str) -> Vec<std::path::PathBuf> {
     let places = ["/run", "/dev/shm", "/tmp"].map(|place| fs::read_dir(place).unwrap());
@@ -77,6 +76,7 @@ fn shelters_of(state_dir: &str) -> Vec<std::path::PathBuf> {
     dirs.filter(|dir| fs::read(dir.join("state_dir")).is_ok_and(|own| own == state_dir.as_bytes())).collect()
 }
 
+/// Every copy but the newest is gone, and that one is well.
 fn one_copy(rig: &Rig, starts: usize) {
     rig.wait(&format!("start {starts}"), || pids(rig).len() == starts);
     rig.wait_status("web", "healthy");

@@ -1,6 +1,7 @@
 //! What is written down: the configuration, the directory for state, the addresses, and who runs already.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Loaded, Settings, Sources, load};
@@ -102,6 +103,11 @@ fn store(state_dir: &Path) -> Vec<Check> {
             _ if !found.is_file() => {
                 ("is no file".to_owned(), "move it away; a fresh one is made, also while the runtime runs")
             }
+            Err(rustix::io::Errno::ACCESS) if is_another_users(state_dir, found.uid()) => {
+                let message = format!("{} is another user's, and was not looked at", path.display());
+                checks.push(Check::warning(NAME, message, "ask as the user that runs regrow"));
+                continue;
+            }
             Err(error) => {
                 (format!("cannot be read and written: {error}"), "give it to the user that runs regrow")
             }
@@ -115,6 +121,12 @@ fn store(state_dir: &Path) -> Vec<Check> {
         checks.push(Check::failed(NAME, message, help));
     }
     checks
+}
+
+/// Whether the directory and what is of this user in it are one other user's, who has no trouble with them.
+fn is_another_users(state_dir: &Path, owner: u32) -> bool {
+    let of_dir = std::fs::metadata(state_dir).map(|meta| meta.uid());
+    of_dir.is_ok_and(|of_dir| of_dir == owner) && owner != rustix::process::geteuid().as_raw()
 }
 
 /// The path, or what of it exists.

@@ -81,7 +81,7 @@ pub(crate) fn run(context: &mut Context, args: DoctorArgs) -> Result<(), Failure
     let title = if args.self_test { "regrow doctor --self-test" } else { "regrow doctor" };
     let mut page = Page { lines: context.format() == Format::Table || context.format() == Format::Wide };
     if page.lines {
-        context.print(&format!("{}\n", paint(title, bold())))?;
+        Failure::but_for_readers(context.print(&format!("{}\n", paint(title, bold()))))?;
     }
     let mut checks = Vec::new();
     let mut tell = |context: &mut Context, check: Check| {
@@ -104,7 +104,7 @@ pub(crate) fn run(context: &mut Context, args: DoctorArgs) -> Result<(), Failure
 fn finish(context: &mut Context, self_test: bool, checks: &[Check]) -> Result<(), Failure> {
     let count = |outcome| checks.iter().filter(|check| check.outcome == outcome).count() as u64;
     let (failed, warnings) = (count(Outcome::Failed), count(Outcome::Warning));
-    match context.format() {
+    let printed = match context.format() {
         Format::Json | Format::Jsonl => {
             let whole = serde_json::json!({
                 "schema": "regrow.doctor/1",
@@ -112,7 +112,7 @@ fn finish(context: &mut Context, self_test: bool, checks: &[Check]) -> Result<()
                 "self_test": self_test,
                 "checks": checks,
             });
-            context.print_json(&whole, checks)?;
+            context.print_json(&whole, checks)
         }
         Format::Csv => {
             let mut out = String::from("name,outcome,message,help\n");
@@ -126,15 +126,16 @@ fn finish(context: &mut Context, self_test: bool, checks: &[Check]) -> Result<()
                     csv(help)
                 ));
             }
-            context.print(&out)?;
+            context.print(&out)
         }
         Format::Name => {
             let bad = checks.iter().filter(|check| check.outcome != Outcome::Ok);
             let out: String = bad.map(|check| format!("{}\n", check.name)).collect();
-            context.print(&out)?;
+            context.print(&out)
         }
-        Format::Table | Format::Wide => context.print(&verdict(failed, warnings, self_test))?,
-    }
+        Format::Table | Format::Wide => context.print(&verdict(failed, warnings, self_test)),
+    };
+    Failure::but_for_readers(printed)?;
     if failed == 0 {
         return Ok(());
     }
@@ -186,7 +187,7 @@ impl Page {
         for line in check.help.iter().flat_map(|help| wrap(&safe(help), WIDTH - INDENT)) {
             out.push_str(&format!("{:INDENT$}{}\n", "", paint(&line, dim())));
         }
-        context.print(&out)
+        Failure::but_for_readers(context.print(&out))
     }
 }
 
