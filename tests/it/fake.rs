@@ -298,7 +298,6 @@ fn answer(mut queue: mpsc::Receiver<Order>, board: Board, journal: Journal, seen
         while let Some(order) = queue.blocking_recv() {
             match order {
                 Order::Act { target, act, by, reply } => {
-                    seen.acts.fetch_add(1, Ordering::SeqCst);
                     let mut event =
                         Event::new(EventKind::ActionRequested, format!("{act:?} asked by {}", by.0));
                     event.data.insert("by".to_owned(), by.0.into());
@@ -311,6 +310,8 @@ fn answer(mut queue: mpsc::Receiver<Order>, board: Board, journal: Journal, seen
                             Ok(ids.to_vec())
                         }
                     };
+                    // Whoever sees the number finds the order obeyed.
+                    seen.acts.fetch_add(1, Ordering::SeqCst);
                     let _ = reply.send(answer);
                 }
                 Order::Mend { reply, .. } => {
