@@ -49,6 +49,10 @@ impl Supervisor {
         let care = child.care.get_or_insert_with(Box::default);
         care.condition = Some((incarnation, condition));
         care.looks = verdict.unwell.as_ref().and_then(|unwell| unwell.looks);
+        // Its trouble had that name; what comes after it has its own.
+        if verdict.unwell.is_none() && child.state == State::Running {
+            care.class = None;
+        }
         match (&verdict.unwell, condition) {
             (Some(unwell), _) => {
                 let class = care

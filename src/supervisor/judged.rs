@@ -30,6 +30,9 @@ impl SupervisorState {
         // Once it is well again, its end has other reasons.
         if let Some(slot) = self.slot_mut(child).filter(|_| runs) {
             slot.complaint = verdict.unwell.as_ref().map(|unwell| unwell.message.clone());
+            if verdict.unwell.is_none() {
+                slot.class = None;
+            }
         }
         // What is said of one that is over says nothing of who runs now.
         if current {

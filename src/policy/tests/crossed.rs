@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::recover::{grouped, judge, ladder, own, sick, sim, well};
 use super::*;
+use crate::id::Incarnation;
 use crate::policy::RestartStrategy::{self, OneForAll, OneForOne, RestForOne};
 use crate::policy::{Change, ChildSpec, Fact, OnExhausted, Phase, Reform, ReformChild, Request};
 use crate::recovery::{Ladder, Step, Strategy};
@@ -163,4 +164,18 @@ fn an_incident_does_not_go_on_with_another_ladder() {
     sim.pass(secs(120));
     let did = sim.did();
     assert!(!did.contains("began") && !did.contains("stop a"), "{did}");
+}
+
+#[test]
+fn a_cause_is_over_with_its_trouble() {
+    let when: Arc<[Arc<str>]> = Arc::new(["broker_gone".into()]);
+    let steps = [Step::new(Strategy::SoftRestart), Step { when, ..own("flush-cache") }];
+    let mut sim = sim(&ladder(steps), &["a"]);
+    let incarnation = Incarnation(1);
+    sim.tell(Fact::Classed { child: sim.key("a"), incarnation, class: "broker_gone".into() });
+    judge(&mut sim, "a", &well());
+    sim.exit("a", code(70));
+    let did = sim.did();
+    assert!(did.contains("began soft_restart") && !did.contains("broker_gone"), "{did}");
+    assert!(!did.contains("flush-cache"), "{did}");
 }
