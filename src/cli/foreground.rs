@@ -319,7 +319,8 @@ fn boot(handle: &RuntimeHandle) -> Boot {
 /// A first start that is neither done nor failed yet.
 fn on_its_way(state: &InstanceState) -> bool {
     match state.phase {
-        Phase::Starting => state.restarts == 0,
+        // Whether a start is over that nobody can see, nobody will ever say.
+        Phase::Starting => state.restarts == 0 && !state.verdict().is_some_and(|verdict| verdict.unseen),
         Phase::Stopped => state.incarnation.0 == 0 && state.wanted == Wanted::Running,
         Phase::Waiting
         | Phase::Running

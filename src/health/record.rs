@@ -232,11 +232,9 @@ impl Record {
         let silent = configured.iter().all(Option::is_none);
         let score = score(&terms).filter(|_| self.ready && (configured.is_empty() || !silent));
         let doubtful = configured.iter().any(|grade| matches!(grade, None | Some(Grade::Error)));
-        let unseen = !self.ready && self.rules.ready_by.is_some_and(|probe| self.broke(probe));
-        let stands = |probe: usize| self.sheets.get(probe).and_then(|sheet| sheet.streak.standing());
-        let lasts = unseen && self.rules.ready_by.and_then(stands) == Some(Grade::Error);
+        let unseen = !self.ready && self.rules.ready_by.is_some_and(|probe| self.broken(probe));
         let blind =
-            lasts || !configured.is_empty() && configured.iter().all(|grade| *grade == Some(Grade::Error));
+            unseen || !configured.is_empty() && configured.iter().all(|grade| *grade == Some(Grade::Error));
         let unwell = self.unwell(own, &ailments).filter(|_| self.ready);
         let plain = match score {
             _ if unwell.is_some() => Health::Unhealthy,
@@ -288,9 +286,9 @@ impl Record {
         matches!(standing, Some(Grade::Pass | Grade::Warn))
     }
 
-    fn broke(&self, probe: usize) -> bool {
-        let last = self.sheets.get(probe).and_then(|sheet| sheet.last.as_ref());
-        last.is_some_and(|last| last.grade == Grade::Error)
+    fn broken(&self, probe: usize) -> bool {
+        let standing = self.sheets.get(probe).and_then(|sheet| sheet.streak.standing());
+        standing == Some(Grade::Error)
     }
 
     fn started_up(&self) -> bool {

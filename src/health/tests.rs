@@ -147,10 +147,12 @@ fn a_warning_degrades_and_a_probe_that_breaks_makes_unknown() {
 #[test]
 fn a_check_that_breaks_before_it_is_ready_leaves_nobody_to_see_whether_it_is() {
     for kind in [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness] {
-        let probes = vec![built_in(), probe("other", ProbeKind::Liveness, 1, 1), probe("up", kind, 1, 1)];
+        let probes = vec![built_in(), probe("other", ProbeKind::Liveness, 1, 1), probe("up", kind, 2, 1)];
         let mut record = Record::new(Arc::new(RecordRules { ready_by: Some(2), ..rules(probes) }));
         look(&mut record, 1, Grade::Pass);
         assert!(!look(&mut record, 2, Grade::Fail).unseen, "{kind:?}");
+        let verdict = look(&mut record, 2, Grade::Error);
+        assert!(!verdict.unseen && !verdict.blind, "one odd look is no more than that: {kind:?}");
         let verdict = look(&mut record, 2, Grade::Error);
         assert!(verdict.unseen && verdict.blind, "{kind:?}");
         assert!(verdict.sightless().contains("its start is left alone: probe up does not work"), "{kind:?}");

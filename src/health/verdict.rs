@@ -78,11 +78,10 @@ pub struct Verdict {
     /// Whether its own checks say that it works: it is ready, none of them fails, and at least one has passed since its
     /// start; with an expected heartbeat, one has come. Without checks of its own, that it is ready.
     pub holds: bool,
-    /// None of its configured checks works any more, or it goes on being [`unseen`](Self::unseen): a fault of who
-    /// watches.
+    /// None of its configured checks works any more, or it is [`unseen`](Self::unseen): a fault of who watches.
     pub blind: bool,
-    /// The check that stands for its readiness broke at its last look, and it is not ready yet: whether its start is
-    /// over, nobody can see.
+    /// The check that stands for its readiness is broken, for as many looks as its `failure_threshold` says, and it is
+    /// not ready yet: whether its start is over, nobody can see.
     pub unseen: bool,
     /// It changes between healthy and not again and again.
     pub flaps: bool,

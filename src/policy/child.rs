@@ -115,6 +115,8 @@ pub(super) struct Child {
     pub(super) held: bool,
     /// Nobody can see whether this start is over: the check that would say so does not work.
     pub(super) unseen: bool,
+    /// This start went on over its time, as it was unseen.
+    pub(super) overtime: bool,
     /// This start, or this run, is a trial of a parked child.
     pub(super) trial: bool,
     /// Consecutive restarts.
@@ -148,6 +150,7 @@ impl Child {
             outdated: false,
             held: spec.held,
             unseen: false,
+            overtime: false,
             trial: false,
             consecutive: 0,
             trials: 0,

@@ -55,7 +55,7 @@ impl Supervisor {
         }
         let Some(child) = self.roster.get_mut(key) else { return };
         child.incarnation = child.incarnation.next();
-        (child.outdated, child.unseen) = (false, false);
+        (child.outdated, child.unseen, child.overtime) = (false, false, false);
         let (incarnation, limit) = (child.incarnation, child.start_limit());
         self.set(key, State::Starting { by });
         self.due(key, limit.map(|limit| self.after_now(limit)));
@@ -65,14 +65,18 @@ impl Supervisor {
     /// Its time to start is over, and the check that would say whether it has started does not work: that is no fault of
     /// the worker, which has as much time again. Meanwhile it keeps nobody else from recovery.
     pub(super) fn start_goes_on(&mut self, key: ChildKey) {
+        if let Some(child) = self.roster.get_mut(key) {
+            child.overtime = true;
+        }
         self.start_has_time(key);
         self.give_back(key, false);
     }
 
-    /// From now on it has all of its time to start.
+    /// From now on it has all of its time to start, or longer where it has asked for more.
     pub(super) fn start_has_time(&mut self, key: ChildKey) {
         let limit = self.roster.get(key).and_then(Child::start_limit);
-        self.due(key, limit.map(|limit| self.after_now(limit)));
+        let standing = self.timers.get(key.slot()).unwrap_or_default();
+        self.due(key, limit.map(|limit| self.after_now(limit).max(standing)));
     }
 
     /// What `after` names became ready, or stopped being ready; a running child is never stopped for it.

@@ -28,7 +28,8 @@ impl Supervisor {
         };
         let seen_again = std::mem::replace(&mut child.unseen, verdict.unseen) && !verdict.unseen;
         let (starts, laddered) = (matches!(child.state, State::Starting { .. }), child.spec.ladder.is_some());
-        if seen_again && starts && self.ended.is_none() {
+        // Whose time was not over yet has what is left of it: nobody took any away.
+        if seen_again && std::mem::take(&mut child.overtime) && starts && self.ended.is_none() {
             self.start_has_time(key);
         }
         if laddered {

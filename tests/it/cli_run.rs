@@ -252,6 +252,20 @@ fn a_daemon_does_not_wait_for_what_somebody_stopped() {
 }
 
 #[test]
+fn a_daemon_does_not_wait_for_a_start_that_nobody_can_see() {
+    let rig = Rig::new(
+        "[worker.web]\ncommand = [\"sleep\", \"1000\"]\n\
+         [worker.odd]\ncommand = [\"sleep\", \"1000\"]\nready = \"probe\"\nstart_timeout = \"1h\"\n\
+         probe.up = { kind = \"startup\", exec = [\"/there/is/no/such/program\"], period = \"50ms\", retry_period = \"50ms\" }\n",
+    );
+    rig.ok(&["start", "--daemon"]);
+    let _runtime = Background::of(&rig);
+    assert_eq!(rig.worker("odd")["phase"], "starting");
+    assert_eq!(rig.worker("web")["ready"], true);
+    rig.ok(&["shutdown", "--wait"]);
+}
+
+#[test]
 fn a_second_runtime_names_the_first_also_when_the_address_is_taken() {
     let rig = Rig::new(SLEEPER);
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();

@@ -129,6 +129,49 @@ fn a_start_of_which_nobody_can_see_whether_it_is_over_is_not_ended() {
 }
 
 #[test]
+fn a_check_that_broke_and_works_again_in_time_leaves_the_time_to_start_as_it_is() {
+    let unseen = |unseen: bool| Arc::new(Verdict { blind: unseen, unseen, ..Verdict::clone(&verdict(None)) });
+    for asked in [None, Some(secs(100))] {
+        let mut sim = Sim::parking(OneForOne, 5, &["a stopped"]);
+        sim.silence("a");
+        sim.ask(Request::Start { child: sim.key("a") });
+        let _ = sim.did();
+        if let Some(by) = asked {
+            let incarnation = sim.view("a").incarnation;
+            sim.tell(Fact::Extend { child: sim.key("a"), incarnation, by });
+        }
+        for _ in 0..2 {
+            sim.pass(secs(10));
+            judge(&mut sim, "a", unseen(true));
+            judge(&mut sim, "a", unseen(false));
+        }
+        let left = asked.unwrap_or(secs(30)) - secs(21);
+        sim.pass(left);
+        assert_eq!(sim.did(), "", "{asked:?}");
+        sim.pass(secs(1));
+        assert_eq!(sim.did(), "stop a#1", "{asked:?}");
+    }
+}
+
+#[test]
+fn what_a_start_asked_for_stands_while_nobody_can_see_it() {
+    let unseen = |unseen: bool| Arc::new(Verdict { blind: unseen, unseen, ..Verdict::clone(&verdict(None)) });
+    let mut sim = Sim::parking(OneForOne, 5, &["a stopped"]);
+    sim.silence("a");
+    sim.ask(Request::Start { child: sim.key("a") });
+    let _ = sim.did();
+    judge(&mut sim, "a", unseen(true));
+    sim.pass(secs(31));
+    let incarnation = sim.view("a").incarnation;
+    sim.tell(Fact::Extend { child: sim.key("a"), incarnation, by: secs(100) });
+    judge(&mut sim, "a", unseen(false));
+    sim.pass(secs(99));
+    assert_eq!(sim.did(), "");
+    sim.pass(secs(1));
+    assert_eq!(sim.did(), "stop a#1");
+}
+
+#[test]
 fn its_group_is_restarted_with_it_and_an_operator_may_stop_it_meanwhile() {
     let mut sim = Sim::parking(OneForAll, 5, &["a", "b"]);
     judge(&mut sim, "a", unwell(None));
