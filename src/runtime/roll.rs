@@ -312,9 +312,9 @@ fn progress(instance: &InstanceId, before: Incarnation, seen: Option<Seen>, hold
         return Progress::Failed(format!("the new {instance} did not last: {}", seen.last));
     }
     let new = seen.incarnation > before;
-    // Nobody starts it again.
+    // Nobody starts it again; what the roll has stopped already comes up all the same.
     let up = matches!(seen.phase, Phase::Starting | Phase::Running | Phase::Done);
-    if seen.wanted == Wanted::Paused && !(new && up) {
+    if seen.wanted == Wanted::Paused && seen.phase != Phase::Stopping && !(new && up) {
         return Progress::Failed(format!("{instance} was paused meanwhile"));
     }
     match seen.phase {

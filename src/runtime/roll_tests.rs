@@ -178,6 +178,9 @@ fn a_pause_ends_it_where_nobody_starts_the_new_one_any_more() {
     assert_eq!(world.next(&mut roll), Step::Restart(id(0)));
     world.set(0, 1, Phase::Stopping, None);
     world.want(0, Wanted::Paused);
+    assert!(matches!(world.next(&mut roll), Step::Wait(Some(_))), "it is started again once it is down");
+    world.set(0, 1, Phase::Backoff, None);
+    world.want(0, Wanted::Paused);
     let why = "w/0 was paused meanwhile".to_owned();
     assert_eq!(world.next(&mut roll), Step::Over(Outcome::Failed(why)));
 }
