@@ -89,10 +89,9 @@ pub(crate) fn resolve(runtime: &RuntimeHandle, target: &Target) -> Option<Vec<In
         }
         Target::All => return Some(all),
         Target::Supervisor(name) => {
-            let below = below(runtime, name.as_str())?;
-            return Some(
-                all.into_iter().filter(|state| below.contains(&state.supervisor.to_string())).collect(),
-            );
+            let family = runtime.board().family(name);
+            let below = |state: &InstanceState| family.contains(&state.supervisor);
+            return (!family.is_empty()).then(|| all.into_iter().filter(below).collect());
         }
     };
     (!found.is_empty()).then_some(found)
@@ -107,23 +106,4 @@ pub(crate) fn known(runtime: &RuntimeHandle, target: &Target) -> Result<Vec<Inst
 /// The ids alone.
 pub(crate) fn ids(states: &[InstanceState]) -> Vec<InstanceId> {
     states.iter().map(|state| state.instance.clone()).collect()
-}
-
-/// A supervisor and every supervisor below it.
-fn below(runtime: &RuntimeHandle, top: &str) -> Option<Vec<String>> {
-    let all = runtime.board().supervisors();
-    all.iter().find(|state| state.name.as_str() == top)?;
-    let mut found = vec![top.to_owned()];
-    // Each pass reaches one level deeper; the count of supervisors bounds the depth.
-    for _ in 0..all.len() {
-        for state in &all {
-            let parent = state.parent.as_ref().map(ToString::to_string);
-            if parent.is_some_and(|parent| found.contains(&parent))
-                && !found.contains(&state.name.to_string())
-            {
-                found.push(state.name.to_string());
-            }
-        }
-    }
-    Some(found)
 }

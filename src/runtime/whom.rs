@@ -1,13 +1,13 @@
 //! The director's part in targets: who is meant by one, and what cannot be done to it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 
 use crate::config::Settings;
 use crate::id::{InstanceId, Name};
 use crate::policy::Phase;
-use crate::supervisor::{InstanceState, Operator, Wanted};
+use crate::supervisor::{Operator, Wanted};
 
 use super::director::Director;
 use super::handle::{Act, ActError, Asker};
@@ -72,9 +72,9 @@ impl Director {
         if let (Target::Supervisor(name), false) = (target, is_for_supervisors(act)) {
             children = self.below(name);
         }
-        // Also those who were stopped by hand, or for whose sake it would be said to have started.
+        // Told by itself it would leave down whom somebody has stopped below it.
         if let (Target::Supervisor(name), Act::Start) = (target, act) {
-            children.extend(self.supervisors_below(name));
+            children.extend(self.plane.board.family(name).into_iter().skip(1).map(InstanceId::single));
             children.extend(self.below(name));
         }
         let calls_up = match act {
@@ -98,29 +98,9 @@ impl Director {
 
     /// Every instance below a supervisor.
     fn below(&self, name: &Name) -> Vec<InstanceId> {
-        let supervisors = self.plane.board.supervisors();
-        let parents: HashMap<&Name, Option<&Name>> =
-            supervisors.iter().map(|state| (&state.name, state.parent.as_ref())).collect();
-        let is_below = |entry: &InstanceState| {
-            std::iter::successors(Some(&entry.supervisor), |at| parents.get(*at).copied().flatten())
-                .any(|at| at == name)
-        };
-        let all = self.plane.board.instances().into_iter().filter(is_below);
-        all.map(|entry| entry.instance).collect()
-    }
-
-    /// Every supervisor below one, parents first.
-    fn supervisors_below(&self, name: &Name) -> Vec<InstanceId> {
-        let all = self.plane.board.supervisors();
-        let mut found = vec![name.clone()];
-        let mut at = 0;
-        while let Some(parent) = found.get(at).cloned() {
-            found.extend(
-                all.iter().filter(|one| one.parent.as_ref() == Some(&parent)).map(|one| one.name.clone()),
-            );
-            at += 1;
-        }
-        found.into_iter().skip(1).map(InstanceId::single).collect()
+        let family: HashSet<Name> = self.plane.board.family(name).into_iter().collect();
+        let all = self.plane.board.instances().into_iter();
+        all.filter(|entry| family.contains(&entry.supervisor)).map(|entry| entry.instance).collect()
     }
 
     fn is_wanted(&self, child: &InstanceId) -> bool {

@@ -65,8 +65,8 @@ command = ["sh", "-c", "echo $COLOUR $REGROW_INSTANCE {{pid}} $NOTIFY_SOCKET > {
     assert!(why.contains("flush-cache ok") && why.contains("somebody asked for it"), "{why}");
 }
 
-#[test]
-fn a_reset_puts_the_state_away_and_starts_afresh() {
+/// A worker in its second incarnation, which has found what the first one kept.
+fn with_something_kept() -> Rig {
     let rig = Rig::start(&format!(
         r#"
 [worker.web]
@@ -76,6 +76,12 @@ command = ["sh", "-c", "ls $REGROW_STATE_DIR >> {{dir}}/seen; echo x > $REGROW_S
     rig.wait("it is up", || rig.witness("seen") == ["up 1"]);
     rig.ok(&["restart", "web", "--wait"]);
     rig.wait("it is up again", || rig.witness("seen") == ["up 1", "kept", "up 2"]);
+    rig
+}
+
+#[test]
+fn a_reset_puts_the_state_away_and_starts_afresh() {
+    let rig = with_something_kept();
     rig.ok(&["recover", "web", "--action", "reset", "--wait"]);
     rig.wait("it is up afresh", || rig.witness("seen") == ["up 1", "kept", "up 2", "up 3"]);
     let archive: Vec<_> = std::fs::read_dir(rig.path(".regrow/archive/web")).unwrap().collect();
@@ -85,15 +91,7 @@ command = ["sh", "-c", "ls $REGROW_STATE_DIR >> {{dir}}/seen; echo x > $REGROW_S
 
 #[test]
 fn a_recreated_worker_has_another_identity_with_nothing_behind_it() {
-    let rig = Rig::start(&format!(
-        r#"
-[worker.web]
-command = ["sh", "-c", "ls $REGROW_STATE_DIR >> {{dir}}/seen; echo x > $REGROW_STATE_DIR/kept; echo up $REGROW_INCARNATION >> {{dir}}/seen; exec sleep 1000"]
-{QUICK}"#
-    ));
-    rig.wait("it is up", || rig.witness("seen") == ["up 1"]);
-    rig.ok(&["restart", "web", "--wait"]);
-    rig.wait("it is up again", || rig.witness("seen") == ["up 1", "kept", "up 2"]);
+    let rig = with_something_kept();
     assert_eq!(rig.worker("web")["restarts"], 1);
     let plan = rig.ok(&["recover", "web", "--action", "recreate", "--dry-run"]);
     assert!(plan.contains("begin a new identity: no state and no restarts behind it"), "{plan}");

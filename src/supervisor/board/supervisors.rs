@@ -41,4 +41,47 @@ impl Board {
     pub fn supervisors(&self) -> Vec<SupervisorState> {
         self.shared.slots.read().unwrap_or_else(PoisonError::into_inner).supervisors.clone()
     }
+
+    /// A supervisor and every supervisor below it, parents first; none if there is none of that name.
+    pub(crate) fn family(&self, top: &Name) -> Vec<Name> {
+        let all = self.supervisors();
+        let mut found: Vec<Name> =
+            all.iter().filter(|one| one.name == *top).map(|one| one.name.clone()).collect();
+        let mut at = 0;
+        while let Some(parent) = found.get(at).cloned() {
+            let children = all.iter().filter(|one| one.parent.as_ref() == Some(&parent));
+            found.extend(children.map(|one| one.name.clone()));
+            at += 1;
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Phase;
+
+    #[test]
+    fn a_family_is_told_parents_first_and_without_strangers() {
+        let board = Board::new();
+        let name = |text: &str| Name::try_new(text).unwrap();
+        for (own, parent) in [("root", None), ("inner", Some("a")), ("a", Some("root")), ("b", Some("root"))]
+        {
+            board.put_supervisor(SupervisorState {
+                name: name(own),
+                parent: parent.map(name),
+                strategy: "one_for_one",
+                on_exhausted: "quarantine",
+                max_restarts: 1,
+                within_seconds: 1.0,
+                children: Vec::new(),
+                phase: Phase::Running,
+                restarts: 0,
+            });
+        }
+        assert_eq!(board.family(&name("a")), ["a", "inner"].map(name));
+        assert_eq!(board.family(&name("root")).len(), 4);
+        assert_eq!(board.family(&name("nobody")), []);
+    }
 }
