@@ -5,14 +5,15 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::http::dto::{Accepted, ActionState, ActionView, StatusBody};
+use crate::http::dto::{Accepted, ActionState, ActionView};
+use crate::runtime::Target;
 
 use super::args::{Format, Targets, WaitFlag, duration};
 use super::client::{Client, action_path};
 use super::context::{Context, block_on, parse_targets};
 use super::failure::Failure;
 use super::say::say;
-use super::status::{better, select};
+use super::status::better;
 use super::words::safe;
 
 /// One question to the server waits at most this long; then it is asked again.
@@ -108,35 +109,28 @@ fn ask(context: &mut Context, verb: &str, args: ActArgs, body: Option<&Value>) -
     let targets = parse_targets(&args.targets)?;
     let client = context.client()?;
     block_on(async {
-        if targets.len() > 1 {
-            // A wrong name is told before anybody is touched.
-            let body: StatusBody = client.get("/api/v1/status").await?;
-            for target in &targets {
-                select(body.clone(), target)?;
-            }
-        }
-        let (mut asked, mut failed) = (Vec::new(), None);
-        for target in &targets {
-            match client.post(&action_path(target, verb), body).await {
-                Ok(accepted) => asked.push(accepted),
-                Err(error) => {
-                    failed = Some(better(&client, target, error).await);
-                    break;
-                }
-            }
-        }
+        let asked = match &targets[..] {
+            [target] => client.post(&action_path(target, verb), body).await,
+            several => client.post(&format!("/api/v1/several/{verb}"), Some(&naming(several, body))).await,
+        };
+        let asked: [Accepted; 1] = match asked {
+            Ok(accepted) => [accepted],
+            Err(error) => return Err(better(&client, &targets, error).await),
+        };
         warn(&asked);
-        match (failed, args.wait.wait) {
-            (None, None) => print_accepted(context, verb, &asked),
-            (None, Some(limit)) => see_through(context, &client, verb, &asked, limit).await,
-            (Some(failure), _) if asked.is_empty() => Err(failure),
-            // What was asked before stands, and must not look as if it had not been.
-            (Some(failure), _) => {
-                Failure::but_for_readers(print_accepted(context, verb, &asked))?;
-                Err(failure)
-            }
+        match args.wait.wait {
+            None => print_accepted(context, verb, &asked),
+            Some(limit) => see_through(context, &client, verb, &asked, limit).await,
         }
     })
+}
+
+/// One order for all of them, which goes by who depends on whom.
+fn naming(targets: &[Target], body: Option<&Value>) -> Value {
+    let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
+    let mut whole = body.cloned().unwrap_or_else(|| json!({}));
+    whole["targets"] = json!(names);
+    whole
 }
 
 /// What was done, and not as well as it could be.

@@ -87,7 +87,7 @@ pub(crate) async fn fetch(client: &Client, target: &Target) -> Result<DescribeBo
         Target::Worker(_) | Target::Instance(_) => {
             match client.get(&format!("/api/v1/workers/{}", encode(&target.to_string()))).await {
                 Ok(body) => Ok(body),
-                Err(failure) => Err(better(client, target, failure).await),
+                Err(failure) => Err(better(client, std::slice::from_ref(target), failure).await),
             }
         }
         Target::Supervisor(_) | Target::All => {

@@ -108,9 +108,16 @@ pub(crate) fn select(mut body: StatusBody, target: &Target) -> Result<StatusBody
 }
 
 /// The list of names knows better what may have been meant.
-pub(crate) async fn better(client: &Client, target: &Target, failure: Failure) -> Failure {
+pub(crate) async fn better(client: &Client, targets: &[Target], failure: Failure) -> Failure {
     match failure {
-        Failure::NoTarget(_) => fetch(client, Some(target)).await.err().unwrap_or(failure),
+        Failure::NoTarget(_) => {
+            for target in targets {
+                if let Err(better) = fetch(client, Some(target)).await {
+                    return better;
+                }
+            }
+            failure
+        }
         Failure::Failed(_)
         | Failure::Usage(_)
         | Failure::NotHealthy(_)

@@ -31,7 +31,7 @@ pub(crate) fn run(context: &mut Context, args: WhyArgs) -> Result<(), Failure> {
     let body: WhyBody = block_on(async {
         match client.get(&path).await {
             Ok(body) => Ok(body),
-            Err(failure) => Err(better(&client, &target, failure).await),
+            Err(failure) => Err(better(&client, &[target], failure).await),
         }
     })?;
     match context.format() {

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::Phase;
-use crate::runtime::{Act, RuntimeHandle};
+use crate::runtime::{Act, RuntimeHandle, restarting};
 use crate::supervisor::{InstanceState, RollState, Wanted};
 
 use super::dto::{ActionInstance, ActionState, ActionView};
@@ -163,7 +163,7 @@ impl Action {
             Verb::Act(_) | Verb::Add | Verb::Remove | Verb::Recover => {
                 let note = self.note.map(|note| format!("; {note}")).unwrap_or_default();
                 // Who was named is not told twice.
-                let whom = if names == [self.target.as_str()] {
+                let whom = if names.join(", ") == self.target {
                     String::new()
                 } else {
                     format!(": {}{more}", names.join(", "))
@@ -211,6 +211,13 @@ impl Action {
                 if now.as_ref().is_some_and(|now| now.is_wanted_since(self.at)) =>
             {
                 (ActionState::Failed, "somebody started it again".to_owned())
+            }
+            // Down for the restart itself, which starts it once those before it are up: also one that had come up by
+            // itself meanwhile.
+            (Verb::Act(Act::Restart), Goal::Asked)
+                if now.as_ref().is_some_and(|now| now.is_stopped_by(&restarting(&self.by), self.at)) =>
+            {
+                (ActionState::Running, "it is down, and is started again".to_owned())
             }
             (Verb::Act(act), Goal::Asked) => {
                 let act = act.meant_for(&runtime.info().settings(), before.instance.worker());

@@ -1,7 +1,7 @@
 //! The director: the loop of the control plane outside the tree. It finds who is meant by an order, passes it
 //! to the supervisor that decides, and ends the runtime.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::event::{Event, EventKind};
 use crate::id::{InstanceId, Name};
 use crate::policy::{Ended, Fact, Phase};
-use crate::supervisor::{Address, InstanceState, Operator, Outcome, Plane, SupervisorMsg};
+use crate::supervisor::{Address, InstanceState, Operator, Outcome, Plane, SupervisorMsg, Wish};
 
 use super::handle::{Act, ActError, Asker, Order, RuntimeInfo};
 use super::intents::Intents;
@@ -24,6 +24,7 @@ use super::remember;
 use super::reshape::{Edit, Editing};
 use super::survivors::Remains;
 use super::target::Target;
+use super::whom::Whom;
 
 /// After the time for an orderly end is over, the killing may go on for this long without anybody dying before the
 /// runtime leaves what cannot be killed behind and says so.
@@ -113,11 +114,11 @@ impl Director {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Act { target, act, by, reply } => {
+            Order::Act { targets, act, by, reply } => {
                 if let Act::Scale { instances } = act {
-                    return self.scale(&target, instances, by, reply);
+                    return self.scale(&targets, instances, by, reply);
                 }
-                let (answer, wish) = match self.act(&target, act, &by) {
+                let (answer, wish) = match self.act(&targets, act, &by) {
                     Ok((reached, wish)) => (Ok(reached), wish),
                     Err(error) => (Err(error), false),
                 };
@@ -153,26 +154,15 @@ impl Director {
 
     /// The instances that were reached, and whether a wish of somebody's is to be kept over restarts. What cannot be asked
     /// is refused before anything is done.
-    fn act(&mut self, target: &Target, act: Act, by: &Asker) -> Result<(Vec<InstanceId>, bool), ActError> {
+    fn act(&mut self, targets: &[Target], act: Act, by: &Asker) -> Result<(Vec<InstanceId>, bool), ActError> {
         if self.stopping.is_some() {
             return Err(ActError::ShuttingDown);
         }
-        let children = self.meant(target, act)?;
-        self.suits(target, act)?;
-        self.can_roll(&children, act)?;
-        let (mut told, mut known, mut refused) = (Vec::new(), Vec::new(), None);
-        for child in children {
-            match self.takes(&child, (target, act), by) {
-                Ok(true) => told.push(child),
-                Ok(false) => known.push(child),
-                Err(error) => refused = Some(error),
-            }
-        }
-        if let Some(error) = refused.take_if(|_| told.is_empty() && known.is_empty()) {
-            return Err(error);
-        }
-        self.announce(target, act, by);
+        let Whom { told, known, mut refused } = self.whom(targets, act, by)?;
+        targets.iter().for_each(|target| self.announce(target, act, by));
         let meant: Vec<InstanceId> = known.iter().chain(&told).cloned().collect();
+        let former: HashMap<InstanceId, Wish> =
+            told.iter().map(|child| (child.clone(), lock(&self.intents).wish(&child.to_string()))).collect();
         // First: a supervisor that starts looks at what is wanted of each child.
         let wish = self.remember(&meant, act, by);
         let waves = self.waves(&told, act);
@@ -200,37 +190,18 @@ impl Director {
             };
             match passed {
                 Ok(()) => reached.push(child),
-                Err(error) => refused = Some(error),
+                Err(error) => {
+                    self.put_back(&child, former.get(&child));
+                    refused = Some(error);
+                }
             }
         }
         if !waves.is_empty() {
             tokio::spawn(Orderly { plane: Arc::clone(&self.plane), waves, act, by: by.clone() }.run());
         }
         match refused {
-            Some(error) if reached.is_empty() => {
-                if wish {
-                    remember::save_elsewhere(&self.intents, &self.info);
-                }
-                Err(error)
-            }
+            Some(error) if reached.is_empty() => Err(error),
             _ => Ok((reached, wish)),
-        }
-    }
-
-    /// Whether somebody is to be told; false: noting the wish is all that is to be done.
-    fn takes(&self, child: &InstanceId, (target, act): (&Target, Act), by: &Asker) -> Result<bool, ActError> {
-        if self.plane.is_spent(child) {
-            return self.act_on_spent(child, act, by).map(|()| false);
-        }
-        match owner(&self.plane, child) {
-            Ok(_) => Ok(true),
-            Err(ActError::Conflict(_)) if act == Act::Stop => {
-                self.note_stopped(child, by);
-                Ok(false)
-            }
-            // Its supervisor is being started, and with it everybody who is wanted.
-            Err(ActError::Conflict(_)) if act == Act::Start && is_below(target, child) => Ok(false),
-            Err(error) => Err(error),
         }
     }
 
@@ -348,6 +319,13 @@ impl Director {
         changed
     }
 
+    /// What a supervisor that has just ended was not told is not wanted either.
+    fn put_back(&self, child: &InstanceId, former: Option<&Wish>) {
+        let (child, wish) = (child.to_string(), former.cloned().unwrap_or_default());
+        lock(&self.intents).put_back(&child, &wish);
+        self.plane.set_wish(&child, wish);
+    }
+
     fn shutdown(&mut self, by: &Asker) {
         if self.stopping.is_some() {
             return;
@@ -420,14 +398,6 @@ impl Director {
     fn send_root(&self, fact: Fact) {
         // A root that is gone has reported its end, which the loop is about to read.
         let _ = self.root.send_message(SupervisorMsg::Fact(fact));
-    }
-}
-
-/// Whether a supervisor is meant, and this is not itself.
-fn is_below(target: &Target, child: &InstanceId) -> bool {
-    match target {
-        Target::Supervisor(name) => child.worker() != name,
-        Target::Worker(_) | Target::Instance(_) | Target::All => false,
     }
 }
 

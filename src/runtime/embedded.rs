@@ -9,7 +9,7 @@ use crate::supervisor::{InstanceState, SupervisorState, Wanted};
 use crate::telemetry::Subscription;
 use crate::worker::in_process::{Ask, CallError, Condition, Outcome, RefError, Task, TaskError, WorkerRef};
 
-use super::handle::{Act, ActError, Asker, RuntimeHandle};
+use super::handle::{Act, ActError, Asker, Order, RuntimeHandle};
 use super::target::Target;
 
 /// Everything as it is now.
@@ -177,6 +177,22 @@ impl RuntimeHandle {
     /// [`ActError`].
     pub async fn reset_failed(&self, target: &str) -> Result<Vec<InstanceId>, ActError> {
         self.ask(target, Act::ResetFailed).await
+    }
+
+    /// Passes one action to every instance of several targets: whoever depends on another of them is stopped before it,
+    /// and comes back after it. If one of them is not there, or cannot be asked, nothing is done.
+    ///
+    /// # Errors
+    /// [`ActError`]: nothing has that name, it clashes, or the runtime is ending.
+    pub async fn act_on(
+        &self,
+        targets: Vec<Target>,
+        act: Act,
+        by: Asker,
+    ) -> Result<Vec<InstanceId>, ActError> {
+        let (reply, answer) = oneshot::channel();
+        self.pass_order(Order::Act { targets, act, by, reply }).await?;
+        answer.await.map_err(|_| ActError::ShuttingDown)?
     }
 
     async fn ask(&self, target: &str, act: Act) -> Result<Vec<InstanceId>, ActError> {

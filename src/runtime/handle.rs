@@ -309,10 +309,10 @@ impl RuntimeInfo {
 
 /// One order to the control plane.
 pub enum Order {
-    /// Act on a target.
+    /// Act on one target or several, each of which is there.
     Act {
         /// On whom.
-        target: Target,
+        targets: Vec<Target>,
         /// What.
         act: Act,
         /// Who asks.
@@ -421,10 +421,7 @@ impl RuntimeHandle {
     /// # Errors
     /// [`ActError`]: nothing has that name, it clashes, or the runtime is ending.
     pub async fn act(&self, target: Target, act: Act, by: Asker) -> Result<Vec<InstanceId>, ActError> {
-        let (reply, answer) = oneshot::channel();
-        let order = Order::Act { target, act, by, reply };
-        self.orders.send(order).await.map_err(|_| ActError::ShuttingDown)?;
-        answer.await.map_err(|_| ActError::ShuttingDown)?
+        self.act_on(vec![target], act, by).await
     }
 
     /// Changes the settings in force: `edit` makes new ones from them, on the control plane and in turn with other

@@ -105,6 +105,18 @@ impl Intents {
         self.kept.paused.remove(child).is_some()
     }
 
+    /// What is wanted of a child is what was wanted before.
+    pub(crate) fn put_back(&mut self, child: &str, wish: &Wish) {
+        self.want(child);
+        self.resume(child);
+        if let Some(by) = &wish.stopped {
+            self.stop(child, by.clone());
+        }
+        if let Some((by, until)) = &wish.paused {
+            self.pause(child, by.clone(), *until);
+        }
+    }
+
     /// Notes how many instances somebody wants; `file` is the number in the file.
     pub(crate) fn scale(&mut self, worker: &Name, instances: u32, file: u32, by: Operator) {
         self.kept.scaled.insert(worker.to_string(), Scaled { by, instances, file });
@@ -190,6 +202,20 @@ mod tests {
         assert_eq!((note, again.wish("over")), (None, Wish::default()));
         assert_eq!(again.wish("lasting").paused, Some((operator(), Some(future))));
         assert!(again.resume("endless") && !again.resume("endless"));
+    }
+
+    #[test]
+    fn what_was_refused_leaves_what_was_wanted_before() {
+        let mut intents = Intents::in_memory();
+        intents.stop("web", operator());
+        intents.pause("web", operator(), Some(Timestamp::MAX));
+        let former = intents.wish("web");
+        intents.want("web");
+        intents.resume("web");
+        intents.put_back("web", &former);
+        assert_eq!(intents.wish("web"), former);
+        intents.put_back("web", &Wish::default());
+        assert_eq!((intents.wish("web"), intents.children().count()), (Wish::default(), 0));
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub(crate) use holder::locked_by;
 pub(crate) use launch::Hosting;
 pub use launch::{Finished, Runtime, StartError};
 pub use living::{ApplyError, Comparison, GrowError};
+pub(crate) use orderly::restarting;
 pub(crate) use pool::MOST_INSTANCES;
 pub use recover::Mend;
 pub use reshape::Edit;

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use crate::config::Settings;
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{Phase, Request, RestartStrategy};
-use crate::supervisor::Plane;
+use crate::supervisor::{InstanceState, Plane};
 
 use super::handle::{Act, Asker};
 use super::pass::{Wanting, owner, tell};
 
-/// How deep everybody stands: below all whom it needs.
+/// How deep everybody stands: below all whom it needs. A supervisor stands where the deepest one below it does.
 pub(super) struct Needs(HashMap<Name, usize>);
 
 impl Needs {
@@ -35,7 +35,15 @@ impl Needs {
                 }
             }
         }
-        Self::from(&after, &pairs)
+        let mut needs = Self::from(&after, &pairs);
+        for supervisor in &settings.supervisors {
+            let own =
+                below(&supervisor.name, &children).into_iter().filter_map(|name| needs.0.get(name)).max();
+            if let Some(depth) = own.copied() {
+                needs.0.insert(supervisor.name.clone(), depth);
+            }
+        }
+        needs
     }
 
     /// From those whom each one names, and from pairs of elder and younger ones. Who needs nobody, and whom nobody
@@ -123,11 +131,31 @@ pub(super) struct Orderly {
     pub(super) by: Asker,
 }
 
+/// Whom a worker is stopped by that is restarted in its turn: it is to be seen that nobody wants it to stay down.
+pub(crate) fn restarting(by: &str) -> String {
+    format!("{by} (restart)")
+}
+
 /// One that was asked, as it was then.
 struct Told<'a> {
     child: &'a InstanceId,
-    incarnation: Incarnation,
+    /// A supervisor has none.
+    incarnation: Option<Incarnation>,
     paused: bool,
+}
+
+/// How one is.
+struct Now {
+    incarnation: Option<Incarnation>,
+    phase: Phase,
+    ready: bool,
+}
+
+impl Now {
+    /// Whether it was started since.
+    fn is_newer(&self, told: &Told<'_>) -> bool {
+        self.incarnation > told.incarnation
+    }
 }
 
 impl Orderly {
@@ -161,12 +189,23 @@ impl Orderly {
     /// Has one stopped, unless somebody has asked for the contrary since. Who is parked is let be until it starts: that
     /// is a trial.
     fn stop<'a>(&self, child: &'a InstanceId) -> Option<Told<'a>> {
-        let (incarnation, phase) =
-            self.plane.board.read(child, |now| (now.incarnation, now.phase)).filter(|_| self.holds(child))?;
-        if self.act == Act::Stop || phase != Phase::Quarantined {
+        let now = self.look(child).filter(|_| self.holds(child))?;
+        if self.act == Act::Stop || now.phase != Phase::Quarantined {
             self.ask(child, Box::new(|child| Request::Stop { child }));
         }
-        Some(Told { child, incarnation, paused: self.is_paused(child) })
+        Some(Told { child, incarnation: now.incarnation, paused: self.is_paused(child) })
+    }
+
+    /// How an instance is, or a supervisor. `None`: it is not there any more.
+    fn look(&self, child: &InstanceId) -> Option<Now> {
+        let board = &self.plane.board;
+        let instance = |now: &InstanceState| Now {
+            incarnation: Some(now.incarnation),
+            phase: now.phase,
+            ready: now.ready,
+        };
+        let supervisor = |phase| Now { incarnation: None, phase, ready: true };
+        board.read(child, instance).or_else(|| board.supervisor_phase(child.worker()).map(supervisor))
     }
 
     /// Whether nobody has asked for the contrary since.
@@ -180,8 +219,9 @@ impl Orderly {
     }
 
     fn ask(&self, child: &InstanceId, request: Wanting) {
-        let told = owner(&self.plane, child)
-            .and_then(|(home, address)| tell(&address, &home, child, request, &self.by));
+        let by = if self.act == Act::Restart { Asker(restarting(&self.by.0)) } else { self.by.clone() };
+        let told =
+            owner(&self.plane, child).and_then(|(home, address)| tell(&address, &home, child, request, &by));
         if let Err(error) = told {
             tracing::warn!(worker = %child, %error, "an orderly {} does without it", self.act.word());
         }
@@ -204,23 +244,22 @@ impl Orderly {
     /// Whether nothing of it runs that was asked to end. For one that cannot be killed nobody waits.
     fn is_down(&self, told: &Told<'_>) -> bool {
         let runs = |phase| matches!(phase, Phase::Starting | Phase::Running | Phase::Stopping);
-        let now = self.plane.board.read(told.child, |now| (now.incarnation, now.phase));
-        now.is_none_or(|(incarnation, phase)| incarnation > told.incarnation || !runs(phase))
-            || !self.holds(told.child)
+        let now = self.look(told.child);
+        now.is_none_or(|now| now.is_newer(told) || !runs(now.phase)) || !self.holds(told.child)
     }
 
     /// Whether it is ready, or will not be by itself.
     fn is_settled(&self, told: &Told<'_>) -> bool {
-        let now = self.plane.board.read(told.child, |now| (now.incarnation, now.phase, now.ready));
-        let settled = |(incarnation, phase, ready)| match phase {
-            Phase::Running => ready && incarnation > told.incarnation,
+        let now = self.look(told.child);
+        // A supervisor was seen down, and has no number of its own.
+        let newer = |now: &Now| now.incarnation.is_none() || now.is_newer(told);
+        let settled = |now: Now| match now.phase {
+            Phase::Running => now.ready && newer(&now),
             // It was asked to start a moment ago, and its supervisor may not have heard it yet.
             Phase::Stopped | Phase::Starting | Phase::Stopping => false,
             // The gate holds it; also those who wait for it.
             Phase::Waiting => true,
-            Phase::Backoff | Phase::Quarantined | Phase::Done | Phase::Stuck => {
-                incarnation > told.incarnation
-            }
+            Phase::Backoff | Phase::Quarantined | Phase::Done | Phase::Stuck => newer(&now),
         };
         now.is_none_or(settled) || !self.holds(told.child) || self.is_paused(told.child)
     }

@@ -43,10 +43,13 @@ impl Director {
     }
 
     /// The worker whose number of instances is meant.
-    fn whole_worker(&self, target: &Target, instances: u32) -> Result<Name, ActError> {
+    fn whole_worker(&self, targets: &[Target], instances: u32) -> Result<Name, ActError> {
         if self.stopping.is_some() {
             return Err(ActError::ShuttingDown);
         }
+        let [target] = targets else {
+            return Err(ActError::Unsuited("scale takes one worker".to_owned()));
+        };
         self.children(target)?;
         if !(1..=MOST_INSTANCES).contains(&instances) {
             return Err(ActError::Unsuited(format!(
@@ -66,8 +69,14 @@ impl Director {
     }
 
     /// Has as many instances. What was asked by hand lasts until the file says another number.
-    pub(super) fn scale(&self, target: &Target, instances: u32, by: Asker, reply: oneshot::Sender<Reached>) {
-        let name = match self.whole_worker(target, instances) {
+    pub(super) fn scale(
+        &self,
+        targets: &[Target],
+        instances: u32,
+        by: Asker,
+        reply: oneshot::Sender<Reached>,
+    ) {
+        let name = match self.whole_worker(targets, instances) {
             Ok(name) => name,
             Err(error) => return drop(reply.send(Err(error))),
         };
@@ -78,7 +87,7 @@ impl Director {
         let settings = self.info.settings();
         let before =
             settings.workers.iter().find(|worker| worker.name == name).map_or(0, |worker| worker.declared);
-        self.announce(target, Act::Scale { instances }, &by);
+        targets.iter().for_each(|target| self.announce(target, Act::Scale { instances }, &by));
         let (hands, intents, info) = (self.hands(&by), Arc::clone(&self.intents), Arc::clone(&self.info));
         tokio::spawn(async move {
             let scaled = hands.scale(&name, instances).await;

@@ -11,9 +11,103 @@ use crate::supervisor::{Operator, Wanted};
 
 use super::director::Director;
 use super::handle::{Act, ActError, Asker};
+use super::pass::owner;
 use super::target::Target;
 
+/// Whom an order means.
+#[derive(Default)]
+pub(super) struct Whom {
+    /// Those that are to be told.
+    pub(super) told: Vec<InstanceId>,
+    /// Those of whom nothing but the wish is to be noted.
+    pub(super) known: Vec<InstanceId>,
+    /// Why it is not all of them.
+    pub(super) refused: Option<ActError>,
+}
+
 impl Director {
+    /// Whom an order means, each once. If one of its targets is not there, or nobody of one can be asked, nothing is done
+    /// for any.
+    pub(super) fn whom(&self, targets: &[Target], act: Act, by: &Asker) -> Result<Whom, ActError> {
+        let mut all = Vec::new();
+        for target in targets {
+            let children = self.meant(target, act)?;
+            self.suits(target, act)?;
+            self.can_roll(&children, act)?;
+            all.push((target, children));
+        }
+        // Whoever is below a supervisor that is meant as well is asked together with it.
+        all.sort_by_key(|(target, _)| !matches!(target, Target::Supervisor(_)));
+        let whole = self.told_as_a_whole(targets, act);
+        let (mut whom, mut seen) = (Whom::default(), HashSet::new());
+        for (target, children) in all {
+            let (mut any, mut refused) = (false, None);
+            for child in children {
+                if !seen.insert(child.clone()) {
+                    any = true;
+                    continue;
+                }
+                match self.takes(&child, (target, act), &whole, by) {
+                    Ok(true) => whom.told.push(child),
+                    Ok(false) => whom.known.push(child),
+                    Err(error) => {
+                        refused = Some(error);
+                        continue;
+                    }
+                }
+                any = true;
+            }
+            match refused {
+                Some(error) if !any => return Err(error),
+                Some(_) => whom.refused = refused,
+                None => {}
+            }
+        }
+        Ok(whom)
+    }
+
+    /// The supervisors that are stopped with everybody below them.
+    fn told_as_a_whole(&self, targets: &[Target], act: Act) -> HashSet<Name> {
+        let named = |target: &Target| match target {
+            Target::Supervisor(name) => self.plane.board.family(name),
+            Target::Worker(_) | Target::Instance(_) | Target::All => Vec::new(),
+        };
+        if matches!(act, Act::Stop | Act::Restart) {
+            targets.iter().flat_map(named).collect()
+        } else {
+            HashSet::new()
+        }
+    }
+
+    /// Whether somebody is to be told; false: noting the wish is all that is to be done.
+    fn takes(
+        &self,
+        child: &InstanceId,
+        (target, act): (&Target, Act),
+        whole: &HashSet<Name>,
+        by: &Asker,
+    ) -> Result<bool, ActError> {
+        if self.plane.is_spent(child) {
+            return self.act_on_spent(child, act, by).map(|()| false);
+        }
+        match owner(&self.plane, child) {
+            Ok((home, _)) if whole.contains(&home) => {
+                if act == Act::Stop {
+                    self.note_stopped(child, by);
+                }
+                Ok(false)
+            }
+            Ok(_) => Ok(true),
+            Err(ActError::Conflict(_)) if act == Act::Stop => {
+                self.note_stopped(child, by);
+                Ok(false)
+            }
+            // Its supervisor is being started, and with it everybody who is wanted.
+            Err(ActError::Conflict(_)) if act == Act::Start && is_below(target, child) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The children that a target means, each an id under its supervisor.
     pub(super) fn children(&self, target: &Target) -> Result<Vec<InstanceId>, ActError> {
         let missing = || ActError::NotFound(target.to_string());
@@ -175,6 +269,14 @@ impl Director {
             entry.wanted = Wanted::Stopped;
             entry.wanted_by = Some(Operator { by: by.0.clone(), at: Timestamp::now() });
         });
+    }
+}
+
+/// Whether a supervisor is meant, and this is not itself.
+fn is_below(target: &Target, child: &InstanceId) -> bool {
+    match target {
+        Target::Supervisor(name) => child.worker() != name,
+        Target::Worker(_) | Target::Instance(_) | Target::All => false,
     }
 }
 

@@ -297,17 +297,19 @@ fn answer(mut queue: mpsc::Receiver<Order>, board: Board, journal: Journal, seen
     std::thread::spawn(move || {
         while let Some(order) = queue.blocking_recv() {
             match order {
-                Order::Act { target, act, by, reply } => {
+                Order::Act { targets, act, by, reply } => {
                     let mut event =
                         Event::new(EventKind::ActionRequested, format!("{act:?} asked by {}", by.0));
                     event.data.insert("by".to_owned(), by.0.into());
                     journal.emit(event);
-                    let ids = instances(&board, &target);
-                    let answer = match &ids[..] {
-                        [] => Err(ActError::NotFound(target.to_string())),
-                        ids => {
+                    let missing = targets.iter().find(|target| instances(&board, target).is_empty());
+                    let answer = match missing {
+                        Some(target) => Err(ActError::NotFound(target.to_string())),
+                        None => {
+                            let ids: Vec<_> =
+                                targets.iter().flat_map(|target| instances(&board, target)).collect();
                             ids.iter().for_each(|id| obey(&board, id, act));
-                            Ok(ids.to_vec())
+                            Ok(ids)
                         }
                     };
                     // Whoever sees the number finds the order obeyed.

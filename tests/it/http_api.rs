@@ -229,6 +229,10 @@ fn bodies_are_small_json_or_refused() {
     let json = "content-type: application/json\r\n";
     assert_eq!(fake.ask("POST", "/api/v1/all/stop", json, "{}").status, 202);
     assert_eq!(fake.ask("POST", "/api/v1/all/stop", json, "{").code(), "invalid_request");
+    let several = |body: &str| fake.ask("POST", "/api/v1/several/stop", json, body);
+    assert_eq!(several(r#"{"targets":["broker","web"]}"#).status, 202);
+    assert_eq!(several(r#"{"targets":["broker","borker"]}"#).code(), "not_found");
+    assert_eq!(several(r#"{"targets":[]}"#).code(), "invalid_request");
     let plain = fake.ask("POST", "/api/v1/all/stop", "content-type: text/plain\r\n", "{}");
     assert_eq!((plain.status, plain.code().as_str()), (415, "not_json"));
     let deep = "[".repeat(30_000);

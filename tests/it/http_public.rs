@@ -79,6 +79,7 @@ fn everything_else_is_401_in_every_spelling() {
         "/api/v1/supervisors/root",
         "/api/v1/supervisors/root/stop",
         "/api/v1/all/stop",
+        "/api/v1/several/stop",
         "/api/v1/events",
         "/api/v1/config",
         "/api/v1/actions/act-1",

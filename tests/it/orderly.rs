@@ -12,8 +12,8 @@ children = ["db", "api", "e"]
 strategy = "rest_for_one"
 children = ["x", "y"]
 [worker.db]
-command = ["sh", "-c", "trap 'echo db told >> {dir}/w; echo db ends >> {dir}/w; exit 0' TERM; echo db runs >> {dir}/w; while :; do sleep 0.05; done"]
-ready = "started"
+command = ["sh", "-c", "trap 'echo db told >> {dir}/w; echo db ends >> {dir}/w; exit 0' TERM; echo db runs >> {dir}/w; echo up; while :; do sleep 0.05; done"]
+ready = { log = "up" }
 [worker.api]
 command = ["sh", "-c", "trap 'echo api told >> {dir}/w; until test -e {dir}/go; do sleep 0.05; done; echo api ends >> {dir}/w; exit 0' TERM; echo api runs >> {dir}/w; while :; do sleep 0.05; done"]
 after = ["db"]
@@ -55,6 +55,62 @@ fn who_depends_on_another_ends_before_it_and_comes_back_after_it() {
     assert_eq!(rig.witness("w")[8..], order);
     rig.ok(&["start", "--all", "--wait=30s"]);
     assert_eq!(rig.worker("api")["status"], "healthy");
+}
+
+#[test]
+fn several_that_are_named_go_by_who_depends_on_whom_as_well() {
+    let rig = Rig::start(FLEET);
+    all_run(&rig);
+    let_go(&rig);
+    let wrong = rig.regrow(&["stop", "db", "api", "xx"]);
+    assert_eq!(wrong.status.code(), Some(4), "{wrong:?}");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("nothing is called `xx`"), "{wrong:?}");
+    rig.ok(&["restart", "db", "api", "--wait=30s"]);
+    rig.wait("both have come back", || rig.witness("w").len() == 8);
+    let order = ["api told", "api ends", "db told", "db ends"].map(str::to_owned);
+    let seen = rig.witness("w");
+    assert_eq!(
+        (&seen[2..6], &seen[6..]),
+        (&order[..], &["db runs", "api runs"].map(str::to_owned)[..]),
+        "and nobody was told anything before"
+    );
+    assert_eq!((&rig.worker("db")["restarts"], &rig.worker("x")["restarts"]), (&1.into(), &0.into()));
+    rig.ok(&["stop", "db", "x", "api", "--wait=30s"]);
+    assert_eq!(rig.witness("w")[8..], order);
+    assert_eq!(rig.worker("x")["status"], "stopped");
+    rig.ok(&["start", "api", "db", "--wait=30s"]);
+    rig.wait("both run again", || rig.witness("w").len() == 14);
+    assert_eq!(rig.witness("w")[12..], ["db runs", "api runs"]);
+}
+
+#[test]
+fn a_supervisor_among_several_stands_where_its_workers_do() {
+    let rig = Rig::start(
+        r#"
+[defaults.worker]
+stop = { timeout = "20s" }
+[supervisor.e]
+children = ["x", "y"]
+[worker.db]
+command = ["sh", "-c", "trap 'echo db ends >> {dir}/w; exit 0' TERM; echo db runs >> {dir}/w; echo up; while :; do sleep 0.05; done"]
+ready = { log = "up" }
+[worker.x]
+command = ["sleep", "1000"]
+[worker.y]
+command = ["sh", "-c", "trap 'sleep 0.3; echo y ends >> {dir}/w; exit 0' TERM; echo y runs >> {dir}/w; while :; do sleep 0.05; done"]
+after = ["db"]
+"#,
+    );
+    rig.wait("both run", || rig.witness("w").len() == 2);
+    rig.ok(&["restart", "db", "y", "sup:e", "--wait=30s"]);
+    rig.wait("both have come back", || rig.witness("w").len() == 6);
+    assert_eq!(rig.witness("w")[2..], ["y ends", "db ends", "db runs", "y runs"]);
+    assert_eq!((&rig.worker("x")["restarts"], &rig.worker("y")["restarts"]), (&1.into(), &1.into()));
+    rig.ok(&["stop", "sup:e", "db", "--wait=30s"]);
+    assert_eq!(rig.witness("w")[6..], ["y ends", "db ends"]);
+    rig.ok(&["start", "y", "sup:e", "db", "--wait=30s"]);
+    rig.wait("both run again", || rig.witness("w").len() == 10);
+    assert_eq!(rig.witness("w")[8..], ["db runs", "y runs"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Routes that ask for something: passed on to the runtime, answered with 202 and where to look.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +63,20 @@ pub(super) async fn worker(
     let Path((id, verb)) = path.map_err(|error| Problem::invalid(error.body_text()))?;
     let act = ask::act(&verb, &body)?;
     let target = worker_target(Ok(Path(id)))?;
-    submit(&api, &peer, &headers, target, act).await
+    submit(&api, &peer, &headers, vec![target], act).await
+}
+
+/// `POST /api/v1/several/{verb}` `{"targets": ["db", "sup:ingest"]}` and what else the verb takes: one order.
+pub(super) async fn several(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    verb: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Asked {
+    let Path(verb) = verb.map_err(|error| Problem::invalid(error.body_text()))?;
+    let (targets, act) = ask::several(&verb, &body)?;
+    submit(&api, &peer, &headers, targets, act).await
 }
 
 pub(super) async fn supervisor(
@@ -75,7 +89,7 @@ pub(super) async fn supervisor(
     let Path((name, verb)) = path.map_err(|error| Problem::invalid(error.body_text()))?;
     let act = ask::act(&verb, &body)?;
     let target = Target::Supervisor(supervisor_name(Ok(Path(name)))?);
-    submit(&api, &peer, &headers, target, act).await
+    submit(&api, &peer, &headers, vec![target], act).await
 }
 
 pub(super) async fn all(
@@ -86,7 +100,7 @@ pub(super) async fn all(
     body: Bytes,
 ) -> Asked {
     let Path(verb) = verb.map_err(|error| Problem::invalid(error.body_text()))?;
-    submit(&api, &peer, &headers, Target::All, ask::act(&verb, &body)?).await
+    submit(&api, &peer, &headers, vec![Target::All], ask::act(&verb, &body)?).await
 }
 
 pub(super) async fn shutdown(
@@ -164,21 +178,41 @@ pub(super) async fn kept(State(api): State<Arc<Api>>, request: Request, next: Ne
     response
 }
 
-async fn submit(api: &Arc<Api>, peer: &Peer, headers: &HeaderMap, target: Target, act: Act) -> Asked {
+async fn submit(api: &Arc<Api>, peer: &Peer, headers: &HeaderMap, targets: Vec<Target>, act: Act) -> Asked {
     peer.require(Role::Operator)?;
-    let request = format!("{act:?} {target}");
+    let request = format!("{act:?} {}", named(&targets));
     let (api, peer, headers) = (Arc::clone(api), peer.clone(), headers.clone());
-    soon(async move { keyed(&api, &peer, &headers, &request, || pass_on(&api, &peer, target, act)).await })
+    soon(async move { keyed(&api, &peer, &headers, &request, || pass_on(&api, &peer, targets, act)).await })
         .await
 }
 
+fn named(targets: &[Target]) -> String {
+    targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Asks the runtime, and notes how every instance was before.
-async fn pass_on(api: &Api, peer: &Peer, target: Target, act: Act) -> Result<Passed, Problem> {
-    let before = snapshot::resolve(&api.runtime, &target).unwrap_or_default();
-    let named = target.to_string();
-    let whole = matches!(target, Target::Supervisor(_));
-    let instances = api.runtime.act(target, act, Asker(peer.name.clone())).await?;
-    let meant = if let Act::Scale { instances: wanted } = act {
+async fn pass_on(api: &Api, peer: &Peer, targets: Vec<Target>, act: Act) -> Result<Passed, Problem> {
+    let before: Vec<(bool, Vec<InstanceState>)> = targets
+        .iter()
+        .map(|target| {
+            let states = snapshot::resolve(&api.runtime, target).unwrap_or_default();
+            (matches!(target, Target::Supervisor(_)), states)
+        })
+        .collect();
+    let named = named(&targets);
+    let instances = api.runtime.act_on(targets, act, Asker(peer.name.clone())).await?;
+    let mut meant: Vec<Before> = Vec::new();
+    let mut seen = HashSet::new();
+    for (whole, before) in before {
+        let own = meant_of(whole, &before, &instances, act);
+        meant.extend(own.into_iter().filter(|one| seen.insert(one.id().clone())));
+    }
+    Ok(Passed::new(Verb::Act(act), named, meant))
+}
+
+/// Those of one target, which may be a whole supervisor, as they were before.
+fn meant_of(whole: bool, before: &[InstanceState], instances: &[InstanceId], act: Act) -> Vec<Before> {
+    if let Act::Scale { instances: wanted } = act {
         let known = |id: &InstanceId| before.iter().any(|state| state.instance == *id);
         let new = instances.iter().filter(|id| !known(id)).cloned().map(Before::unborn);
         let goal = |state: &InstanceState| {
@@ -193,9 +227,8 @@ async fn pass_on(api: &Api, peer: &Peer, target: Target, act: Act) -> Result<Pas
         };
         before.iter().filter(comes).map(Before::from).collect()
     } else {
-        remembered(&before, &instances)
-    };
-    Ok(Passed::new(Verb::Act(act), named, meant))
+        remembered(before, instances)
+    }
 }
 
 fn remembered(before: &[InstanceState], instances: &[InstanceId]) -> Vec<Before> {

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::signal_number;
-use crate::runtime::{Act, MOST_INSTANCES};
+use crate::runtime::{Act, MOST_INSTANCES, Target};
 use crate::units::parse_duration;
 
 use super::super::problem::Problem;
@@ -85,6 +85,21 @@ pub(super) fn act(verb: &str, body: &Bytes) -> Result<Act, Problem> {
     }
 }
 
+/// The same, of those whom the body names beside what the verb takes.
+pub(super) fn several(verb: &str, body: &Bytes) -> Result<(Vec<Target>, Act), Problem> {
+    let example = "{\"targets\": [\"db\", \"api\"]}";
+    let mut whole: serde_json::Map<String, serde_json::Value> = wanted(body, example)?;
+    let named = whole.remove("targets").unwrap_or_default();
+    let named: Vec<String> = serde_json::from_value(named)
+        .map_err(|_| Problem::invalid(format!("this action wants a list of names, such as {example}")))?;
+    if named.is_empty() {
+        return Err(Problem::invalid("targets is empty; POST /api/v1/all/{verb} means all of them"));
+    }
+    let targets = named.iter().map(|text| text.parse::<Target>()).collect::<Result<_, _>>()?;
+    let rest = if whole.is_empty() { Vec::new() } else { serde_json::to_vec(&whole).unwrap_or_default() };
+    Ok((targets, act(verb, &Bytes::from(rest))?))
+}
+
 fn restart(body: &Restart) -> Result<Act, Problem> {
     match body {
         Restart { rolling: false, max_unavailable: None } => Ok(Act::Restart),
@@ -144,6 +159,21 @@ mod tests {
         assert_eq!(ask("signal", r#"{"signal":"HUP"}"#), Some(Act::Signal(libc::SIGHUP)));
         assert_eq!(ask("signal", r#"{"signal":"SIGUSR1"}"#), Some(Act::Signal(libc::SIGUSR1)));
         assert_eq!((ask("signal", ""), ask("signal", r#"{"signal":"HOP"}"#)), (None, None));
+    }
+
+    #[test]
+    fn several_are_named_beside_what_the_verb_takes() {
+        let ask = |verb: &str, body: &'static str| {
+            let (targets, act) = several(verb, &Bytes::from_static(body.as_bytes())).ok()?;
+            Some((targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), act))
+        };
+        assert_eq!(ask("stop", r#"{"targets":["db","sup:e"]}"#), Some(("db sup:e".to_owned(), Act::Stop)));
+        let hour = Act::Pause { lasting: Some(Duration::from_secs(3600)) };
+        assert_eq!(ask("pause", r#"{"targets":["db/0"],"for":"1h"}"#), Some(("db/0".to_owned(), hour)));
+        for body in ["", "{}", r#"{"targets":[]}"#, r#"{"targets":"db"}"#, r#"{"targets":["--all"]}"#] {
+            assert_eq!(ask("stop", body), None, "{body}");
+        }
+        assert_eq!(ask("stop", r#"{"targets":["db"],"for":"1h"}"#), None);
     }
 
     #[test]

@@ -144,6 +144,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/workers/{id}/state/{verb}", post(state::change))
         .route("/supervisors/{name}/{verb}", post(act::supervisor))
         .route("/all/{verb}", post(act::all))
+        .route("/several/{verb}", post(act::several))
         .route("/config/check", post(config::check))
         .route("/config/apply", post(config::apply))
         .route("/shutdown", post(act::shutdown))

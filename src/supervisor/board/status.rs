@@ -87,6 +87,14 @@ impl InstanceState {
         self.wanted == Wanted::Running && self.wanted_by.as_ref().is_some_and(|by| by.at > at)
     }
 
+    /// It is down, and was last told to be so by this one, not before this time.
+    #[must_use]
+    pub(crate) fn is_stopped_by(&self, who: &str, since: Timestamp) -> bool {
+        self.phase == Phase::Stopped
+            && self.wanted == Wanted::Stopped
+            && self.wanted_by.as_ref().is_some_and(|by| by.by == who && by.at >= since)
+    }
+
     fn last_exit_is_a_failure(&self) -> bool {
         self.restarts > 0 && self.last_exit.as_ref().is_some_and(|last| last.exit != Exit::Stopped)
     }

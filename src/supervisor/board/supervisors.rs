@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use crate::id::Name;
+use crate::policy::Phase;
 
 use super::{Board, SupervisorState};
 
@@ -42,6 +43,12 @@ impl Board {
         self.shared.slots.read().unwrap_or_else(PoisonError::into_inner).supervisors.clone()
     }
 
+    /// How far one is.
+    pub(crate) fn supervisor_phase(&self, name: &Name) -> Option<Phase> {
+        let slots = self.shared.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.supervisors.iter().find(|known| known.name == *name).map(|known| known.phase)
+    }
+
     /// A supervisor and every supervisor below it, parents first; none if there is none of that name.
     pub(crate) fn family(&self, top: &Name) -> Vec<Name> {
         let all = self.supervisors();
@@ -60,7 +67,6 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Phase;
 
     #[test]
     fn a_family_is_told_parents_first_and_without_strangers() {
