@@ -321,7 +321,7 @@ fn on_its_way(state: &InstanceState) -> bool {
     match state.phase {
         // Whether a start is over that nobody can see, nobody will ever say.
         Phase::Starting => state.restarts == 0 && !state.verdict().is_some_and(|verdict| verdict.unseen),
-        Phase::Stopped => state.incarnation.0 == 0 && state.wanted == Wanted::Running,
+        Phase::Stopped => state.is_untouched() && state.wanted == Wanted::Running,
         Phase::Waiting
         | Phase::Running
         | Phase::Stopping

@@ -3,6 +3,7 @@
 //! The control plane is one thread with a `current_thread` tokio runtime of its own: actors, timers and pidfds
 //! live there and nothing else does, so that no worker, log or HTTP client can delay a decision.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{LogTo, Settings, Sources};
 use crate::event::EventKind;
-use crate::id::{Incarnation, InstanceId};
+use crate::id::{InstanceId, Name};
 use crate::policy::Phase;
 use crate::probe::Means;
 use crate::supervisor::{Board, Plane, RunnerFactory, Wanted};
@@ -346,6 +347,7 @@ async fn boot(
     notes.into_iter().for_each(|note| info.note(note));
     heed_secrets(info, &host, claims.memory);
     let plane = plane(info, runners(&host, &actors), (board, journal), &intents, seed())?;
+    count_on(info, &host, &actors, &plane);
     if let Some(keeper) = &keeper {
         keeper.boarded();
     }
@@ -394,6 +396,24 @@ fn heed_secrets(info: &RuntimeInfo, host: &Arc<ProcessHost>, private: bool) {
     }));
 }
 
+/// Everybody's starts are counted on from where earlier runtimes were.
+fn count_on(info: &RuntimeInfo, host: &Arc<ProcessHost>, actors: &InProcessHost, plane: &Plane) {
+    let settings = info.settings();
+    let named: HashSet<&Name> = settings.workers.iter().map(|worker| &worker.name).collect();
+    for (instance, last) in host.take_counted() {
+        if named.contains(instance.worker()) {
+            plane.count_from(instance.to_string(), last);
+        }
+    }
+    let (board, processes) = (plane.board.clone(), Arc::downgrade(host));
+    host.forget_unless(Box::new(move |instance| board.read(instance, |_| ()).is_some()));
+    actors.set_counting(Box::new(move |instance, incarnation| {
+        if let Some(host) = processes.upgrade() {
+            host.count_start(instance, incarnation);
+        }
+    }));
+}
+
 /// Whoever misses the state directory has it made again, and what belongs in it is written once more.
 fn keep_home(state_dir: &Arc<StateDir>, host: &Arc<ProcessHost>, director: &Director) {
     let home = Arc::clone(state_dir);
@@ -433,9 +453,7 @@ pub(super) fn outlook(board: &Board, id: &InstanceId) -> Outlook {
         Phase::Waiting | Phase::Starting | Phase::Running | Phase::Backoff => Outlook::Coming,
         Phase::Stopping if entry.wanted == Wanted::Running => Outlook::Coming,
         // Before the very first start nobody has stopped it yet.
-        Phase::Stopped if entry.incarnation == Incarnation::NONE && entry.wanted == Wanted::Running => {
-            Outlook::Coming
-        }
+        Phase::Stopped if entry.is_untouched() && entry.wanted == Wanted::Running => Outlook::Coming,
         Phase::Stopping | Phase::Stopped | Phase::Quarantined | Phase::Stuck | Phase::Done => Outlook::Gone,
     }
 }

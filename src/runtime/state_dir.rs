@@ -7,7 +7,7 @@
 //! | `w/SLUG/` | one folder per instance: its FIFOs, its notify socket, its own `state/` |
 //! | `logs/SLUG.log` | output of an instance; `.1` … are older, `.idx` says when which part was written |
 //! | `logs/regrow.log` | the runtime's own log |
-//! | `spawned` | the spawn record: which processes exist, so that the next runtime finds survivors |
+//! | `spawned` | the spawn record: which processes exist, so that the next runtime finds survivors, and everybody's last incarnation |
 //! | `intents.json` | what operators stopped; lasts over restarts of the runtime |
 //! | `added.json` | workers that were made of templates; they are there again after a restart |
 //! | `state.db` | what happened and what came of it: events, totals; `-wal` and `-shm` belong to it |

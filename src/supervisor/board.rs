@@ -203,6 +203,11 @@ impl InstanceState {
         }
     }
 
+    /// Whether this runtime has never started it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.steady.started.is_none() && self.last_exit.is_none()
+    }
+
     /// The phase that the policy has seen, whatever stands in its place.
     pub(crate) fn own_phase(&self) -> Phase {
         self.survivor.map_or(self.phase, |survivor| survivor.then)

@@ -12,7 +12,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
 
@@ -29,6 +28,7 @@ use super::board::{InstanceState, Place, Told, Trouble};
 use super::ends::HeldEnd;
 use super::gate::Latch;
 use super::line::{Reported, Reporters};
+use super::plane::Count;
 use super::recovery::OpenIncident;
 use super::tree::Who;
 
@@ -49,7 +49,7 @@ pub(super) struct Slot {
     /// Where its readiness is noted, once that was looked for.
     pub(super) latch: Option<Latch>,
     /// Its last start, which outlives its supervisor.
-    pub(super) counted: Arc<AtomicU64>,
+    pub(super) counted: Arc<Count>,
     pub(super) make: MakeRunner,
     /// Tells it from others that had the same key.
     pub(super) seat: u64,

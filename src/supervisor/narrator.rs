@@ -4,7 +4,6 @@
 //! at night.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
@@ -151,8 +150,8 @@ impl SupervisorState {
     pub(super) fn tell_start(&mut self, child: ChildKey, incarnation: Incarnation) {
         let Some(slot) = self.slot_mut(child) else { return };
         let cause = slot.cause.take();
-        slot.counted.store(incarnation.0, Ordering::Relaxed);
-        let again = !std::mem::take(&mut slot.first) && incarnation > Incarnation(1);
+        slot.counted.note(incarnation);
+        let again = !std::mem::take(&mut slot.first) && !slot.counted.is_first(incarnation);
         // What a step of the ladder comes to is counted as that.
         let plain = !slot.incident.as_deref().is_some_and(super::recovery::OpenIncident::is_laddered);
         if again {

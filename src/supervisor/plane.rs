@@ -48,6 +48,30 @@ pub(crate) type VitalSink = Box<dyn Fn(&InstanceId, Incarnation, Vital) + Send +
 /// Who carries out the strategies that are code of the program.
 pub(crate) type RemedySink = Box<dyn Fn(&Name, Ailing, Time, Done) + Send + Sync>;
 
+/// How far the starts of a child have come.
+#[derive(Default)]
+pub(super) struct Count {
+    last: AtomicU64,
+    /// In earlier runtimes.
+    before: Incarnation,
+}
+
+impl Count {
+    /// A start has this number.
+    pub(super) fn note(&self, incarnation: Incarnation) {
+        self.last.store(incarnation.0, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Incarnation {
+        Incarnation(self.last.load(Ordering::Relaxed))
+    }
+
+    /// Whether that start is the first one of this runtime.
+    pub(super) fn is_first(&self, incarnation: Incarnation) -> bool {
+        incarnation <= self.before.next()
+    }
+}
+
 /// The shared parts.
 pub(crate) struct Plane {
     /// What people see.
@@ -67,7 +91,7 @@ pub(crate) struct Plane {
     origin: tokio::time::Instant,
     directory: Mutex<HashMap<Name, Address>>,
     homes: Mutex<HashMap<Name, Name>>,
-    counted: Mutex<HashMap<String, Arc<AtomicU64>>>,
+    counted: Mutex<HashMap<String, Arc<Count>>>,
     nodes: Mutex<HashMap<Name, Arc<Node>>>,
     wishes: Mutex<HashMap<String, Wish>>,
     vitals: OnceLock<VitalSink>,
@@ -184,17 +208,23 @@ impl Plane {
     /// The last incarnation of a child, which outlives the supervisor that counted it.
     pub(crate) fn last_incarnation(&self, child: &str) -> Incarnation {
         let counted = lock(&self.counted);
-        counted.get(child).map_or(Incarnation::NONE, |last| Incarnation(last.load(Ordering::Relaxed)))
+        counted.get(child).map_or(Incarnation::NONE, |count| count.last())
     }
 
     /// Where the last incarnation of a child is noted.
-    pub(crate) fn counter(&self, child: &str) -> Arc<AtomicU64> {
+    pub(super) fn counter(&self, child: &str) -> Arc<Count> {
         Arc::clone(lock(&self.counted).entry(child.to_owned()).or_default())
     }
 
     /// Notes how far a child had come in another place.
     pub(crate) fn count_start(&self, child: &str, incarnation: Incarnation) {
-        self.counter(child).store(incarnation.0, Ordering::Relaxed);
+        self.counter(child).note(incarnation);
+    }
+
+    /// Notes how far a child had come in earlier runtimes: its next start is its first in this one.
+    pub(crate) fn count_from(&self, child: String, last: Incarnation) {
+        let count = Count { last: AtomicU64::new(last.0), before: last };
+        lock(&self.counted).insert(child, Arc::new(count));
     }
 
     /// Notes an instance's readiness and passes on whose turn that changes.

@@ -1,5 +1,7 @@
 //! `incarnation` is the n-th start of an instance, from 1, whoever had its place before.
 
+use rustix::process::Signal;
+
 use crate::rig::Rig;
 
 const TEMPLATE: &str = "[template.t]\ncommand = [\"sleep\", \"999\"]\n";
@@ -66,5 +68,73 @@ fn who_is_new_begins_at_one_and_who_goes_on_counts_on() {
     assert_eq!(rig.wait_end(), 0);
     rig.launch();
     rig.wait_status("a", "healthy");
-    assert_eq!(counted(&rig, "a"), (1, 0), "a new runtime starts everybody for the first time");
+    assert_eq!(counted(&rig, "a"), (2, 0), "a new runtime starts everybody once more, which is no restart");
+    assert_eq!(counted(&rig, "u1"), (2, 0), "also who was added");
+    assert_eq!(counted(&rig, "pool/0"), (2, 0));
+}
+
+const NUMBERS: &str = r#"
+[supervisor.root]
+retry_first = "never"
+
+[ladder.default]
+verify = "100ms"
+
+[worker.says]
+command = ["sh", "-c", "echo $REGROW_INCARNATION >>numbers; exec sleep 999"]
+
+[worker.off]
+command = ["sleep", "999"]
+
+[worker.fails]
+command = ["/nowhere/at/all"]
+backoff.first = "10ms"
+backoff.max = "10ms"
+"#;
+
+#[test]
+fn no_number_is_lost_or_given_out_twice_whatever_ends_the_runtime() {
+    let mut rig = Rig::start(NUMBERS);
+    rig.wait_status("says", "healthy");
+    rig.ok(&["stop", "off", "--wait"]);
+    for round in 0..3 {
+        let begun = 2 * round + 1;
+        rig.wait("it runs", || counted(&rig, "says").0 == begun && rig.worker("says")["ready"] == true);
+        rig.ok(&["recover", "says", "--action", "soft_restart", "--wait"]);
+        assert_eq!(counted(&rig, "says").0, begun + 1);
+        rig.wait_status("fails", "quarantined");
+        let failed = counted(&rig, "fails").0;
+        // What a client was shown is kept.
+        let _ = starts_that_failed(&rig);
+        if round == 1 {
+            rig.signal(Signal::TERM);
+            assert_eq!(rig.wait_end(), 0, "{}", rig.output());
+        } else {
+            rig.kill_runtime();
+        }
+        rig.launch();
+        rig.wait("it was tried again", || counted(&rig, "fails").0 > failed);
+    }
+    rig.wait("it runs once more", || counted(&rig, "says").0 == 7);
+    rig.wait("it has said so", || numbers(&rig).len() >= 7);
+    assert_eq!(numbers(&rig), ["1", "2", "3", "4", "5", "6", "7"]);
+    assert_eq!(counted(&rig, "off").0, 1, "who stays stopped is not counted on");
+    rig.ok(&["start", "off", "--wait"]);
+    assert_eq!(counted(&rig, "off").0, 2);
+    rig.wait_status("fails", "quarantined");
+    let tried = starts_that_failed(&rig);
+    let expected: Vec<_> = (1..=tried.len() as u64).collect();
+    assert_eq!(tried, expected, "also those that came to no process");
+}
+
+fn starts_that_failed(rig: &Rig) -> Vec<u64> {
+    let started = rig.ok(&["events", "--since", "1h", "--kind", "worker.starting", "-o", "jsonl"]);
+    let started = started.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let number = |event: serde_json::Value| event["incarnation"].as_u64().unwrap();
+    started.filter(|event| event["instance"] == "fails").map(number).collect()
+}
+
+fn numbers(rig: &Rig) -> Vec<String> {
+    let text = std::fs::read_to_string(rig.path("numbers")).unwrap_or_default();
+    text.lines().map(ToOwned::to_owned).collect()
 }

@@ -223,8 +223,7 @@ fn started(context: &mut Context, file: &Path, draft: &Draft) -> Result<(), Fail
         let width = context.width();
         context.print(&status::render(&body, jiff::Timestamp::now(), false, width))?;
     }
-    let down: Vec<_> =
-        body.workers.iter().filter(|worker| !is_up(worker) || worker.incarnation > 1).collect();
+    let down: Vec<_> = body.workers.iter().filter(|worker| !is_up(worker) || worker.restarts > 0).collect();
     match down.first() {
         None => Ok(()),
         Some(_) if holds => Ok(()),

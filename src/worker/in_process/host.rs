@@ -62,8 +62,12 @@ pub(crate) struct InProcessHost {
     sites: Mutex<Sites>,
     abandoned: Mutex<BTreeMap<InstanceId, usize>>,
     numbers: AtomicU64,
+    counting: OnceLock<Counting>,
     tracer: OnceLock<Option<SyncSender<Trace>>>,
 }
+
+/// Writes down the number of a start.
+type Counting = Box<dyn Fn(&InstanceId, Incarnation) + Send + Sync>;
 
 #[derive(Default)]
 struct Sites {
@@ -90,6 +94,7 @@ impl InProcessHost {
             sites: Mutex::default(),
             abandoned: Mutex::default(),
             numbers: AtomicU64::new(1),
+            counting: OnceLock::new(),
             tracer: OnceLock::new(),
         })
     }
@@ -111,6 +116,19 @@ impl InProcessHost {
         let site = Site::new(self, number, instance.clone(), settings, reporter, body.inbox(), dir);
         self.watch(&site);
         Box::new(InProcessRunner::new(site, body))
+    }
+
+    /// Says who writes down the numbers of starts; nobody does without. The first one stays.
+    pub(crate) fn set_counting(&self, counting: Counting) {
+        // A second one would be a fault of ours, and the first does as well.
+        let _ = self.counting.set(counting);
+    }
+
+    /// A start has this number: no later one is given it, also not by a later runtime.
+    pub(super) fn count_start(&self, instance: &InstanceId, incarnation: Incarnation) {
+        if let Some(counting) = self.counting.get() {
+            counting(instance, incarnation);
+        }
     }
 
     /// The types that this program knows.

@@ -119,6 +119,8 @@ impl Life {
         if !over {
             self.site.report_and_do(self.incarnation, WorkerReport::Ready);
         }
+        // Nobody waits for this, and it is done before its code goes on.
+        self.site.host.count_start(&self.site.instance, self.incarnation);
     }
 
     /// It was asked to end.
@@ -236,6 +238,10 @@ impl Life {
             End::Failed(message) => (Exit::Error { message }, None),
             End::Panicked(panicked) => (Exit::Panicked { message: panicked.message }, panicked.trace),
         };
+        if !ready {
+            // Before it can be started again.
+            self.site.host.count_start(&self.site.instance, self.incarnation);
+        }
         let report = if ready || self.is_stopping() {
             WorkerReport::Exited { exit }
         } else {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::config::{SecretSource, WorkerSettings};
 use crate::exit::StartFailure;
-use crate::id::{InstanceId, Name};
+use crate::id::{Incarnation, InstanceId, Name};
 use crate::worker::output::{OutputHub, OutputStream};
 use crate::worker::unix::Image;
 use crate::worker::{OutputCounters, Reporter, Runner};
@@ -26,7 +26,7 @@ use super::layout::{key_of, shared_dir};
 use super::oom::OomWatch;
 use super::pool::Pool;
 use super::recipe::LastPassed;
-use super::record::Record;
+use super::record::{IsThere, Numbers, Record};
 use super::reserve::Reserve;
 use super::runner::ProcessRunner;
 use super::secret::{self, Known, Secret};
@@ -128,6 +128,8 @@ pub(crate) struct ProcessHost {
     shared: AtomicBool,
     controllers: OnceLock<Controllers>,
     survivors: Vec<Survivor>,
+    /// How far everybody's starts had come before this runtime, until somebody wants to know.
+    counted: Mutex<Numbers>,
     missing: OnceLock<Missing>,
     /// Whose turn it is at the directory, the FIFOs and the cgroup of an instance.
     turns: Mutex<HashMap<InstanceId, Weak<Turn>>>,
@@ -179,10 +181,11 @@ impl ProcessHost {
             None if known > 0 => tether::end_left(&key),
             None => {}
         }
+        let counted = std::mem::take(&mut left.numbers);
         let survivors = clear::find(&homes, left, cgroups.as_ref());
         let keep = survivors.iter().filter_map(Survivor::entry).collect();
         let record_path = shelter.as_ref().unwrap_or(&state_dir).join("spawned");
-        let record = Record::open(&record_path, cgroups.as_ref().map(CgroupRoot::dir), keep)?;
+        let record = Record::open(&record_path, cgroups.as_ref().map(CgroupRoot::dir), keep, &counted)?;
         if shelter.is_none() {
             // Whoever lives on holds fences in there.
             shelter::leave(&state_dir, survivors.is_empty());
@@ -206,6 +209,7 @@ impl ProcessHost {
             shared: AtomicBool::new(options.shared),
             controllers: if options.cgroups { OnceLock::new() } else { Controllers::none().into() },
             survivors,
+            counted: Mutex::new(counted),
             missing: OnceLock::new(),
             turns: Mutex::default(),
             marked: tokio::sync::Mutex::default(),
@@ -238,6 +242,21 @@ impl ProcessHost {
     ) -> Box<dyn Runner> {
         let site = Site::new(self.clone(), instance, settings, counters);
         Box::new(ProcessRunner::new(Arc::new(site), reporter))
+    }
+
+    /// How far everybody's starts had come in earlier runtimes on this state directory. Given away once.
+    pub(crate) fn take_counted(&self) -> HashMap<InstanceId, Incarnation> {
+        std::mem::take(&mut *self.counted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes down the number of a start that no process of ours has written down itself.
+    pub(crate) fn count_start(&self, instance: &InstanceId, incarnation: Incarnation) {
+        self.record.count(instance, incarnation);
+    }
+
+    /// Says whose numbers are still needed.
+    pub(crate) fn forget_unless(&self, is_there: IsThere) {
+        self.record.forget_unless(is_there);
     }
 
     /// Takes note of which variables of ours hold secrets of these workers.

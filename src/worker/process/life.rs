@@ -58,6 +58,8 @@ pub(super) struct Life {
     pub(super) ground: Option<Ground>,
     /// Notes were told of the incarnation before.
     noted: bool,
+    /// One of its incarnations has ended.
+    ended: bool,
     /// Reads what the incarnation before wrote last.
     pub(super) draining: Option<JoinHandle<()>>,
     /// Bounds what is written down about notifications that are ignored.
@@ -137,6 +139,7 @@ impl Life {
             commands,
             ground: None,
             noted: false,
+            ended: false,
             draining: None,
             ignored: Ignored::default(),
         }
@@ -402,14 +405,14 @@ impl Life {
         };
         let refused = self.refused_forks(&run);
         let killed_by_us = run.over.is_some();
+        let soonest = !std::mem::replace(&mut self.ended, true);
         let Run { n, ready, asked, began, main, first, .. } = *run;
         drop((main.registered, first));
         if !ready && (asked == Asked::Nothing || killed_by_us) {
             let exit = Exit::StartFailed(StartFailure::BeforeReady { ended: Box::new(exit) });
             self.tell(n, WorkerReport::StartFailed { exit, hint: refused.or_else(|| self.hint()) });
         } else {
-            let first = n == Incarnation(1);
-            let soon = first && began.elapsed() < SOON && exit.code().is_some_and(|code| code != 0);
+            let soon = soonest && began.elapsed() < SOON && exit.code().is_some_and(|code| code != 0);
             if let Some(text) = refused.or_else(|| self.hint().filter(|_| soon)) {
                 self.tell(n, WorkerReport::Hint { text });
             }

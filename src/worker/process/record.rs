@@ -4,8 +4,11 @@
 //! comes back knows every main process that can live. No fsync: the record has to survive the runtime, not the
 //! machine, and the boot id in its first line voids it after a reboot.
 //!
-//! One line per start would grow for ever, so the file is written anew, with the live ones only, whenever it
-//! has grown over a bound. Deliberately absent: locks between processes (one runtime per state directory).
+//! It also says how far everybody's starts have come, so that no number is given out twice: whoever has no process of
+//! his own, or none any more, has a line without one. That holds over a reboot, too.
+//!
+//! One line per start would grow for ever, so the file is written anew, with one line for each who is still there,
+//! whenever it has grown by a bound. Deliberately absent: locks between processes (one runtime per state directory).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -14,7 +17,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::id::{Incarnation, InstanceId};
@@ -25,9 +28,12 @@ use super::owner::Owner;
 /// The file's first word and version.
 const MAGIC: &str = "regrow-spawned/1";
 /// Some 5,000 lines: seldom enough to cost nothing, small enough to read at once.
-const COMPACT_OVER: u64 = 256 * 1024;
+const COMPACT_AFTER: u64 = 256 * 1024;
 /// A file larger than this was not written by us; its end holds what counts.
 const MAX_READ: u64 = 16 * 1024 * 1024;
+
+/// Numbers above are not ours: so many starts there never are.
+const LAST_NUMBER: u64 = 1 << 53;
 
 /// Starts that are under way get so long before a file that was removed is written around them.
 const RENEW_TRIES: u32 = 50;
@@ -40,17 +46,22 @@ pub(super) struct Entry {
     pub(super) instance: InstanceId,
     /// Which start.
     pub(super) incarnation: Incarnation,
-    /// Its main process.
+    /// Its main process; 0: there is none.
     pub(super) pid: u32,
     /// The pidfs inode, 0 if the kernel has none.
     pub(super) inode: u64,
 }
+
+/// How far the starts of instances have come.
+pub(super) type Numbers = HashMap<InstanceId, Incarnation>;
 
 /// What an earlier runtime left.
 #[derive(Debug, Default)]
 pub(super) struct Left {
     /// The newest start of each instance, if it was on this boot.
     pub(super) entries: Vec<Entry>,
+    /// How far everybody's starts had come, on whatever boot.
+    pub(super) numbers: Numbers,
     /// Where that runtime kept its cgroups.
     pub(super) cgroups: Option<PathBuf>,
     /// A runtime that lives and has written this in another directory: all of it is that one's, and none of it is here.
@@ -61,8 +72,18 @@ impl Left {
     /// Adds what another record says.
     pub(super) fn join(&mut self, other: Self) {
         self.entries.extend(other.entries);
+        for (instance, number) in other.numbers {
+            let last = self.numbers.entry(instance).or_default();
+            *last = number.max(*last);
+        }
         self.cgroups = self.cgroups.take().or(other.cgroups);
         self.copied_from = self.copied_from.or(other.copied_from);
+    }
+}
+
+impl Entry {
+    fn has_process(&self) -> bool {
+        self.pid > 1
     }
 }
 
@@ -73,10 +94,16 @@ pub(super) struct Record {
     /// Always the same number, whatever file is behind it. Held for reading while a child may write.
     place: RwLock<OwnedFd>,
     size: AtomicU64,
+    /// The size at which it is written anew.
+    bound: AtomicU64,
     live: Mutex<Live>,
+    is_there: OnceLock<IsThere>,
 }
 
-/// Who lives, and how often the file was written anew.
+/// Whether an instance is still one of the runtime's.
+pub(crate) type IsThere = Box<dyn Fn(&InstanceId) -> bool + Send + Sync>;
+
+/// The newest start of everybody, and how often the file was written anew.
 struct Live {
     entries: HashMap<InstanceId, Entry>,
     written: u64,
@@ -105,24 +132,42 @@ impl Record {
         let text = String::from_utf8_lossy(&bytes);
         let mut lines = text.lines();
         let mut head = lines.next().unwrap_or_default().splitn(3, ' ');
-        if head.next() != Some(MAGIC) || head.next() != Some(&boot_id()) {
+        if head.next() != Some(MAGIC) {
             return Ok(Left::default());
         }
-        let cgroups = head.next().filter(|path| *path != "-").map(PathBuf::from);
         let by = lines.clone().next().and_then(Owner::parse);
-        if let Some(pid) = by.and_then(|by| by.elsewhere(path)) {
-            return Ok(Left { copied_from: Some(pid), ..Left::default() });
-        }
         let newest: HashMap<_, _> =
             lines.filter_map(parse).map(|entry| (entry.instance.clone(), entry)).collect();
-        Ok(Left { entries: newest.into_values().collect(), cgroups, copied_from: None })
+        let numbers = newest.values().map(|entry| (entry.instance.clone(), entry.incarnation)).collect();
+        if head.next() != Some(&boot_id()) {
+            return Ok(Left { numbers, ..Left::default() });
+        }
+        let cgroups = head.next().filter(|path| *path != "-").map(PathBuf::from);
+        if let Some(pid) = by.and_then(|by| by.elsewhere(path)) {
+            return Ok(Left { copied_from: Some(pid), numbers, ..Left::default() });
+        }
+        let entries = newest.into_values().filter(Entry::has_process).collect();
+        Ok(Left { entries, numbers, cgroups, copied_from: None })
     }
 
-    /// Writes the file anew with the survivors and opens it for children.
-    pub(super) fn open(path: &Path, cgroups: Option<&Path>, keep: Vec<Entry>) -> io::Result<Self> {
+    /// Writes the file anew with the survivors, and how far everybody has come, and opens it for children.
+    pub(super) fn open(
+        path: &Path,
+        cgroups: Option<&Path>,
+        keep: Vec<Entry>,
+        numbers: &Numbers,
+    ) -> io::Result<Self> {
         let cgroups = cgroups.and_then(Path::to_str).unwrap_or("-");
         let head = format!("{MAGIC} {} {cgroups}\n", boot_id());
-        let live: HashMap<_, _> = keep.into_iter().map(|entry| (entry.instance.clone(), entry)).collect();
+        let counted = |(instance, number): (&InstanceId, &Incarnation)| {
+            (instance.clone(), Entry { instance: instance.clone(), incarnation: *number, pid: 0, inode: 0 })
+        };
+        let mut live: HashMap<_, _> = numbers.iter().map(counted).collect();
+        for mut entry in keep {
+            let last = numbers.get(&entry.instance).copied().unwrap_or_default();
+            entry.incarnation = entry.incarnation.max(last);
+            live.insert(entry.instance.clone(), entry);
+        }
         let (file, size) = write_anew(path, &head, live.values())?;
         let place = rustix::io::fcntl_dupfd_cloexec(&file, 3)?;
         Ok(Self {
@@ -130,6 +175,8 @@ impl Record {
             head,
             place: RwLock::new(place),
             size: AtomicU64::new(size),
+            bound: AtomicU64::new(size + COMPACT_AFTER),
+            is_there: OnceLock::new(),
             live: Mutex::new(Live { entries: live, written: 0 }),
         })
     }
@@ -154,11 +201,39 @@ impl Record {
     /// Remembers a start, so that the next compaction keeps it. Only then is the file let go of: written anew before, it
     /// would be without this line.
     pub(super) fn started(&self, hold: Hold<'_>, entry: Entry) {
-        // Longest numbers assumed: the bound need not be exact.
-        self.size.fetch_add(entry.instance.to_string().len() as u64 + 50, Ordering::Relaxed);
+        let name = entry.instance.to_string().len();
         self.remember(&hold, entry);
         drop(hold);
-        if self.size.load(Ordering::Relaxed) > COMPACT_OVER
+        self.grown(name);
+    }
+
+    /// Remembers a start that has no process of its own, or came to none.
+    pub(super) fn count(&self, instance: &InstanceId, incarnation: Incarnation) {
+        let hold = self.hold();
+        let mut live = self.lock();
+        let none = || Entry { instance: instance.clone(), incarnation, pid: 0, inode: 0 };
+        let entry = live.entries.entry(instance.clone()).or_insert_with(none);
+        // Its process, if an earlier one lives on.
+        entry.incarnation = incarnation;
+        let text = line(entry);
+        drop(live);
+        if let Err(error) = rustix::io::write(&*hold.place, text.as_bytes()) {
+            tracing::warn!(%instance, %error, "its start could not be recorded");
+        }
+        drop(hold);
+        self.grown(text.len());
+    }
+
+    /// Whoever is none of the runtime's any more is forgotten when the file is written anew.
+    pub(super) fn forget_unless(&self, is_there: IsThere) {
+        // A second one would be a fault of ours, and the first does as well.
+        let _ = self.is_there.set(is_there);
+    }
+
+    fn grown(&self, name: usize) {
+        // Longest numbers assumed: the bound need not be exact.
+        self.size.fetch_add(name as u64 + 50, Ordering::Relaxed);
+        if self.size.load(Ordering::Relaxed) > self.bound.load(Ordering::Relaxed)
             && let Err(error) = self.compact()
         {
             tracing::warn!(%error, path = %self.path.display(), "the spawn record cannot be written anew; it goes on growing");
@@ -177,9 +252,11 @@ impl Record {
         live.entries.insert(entry.instance.clone(), entry);
     }
 
-    /// Forgets an instance of which nothing lives.
+    /// Forgets the process of an instance of which nothing lives.
     pub(super) fn ended(&self, instance: &InstanceId) {
-        self.lock().entries.remove(instance);
+        if let Some(entry) = self.lock().entries.get_mut(instance) {
+            (entry.pid, entry.inode) = (0, 0);
+        }
     }
 
     /// Writes the file anew after somebody has removed it: once nobody is being started, or around a start that hangs,
@@ -194,7 +271,7 @@ impl Record {
         self.write_live(&self.hold().place)
     }
 
-    /// Writes the live ones only. Put off while any child is being started: it holds the file.
+    /// Writes one line for each. Put off while any child is being started: it holds the file.
     fn compact(&self) -> io::Result<()> {
         let Ok(place) = self.place.try_write() else { return Ok(()) };
         self.write_live(&place)
@@ -202,10 +279,14 @@ impl Record {
 
     fn write_live(&self, place: &OwnedFd) -> io::Result<()> {
         let mut live = self.lock();
+        if let Some(is_there) = self.is_there.get() {
+            live.entries.retain(|instance, entry| entry.has_process() || is_there(instance));
+        }
         let (file, size) = write_anew(&self.path, &self.head, live.entries.values())?;
         dup_onto(&file.into(), place)?;
         live.written += 1;
         self.size.store(size, Ordering::Relaxed);
+        self.bound.store(size + COMPACT_AFTER, Ordering::Relaxed);
         Ok(())
     }
 
@@ -261,8 +342,8 @@ fn read_end(path: &Path) -> io::Result<Vec<u8>> {
 fn parse(line: &str) -> Option<Entry> {
     let mut words = line.split(' ');
     let instance = words.next()?.parse().ok()?;
-    let incarnation = Incarnation(words.next()?.parse().ok()?);
-    let pid = words.next()?.parse().ok().filter(|pid| *pid > 1)?;
+    let incarnation = Incarnation(words.next()?.parse().ok().filter(|number| *number <= LAST_NUMBER)?);
+    let pid = words.next()?.parse().ok()?;
     let inode = words.next()?.parse().ok()?;
     words.next().is_none().then_some(Entry { instance, incarnation, pid, inode })
 }
@@ -276,116 +357,5 @@ fn boot_id() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(text: &str, incarnation: u64) -> Entry {
-        let instance = text.parse().unwrap();
-        Entry { instance, incarnation: Incarnation(incarnation), pid: 4711, inode: 99 }
-    }
-
-    #[test]
-    fn what_was_kept_is_read_back_and_torn_lines_are_passed_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("spawned");
-        let cgroups = Path::new("/sys/fs/cgroup/x y");
-        drop(Record::open(&path, Some(cgroups), vec![entry("web", 3), entry("parser/0", 1)]).unwrap());
-        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-        file.write_all(b"web 4 4712 100\nweb 5 47").unwrap();
-        let mut left = Record::read(&path).unwrap();
-        left.entries.sort_by_key(|entry| entry.pid);
-        assert_eq!(left.cgroups.as_deref(), Some(cgroups));
-        assert_eq!(left.entries[0], entry("parser/0", 1));
-        assert_eq!(
-            left.entries[1].incarnation,
-            Incarnation(4),
-            "the newest whole line of an instance counts"
-        );
-    }
-
-    #[test]
-    fn a_copy_of_a_record_whose_writer_lives_names_nobody_but_the_writer() {
-        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (path, copy) = (here.path().join("spawned"), there.path().join("spawned"));
-        drop(Record::open(&path, Some(Path::new("/sys/fs/cgroup/x")), vec![entry("web", 3)]).unwrap());
-        std::fs::copy(&path, &copy).unwrap();
-        let left = Record::read(&copy).unwrap();
-        assert_eq!((left.entries, left.cgroups), (Vec::new(), None));
-        assert_eq!(left.copied_from, Some(std::process::id()));
-        let left = Record::read(&path).unwrap();
-        assert_eq!((left.entries, left.copied_from), (vec![entry("web", 3)], None), "the original");
-        // Written by nobody that lives, as by an earlier version.
-        let text = std::fs::read_to_string(&path).unwrap();
-        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        std::fs::write(&copy, lines.join("\n") + "\n").unwrap();
-        assert_eq!(Record::read(&copy).unwrap().entries, [entry("web", 3)]);
-    }
-
-    #[test]
-    fn another_boot_voids_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("spawned");
-        std::fs::write(&path, "regrow-spawned/1 another-boot -\nweb 3 4711 99\n").unwrap();
-        assert!(Record::read(&path).unwrap().entries.is_empty());
-    }
-
-    /// What a child does, and then its runtime.
-    fn start(record: &Record, hold: Hold<'_>, entry: Entry) {
-        write_line(&hold, &entry);
-        record.started(hold, entry);
-    }
-
-    fn write_line(hold: &Hold<'_>, entry: &Entry) {
-        let head = Record::line_head(&entry.instance, entry.incarnation);
-        let mut file = File::from(rustix::io::fcntl_dupfd_cloexec(&*hold.place, 3).unwrap());
-        file.write_all(format!("{head}4711 99\n").as_bytes()).unwrap();
-    }
-
-    #[test]
-    fn a_start_between_its_line_and_its_end_is_not_lost_when_the_file_is_written_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("spawned");
-        let record = Record::open(&path, None, Vec::new()).unwrap();
-        let slow = record.hold();
-        write_line(&slow, &entry("slow", 1));
-        record.size.store(COMPACT_OVER, Ordering::Relaxed);
-        start(&record, record.hold(), entry("web", 1));
-        assert_eq!(Record::read(&path).unwrap().entries.len(), 2, "it was written anew without one of them");
-        record.started(slow, entry("slow", 1));
-        assert_eq!(Record::read(&path).unwrap().entries.len(), 2);
-        assert!(record.size.load(Ordering::Relaxed) < COMPACT_OVER, "now it is");
-    }
-
-    #[test]
-    fn a_start_that_hangs_does_not_keep_a_removed_file_away_from_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("spawned");
-        let record = Record::open(&path, None, Vec::new()).unwrap();
-        let hangs = record.hold();
-        write_line(&hangs, &entry("hangs", 1));
-        std::fs::remove_file(&path).unwrap();
-        record.renew().unwrap();
-        start(&record, record.hold(), entry("web", 1));
-        record.started(hangs, entry("hangs", 1));
-        let mut known: Vec<_> = Record::read(&path).unwrap().entries;
-        known.sort_by(|a, b| a.instance.cmp(&b.instance));
-        assert_eq!(known, [entry("hangs", 1), entry("web", 1)]);
-    }
-
-    #[test]
-    fn a_million_starts_do_not_make_it_grow() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("spawned");
-        let record = Record::open(&path, None, Vec::new()).unwrap();
-        let fd = record.fd();
-        for n in 1..=20_000 {
-            start(&record, record.hold(), entry("web", n));
-            assert!(std::fs::metadata(&path).unwrap().len() <= COMPACT_OVER);
-        }
-        assert_eq!(record.fd(), fd, "children go on finding it under the same number");
-        assert_eq!(Record::read(&path).unwrap().entries, [entry("web", 20_000)]);
-        record.ended(&"web".parse().unwrap());
-        record.compact().unwrap();
-        assert!(Record::read(&path).unwrap().entries.is_empty());
-    }
-}
+#[path = "record_tests.rs"]
+mod tests;

@@ -60,6 +60,21 @@ pub(super) fn start(
     on_line: Option<OnLine>,
     tools: &mut Tools,
 ) -> (Option<Ground>, Result<Started, StartFailure>) {
+    let (ground, started) = begin(site, (ground, report), incarnation, on_line, tools);
+    // Otherwise the child has done so itself.
+    if started.as_ref().map_or(true, |started| started.adopted) {
+        site.host.count_start(&site.instance, incarnation);
+    }
+    (ground, started)
+}
+
+fn begin(
+    site: &Site,
+    (ground, report): (Option<Ground>, &Reporter),
+    incarnation: Incarnation,
+    on_line: Option<OnLine>,
+    tools: &mut Tools,
+) -> (Option<Ground>, Result<Started, StartFailure>) {
     let identity = match identity::resolve(&site.settings.isolation) {
         Ok(identity) => identity,
         Err(failure) => return (ground, Err(failure)),
