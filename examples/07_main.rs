@@ -32,6 +32,8 @@ impl Worker for Greeter {
         if config.greeting.is_empty() {
             Err("there is nothing to say")?;
         }
+        // Seen where the program runs in the foreground; what one in the background prints goes nowhere.
+        println!("{}", config.greeting);
         Ok(Self)
     }
 }

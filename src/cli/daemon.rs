@@ -1,15 +1,18 @@
 //! `start --daemon`: the same program once more, in a session of its own; the first one waits for its readiness.
 //!
-//! The child's stdout is a pipe on which it says `ready`; its stderr stays the caller's until then, so that a
-//! failed start is seen where it was asked for. Deliberately absent: the second fork of old daemons. The child
-//! has no terminal to lose.
+//! The child's stdout is a pipe on which it says how its start went; its stderr stays the caller's until then, so that a
+//! failed start is seen where it was asked for. The first thing it does is to put that pipe aside: what else is in this
+//! program, actors above all, may print whenever it likes, and that goes where it goes later, too. Deliberately absent:
+//! the second fork of old daemons. The child has no terminal to lose.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -21,10 +24,16 @@ use super::context::Context;
 use super::failure::Failure;
 use super::say::say;
 
-/// What the child says.
-const READY: &str = "ready";
+/// What the child says. Code of the program that runs before us may have begun a line.
+const READY: &str = "[regrow: ready]";
 /// The same, where it ends in order and has said on stderr why.
-const FAILED: &str = "failed";
+const FAILED: &str = "[regrow: failed]";
+
+/// Lines of others that are passed on at most.
+const MOST_OTHERS: usize = 100;
+
+/// In the child: the caller's pipe, once it is put aside.
+static PIPE: Mutex<Option<File>> = Mutex::new(None);
 
 /// Starts the child and waits until it is ready or has failed.
 pub(crate) fn launch(context: &mut Context) -> Result<(), Failure> {
@@ -74,18 +83,17 @@ pub(crate) fn start(context: &Context) -> Result<Running, Failure> {
         command.arg("--interval").arg(crate::units::format_duration(interval));
     }
     let mut child = command.spawn().map_err(failed)?;
-    let mut said = String::new();
-    if let Some(pipe) = child.stdout.take() {
-        // An end without a word is the answer too.
-        let _ = BufReader::new(pipe).read_line(&mut said);
+    let (word, others) = child.stdout.take().map(|pipe| listen(BufReader::new(pipe))).unwrap_or_default();
+    for line in others {
+        say(line);
     }
-    if said.trim_end() == READY {
+    if word == Some(READY) {
         let runtime = loaded.settings.runtime;
         let schema = "regrow.start/1";
         return Ok(Running { schema, name: runtime.name, pid: child.id(), state_dir: runtime.state_dir });
     }
     let status = child.wait().map_err(failed)?;
-    if said.trim_end() != FAILED {
+    if word != Some(FAILED) {
         let how = match (status.code(), status.signal()) {
             (Some(code), _) => format!("with exit code {code}: code of the program ended the process"),
             (None, Some(signal)) => format!("by signal {}", crate::exit::signal_name(signal)),
@@ -101,27 +109,64 @@ pub(crate) fn start(context: &Context) -> Result<Running, Failure> {
     Err(Failure::Code(code.unwrap_or(1)))
 }
 
-/// In the child: it ends in order, and says why itself.
-pub(crate) fn failed() {
-    let mut out = std::io::stdout();
-    // The caller may have gone.
-    let _ = writeln!(out, "{FAILED}").and_then(|()| out.flush());
+/// The word of the child, and what code of the program printed before; an end without a word is an answer too.
+fn listen(mut pipe: impl BufRead) -> (Option<&'static str>, Vec<String>) {
+    let mut others = Vec::new();
+    let mut line = Vec::new();
+    while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let said = String::from_utf8_lossy(&line);
+        let said = said.trim_end();
+        let word = [READY, FAILED].into_iter().find(|word| said.ends_with(word));
+        let other = said.trim_end_matches(word.unwrap_or_default());
+        if !other.is_empty() && others.len() < MOST_OTHERS {
+            others.push(other.to_owned());
+        }
+        if word.is_some() {
+            return (word, others);
+        }
+        line.clear();
+    }
+    (None, others)
 }
 
-/// In the child: leaves the caller's session and terminal.
+/// In the child: it ends in order, and says why itself.
+pub(crate) fn failed() {
+    answer(FAILED);
+}
+
+/// The caller may have gone; what was done stays so.
+fn answer(word: &str) {
+    let pipe = PIPE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let _ = match pipe {
+        Some(mut pipe) => writeln!(pipe, "{word}"),
+        None => {
+            let mut out = std::io::stdout();
+            writeln!(out, "{word}").and_then(|()| out.flush())
+        }
+    };
+}
+
+/// In the child: leaves the caller's session and terminal, and keeps the pipe for its own word.
 pub(crate) fn detach() -> Result<(), Failure> {
     rustix::process::setsid()
-        .map(drop)
-        .map_err(|error| Failure::Failed(format!("cannot leave the session: {error}")))
+        .map_err(|error| Failure::Failed(format!("cannot leave the session: {error}")))?;
+    let failed =
+        |error: std::io::Error| Failure::Failed(format!("cannot put the caller's pipe aside: {error}"));
+    let out = std::io::stdout();
+    let pipe = out.as_fd().try_clone_to_owned().map_err(failed)?;
+    *PIPE.lock().unwrap_or_else(PoisonError::into_inner) = Some(pipe.into());
+    rustix::stdio::dup2_stdout(&nowhere().map_err(failed)?).map_err(|error| failed(error.into()))
+}
+
+fn nowhere() -> std::io::Result<File> {
+    OpenOptions::new().write(true).open("/dev/null")
 }
 
 /// In the child: says so, and lets go of the caller's pipe and terminal.
 pub(crate) fn ready(state_dir: &Path) -> Result<(), Failure> {
-    let mut out = std::io::stdout();
-    // The caller may have gone; the runtime stays.
-    let _ = writeln!(out, "{READY}").and_then(|()| out.flush());
+    answer(READY);
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot let go of the terminal: {error}"));
-    let null = OpenOptions::new().write(true).open("/dev/null").map_err(failed)?;
+    let null = nowhere().map_err(failed)?;
     let path = state_dir.join("logs").join("regrow.log");
     // Where no log can be kept, the runtime says so; it goes on.
     let log = super::logging::append(&path).map_or_else(|_| null.try_clone(), Ok).map_err(failed)?;
@@ -133,4 +178,29 @@ pub(crate) fn ready(state_dir: &Path) -> Result<(), Failure> {
 pub(crate) fn ask_to_end(handle: &RuntimeHandle) {
     let handle = handle.clone();
     tokio::spawn(async move { handle.shutdown(Asker("a failed start".to_owned())).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_is_heard_among_whatever_the_program_prints() {
+        let none: [&str; 0] = [];
+        for (text, word, others) in [
+            ("[regrow: ready]\n", Some(READY), &none[..]),
+            ("hello\nready\n[regrow: ready]\nnever read\n", Some(READY), &["hello", "ready"]),
+            ("begun [regrow: failed]\n", Some(FAILED), &["begun "]),
+            ("it ended\n", None, &["it ended"]),
+            ("", None, &none[..]),
+        ] {
+            assert_eq!(
+                listen(text.as_bytes()),
+                (word, others.iter().map(|&text| text.to_owned()).collect()),
+                "{text}"
+            );
+        }
+        let many = "x\n".repeat(1000) + "\u{fffd}\n[regrow: ready]\n";
+        assert_eq!(listen(many.as_bytes()).1.len(), MOST_OTHERS);
+    }
 }
