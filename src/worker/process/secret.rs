@@ -39,7 +39,7 @@ impl Drop for Secret {
 
 /// What stands where a secret stood.
 const HIDDEN: &str = "(hidden)";
-/// Shorter ones are no secrets, and taking them out would leave no word whole.
+/// Shorter ones are taken out only where they stand as a word of their own: elsewhere that would leave no word whole.
 const SHORTEST: usize = 4;
 /// A prime (2^61 - 1): the hash of a text is its bytes as digits in a secret base, modulo this.
 const PRIME: u64 = (1 << 61) - 1;
@@ -92,9 +92,11 @@ impl Marks {
         for secret in secrets {
             let bytes = secret.variable().to_bytes();
             let value = memchr::memchr(b'=', bytes).map_or(&[][..], |at| &bytes[at + 1..]);
+            // A short line of a long one, as the end of a key, is none of its own.
+            let least = if value.trim_ascii().len() < SHORTEST { 1 } else { SHORTEST };
             for line in value.split(|byte| matches!(byte, b'\n' | b'\r')) {
                 let line = line.trim_ascii();
-                if line.len() >= SHORTEST {
+                if line.len() >= least {
                     let hash = line.iter().fold(0, |hash, byte| self.shift(hash, *byte));
                     self.marks.retain(|known| *known != (line.len(), hash));
                     self.marks.push((line.len(), hash));
@@ -109,7 +111,10 @@ impl Marks {
     fn redact(&self, text: String) -> String {
         let mut found: Vec<(usize, usize)> = Vec::new();
         for (length, hash) in &self.marks {
-            found.extend(self.places(text.as_bytes(), *length, *hash).map(|at| (at, at + length)));
+            let places = self.places(text.as_bytes(), *length, *hash).map(|at| (at, at + length));
+            found.extend(
+                places.filter(|(from, to)| *length >= SHORTEST || is_word(text.as_bytes(), *from, *to)),
+            );
         }
         if found.is_empty() {
             return text;
@@ -145,6 +150,14 @@ impl Marks {
     fn shift(&self, hash: u64, byte: u8) -> u64 {
         (multiply(hash, self.base) + u64::from(byte) + 1) % PRIME
     }
+}
+
+/// Whether neither a letter nor a digit stands beside it.
+fn is_word(text: &[u8], from: usize, to: usize) -> bool {
+    let parts = |byte: Option<&u8>| {
+        byte.is_none_or(|byte| byte.is_ascii() && !byte.is_ascii_alphanumeric() && *byte != b'_')
+    };
+    parts(from.checked_sub(1).and_then(|at| text.get(at))) && parts(text.get(to))
 }
 
 fn multiply(one: u64, other: u64) -> u64 {
@@ -245,7 +258,8 @@ mod tests {
             ("hunter2hunter2", "(hidden)(hidden)"),
             ("(hunter2-and-more) hunter", "((hidden)) hunter"),
             ("das überpass!", "das (hidden)!"),
-            ("hunter3 ab", "hunter3 ab"),
+            ("hunter3 ab", "hunter3 (hidden)"),
+            ("ab=ab, abc cab ab_ über-ab üab", "(hidden)=(hidden), abc cab ab_ über-(hidden) üab"),
             ("", ""),
         ] {
             assert_eq!(marks.redact(text.to_owned()), clean, "{text}");

@@ -179,7 +179,7 @@ fn heartbeat(desk: &Desk, badge: &Badge, body: &[u8]) -> Result<Answer, Refusal>
     }
     if beat.progress.is_some() || !beat.metrics.is_empty() {
         let moved = beat.progress.is_some_and(|progress| badge.moves_to(progress));
-        let metrics = beat.metrics.into_iter().collect();
+        let metrics = beat.metrics.into_iter().map(|(name, value)| (badge.redact(name), value)).collect();
         tell(WorkerReport::Figures { progress: beat.progress, moved, metrics });
     }
     Ok(done())
@@ -201,6 +201,7 @@ fn error(desk: &Desk, badge: &Badge, body: &[u8]) -> Result<Answer, Refusal> {
         )));
     }
     let message = badge.redact(shown(message.as_bytes()));
+    let class = class.map(|class| badge.redact(class));
     (desk.report)(badge.incarnation, WorkerReport::Trouble { class, message });
     Ok(done())
 }

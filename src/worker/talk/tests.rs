@@ -81,10 +81,10 @@ async fn a_heartbeat_says_that_it_lives_and_how_far_it_is() {
     let rig = Rig::new();
     assert_eq!(rig.ask("POST", "heartbeat", "").await.0, 200);
     assert_eq!(rig.told(), [WorkerReport::Beat]);
-    let body = r#"{"status":"row 7 of hunter2\u001b","progress":7,"metrics":{"rows":7.5,"a/b":-1}}"#;
+    let body = r#"{"status":"row 7 of hunter2\u001b","progress":7,"metrics":{"rows":7.5,"a/hunter2":-1}}"#;
     for moved in [true, false] {
         assert_eq!(rig.ask("POST", "heartbeat", body).await, (200, "{\"ok\":true}".to_owned()));
-        let figures = vec![("a/b".to_owned(), -1.0), ("rows".to_owned(), 7.5)];
+        let figures = vec![("a/[secret]".to_owned(), -1.0), ("rows".to_owned(), 7.5)];
         let expected = [
             WorkerReport::Beat,
             WorkerReport::Status { text: "row 7 of [secret] ".to_owned() },
@@ -104,6 +104,9 @@ async fn readiness_and_errors_are_passed_on() {
     let trouble =
         WorkerReport::Trouble { class: Some("broker_gone".to_owned()), message: "no [secret]".to_owned() };
     assert_eq!(rig.told(), [trouble]);
+    assert_eq!(rig.ask("POST", "error", r#"{"class":"db:hunter2"}"#).await.0, 200);
+    let trouble = WorkerReport::Trouble { class: Some("db:[secret]".to_owned()), message: String::new() };
+    assert_eq!(rig.told(), [trouble], "a class is shown, too");
 }
 
 #[tokio::test]
