@@ -128,6 +128,18 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The end itself, where it made a start fail.
+    #[must_use]
+    pub(crate) fn itself(&self) -> &Self {
+        if let Self::StartFailed(StartFailure::BeforeReady { ended } | StartFailure::TooShort { ended }) =
+            self
+        {
+            ended.itself()
+        } else {
+            self
+        }
+    }
+
     /// The contract's word for `last_exit.kind`.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -77,6 +77,8 @@ pub(crate) fn load_for(context: &Context) -> Result<Loaded, Failure> {
 
 /// A file, the environment, and the actors of this program.
 pub(crate) fn sources(context: &Context, file: Option<PathBuf>) -> Sources {
+    // A type that panics while it reads its settings is told with the place.
+    crate::worker::in_process::install_hook();
     Sources {
         actors: Some(Arc::new(context.registry.clone())),
         interval: context.interval,

@@ -262,11 +262,14 @@ impl SupervisorState {
     /// The runner of a child says something.
     pub(super) fn reported(&mut self, reported: Reported) {
         let Reported { child, seat, incarnation, report } = reported;
+        if let WorkerReport::Backtrace { instance, led_to, text } = &report {
+            return self.plane.board.stack_came(instance, incarnation, led_to, text);
+        }
         let at = self.at;
         // Whoever sat there before is forgotten, and so is what it still says.
         let Some(slot) = self.slot_mut(child).filter(|slot| slot.seat == seat) else { return };
         let running = &mut slot.running;
-        let after_its_end = matches!(report, WorkerReport::LastWords { .. } | WorkerReport::Backtrace { .. });
+        let after_its_end = matches!(report, WorkerReport::LastWords { .. });
         if !after_its_end && (incarnation != running.current || !running.live) {
             self.plane.board.count_stale();
             return;
@@ -314,7 +317,6 @@ impl SupervisorState {
                 self.last_words(child, incarnation, &lines);
                 self.words_are_evidence(child, incarnation, &lines);
             }
-            WorkerReport::Backtrace { text } => self.backtrace(child, incarnation, text),
             WorkerReport::Unread { count } => self.plane.board.count_all_stale(count as u64),
             WorkerReport::Issue { text } => self.issue(child, &text),
             WorkerReport::Finding { text } => self.found(child, incarnation, text),
@@ -342,6 +344,8 @@ impl SupervisorState {
                 self.note(child, |entry| entry.status_text = Some("reloading".to_owned()));
             }
             WorkerReport::Leftovers { count } => self.leftovers(child, count),
+            // Written on the board above.
+            WorkerReport::Backtrace { .. } => {}
         }
     }
 
@@ -424,16 +428,6 @@ impl SupervisorState {
                 entry.whole().last_exit.as_mut().filter(|last| last.incarnation == incarnation)
             {
                 last.message = format!("{}; last output: {}", last.message, line.trim());
-            }
-        });
-    }
-
-    fn backtrace(&mut self, child: ChildKey, incarnation: Incarnation, text: String) {
-        self.on_entry(child, |entry| {
-            if let Some(last) =
-                entry.whole().last_exit.as_mut().filter(|last| last.incarnation == incarnation)
-            {
-                last.backtrace = Some(Arc::from(text));
             }
         });
     }

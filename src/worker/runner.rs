@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exit::Exit;
-use crate::id::Incarnation;
+use crate::id::{Incarnation, InstanceId};
 
 /// What a runner tells about an incarnation, in this order: `Started`, `Ready`, and exactly one of
 /// `StartFailed` and `Exited` as the end, after which nothing of the incarnation lives (`LastWords` and
@@ -79,8 +79,12 @@ pub enum WorkerReport {
         /// How many.
         count: usize,
     },
-    /// The stack of the panic that ended it; comes some time after its end.
+    /// The stack of the panic that ended it; comes some time after its end, when nobody may supervise it any more.
     Backtrace {
+        /// Whose.
+        instance: InstanceId,
+        /// The end that it led to.
+        led_to: Exit,
         /// One frame after the other.
         text: String,
     },

@@ -44,7 +44,8 @@ impl Entry {
     pub(in super::super) fn whole(&mut self) -> &mut InstanceState {
         if let Some(End { incarnation, at, code, ended }) = self.end.take() {
             let (message, exit) = (ended.how(), ended.exit.clone());
-            let last = LastExit { exit, code, incarnation, message, at, backtrace: None };
+            let backtrace = self.state.last_exit.take().and_then(|before| before.lends_stack(&exit));
+            let last = LastExit { exit, code, incarnation, message, at, backtrace };
             self.state.last_exit = Some(Box::new(last));
         }
         &mut self.state

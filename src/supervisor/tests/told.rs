@@ -141,3 +141,51 @@ async fn c15_a_clock_that_is_set_makes_no_run_last_for_years() {
         tree.settle().await;
     }
 }
+
+fn stack(tree: &Tree, who: &str) -> Option<String> {
+    tree.entry(who).last_exit?.backtrace.map(|text| text.to_string())
+}
+
+fn panicked() -> Exit {
+    Exit::Panicked { message: "odd at src/odd.rs:1".to_owned() }
+}
+
+/// The stack comes late, and from elsewhere.
+fn walked(who: &str, (reporter, incarnation): (Reporter, Incarnation)) {
+    let (instance, text) = (who.parse().unwrap(), "frames".to_owned());
+    reporter(incarnation, WorkerReport::Backtrace { instance, led_to: panicked(), text });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stack_of_a_panic_is_told_of_whom_nobody_supervises_any_more() {
+    let tree = Tree::boot("[worker.web]\ncommand = [\"x\"]\nrestart = \"temporary\"\n").await;
+    let line = tree.stage.lock().unwrap().live["web"].clone();
+    tree.end("web", panicked()).await;
+    assert_eq!(stack(&tree, "web"), None);
+    walked("web", line);
+    tree.settle().await;
+    assert_eq!(stack(&tree, "web").as_deref(), Some("frames"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_crash_loop_the_stack_of_the_first_stands_for_those_that_end_alike() {
+    let tree = Tree::boot("[worker.web]\ncommand = [\"x\"]\n").await;
+    let line = tree.stage.lock().unwrap().live["web"].clone();
+    tree.end("web", panicked()).await;
+    let again = async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tree.settle().await;
+        tree.end("web", panicked()).await;
+    };
+    again().await;
+    walked("web", line);
+    tree.settle().await;
+    let first = "as in incarnation 1, which ended in the same way:\nframes";
+    assert_eq!(stack(&tree, "web").as_deref(), Some(first));
+    again().await;
+    assert_eq!(stack(&tree, "web").as_deref(), Some(first));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    tree.settle().await;
+    tree.crash("web").await;
+    assert_eq!(stack(&tree, "web"), None, "another end");
+}

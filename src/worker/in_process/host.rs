@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use crate::config::WorkerSettings;
+use crate::exit::Exit;
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::worker::{Ailing, Done, Reporter, Runner, WorkerReport, carry_out};
 
 use super::directory::Directory;
+use super::frames::own_frames;
 use super::inbox::{Ask, Order};
 use super::panic::in_words;
 use super::place::WorkerPlane;
@@ -36,9 +38,6 @@ const STANDS_BACK: i32 = 10;
 /// After each it rests so many times as long as that took: a crash loop shows the same stack again and again.
 const RESTS: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_millis(500);
-
-/// The longest text of a stack.
-const MAX_TRACE: usize = 8 << 10;
 
 /// Names that are written out in one remark.
 const NAMED: usize = 4;
@@ -79,6 +78,7 @@ struct Sites {
 struct Trace {
     site: Arc<Site>,
     incarnation: Incarnation,
+    led_to: Exit,
     trace: Backtrace,
 }
 
@@ -264,9 +264,9 @@ impl InProcessHost {
     }
 
     /// Turns a walked stack into text, elsewhere, and reports it.
-    pub(super) fn trace(&self, site: &Arc<Site>, incarnation: Incarnation, trace: Backtrace) {
+    pub(super) fn trace(&self, site: &Arc<Site>, incarnation: Incarnation, led_to: Exit, trace: Backtrace) {
         let tracer = self.tracer.get_or_init(start_tracer);
-        let job = Trace { site: Arc::clone(site), incarnation, trace };
+        let job = Trace { site: Arc::clone(site), incarnation, led_to, trace };
         match tracer.as_ref().map(|tracer| tracer.try_send(job)) {
             // Full, or no thread for it: the message and its place were told with the end.
             Some(Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {}
@@ -287,40 +287,17 @@ fn start_tracer() -> Option<SyncSender<Trace>> {
     let work = move || {
         // Of this thread alone: where processors are short, workers come first. Nothing rests on it.
         let _ = rustix::process::nice(STANDS_BACK);
-        while let Ok(Trace { site, incarnation, trace }) = inbox.recv() {
+        while let Ok(Trace { site, incarnation, led_to, trace }) = inbox.recv() {
             let began = Instant::now();
             let text = own_frames(&in_words(&trace));
             tracing::warn!(instance = %site.instance, %incarnation, "stack of a panic:\n{text}");
-            site.report(incarnation, WorkerReport::Backtrace { text });
+            let instance = site.instance.clone();
+            site.report(incarnation, WorkerReport::Backtrace { instance, led_to, text });
             drop(site);
             std::thread::sleep((began.elapsed() * RESTS).min(LONGEST_REST));
         }
     };
     std::thread::Builder::new().name("regrow-traces".to_owned()).spawn(work).ok().map(|_| jobs)
-}
-
-/// The frames between the panic's machinery and ours.
-fn own_frames(whole: &str) -> String {
-    const OURS: [&str; 2] = ["regrow::worker::in_process::guard", "regrow::worker::in_process::run::"];
-    const PANICKING: [&str; 5] =
-        ["core::panicking", "std::panicking", "rust_panic", "begin_unwind", "core::option"];
-    let lines: Vec<&str> = whole.lines().collect();
-    let is_place = |line: &&str| line.trim_start().starts_with("at ");
-    let contains = |line: &&str| OURS.iter().any(|word| line.contains(word));
-    let ours = lines.iter().position(|line| !is_place(line) && contains(line));
-    let end = ours.unwrap_or(lines.len());
-    let machinery = |line: &&str| !is_place(line) && PANICKING.iter().any(|word| line.contains(word));
-    let begin = lines[..end].iter().rposition(machinery).map_or(0, |at| at + 1);
-    let begin = begin + lines[begin..end].iter().take_while(|line| is_place(line)).count();
-    let mut own = String::new();
-    for line in &lines[begin..end] {
-        if own.len() + line.len() > MAX_TRACE {
-            break;
-        }
-        own.push_str(line);
-        own.push('\n');
-    }
-    own
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

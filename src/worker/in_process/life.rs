@@ -28,6 +28,8 @@ pub(crate) enum End {
     Stopped,
     /// With an error, in words.
     Failed(String),
+    /// With an error, and then a `Drop` panicked. The message tells of both.
+    Torn(Box<Panicked>),
     /// With a panic.
     Panicked(Box<Panicked>),
     /// It was cancelled.
@@ -236,12 +238,14 @@ impl Life {
             End::Stopped => (Exit::Stopped, None),
             End::Killed => (Exit::Killed, None),
             End::Failed(message) => (Exit::Error { message }, None),
+            End::Torn(panicked) => (Exit::Error { message: panicked.message }, panicked.trace),
             End::Panicked(panicked) => (Exit::Panicked { message: panicked.message }, panicked.trace),
         };
         if !ready {
             // Before it can be started again.
             self.site.host.count_start(&self.site.instance, self.incarnation);
         }
+        let trace = trace.map(|trace| (trace, exit.clone()));
         let report = if ready || self.is_stopping() {
             WorkerReport::Exited { exit }
         } else {
@@ -249,8 +253,8 @@ impl Life {
             WorkerReport::StartFailed { exit, hint: None }
         };
         self.site.report_and_do(self.incarnation, report);
-        if let Some(trace) = trace {
-            self.site.host.trace(&self.site, self.incarnation, trace);
+        if let Some((trace, led_to)) = trace {
+            self.site.host.trace(&self.site, self.incarnation, led_to, trace);
         }
     }
 

@@ -21,6 +21,7 @@ mod context;
 mod directory;
 mod failure;
 mod fault;
+mod frames;
 mod guard;
 mod host;
 mod inbox;

@@ -7,6 +7,7 @@
 
 use std::any::Any;
 use std::backtrace::Backtrace;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -23,6 +24,9 @@ use super::failure::MOST;
 const PER_WORKER: Duration = Duration::from_secs(1);
 const OVERALL: Duration = Duration::from_millis(60);
 
+/// Panics of one thread that are noted at once.
+const MOST_SEEN: usize = 4;
+
 /// Room for a message and its place.
 const USUAL: usize = 120;
 
@@ -33,7 +37,8 @@ static IN_WORDS: Mutex<()> = Mutex::new(());
 thread_local! {
     /// Whose code runs on this thread; 0: nobody's.
     static RUNS: Cell<u64> = const { Cell::new(0) };
-    static LAST: RefCell<Option<Noted>> = const { RefCell::new(None) };
+    /// The newest last. A panic that code catches while another one unwinds is none of that one's.
+    static SEEN: RefCell<Vec<Noted>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What the hook has seen of a panic that is about to be caught.
@@ -103,11 +108,24 @@ fn note(who: u64, info: &PanicHookInfo<'_>) {
     let trace = (is_free && is_its_turn(who)).then(Backtrace::force_capture);
     drop(free);
     let noted = Noted { text, said, trace };
-    LAST.with(|last| *last.borrow_mut() = Some(noted));
+    SEEN.with(|seen| {
+        let mut seen = seen.borrow_mut();
+        if seen.len() == MOST_SEEN {
+            seen.remove(0);
+        }
+        seen.push(noted);
+    });
 }
 
 fn describe(payload: Box<dyn Any + Send>) -> Box<Panicked> {
-    let noted = LAST.with(|last| last.borrow_mut().take());
+    let said = said(&*payload);
+    let noted = SEEN.with(|seen| {
+        let mut seen = seen.borrow_mut();
+        let is_its = |noted: &Noted| noted.text[..noted.said] == *said.as_deref().unwrap_or_default();
+        let at = seen.iter().rposition(is_its)?;
+        // What was noted after it was caught by whoever it came from.
+        seen.drain(at..).next()
+    });
     let described = match noted {
         Some(Noted { text, said: 0, trace }) => {
             Panicked { message: format!("{}{text}", unknown(&*payload)), trace }
@@ -115,11 +133,7 @@ fn describe(payload: Box<dyn Any + Send>) -> Box<Panicked> {
         Some(Noted { text, trace, .. }) => Panicked { message: text, trace },
         // Without the hook, or after `resume_unwind`, which goes past it.
         None => {
-            let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-                (Some(text), _) => shortened(text, MOST).into_owned(),
-                (_, Some(text)) => shortened(text, MOST).into_owned(),
-                (None, None) => unknown(&*payload),
-            };
+            let message = said.map_or_else(|| unknown(&*payload), Cow::into_owned);
             Panicked {
                 message: format!("{message} (place unknown: no panic hook of regrow saw it)"),
                 trace: None,
@@ -129,9 +143,16 @@ fn describe(payload: Box<dyn Any + Send>) -> Box<Panicked> {
     // A payload has a `Drop` of its own, which may panic with another one, and so on: that one is left alone.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
-        LAST.with(|last| last.borrow_mut().take());
+        SEEN.with(|seen| seen.borrow_mut().clear());
     }
     Box::new(described)
+}
+
+/// The message of a payload that can be read without its type's own code, as it is noted.
+fn said(payload: &(dyn Any + Send)) -> Option<Cow<'_, str>> {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.map(|text| shortened(text, MOST)).or_else(|| number(payload).map(Cow::Owned))
 }
 
 /// `panic_any` takes everything; numbers at least can be shown.

@@ -19,9 +19,13 @@ use super::fault::{Faults, Faulty};
 use super::guard::UserFuture;
 use super::inbox::{Inbox, Ordered};
 use super::life::{End, Life};
+use super::panic::contain;
 use super::plain::{Ground, Plain, PlainActor};
 use super::run::{Home, run};
 use super::worker::Worker;
+
+/// Whose code it is that reads settings before there is a worker. No worker has this number.
+const READER: u64 = u64::MAX;
 
 /// The types of one program.
 #[derive(Clone, Default)]
@@ -129,7 +133,9 @@ impl ActorCheck for Registry {
     }
 
     fn check(&self, actor: &str, config: &Value) -> Result<(), String> {
-        self.actors.get(actor).map_or(Ok(()), |factory| factory.check(config))
+        let Some(factory) = self.actors.get(actor) else { return Ok(()) };
+        let read = contain(READER, || factory.check(config));
+        read.unwrap_or_else(|panicked| Err(format!("it panics while it is read: {}", panicked.message)))
     }
 }
 

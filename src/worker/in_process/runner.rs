@@ -350,12 +350,25 @@ impl Main {
 
 /// A panic in a `Drop` is an end of its own where there was no other failure.
 pub(super) fn with_drop(end: End, dropped: Result<(), Box<Panicked>>) -> End {
-    let Err(panicked) = dropped else { return end };
+    let Err(mut panicked) = dropped else { return end };
+    let then =
+        |first: &str, panicked: &Panicked| format!("{first}; then a Drop panicked: {}", panicked.message);
+    let both = |first: &mut Panicked, panicked: Panicked| {
+        first.message = then(&first.message, &panicked);
+        first.trace = first.trace.take().or(panicked.trace);
+    };
     match end {
         End::Done | End::Stopped | End::Killed => End::Panicked(panicked),
-        End::Failed(text) => End::Failed(format!("{text}; then a Drop panicked: {}", panicked.message)),
+        End::Failed(text) => {
+            panicked.message = then(&text, &panicked);
+            End::Torn(panicked)
+        }
+        End::Torn(mut first) => {
+            both(&mut first, *panicked);
+            End::Torn(first)
+        }
         End::Panicked(mut first) => {
-            first.message = format!("{}; then a Drop panicked: {}", first.message, panicked.message);
+            both(&mut first, *panicked);
             End::Panicked(first)
         }
     }

@@ -46,6 +46,16 @@ enum Do {
     HoldBomb,
     FailBesideABlockedTask,
     ErrorThatPanics,
+    CatchInDrop,
+}
+
+/// Panics and catches that itself.
+struct Catches;
+
+impl Drop for Catches {
+    fn drop(&mut self) {
+        assert!(std::panic::catch_unwind(|| panic!("caught inside")).is_err());
+    }
 }
 
 /// Panics when it is asked what it is.
@@ -107,6 +117,10 @@ impl Worker for Bad {
                 woken.await?;
                 Err("it failed")?;
             }
+            Do::CatchInDrop => {
+                let _local = Catches;
+                panic!("the outer one");
+            }
             Do::ErrorThatPanics => panic_any(WorkerError::from(Mute)),
         }
         Ok(())
@@ -144,26 +158,49 @@ async fn b1_a_panic_is_told_with_its_message_and_place_and_the_next_incarnation_
     assert!(bad.call(Do::Alive).await.is_ok());
 }
 
-#[tokio::test]
-async fn the_stack_of_a_panic_comes_after_its_end_and_shows_the_workers_own_code() {
-    // Stacks are rationed over the whole process, and other tests panic as well.
+/// The stack of what ends a worker with these keys, and the end. Stacks are rationed over the whole process, and other
+/// tests panic as well.
+async fn stack_of(keys: &str, what: impl Fn() -> Do) -> (String, Exit) {
     for incarnation in 1..60 {
-        let mut rig = Rig::new::<Bad>("");
+        let mut rig = Rig::new::<Bad>(keys);
         rig.start(incarnation).await;
-        rig.address::<Do>().cast(Do::Panic("look where")).unwrap();
+        rig.address::<Do>().cast(what()).unwrap();
         rig.end().await;
         let stack = tokio::time::timeout(
             Duration::from_secs(1),
             rig.wait(|report| matches!(report, WorkerReport::Backtrace { .. })),
         );
-        if let Ok((_, WorkerReport::Backtrace { text })) = stack.await {
-            // Without debug symbols, what was inlined has no name of its own.
-            assert!(text.contains("regrow::worker::in_process"), "{text}");
-            assert!(!text.contains("core::panicking") && !text.contains("catch_unwind"), "{text}");
-            return;
+        if let Ok((_, WorkerReport::Backtrace { text, led_to, .. })) = stack.await {
+            return (text, led_to);
         }
     }
     panic!("no stack was ever walked");
+}
+
+#[tokio::test]
+async fn the_stack_of_a_panic_comes_after_its_end_and_shows_the_workers_own_code() {
+    let (text, led_to) = stack_of("", || Do::Panic("look where")).await;
+    // Without debug symbols, what was inlined has no name of its own.
+    assert!(text.contains("regrow::worker::in_process"), "{text}");
+    assert!(!text.contains("core::panicking") && !text.contains("catch_unwind"), "{text}");
+    assert!(panic_text(&led_to).starts_with("look where at "), "{led_to}");
+}
+
+#[tokio::test]
+async fn a_panic_in_drop_after_an_error_has_a_stack_and_shows_who_was_dropped() {
+    let (text, led_to) = stack_of("config = { in_drop = true }", || Do::Fail).await;
+    assert!(text.contains("Bomb"), "{text}");
+    assert!(
+        matches!(&led_to, Exit::Error { message } if message.starts_with("it failed; then a Drop")),
+        "{led_to}"
+    );
+}
+
+#[tokio::test]
+async fn a_panic_that_is_caught_while_another_unwinds_is_not_told_in_its_place() {
+    let text = panic_text(&ends_with("", Do::CatchInDrop).await);
+    assert!(text.starts_with("the outer one at src/worker/in_process/tests/faults.rs:"), "{text}");
+    assert!(!text.contains("caught inside"), "{text}");
 }
 
 #[tokio::test]
