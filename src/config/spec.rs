@@ -162,7 +162,7 @@ impl WorkerSpec {
             instances: None,
             restart: Restart::Permanent,
             after: Vec::new(),
-            critical: true,
+            critical: false,
             keys: BTreeMap::new(),
         }
     }
