@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::http::dto::{DescribeBody, Detail, DiffBody};
 use crate::runtime::Target;
+use crate::supervisor::OUTDATED;
 
 use super::apply;
 use super::args::Format;
@@ -73,7 +74,14 @@ fn differs(context: &mut Context, target: &Target) -> Result<(), Failure> {
             context.print(&own.iter().map(|change| format!("{}\n", change.name)).collect::<String>())
         }
         Format::Table | Format::Wide | Format::Csv if own.is_empty() => {
-            context.print(&format!("{name} runs as the file says\n"))
+            let client = context.client()?;
+            let body = block_on(fetch(&client, target))?;
+            let waits = body.items.iter().any(|one| one.worker.issues.iter().any(|issue| issue == OUTDATED));
+            context.print(&if waits {
+                format!("{name}: what the file says is in force, but {OUTDATED}\n")
+            } else {
+                format!("{name} runs as the file says\n")
+            })
         }
         Format::Table | Format::Wide | Format::Csv => {
             context.print(&own.iter().map(changes::one).collect::<String>())

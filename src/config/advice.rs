@@ -10,7 +10,7 @@ use crate::policy::{AutoShutdown, Backoff, Intensity, OnExhausted, Restart};
 use crate::units::format_duration;
 
 use super::settings::{Ladder, Settings, SocketSettings, SupervisorSettings, WorkerSettings};
-use super::{marks, ports, reach};
+use super::{marks, ports, reach, unheeded};
 
 /// Hints that do not hinder a start.
 pub(super) fn warnings(settings: &Settings) -> Vec<String> {
@@ -28,6 +28,7 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         warnings.extend(capped_first(worker));
     }
     warnings.extend(marks::warnings(&settings.workers));
+    warnings.extend(unheeded::warnings(settings));
     warnings
 }
 

@@ -153,6 +153,12 @@ impl Diagnostics {
         Self { problems, count, documents }
     }
 
+    /// Problems that stand nowhere in a file, and what to do about each.
+    pub(crate) fn of_whole(titles: Vec<String>, help: &str) -> Self {
+        let problem = |title| Problem::new(None, title).help_if((!help.is_empty()).then_some(help));
+        Self::new(titles.into_iter().map(problem).collect(), Vec::new())
+    }
+
     /// How many problems there are.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -11,9 +11,9 @@ use crate::id::Name;
 
 use super::check::Places;
 use super::document::{Document, DocumentKind};
+use super::effective::Effective;
 use super::elements::{FILE, SUPERVISOR, TEMPLATE, WORKER};
 use super::layers::{self, Layer};
-use super::load::Effective;
 use super::nature::meaningless;
 use super::schema::{Key, Kind, Shape, find, join};
 use super::settings::{Settings, WorkerSettings};

@@ -45,6 +45,17 @@ pub struct Limits {
     pub processes: Option<u64>,
 }
 
+/// Variables that only regrow sets: what somebody else says of them is not passed on.
+pub(crate) const OURS: [&str; 7] = [
+    "NOTIFY_SOCKET",
+    "REGROW_WORKER",
+    "REGROW_INSTANCE",
+    "REGROW_INCARNATION",
+    "REGROW_STATE_DIR",
+    "REGROW_SOCKET",
+    "REGROW_TOKEN",
+];
+
 /// Where a secret comes from. The secret itself is never part of the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {

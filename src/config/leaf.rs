@@ -12,7 +12,7 @@ use crate::id::Name;
 use crate::units::{parse_duration, parse_size};
 
 use super::diagnostic::quoted;
-use super::placeholder::{PLACEHOLDERS, PlaceholderError, expand};
+use super::placeholder::{PLACEHOLDERS, PlaceholderError, expand, fill_pid};
 use super::schema::Key;
 use super::suggest::nearest;
 
@@ -215,7 +215,7 @@ impl Text {
             })?,
             Self::Size { min, max } => check_size(text, *min, *max)?,
             Self::Template => check_template(text)?,
-            Self::Beside => check_template(&text.replace("{pid}", ""))?,
+            Self::Beside => check_template(&fill_pid(text, ""))?,
             Self::Strategy => return check_strategy(text),
             Self::Ladder => check_ladder(text)?,
             Self::Regex => check_regex(text)?,

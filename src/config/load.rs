@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::{ConfigError, Value, ValueKind};
 use toml::de::DeTable;
@@ -13,9 +14,10 @@ use toml::de::DeTable;
 use super::check::{Checker, Places};
 use super::diagnostic::{Diagnostics, Problem, quoted};
 use super::document::{Document, DocumentKind, Place};
+use super::effective::Effective;
 use super::elements::{
-    DEFAULT_MAX, FILE, RawClass, RawHttp, RawLadders, RawRecovery, RawRuntime, RawStore, RawStrategy,
-    RawSupervisor, RawTelemetry, RawTemplate, RawWorker,
+    FILE, RawClass, RawHttp, RawLadders, RawRecovery, RawRuntime, RawStore, RawStrategy, RawSupervisor,
+    RawTelemetry, RawTemplate, RawWorker,
 };
 use super::layers::{self, Layer};
 use super::recovery_check::Steps;
@@ -23,8 +25,9 @@ use super::resolve::{self, Draft};
 use super::schema::Kind;
 use super::settings::{Common, Settings, WorkerSettings};
 use super::source::{self, Sources};
+use super::still::{Pace, Seen};
 use super::torn::Torn;
-use super::{actors, advice, explain, overrides, recovery_check, syntax, template_check};
+use super::{actors, advice, explain, overrides, recovery_check, still, syntax, template_check};
 use crate::id::Name;
 
 /// The defaults and the reference manual in one.
@@ -45,6 +48,7 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// Remarks for `check`, such as which supervisors follow OTP's rules exactly.
     pub notes: Vec<String>,
+    pub(super) seen: Seen,
     effective: Effective,
     places: Arc<Places>,
     documents: Arc<[Document]>,
@@ -58,46 +62,14 @@ impl Loaded {
         explain::explain(&self.settings, &self.effective, &self.places, &self.documents)
     }
 
+    /// Whether its files have stood still for this long.
+    pub(crate) fn stood(&self, quiet: Duration, pace: &impl Pace) -> bool {
+        self.seen.unrest(quiet, pace.now()).is_zero()
+    }
+
     /// Whether somebody said where the state directory is, or a file is there that it stands beside.
     pub(crate) fn has_a_place(&self) -> bool {
         !self.files.is_empty() || self.effective.state_directory || self.places.named("runtime.state_dir")
-    }
-}
-
-/// The merged tables.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Effective {
-    /// Everything, as the layers give it; templates are not laid under it yet.
-    pub(super) sections: Layer,
-    /// The built-in `[supervisor.root]`, which every supervisor lies over.
-    pub(super) template: Layer,
-    /// What there is, in order of appearance.
-    pub(super) names: Vec<(Kind, Name)>,
-    /// True if `$STATE_DIRECTORY` gave the state directory.
-    pub(super) state_directory: bool,
-}
-
-impl Effective {
-    /// `[supervisor.NAME]` over its template, or `[worker.NAME]` and `[template.NAME]` over `[defaults.worker]`. Made when it is asked for:
-    /// with a thousand workers most of a configuration is what they have in common.
-    pub(super) fn table(&self, kind: Kind, name: &Name) -> Layer {
-        let none = Layer::new();
-        let below =
-            |table, name| layers::inside(&self.sections, table).and_then(|all| layers::inside(all, name));
-        match kind {
-            Kind::Supervisor => {
-                layers::over(&self.template, below("supervisor", name.as_str()).unwrap_or(&none))
-            }
-            Kind::Worker => {
-                let defaults = below("defaults", "worker").unwrap_or(&none);
-                layers::over(defaults, below("worker", name.as_str()).unwrap_or(&none))
-            }
-            Kind::Template => {
-                let defaults =
-                    layers::over(&template_defaults(), below("defaults", "worker").unwrap_or(&none));
-                layers::over(&defaults, below("template", name.as_str()).unwrap_or(&none))
-            }
-        }
     }
 }
 
@@ -114,6 +86,36 @@ pub fn load(sources: &Sources) -> Result<Loaded, Diagnostics> {
     run.finish(sources, layers)
 }
 
+/// The same of files that have stood still for this long; one that is being written is read again until it does.
+///
+/// # Errors
+/// As [`load`], and for a file that is written on and on.
+pub(crate) fn load_still(
+    sources: &Sources,
+    quiet: Duration,
+    pace: &impl Pace,
+) -> Result<Loaded, Diagnostics> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let mut run = Run::default();
+        let layers = run.read_all(sources);
+        let wait = run.seen.unrest(quiet, pace.now());
+        if !wait.is_zero() {
+            pace.wait(wait);
+            waited += wait;
+            let changed = run.seen.changed();
+            if let Some(file) = changed.as_ref().filter(|_| waited >= still::PATIENCE) {
+                let problem = still::never_still(file);
+                return Err(Diagnostics::new(vec![problem], run.documents));
+            }
+            if changed.is_some() {
+                continue;
+            }
+        }
+        return run.finish(sources, layers);
+    }
+}
+
 #[derive(Default)]
 struct Run {
     documents: Vec<Document>,
@@ -123,6 +125,7 @@ struct Run {
     base: PathBuf,
     /// What could not be read or parsed: names may be missing that are there.
     torn: Torn,
+    seen: Seen,
 }
 
 impl Run {
@@ -167,7 +170,9 @@ impl Run {
         for (index, pattern) in patterns.into_iter().enumerate() {
             let ValueKind::String(pattern) = pattern.kind else { continue };
             let place = self.places.value(&format!("include[{index}]")).cloned();
-            match source::included(&self.base, &pattern) {
+            let found = source::included(&self.base, &pattern);
+            self.seen.list(&self.base, &pattern, &found);
+            match found {
                 Ok(paths) => {
                     for path in paths.into_iter().map(|path| shorten(&path)) {
                         if !self.known(&path) {
@@ -206,7 +211,7 @@ impl Run {
     fn read_file(&mut self, path: &Path) -> Layer {
         self.files.push(path.to_owned());
         let name = path.display().to_string();
-        match source::read(path).map(String::from_utf8) {
+        match source::read(path, &mut self.seen).map(String::from_utf8) {
             Ok(Ok(text)) => self.read_text(&name, text, DocumentKind::File),
             Ok(Err(error)) => {
                 self.torn.file();
@@ -246,7 +251,7 @@ impl Run {
 
     fn finish(mut self, sources: &Sources, layers: Vec<Layer>) -> Result<Loaded, Diagnostics> {
         let built = self.settle(sources, layers);
-        let Self { documents, places, mut problems, files, .. } = self;
+        let Self { documents, places, mut problems, files, seen, .. } = self;
         let (settings, effective, notes) = match built {
             Ok(built) if problems.is_empty() => built,
             Ok(_) => return Err(Diagnostics::new(problems, documents)),
@@ -260,7 +265,7 @@ impl Run {
             }
         };
         let (places, documents) = (Arc::new(places), documents.into());
-        Ok(Loaded { settings, files, notes, effective, places, documents })
+        Ok(Loaded { settings, files, notes, seen, effective, places, documents })
     }
 
     /// Gives the merged layers their strict form and ties them together.
@@ -406,11 +411,6 @@ impl Run {
             self.problems.push(Problem::new(place, title));
         }
     }
-}
-
-/// What a template has that no worker has.
-fn template_defaults() -> Layer {
-    Layer::from_iter([("max".to_owned(), Value::new(None, ValueKind::I64(DEFAULT_MAX)))])
 }
 
 /// A path as a person would write it from here.

@@ -18,6 +18,7 @@ mod command;
 mod diagnostic;
 mod diff;
 mod document;
+mod effective;
 mod effects;
 mod elements;
 mod endpoint;
@@ -45,12 +46,14 @@ mod settings;
 mod slugs;
 mod source;
 mod spec;
+mod still;
 mod suggest;
 mod syntax;
 mod template;
 mod template_check;
 mod torn;
 mod tree;
+mod unheeded;
 pub(crate) mod words;
 
 pub use actors::ActorCheck;
@@ -58,10 +61,13 @@ pub(crate) use command::RUN_PREFIX;
 pub use diagnostic::{Diagnostics, ProblemView};
 pub use diff::{Change, KeyChange, Sign, Subject, diff};
 pub use effects::Effect;
+pub(crate) use isolation::OURS;
 pub use isolation::{DaemonSettings, Isolation, Limits, SecretSource};
 pub use json_schema::json_schema;
+pub(crate) use load::load_still;
 pub use load::{Loaded, load};
 pub use own::OwnConfig;
+pub(crate) use placeholder::fill_pid;
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
 pub use probes::{
     CheckSettings, ExecFormat, HeartbeatSettings, HttpCheck, MarkSettings, ProbeSettings, RateSettings,
@@ -75,6 +81,7 @@ pub use settings::{
 pub(crate) use source::included;
 pub use source::{SEARCHED, Sources};
 pub use spec::{Given, Run, SpecError, WorkerSpec};
+pub(crate) use still::{Clock, Pace, emptied};
 pub(crate) use suggest::nearest;
 pub use template::{Added, Template, TemplateError};
 pub(crate) use words::is_secret;

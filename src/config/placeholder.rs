@@ -77,6 +77,28 @@ pub(super) fn fill_last(text: &str, mut value: impl FnMut(&str) -> String) -> St
     out
 }
 
+/// Puts a worker's pid into the `{pid}` of a command beside it, and leaves everything else for [`expand`].
+pub(crate) fn fill_pid(text: &str, pid: &str) -> String {
+    const GAP: &str = "{pid}";
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (said, read) = if rest.starts_with(GAP) {
+            (pid, GAP.len())
+        } else if rest.starts_with("{{") {
+            ("{{", 2)
+        } else {
+            ("{", 1)
+        };
+        out.push_str(said);
+        rest = &rest[read..];
+    }
+    out.push_str(rest);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +114,19 @@ mod tests {
         let fill = |text: &str| fill(text, |name| format!("<{name}{{>"));
         assert_eq!(fill("{param.x}/{worker}/{{param.x}"), "<x{{>/{worker}/{{param.x}");
         assert_eq!(fill("{param.x"), "{param.x");
+    }
+
+    #[test]
+    fn the_pid_is_put_in_where_it_is_no_text_of_its_own() {
+        for (text, filled) in [
+            ("{pid}", "7"),
+            ("-p {pid}:{{pid}", "-p 7:{pid}"),
+            ("{{{pid}", "{7"),
+            ("a{worker}", "aw"),
+            ("{{pid", "{pid"),
+        ] {
+            assert_eq!(expand(&fill_pid(text, "7"), |_| Some("w".to_owned())).unwrap(), filled, "{text}");
+        }
     }
 
     #[test]

@@ -64,27 +64,45 @@ impl Settings {
     #[must_use]
     pub fn scaled_trouble(&self) -> Option<String> {
         let by_hand = self.workers.iter().filter(|worker| worker.instances != worker.declared);
-        by_hand.into_iter().find_map(|worker| {
+        let scaled = by_hand.into_iter().find_map(|worker| {
             let (name, copies) = (&worker.name, worker.instances);
-            let what = match range(worker, copies) {
-                Some((_, last)) if last > LAST => format!("there is no port above {LAST}"),
-                Some(_) | None => match self.port_clash(worker, copies) {
-                    Some(other) => format!("its ports meet those of `{other}`"),
-                    None => match self.slug_clash(worker, copies) {
-                        Some(other) => format!("it would share a directory with `{other}`"),
-                        None => format!(
-                            "it would share a pid_file with `{}`",
-                            self.pid_file_clash(worker, copies)?
-                        ),
-                    },
-                },
-            };
+            let what = self.no_room(worker, copies)?;
             Some(format!(
                 "worker `{name}` was scaled to {copies} by hand, and in this file {what}: \
                  `regrow scale {name} {}` first, or make room for it in the file",
                 worker.declared
             ))
+        });
+        scaled.or_else(|| self.roll_trouble())
+    }
+
+    /// Whose copy more, which a rolling restart has beside the others right now, does not fit.
+    fn roll_trouble(&self) -> Option<String> {
+        let rolling = self.workers.iter().filter(|worker| worker.spare > 0);
+        rolling.into_iter().find_map(|worker| {
+            let what = self.no_room(worker, worker.copies())?;
+            Some(format!(
+                "a rolling restart of `{}` is under way, and with the one copy more that it has meanwhile {what}: apply \
+                 this file again once `regrow events -f` shows the end of that",
+                worker.name
+            ))
         })
+    }
+
+    /// Why there is no room for so many of a worker.
+    fn no_room(&self, worker: &WorkerSettings, copies: u32) -> Option<String> {
+        match range(worker, copies) {
+            Some((_, last)) if last > LAST => return Some(format!("there is no port above {LAST}")),
+            Some(_) | None => {}
+        }
+        if let Some(other) = self.port_clash(worker, copies) {
+            return Some(format!("its ports meet those of `{other}`"));
+        }
+        if let Some(other) = self.slug_clash(worker, copies) {
+            return Some(format!("it would share a directory with `{other}`"));
+        }
+        let other = self.pid_file_clash(worker, copies)?;
+        Some(format!("it would share a pid_file with `{other}`"))
     }
 }
 

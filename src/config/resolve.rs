@@ -117,9 +117,16 @@ pub(super) fn addresses(http: &HttpSettings, places: &Places, problems: &mut Vec
             listen.port()
         )));
     }
-    if http.listen.is_some_and(|listen| listen.port() != 0) && http.listen == http.probe_listen {
-        let problem =
-            Problem::new(place("http.probe_listen"), "`http.probe_listen` is the same as `http.listen`");
+    let Some((listen, probes)) = http.listen.zip(http.probe_listen) else { return };
+    let same_place =
+        listen.ip() == probes.ip() || listen.ip().is_unspecified() || probes.ip().is_unspecified();
+    if listen.port() != 0 && listen.port() == probes.port() && same_place {
+        let title = if listen == probes {
+            "`http.probe_listen` is the same as `http.listen`".to_owned()
+        } else {
+            format!("`http.probe_listen` {probes} and `http.listen` {listen} cannot both have the port")
+        };
+        let problem = Problem::new(place("http.probe_listen"), title);
         problems.push(problem.help("`listen` serves health and metrics already; give this one another port"));
     }
 }

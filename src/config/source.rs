@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::actors::ActorCheck;
 use super::diagnostic::Problem;
+use super::still::{Seen, Stamp};
 
 /// Where a file is looked for if none is named.
 pub const SEARCHED: [&str; 3] = ["regrow.toml", "config/regrow.toml", "/etc/regrow/regrow.toml"];
@@ -92,7 +93,27 @@ impl Sources {
 }
 
 /// The bytes of a file that may be trusted.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
+pub(super) fn read(path: &Path, seen: &mut Seen) -> Result<Vec<u8>, Box<Problem>> {
+    match opened(path) {
+        Ok(Taken { bytes, before, after }) => {
+            seen.file(path, before, after);
+            Ok(bytes)
+        }
+        Err(problem) => {
+            seen.refused(path);
+            Err(problem)
+        }
+    }
+}
+
+/// What was read, and how the file was before and after.
+struct Taken {
+    bytes: Vec<u8>,
+    before: Stamp,
+    after: Stamp,
+}
+
+fn opened(path: &Path) -> Result<Taken, Box<Problem>> {
     let shown = path.display().to_string();
     let refused = |error: std::io::Error| {
         Box::new(Problem::of_file(shown.as_str(), format!("the file cannot be read: {error}")))
@@ -108,12 +129,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
     }
     trusted(&metadata).map_err(|problem| Box::new(problem(&shown)))?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(refused)?;
+    (&file).take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(refused)?;
     if bytes.len() as u64 > MAX_FILE {
         let title = format!("the file is larger than {}", crate::units::format_size(MAX_FILE));
         return Err(Box::new(Problem::of_file(shown, title)));
     }
-    Ok(bytes)
+    let after = file.metadata().map_err(refused)?;
+    Ok(Taken { bytes, before: Stamp::of(&metadata), after: Stamp::of(&after) })
 }
 
 /// What it is, if it is no plain file.

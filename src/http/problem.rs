@@ -73,7 +73,6 @@ impl From<ApplyError> for Problem {
             ApplyError::Act(error) => error.into(),
             ApplyError::NoFile => Self::new(StatusCode::CONFLICT, "no_file", error.to_string()),
             ApplyError::Unread => Self::new(StatusCode::CONFLICT, "unread", error.to_string()),
-            ApplyError::Misfit(_) => Self::new(StatusCode::CONFLICT, "conflict", error.to_string()),
             ApplyError::Invalid(diagnostics) => Self {
                 problems: serde_json::to_value(diagnostics.problems()).ok(),
                 ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "config_invalid", diagnostics.render(false))

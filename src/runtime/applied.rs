@@ -73,9 +73,7 @@ pub(super) fn applied_event(comparison: &Comparison, by: &Asker) -> Event {
 pub(super) fn rejected_event(error: &ApplyError, by: &Asker) -> Event {
     let (why, problems) = match error {
         ApplyError::Invalid(diagnostics) => (diagnostics.summary(), problems(diagnostics)),
-        ApplyError::NoFile | ApplyError::Misfit(_) | ApplyError::Unread | ApplyError::Act(_) => {
-            (error.to_string(), Vec::new())
-        }
+        ApplyError::NoFile | ApplyError::Unread | ApplyError::Act(_) => (error.to_string(), Vec::new()),
     };
     let message =
         format!("the configuration was not taken over, asked by {}: {why}. Nothing was changed", by.0);

@@ -1,6 +1,6 @@
 //! The configuration while everything runs: read again, compared, and taken over as a whole or not at all.
 //!
-//! The file is read beside the control plane, and everything that can be wrong with it is found before anybody is
+//! The file is read (`reading`) beside the control plane, and everything that can be wrong with it is found before anybody is
 //! touched; what is left is one edit of the settings in force, made on the control plane in turn with all others. So
 //! the outcome of two orders is always that of one after the other, and an order that fails has changed nothing.
 //!
@@ -15,18 +15,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::config::{
-    Added, Change, Diagnostics, Effect, Loaded, Settings, Sign, Sources, SpecError, Subject, TemplateError,
-    WorkerSettings, diff, load,
+    Added, Change, Clock, Diagnostics, Effect, Settings, Sign, Sources, SpecError, Subject, TemplateError,
+    WorkerSettings, diff,
 };
 use crate::event::{Cause, Event, EventKind};
 use crate::id::{InstanceId, Name};
 use crate::policy::Phase;
-use crate::supervisor::{InstanceState, Wanted};
+use crate::supervisor::{InstanceState, Operator, Wanted};
 use crate::units::format_duration;
 
-use super::added::{AddedFile, Misfit, join};
+use super::added::{AddedFile, Misfit};
 use super::applied::{applied_event, pending, rejected_event};
 use super::handle::{ActError, Asker, RuntimeHandle};
+use super::reading::{Reading, read};
+use super::reshape::BY_THE_FILE;
 
 /// Reading and checking ten thousand workers takes seconds on a busy machine; a command waits a minute for its answer.
 const READ_WITHIN: Duration = Duration::from_secs(30);
@@ -70,12 +72,9 @@ pub enum ApplyError {
     /// There is nothing to read again.
     #[error("this runtime was started without a configuration file, so there is none to read again")]
     NoFile,
-    /// The file is wrong.
+    /// The file is wrong, or does not fit workers that run.
     #[error("{0}")]
     Invalid(Box<Diagnostics>),
-    /// Workers that run do not fit the file.
-    #[error("{}; `regrow remove` takes them away", .0.join("; "))]
-    Misfit(Vec<String>),
     /// It cannot be read: what it lies on does not answer.
     #[error(
         "the configuration could not be read within {}: what it lies on does not answer. See to that disk or network share, then apply again",
@@ -157,13 +156,6 @@ impl Living {
     }
 }
 
-/// A reading that is right.
-struct Reading {
-    settings: Settings,
-    left_out: Vec<Misfit>,
-    files: Vec<PathBuf>,
-}
-
 impl RuntimeHandle {
     /// Reads the file again and says what taking it over would do; changes nothing.
     ///
@@ -173,9 +165,7 @@ impl RuntimeHandle {
         let Reading { settings, files, .. } = self.read_again().await?;
         let old = self.info().settings();
         let settings = settings.scaled_as(&old);
-        if let Some(trouble) = settings.scaled_trouble() {
-            return Err(ActError::Conflict(trouble).into());
-        }
+        fits(&settings)?;
         Ok(self.comparison(diff(&old, &settings), &settings, files))
     }
 
@@ -199,6 +189,7 @@ impl RuntimeHandle {
 
     async fn take_over(&self) -> Result<Comparison, ApplyError> {
         let Reading { settings, left_out, files } = self.read_again().await?;
+        fits(&settings.clone().scaled_as(&self.info().settings()))?;
         let slot: Arc<Mutex<Vec<Change>>> = Arc::default();
         let found = Arc::clone(&slot);
         let new = self.edit(Box::new(move |current| {
@@ -297,9 +288,12 @@ impl RuntimeHandle {
         if Arc::strong_count(&reader) > READERS + 1 {
             return Err(ApplyError::Unread);
         }
+        let here = std::thread::current().id();
         let reading = aside(move || {
             let _reader = reader;
-            read(&sources, &running, &waiting)
+            // Nobody waits on the control plane's own thread.
+            let clock = Clock { waits: std::thread::current().id() != here };
+            read(&sources, &running, &waiting, &clock)
         });
         in_time(reading).await?.ok_or(ActError::ShuttingDown)?
     }
@@ -318,15 +312,16 @@ impl RuntimeHandle {
     /// Whom somebody stopped or paused stays so, and whoever waits to be tried again is tried at once.
     fn heed(&self, change: &mut Change, workers: &HashMap<&Name, &Arc<WorkerSettings>>) {
         let Subject::Worker(name) = &change.subject else { return };
-        let switched = change.keys.iter().any(|key| key.key == "enabled");
-        let Some(worker) = workers.get(name).filter(|_| !switched && change.sign == Sign::Changed) else {
-            return;
-        };
+        let Some(worker) = workers.get(name).filter(|_| change.sign == Sign::Changed) else { return };
         let states: Vec<InstanceState> =
             worker.instance_ids().filter_map(|instance| self.board().instance(&instance)).collect();
         let waits = |state: &InstanceState| matches!(state.phase, Phase::Backoff | Phase::Quarantined);
         let all = |wanted| !states.is_empty() && states.iter().all(|state| state.wanted == wanted);
-        if all(Wanted::Stopped) {
+        if let Some(switch) = change.keys.iter_mut().find(|key| key.key == "enabled") {
+            if !states.is_empty() && states.iter().all(stopped_by_hand) {
+                (change.effect, switch.effect) = (Effect::StaysStopped, Effect::StaysStopped);
+            }
+        } else if all(Wanted::Stopped) {
             change.effect = Effect::StaysStopped;
         } else if all(Wanted::Paused) {
             if change.effect == Effect::Restarts {
@@ -363,28 +358,21 @@ impl RuntimeHandle {
     }
 }
 
+/// What was asked for by hand and goes on has room beside what the file says.
+fn fits(settings: &Settings) -> Result<(), ApplyError> {
+    let trouble = settings.scaled_trouble().map(|trouble| Diagnostics::of_whole(vec![trouble], ""));
+    trouble.map_or(Ok(()), |trouble| Err(ApplyError::Invalid(Box::new(trouble))))
+}
+
+/// Whether somebody stopped it, and not the file.
+fn stopped_by_hand(state: &InstanceState) -> bool {
+    let by_the_file = |by: &Operator| by.by.starts_with(BY_THE_FILE);
+    state.wanted == Wanted::Stopped && !state.wanted_by.as_ref().is_some_and(by_the_file)
+}
+
 /// Whether a worker of the new settings is not one that goes on as it was.
 fn touches(change: &Change) -> bool {
     matches!(change.subject, Subject::Worker(_)) && change.sign != Sign::Removed
-}
-
-/// Reads, checks, and puts in those who were added; one who runs must fit.
-fn read(sources: &Sources, running: &Settings, waiting: &[Arc<Added>]) -> Result<Reading, ApplyError> {
-    let Loaded { settings, files, .. } =
-        load(sources).map_err(|error| ApplyError::Invalid(Box::new(error)))?;
-    let (mut settings, misfits) = join(settings, &running.added);
-    let mut misfits: Vec<String> = misfits.into_iter().map(|(_, why)| why).collect();
-    for given in &running.given {
-        match settings.with_given_of(running, given, sources.actors.clone()) {
-            Ok(grown) => settings = grown,
-            Err(error) => misfits.push(format!("a worker that the program added does not fit: {error}")),
-        }
-    }
-    if !misfits.is_empty() {
-        return Err(ApplyError::Misfit(misfits));
-    }
-    let (settings, left_out) = join(settings, waiting);
-    Ok(Reading { settings, left_out, files })
 }
 
 /// Waits for a reading, but not for ever: nobody else could apply anything meanwhile.

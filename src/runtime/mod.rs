@@ -22,6 +22,7 @@ mod pass;
 mod past;
 mod pool;
 mod raise;
+mod reading;
 mod recover;
 mod recycle;
 mod remember;

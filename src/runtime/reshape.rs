@@ -345,7 +345,7 @@ impl Reshape {
             }
             let request: fn(ChildKey) -> Request =
                 if new.enabled { |child| Request::Start { child } } else { |child| Request::Stop { child } };
-            let by = format!("the configuration: enabled = {}", new.enabled);
+            let by = format!("{BY_THE_FILE}{}", new.enabled);
             for instance in new.instance_ids().filter(|id| self.plane.wish(&id.to_string()).stopped.is_none())
             {
                 self.ask(&instance, request, &by);
@@ -363,6 +363,9 @@ impl Reshape {
         let _ = home.send_message(SupervisorMsg::Asked(Box::new(asked)));
     }
 }
+
+/// Who asks, where the file does.
+pub(super) const BY_THE_FILE: &str = "the configuration: enabled = ";
 
 /// How long those who move, and everybody below them, may take to leave one after the other.
 fn time_to_leave(settings: &Settings, moved: &HashSet<Name>) -> Duration {
@@ -408,7 +411,7 @@ pub(super) fn enter(plane: &Plane, instance: &InstanceId, worker: &WorkerSetting
         (entry.wanted, entry.wanted_by) = (Wanted::Paused, Some(by));
     } else if !worker.enabled {
         entry.wanted = Wanted::Stopped;
-        let by = "the configuration: enabled = false".to_owned();
+        let by = format!("{BY_THE_FILE}false");
         entry.wanted_by = Some(Operator { by, at: Timestamp::now() });
     }
     plane.board.put(entry);

@@ -34,6 +34,10 @@ pub(super) use place::{End, Entry, Place};
 pub use plans::{NextAction, StandIn};
 pub use recovering::{INCIDENT_BUCKETS, Recovered, Recovering, Spread};
 
+/// What a worker that is paused says after a change that needs a new process.
+pub(crate) const OUTDATED: &str =
+    "it runs as it was set up before its last change; it starts anew with that once its pause ends";
+
 /// What an operator wants of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -277,7 +281,7 @@ impl InstanceState {
     pub fn all_issues(&self) -> Vec<String> {
         let mut all = self.issues.clone();
         if self.outdated {
-            all.push("it runs as it was set up before its last change; it starts anew with that once its pause ends".into());
+            all.push(OUTDATED.to_owned());
         }
         if let Some(verdict) = self.verdict().filter(|_| self.phase == Phase::Running) {
             all.extend(verdict.issues.iter().filter(|issue| !self.issues.contains(issue)).cloned());

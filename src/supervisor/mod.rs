@@ -31,6 +31,7 @@ mod turn;
 pub use crate::worker::OutputCounters;
 pub(crate) use actor::{Asked, Outcome, SupervisorMsg, Upward};
 pub use attempts::{Attempts, Totals};
+pub(crate) use board::OUTDATED;
 pub use board::{
     Board, Health, INCIDENT_BUCKETS, InstanceState, LastExit, NextAction, Operator, Recovered, Recovering,
     RollState, Spread, StandIn, SupervisorState, Told, Trouble, Wanted,

@@ -7,8 +7,8 @@ use crate::config::reach::heard_within;
 use crate::config::{Settings, StopSettings, SupervisorSettings, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
-    Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Pause, Phase, Restart, RestartStrategy, Shutdown,
-    SupervisorSpec,
+    Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Pause, Phase, Restart, RestartStrategy, RetryPark,
+    Shutdown, SupervisorSpec,
 };
 use crate::recovery::Ladder;
 
@@ -126,7 +126,11 @@ impl Node {
             strategy: self.settings.strategy,
             intensity: self.settings.intensity,
             on_exhausted: self.settings.on_exhausted,
-            retry: self.settings.retry,
+            // The ceiling of the doubling is never below the first; `check` has warned.
+            retry: self
+                .settings
+                .retry
+                .map(|retry| RetryPark { every: retry.every.max(retry.first), ..retry }),
             auto_shutdown: self.settings.auto_shutdown,
             seed,
         }

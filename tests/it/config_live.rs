@@ -157,6 +157,28 @@ fn c5_a_wrong_file_changes_nothing_and_says_so() {
 }
 
 #[test]
+fn a_file_that_was_emptied_stops_nobody_unless_it_says_so() {
+    let rig = Rig::start(&(stays("a", "") + &stays("b", "")));
+    up(&rig, &["a", "b"]);
+    let before = (pid(&rig, "a"), pid(&rig, "b"));
+    for text in ["", "[http]\nlisten = \"\"\n"] {
+        std::fs::write(rig.path("regrow.toml"), text).unwrap();
+        for verb in ["apply", "diff"] {
+            let output = rig.regrow(&[verb]);
+            assert_eq!(output.status.code(), Some(6), "{verb}: {output:?}");
+            let said = stderr(&output);
+            assert!(said.contains("2 workers of it would be stopped"), "{said}");
+            assert!(said.contains("`may_be_empty = true` below [runtime]"), "{said}");
+        }
+    }
+    assert_eq!((pid(&rig, "a"), pid(&rig, "b")), before);
+    assert_eq!(events(&rig, "config.rejected").len(), 2);
+    rig.configure("[runtime]\nmay_be_empty = true\n");
+    assert!(rig.ok(&["apply", "--wait"]).contains("- worker a: stops"));
+    rig.wait("nobody is left", || rig.status()["workers"].as_array().is_some_and(Vec::is_empty));
+}
+
+#[test]
 fn a_file_that_cannot_be_read_to_its_end_is_refused_and_holds_up_nobody() {
     let rig = Rig::start(&stays("a", ""));
     up(&rig, &["a"]);
@@ -209,6 +231,12 @@ fn whom_somebody_stopped_stays_stopped() {
     rig.ok(&["stop", "a", "--wait"]);
     rig.configure(&(other("a", "") + &stays("b", "")));
     assert!(rig.ok(&["apply", "--wait"]).contains("~ worker a: stays stopped"));
+    for switch in ["enabled = false", ""] {
+        rig.configure(&(other("a", switch) + &stays("b", "")));
+        let text = rig.ok(&["apply", "--wait"]);
+        assert!(text.contains("~ worker a: stays stopped"), "{text}");
+        assert!(text.contains("1 worker to stay stopped, 1 worker untouched"), "{text}");
+    }
     assert_eq!(rig.worker("a")["wanted"], "stopped");
     assert_eq!(rig.worker("a")["pid"], Value::Null);
     rig.ok(&["start", "a", "--wait"]);
@@ -474,6 +502,10 @@ fn of_whom_somebody_paused_it_is_said_that_the_change_waits_for_the_end_of_the_p
     let outdated =
         || rig.worker("a")["issues"].to_string().contains("as it was set up before its last change");
     rig.wait("it is said that what runs is not what the file says", outdated);
+    assert!(
+        rig.ok(&["describe", "a", "--diff"]).starts_with("a: what the file says is in force, but it runs as")
+    );
+    assert_eq!(rig.ok(&["describe", "b", "--diff"]), "b runs as the file says\n");
     let diff = String::from_utf8(rig.regrow(&["diff"]).stdout).unwrap();
     assert!(diff.contains("`regrow apply` does not do it: `regrow shutdown`, then"), "{diff}");
     rig.ok(&["resume", "a"]);

@@ -123,12 +123,11 @@ fn a_template_that_changes_changes_its_workers() {
     ] {
         rig.configure(&wrong);
         let output = rig.regrow(&["apply"]);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(
-            stderr(&output).contains("worker u1, made of a template, does not fit"),
-            "{}",
-            stderr(&output)
-        );
+        assert_eq!(output.status.code(), Some(6), "{output:?}");
+        let said = stderr(&output);
+        assert!(said.contains("worker u1, made of a template, does not fit"), "{said}");
+        assert!(said.contains("`regrow remove` takes such a worker away"), "{said}");
+        assert_eq!(rig.code(&["diff"]), 6, "it is no difference");
         assert_eq!(rig.worker("u1")["pid"], before);
     }
 }

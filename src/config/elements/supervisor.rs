@@ -54,10 +54,9 @@ pub(in crate::config) struct RawSupervisor {
 }
 
 impl RawSupervisor {
-    /// `never` at either key switches both off. `retry_every` is the ceiling of the doubling, so it is never
-    /// below the first.
+    /// `never` at either key switches both off.
     pub(in crate::config) fn retry(&self) -> Option<RetryPark> {
         let (first, every) = (self.retry_first?, self.retry_every?);
-        Some(RetryPark { first, every: every.max(first) })
+        Some(RetryPark { first, every })
     }
 }

@@ -40,9 +40,7 @@ pub(super) async fn check(State(api): State<Arc<Api>>, body: Bytes) -> Result<Re
             let changes = ChangesView { config_generation: generation, ..ChangesView::default() };
             DiffBody { schema, ok: false, same: false, changes, message: diagnostics.render(false), problems }
         }
-        Err(
-            other @ (ApplyError::NoFile | ApplyError::Misfit(_) | ApplyError::Unread | ApplyError::Act(_)),
-        ) => {
+        Err(other @ (ApplyError::NoFile | ApplyError::Unread | ApplyError::Act(_))) => {
             return Err(other.into());
         }
     };

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{SecretSource, WorkerSettings};
+use crate::config::{OURS, SecretSource, WorkerSettings, fill_pid};
 use crate::id::{Incarnation, InstanceId};
 use crate::worker::unix::Image;
 
@@ -193,8 +193,7 @@ impl Recipe {
         incarnation: Incarnation,
     ) -> Result<Image, NulByte> {
         let pid = pid.map_or_else(String::new, |pid| pid.to_string());
-        let filled =
-            argv.iter().map(|text| self.placeholders.fill(&text.replace("{pid}", &pid), incarnation));
+        let filled = argv.iter().map(|text| self.placeholders.fill(&fill_pid(text, &pid), incarnation));
         let argv = filled
             .map(|text| CString::new(text).map_err(|_| NulByte("command")))
             .collect::<Result<Vec<_>, _>>()?;
@@ -327,17 +326,7 @@ fn is_a_secrets_source(settings: &WorkerSettings, name: &OsStr) -> bool {
 
 /// Names that only the runtime sets.
 fn is_ours(name: &OsStr) -> bool {
-    name == "NOTIFY_SOCKET"
-        || [
-            "REGROW_WORKER",
-            "REGROW_INSTANCE",
-            "REGROW_INCARNATION",
-            "REGROW_STATE_DIR",
-            "REGROW_SOCKET",
-            "REGROW_TOKEN",
-        ]
-        .iter()
-        .any(|ours| name == *ours)
+    OURS.iter().any(|ours| name == *ours)
 }
 
 fn is_worth_naming(name: &str) -> bool {
