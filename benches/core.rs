@@ -108,6 +108,7 @@ fn child(index: usize) -> ChildSpec {
         verify: Duration::from_secs(10),
         ladder: None,
         heard_within: Duration::ZERO,
+        pool: None,
         held: false,
         stopped: false,
         paused: None,

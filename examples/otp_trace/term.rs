@@ -180,6 +180,7 @@ fn plain_child(id: &str, restart: Restart) -> ChildSpec {
         verify: Duration::ZERO,
         ladder: None,
         heard_within: Duration::ZERO,
+        pool: None,
         held: false,
         stopped: false,
         paused: None,

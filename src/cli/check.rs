@@ -63,7 +63,7 @@ fn nobodies(settings: &Settings) -> Vec<String> {
 /// Whether this machine lets regrow open as many files as the workers need.
 fn short_of_files(settings: &Settings) -> Option<String> {
     let processes = settings.workers.iter().filter(|worker| worker.actor.is_none() && worker.enabled);
-    let instances = processes.map(|worker| u64::from(worker.instances)).sum();
+    let instances = processes.map(|worker| u64::from(worker.most())).sum();
     crate::worker::process::too_few_files(instances, crate::worker::process::most_files())
 }
 

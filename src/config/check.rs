@@ -13,6 +13,7 @@ use super::diagnostic::{Problem, quoted};
 use super::document::Place;
 use super::layers;
 use super::leaf::{Fault, Leaf, Text, check_integer, check_number, type_name, wrong_type};
+use super::pool::{self, NEEDS_QUEUES};
 use super::schema::{Key, Kind, Shape, find, join};
 use super::suggest::{nearest, rename};
 
@@ -439,6 +440,10 @@ impl Checker<'_> {
             let all: Vec<&str> = keys.iter().map(|key| key.name).collect();
             format!("the keys here are {}", all.join(", "))
         };
+        if pool::needs_queues(path, name.get_ref()) {
+            let title = format!("{shown} cannot be used yet");
+            return self.problems.push(Problem::new(Some(self.place(name.span())), title).help(NEEDS_QUEUES));
+        }
         let problem = Problem::new(Some(self.place(name.span())), format!("unknown key {shown}"));
         self.problems.push(match word {
             Some(word) => problem.suggest(Some(word)),

@@ -257,7 +257,9 @@ fn worker_keys(old: &WorkerSettings, new: &WorkerSettings) -> Vec<KeyChange> {
             "enabled" if new.enabled => key.effect = Effect::Starts,
             "enabled" => key.effect = Effect::Stops,
             // `p` becomes `p/0`, or the other way round: its name is in its environment, its directory and its log.
-            "instances" if old.numbered != new.numbered => key.effect = Effect::Restarts,
+            "instances" | "pool.min" | "pool.max" if old.numbered != new.numbered => {
+                key.effect = Effect::Restarts
+            }
             _ => {}
         }
     }

@@ -83,6 +83,7 @@ pub(super) const WORKER: &[(&str, Effect)] = &[
     ("backoff", InPlace),
     // The difference starts or stops; a worker that comes to be numbered is another one.
     ("instances", InPlace),
+    ("pool", InPlace),
     ("recycle", InPlace),
     // Its number is in the environment of the process.
     ("port", Restarts),

@@ -201,7 +201,10 @@ impl Page<'_> {
     fn means_nothing(&self, section: &str, at: &str) -> bool {
         self.workers.get(section).is_some_and(|worker| {
             let probe = at.strip_prefix("probe.").and_then(|rest| rest.split('.').next());
-            probe.is_some_and(|name| !worker.has_probe(name)) || meaningless(worker).contains(&at)
+            let number = if worker.pool.is_some() { "instances" } else { "pool" };
+            probe.is_some_and(|name| !worker.has_probe(name))
+                || meaningless(worker).contains(&at)
+                || at == number
         })
     }
 

@@ -36,6 +36,7 @@ mod overrides;
 mod own;
 mod pid_files;
 mod placeholder;
+mod pool;
 mod ports;
 pub(crate) mod probes;
 pub(crate) mod reach;
@@ -69,6 +70,7 @@ pub use load::{Loaded, load};
 pub use own::OwnConfig;
 pub(crate) use placeholder::fill_pid;
 pub use placeholder::{PLACEHOLDERS, PlaceholderError, expand};
+pub use pool::PoolSettings;
 pub use probes::{
     CheckSettings, ExecFormat, HeartbeatSettings, HttpCheck, MarkSettings, ProbeSettings, RateSettings,
     StatusRange, ThresholdSettings,

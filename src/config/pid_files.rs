@@ -40,7 +40,7 @@ impl Settings {
         }
         let others = self.workers.iter().filter(|other| other.name != worker.name);
         let clash = |other: &&std::sync::Arc<WorkerSettings>| {
-            other.instance_ids().filter_map(|id| file_of(other, &id)).any(|file| own.contains(&file))
+            other.possible_ids().filter_map(|id| file_of(other, &id)).any(|file| own.contains(&file))
         };
         others.into_iter().find(clash).map(|other| other.name.clone())
     }
@@ -61,7 +61,7 @@ pub(super) fn of_worker(kind: Kind, worker: &WorkerSettings, places: &Places, pr
 pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<Problem>) {
     let mut taken: HashMap<String, InstanceId> = HashMap::new();
     for Settled { settings: worker, .. } in workers {
-        for id in worker.instance_ids() {
+        for id in worker.possible_ids() {
             let Some(file) = file_of(worker, &id) else { break };
             let Some(other) = taken.insert(file, id.clone()) else { continue };
             let title = format!("instances `{other}` and `{id}` share one pid_file");

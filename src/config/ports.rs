@@ -27,7 +27,7 @@ impl Settings {
         let (first, _) = range(worker, 1)?;
         let others = self.workers.iter().filter(|other| other.name != worker.name);
         let clash = |other: &&std::sync::Arc<WorkerSettings>| {
-            range(other, other.copies()).is_some_and(|(low, high)| low <= last && first <= high)
+            range(other, other.most()).is_some_and(|(low, high)| low <= last && first <= high)
         };
         others.into_iter().find(clash).map(|other| other.name.clone())
     }
@@ -110,7 +110,7 @@ impl WorkerSettings {
     /// Whether it is the only one of its kind: it may rely on that, and gets no copy beside it.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        self.instances == 1 && self.port.is_none()
+        self.instances == 1 && self.port.is_none() && self.pool.is_none_or(|pool| pool.max == 1)
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) fn crowded(workers: &[std::sync::Arc<WorkerSettings>]) -> Option<Stri
 
 /// What one worker says about ports fits together.
 pub(super) fn of_worker(kind: Kind, worker: &WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
-    if let Some((base, last)) = range(worker, worker.instances).filter(|(_, last)| *last > LAST) {
+    if let Some((base, last)) = range(worker, worker.most()).filter(|(_, last)| *last > LAST) {
         let title = format!(
             "the ports of {} `{}` end at {last}; the highest one is {LAST}",
             kind.word(),
@@ -159,7 +159,7 @@ pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<
     let mut taken: Vec<(u32, u32, &WorkerSettings)> = workers
         .iter()
         .filter_map(|worker| {
-            let (first, last) = range(&worker.settings, worker.settings.instances)?;
+            let (first, last) = range(&worker.settings, worker.settings.most())?;
             Some((first, last, &worker.settings))
         })
         .collect();

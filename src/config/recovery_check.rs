@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::id::Name;
 use crate::recovery::{CAUSES, ErrorClass, Ladder, Step, Strategy};
@@ -14,6 +15,9 @@ use super::resolve::at;
 use super::schema::Kind;
 use super::settings::{Ladder as Chosen, Settings, StrategySettings, WorkerSettings};
 use super::suggest::nearest;
+
+/// So long after its time to stop is over one is gone that was killed.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// The steps of a `[ladder.NAME]`, where it has its own.
 pub(super) fn ladder(
@@ -196,12 +200,23 @@ fn of_worker(
     worker: &WorkerSettings,
     strategies: &BTreeMap<Name, StrategySettings>,
 ) -> Arc<Ladder> {
-    let unable = |step: &Step| unable(&step.run, worker, strategies);
-    if ladder.steps.iter().all(|step| unable(step).is_none()) {
+    let of_it = |step: &Step| Step {
+        unable: unable(&step.run, worker, strategies),
+        timeout: scaling_takes(&step.run, worker).unwrap_or(step.timeout),
+        ..step.clone()
+    };
+    let steps: Vec<Step> = ladder.steps.iter().map(of_it).collect();
+    if steps[..] == ladder.steps[..] {
         return Arc::clone(ladder);
     }
-    let steps = ladder.steps.iter().map(|step| Step { unable: unable(step), ..step.clone() });
-    Arc::new(Ladder { steps: steps.collect(), ..(**ladder).clone() })
+    Arc::new(Ladder { steps: steps.into(), ..(**ladder).clone() })
+}
+
+/// How long it may take until one more is ready, or one is gone.
+pub(crate) fn scaling_takes(run: &Strategy, worker: &WorkerSettings) -> Option<Duration> {
+    let stop = worker.stop.drain.saturating_add(worker.stop.timeout);
+    let time = if *run == Strategy::ScaleUp { worker.start_timeout } else { stop.saturating_add(LEAVE) };
+    run.is_scaling().then_some(time)
 }
 
 /// Why this worker cannot have this done.
@@ -218,9 +233,7 @@ pub(crate) fn unable(
         Strategy::MemoryCleanup if worker.on.memory_cleanup.is_none() && !is_actor => {
             Some("the worker has no on.memory_cleanup".into())
         }
-        Strategy::ScaleUp | Strategy::ScaleDown => {
-            Some("the number of its instances is fixed; `regrow scale` changes it".into())
-        }
+        Strategy::ScaleUp | Strategy::ScaleDown => worker.fixed_number().map(Into::into),
         Strategy::Own(name) if !strategies.contains_key(name) => {
             Some(format!("there is no [strategy.{name}]").into())
         }

@@ -14,6 +14,7 @@ use super::elements::{RawSupervisor, Settled};
 use super::nature;
 use super::order::{self, Wait};
 use super::pid_files;
+use super::pool;
 use super::schema::Kind;
 use super::settings::{HttpSettings, Remedy, SupervisorSettings, WorkerSettings};
 use super::slugs;
@@ -45,6 +46,7 @@ pub(super) fn resolve(draft: Draft, places: &Places, problems: &mut Vec<Problem>
     let Draft { supervisors, mut workers, templates } = draft;
     for worker in &mut workers {
         nature::settle(Kind::Worker, &mut worker.settings, places, problems);
+        pool::settle(Kind::Worker, &mut worker.settings, places, problems);
         alone(Kind::Worker, worker, places, problems);
     }
     ports::overlaps(&workers, places, problems);
@@ -76,6 +78,7 @@ pub(super) fn resolve_torn(draft: Draft, torn: &Torn, places: &Places, problems:
     let mut found = Vec::new();
     for worker in &mut workers {
         nature::settle(Kind::Worker, &mut worker.settings, places, &mut found);
+        pool::settle(Kind::Worker, &mut worker.settings, places, &mut found);
         alone(Kind::Worker, worker, places, &mut found);
     }
     ports::overlaps(&workers, places, &mut found);

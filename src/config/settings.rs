@@ -12,6 +12,7 @@ use crate::policy::{
 
 use super::isolation::{DaemonSettings, Isolation};
 use super::own::OwnConfig;
+use super::pool::PoolSettings;
 use super::probes::{HeartbeatSettings, ProbeSettings, ThresholdSettings};
 use super::spec::Given;
 use super::template::{Added, Template};
@@ -143,10 +144,12 @@ pub struct WorkerSettings {
     pub backoff: Backoff,
     /// Copies of it.
     pub instances: u32,
-    /// How many the file says; another number was asked for by hand.
+    /// How many the file says; another number was asked for, by hand or by a step of recovery.
     pub declared: u32,
     /// Copies beside those, while a rolling restart goes on.
     pub spare: u32,
+    /// Within which bounds their number may change; `None`: it is fixed.
+    pub pool: Option<PoolSettings>,
     /// Whether the first copy has a number too: `parser/0`; false: it goes by the worker's plain name.
     pub numbered: bool,
     /// When an instance is replaced although nothing is wrong with it.
@@ -229,24 +232,6 @@ pub enum Remedy {
     Command(Vec<String>),
 }
 
-impl Settings {
-    /// These settings with the numbers of instances that were asked for by hand in `running`: such a number lasts until
-    /// the file says another one than it did then. The spare copy of a rolling restart stays until that is over.
-    #[must_use]
-    pub fn scaled_as(mut self, running: &Self) -> Self {
-        for worker in &mut self.workers {
-            let Some(before) = running.workers.iter().find(|one| one.name == worker.name) else { continue };
-            let by_hand = before.declared == worker.declared && before.numbered == worker.numbered;
-            let instances = if by_hand { before.instances } else { worker.instances };
-            let spare = before.spare;
-            if (worker.instances, worker.spare) != (instances, spare) {
-                *worker = Arc::new(WorkerSettings { instances, spare, ..WorkerSettings::clone(worker) });
-            }
-        }
-        self
-    }
-}
-
 impl WorkerSettings {
     /// What the file says that own strategies cost, in seconds.
     pub(crate) fn costs(&self) -> BTreeMap<crate::recovery::Strategy, f64> {
@@ -258,7 +243,11 @@ impl WorkerSettings {
 
     /// The ids of its instances, lowest index first.
     pub fn instance_ids(&self) -> impl Iterator<Item = InstanceId> + '_ {
-        (0..self.copies()).map(|index| match index {
+        self.ids(self.copies())
+    }
+
+    pub(super) fn ids(&self, copies: u32) -> impl Iterator<Item = InstanceId> + '_ {
+        (0..copies).map(|index| match index {
             0 if !self.numbered => InstanceId::single(self.name.clone()),
             index => InstanceId::of_pool(self.name.clone(), index),
         })

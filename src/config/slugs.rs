@@ -33,7 +33,7 @@ impl Settings {
             // Only a name that begins with the other's can meet it.
             let near = other.name.as_str().starts_with(worker.name.as_str())
                 || worker.name.as_str().starts_with(other.name.as_str());
-            near && other.instance_ids().any(|id| own.iter().any(|own| meet(own, &id.slug())))
+            near && other.possible_ids().any(|id| own.iter().any(|own| meet(own, &id.slug())))
         };
         others.into_iter().find(clash).map(|other| other.name.clone())
     }
@@ -54,7 +54,7 @@ pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<
                 format!("no worker can be called `{RUNTIME}`: `logs/{RUNTIME}.log` is the runtime's own");
             problems.push(Problem::new(place, title).help("give it another name"));
         }
-        for id in worker.settings.instance_ids() {
+        for id in worker.settings.possible_ids() {
             let Some(other) = taken.insert(id.slug(), id.clone()) else { continue };
             let title = format!("instances `{other}` and `{id}` would share one directory, `{}`", id.slug());
             let problem = Problem::new(at(Kind::Worker, &worker.settings.name, "instances", places), title);

@@ -277,13 +277,13 @@ impl Settings {
             return Err(SpecError::Taken(worker.name.clone()));
         }
         let clash = |other, what| SpecError::Clash { worker: worker.name.clone(), other, what };
-        if let Some(other) = self.port_clash(worker, worker.instances) {
+        if let Some(other) = self.port_clash(worker, worker.most()) {
             return Err(clash(other, "a port"));
         }
-        if let Some(other) = self.slug_clash(worker, worker.instances) {
+        if let Some(other) = self.slug_clash(worker, worker.most()) {
             return Err(clash(other, "a directory"));
         }
-        if let Some(other) = self.pid_file_clash(worker, worker.instances) {
+        if let Some(other) = self.pid_file_clash(worker, worker.most()) {
             return Err(clash(other, "a pid_file"));
         }
         let mut grown = self.clone();

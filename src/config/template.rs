@@ -180,6 +180,8 @@ impl Template {
             settings.command = Vec::new();
         }
         settings.leave_foreign();
+        settings.pool = self.sample.pool;
+        settings.begin_pool();
         Ok(WorkerSettings {
             after: self.sample.after.clone(),
             steps: self.sample.steps.clone(),
@@ -314,15 +316,15 @@ impl Settings {
             return Err(TemplateError::Full { template: template.name.clone(), max: template.max });
         }
         let worker = template.worker(&added, &self.base_dir)?;
-        if let Some(other) = self.port_clash(&worker, worker.instances) {
+        if let Some(other) = self.port_clash(&worker, worker.most()) {
             let why = format!("it would share a port with `{other}`");
             return Err(TemplateError::Broken { template: template.name.clone(), why });
         }
-        if let Some(other) = self.slug_clash(&worker, worker.instances) {
+        if let Some(other) = self.slug_clash(&worker, worker.most()) {
             let why = format!("it would share a directory with an instance of `{other}`");
             return Err(TemplateError::Broken { template: template.name.clone(), why });
         }
-        if let Some(other) = self.pid_file_clash(&worker, worker.instances) {
+        if let Some(other) = self.pid_file_clash(&worker, worker.most()) {
             let why = format!("it would share a pid_file with `{other}`");
             return Err(TemplateError::Broken { template: template.name.clone(), why });
         }

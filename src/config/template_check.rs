@@ -13,7 +13,7 @@ use super::layers::Layer;
 use super::schema::Kind;
 use super::suggest::nearest;
 use super::template::{Template, whole};
-use super::{nature, resolve};
+use super::{nature, pool, resolve};
 
 /// A template, typed and not yet tied to the rest.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(super) fn resolve(
     let mut templates = Vec::new();
     for mut draft in drafts {
         nature::settle(Kind::Template, &mut draft.sample.settings, places, problems);
+        pool::settle(Kind::Template, &mut draft.sample.settings, places, problems);
         resolve::alone(Kind::Template, &draft.sample, places, problems);
         significant_never(&draft.sample, supervisors, places, problems);
         gaps(&draft, places, problems);

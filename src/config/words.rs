@@ -142,6 +142,7 @@ pub(crate) fn worker(one: &WorkerSettings) -> Map<String, Value> {
             "reset_after": format_duration(one.backoff.reset_after),
         },
         "instances": one.instances,
+        "pool": one.pool.map(|pool| json!({ "min": pool.min, "max": pool.max })),
         "recycle": recycle(one),
         "port": one.port.map(|base| json!({ "base": base })),
         "reload": one.reload.map(|signal| json!({ "signal": signal_name(signal) })),

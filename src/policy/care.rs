@@ -8,7 +8,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::id::Incarnation;
-use crate::recovery::{Breaker, BreakerState, Climb, Ladder, Outcome, Situation, Step, Strategy, Way, Why};
+use crate::recovery::{
+    Breaker, BreakerState, Climb, Copies, Ladder, Outcome, Situation, Step, Strategy, Way, Why,
+};
 
 use super::spec::Time;
 
@@ -332,10 +334,15 @@ impl Care {
     }
 
     /// `up`: the child runs.
-    pub(super) fn view<'a>(&'a self, ladder: Option<&'a Ladder>, up: bool) -> Option<CareView<'a>> {
+    pub(super) fn view<'a>(
+        &'a self,
+        ladder: Option<&'a Ladder>,
+        (up, copies): (bool, Option<Copies>),
+    ) -> Option<CareView<'a>> {
         let case = self.case.as_ref()?;
         let taken = case.taken.as_ref().map(|taken| &taken.step.run);
-        let coming = || Some(&ladder?.steps.get(self.coming(case, ladder?, up)?)?.run);
+        let situation = Situation { why: &case.why, up, deaf: case.deaf, copies };
+        let coming = || Some(&ladder?.steps.get(self.coming(case.stage, ladder?, &situation)?)?.run);
         Some(CareView {
             case: case.number,
             why: &case.why,
@@ -346,13 +353,12 @@ impl Care {
     }
 
     /// The step whose turn it is.
-    fn coming(&self, case: &Case, ladder: &Ladder, up: bool) -> Option<usize> {
-        match case.stage {
+    fn coming(&self, stage: Stage, ladder: &Ladder, situation: &Situation<'_>) -> Option<usize> {
+        match stage {
             Stage::Approval { place, .. } | Stage::Delay { place, .. } => Some(place),
             Stage::Asking { only: Some(place), .. } => Some(place),
             Stage::Asking { only: None, .. } | Stage::Held { .. } => {
-                let situation = Situation { why: &case.why, up, deaf: case.deaf };
-                self.climb.options(ladder, &situation).allowed.first().copied()
+                self.climb.options(ladder, situation).allowed.first().copied()
             }
             Stage::Idle
             | Stage::Gathering { .. }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::cause::Cause;
 use crate::exit::Exit;
 use crate::id::Incarnation;
-use crate::recovery::BreakerState;
+use crate::recovery::{BreakerState, Copies};
 
 use super::care::{Care, CareView, Case, CaseNumber, Stage};
 use super::fact::{ChildKey, RequestId};
@@ -241,8 +241,8 @@ impl Child {
     }
 
     /// The incident that is open.
-    pub(super) fn care_view(&self) -> Option<CareView<'_>> {
-        self.care.as_ref()?.view(self.spec.ladder.as_deref(), self.state == State::Running)
+    pub(super) fn care_view(&self, copies: Option<Copies>) -> Option<CareView<'_>> {
+        self.care.as_ref()?.view(self.spec.ladder.as_deref(), (self.state == State::Running, copies))
     }
 
     pub(super) fn looks(&self) -> Shown {

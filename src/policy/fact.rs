@@ -153,7 +153,7 @@ pub enum Fact {
         /// What was to be done.
         task: TaskNumber,
         /// Whether it was, or why not.
-        result: Result<(), String>,
+        result: Result<(), Undone>,
     },
     /// A user's or program's wish.
     Request {
@@ -166,6 +166,15 @@ pub enum Fact {
     Shutdown,
     /// The time for an orderly end is over: kill what remains, still in reverse order.
     Kill,
+}
+
+/// Why something that a step wanted was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undone {
+    /// It was tried, and this came of it.
+    Failed(String),
+    /// It turned out that it cannot be done now, for this reason: the step is passed over.
+    Unfit(String),
 }
 
 /// What can be asked of a supervisor. OTP's calls stand beside the operator's verbs: the difference is

@@ -176,7 +176,7 @@ impl Supervisor {
             fatal: matches!(child.state, State::Parked { fatal: true, .. }),
             undecided: matches!(child.state, State::Ended { .. }),
             waits_for: child.waits_for(),
-            care: child.care_view(),
+            care: child.care_view(self.copies(key)),
             breaker: self.breaker_of(child),
         })
     }

@@ -16,7 +16,7 @@ use crate::recovery::{Outcome, Situation, Step, Strategy, Why};
 use super::action::Refused;
 use super::care::{Origin, RecoveryAct, Stage, Taken, Work};
 use super::child::State;
-use super::fact::ChildKey;
+use super::fact::{ChildKey, Undone};
 use super::machine::Supervisor;
 use super::view::Plan;
 
@@ -66,11 +66,11 @@ impl Supervisor {
 
     /// It is started again in the plain way: one more attempt, with a step before it where one names the cause.
     pub(super) fn note_restart(&mut self, key: ChildKey) {
-        let now = self.now;
+        let (now, copies) = (self.now, self.copies(key));
         let Some((ladder, care, _)) = self.cared(key) else { return };
         let Some(case) = &care.case else { return };
         care.climb.settle(&ladder, now);
-        let situation = Situation { why: &case.why, up: false, deaf: false };
+        let situation = Situation { why: &case.why, up: false, deaf: false, copies };
         let place = care.climb.before_restart(&ladder, &situation, &case.tried);
         let reason = format!("it is for {}", case.why.word());
         match place.filter(|_| care.breaker.allows(&ladder.breaker, now)) {
@@ -98,10 +98,10 @@ impl Supervisor {
 
     /// Restarts are spent: is there a step that is none, and that was not tried yet?
     pub(super) fn mend_beyond(&mut self, key: ChildKey) -> bool {
-        let now = self.now;
+        let (now, copies) = (self.now, self.copies(key));
         let Some((ladder, care, _)) = self.cared(key) else { return false };
         let Some(case) = &mut care.case else { return false };
-        let situation = Situation { why: &case.why, up: false, deaf: false };
+        let situation = Situation { why: &case.why, up: false, deaf: false, copies };
         let Some(place) = care.climb.beyond_restarts(&ladder, &situation, &case.tried) else { return false };
         if !care.breaker.allows(&ladder.breaker, now) {
             return false;
@@ -148,7 +148,7 @@ impl Supervisor {
     }
 
     /// What was done while it was down has ended: it starts, whatever came of it.
-    pub(super) fn mended(&mut self, key: ChildKey, result: Result<(), String>) {
+    pub(super) fn mended(&mut self, key: ChildKey, result: Result<(), Undone>) {
         match result {
             Ok(()) => match self.case(key) {
                 Some(case) if case.taken.as_ref().is_some_and(|taken| taken.ahead) => {
@@ -157,8 +157,9 @@ impl Supervisor {
                 }
                 Some(_) | None => self.enter(key, Stage::Leading),
             },
-            Err(text) => {
-                self.end_step(key, Outcome::Failed, text);
+            Err(undone) => {
+                let (outcome, text) = undone.outcome();
+                self.end_step(key, outcome, text);
                 self.note_plain(key, Step::new(Strategy::SoftRestart));
             }
         }
@@ -185,6 +186,9 @@ impl Supervisor {
         let Some(child) = self.roster.get(key) else { return Err(Refused::NotFound) };
         if let Some(reason) = &step.unable {
             return Err(Refused::CannotRecover(Arc::clone(reason)));
+        }
+        if let Some(bound) = self.copies_of(key).and_then(|copies| copies.bound(&step.run)) {
+            return Err(Refused::CannotRecover(bound.to_string().into()));
         }
         let runs = child.state == State::Running;
         let needs_it = matches!(step.run.way(), crate::recovery::Way::WhileUp { down: false });

@@ -15,6 +15,7 @@
 //! pause     hands off
 //! recover   the ladder: which step, and who allows it   treat  one step under way
 //! mend      what recovery adds to an exit            care        what is kept of an incident
+//! pool      how many of a kind there are
 //! child     one child's state, which carries its data        roster  who is there, in start order
 //! ```
 //!
@@ -52,6 +53,7 @@ mod intensity;
 mod machine;
 mod mend;
 mod pause;
+mod pool;
 mod quarantine;
 mod recover;
 mod reform;
@@ -73,11 +75,11 @@ mod tests;
 pub use action::{Action, Actions, Done, Ended, Refused, Reply, ReportKind, StopHow};
 pub use care::{CareView, CaseNumber, RecoveryAct, TaskNumber, Waits, Work};
 pub use check::{SpecError, check_child};
-pub use fact::{ChildKey, Fact, Request, RequestId};
+pub use fact::{ChildKey, Fact, Request, RequestId, Undone};
 pub use machine::Supervisor;
 pub use reform::{Change, Reform, ReformChild};
 pub use spec::{
-    AutoShutdown, Backoff, ChildKind, ChildSpec, ExitCodes, Intensity, OnExhausted, Pause, Restart,
+    AutoShutdown, Backoff, ChildKind, ChildSpec, ExitCodes, Intensity, OnExhausted, Pause, PoolOf, Restart,
     RestartStrategy, RetryPark, Shutdown, SupervisorSpec, Time,
 };
 pub use view::{ChildView, Phase, Plan, Planned};

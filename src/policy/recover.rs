@@ -20,7 +20,7 @@ use crate::recovery::{BreakerState, Ladder, Outcome, Situation, Step, Strategy, 
 use super::action::Action;
 use super::care::{Care, Case, CaseNumber, Condition, Origin, RecoveryAct, Stage, Taken, TaskNumber, Waits};
 use super::child::State;
-use super::fact::ChildKey;
+use super::fact::{ChildKey, Undone};
 use super::machine::Supervisor;
 use super::spec::{Restart, Time};
 
@@ -208,7 +208,7 @@ impl Supervisor {
 
     /// Whose turn is it?
     pub(super) fn choose(&mut self, key: ChildKey) {
-        let now = self.now;
+        let (now, copies) = (self.now, self.copies(key));
         let Some((ladder, care, running)) = self.cared(key) else { return };
         let Some(case) = &mut care.case else { return };
         case.stage = Stage::Idle;
@@ -219,7 +219,7 @@ impl Supervisor {
         if care.breaker.state(&ladder.breaker, now) == BreakerState::Open {
             return self.hold_for_breaker(key);
         }
-        let situation = Situation { why: &case.why, up: running, deaf: case.deaf };
+        let situation = Situation { why: &case.why, up: running, deaf: case.deaf, copies };
         let options = care.climb.options(&ladder, &situation);
         let mut skips = Vec::new();
         for (place, skip) in options.skipped {
@@ -249,9 +249,10 @@ impl Supervisor {
 
     /// Asks for leave. `only`: the step for which everything else was waited for.
     fn ask(&mut self, key: ChildKey, only: Option<usize>) {
+        let copies = self.copies(key);
         let Some((ladder, care, running)) = self.cared(key) else { return };
         let Some(case) = &mut care.case else { return };
-        let situation = Situation { why: &case.why, up: running, deaf: case.deaf };
+        let situation = Situation { why: &case.why, up: running, deaf: case.deaf, copies };
         let places = match only {
             Some(place) => smallvec::smallvec![place],
             None => care.climb.options(&ladder, &situation).allowed,
@@ -293,9 +294,10 @@ impl Supervisor {
     }
 
     fn leave_given(&mut self, key: ChildKey, only: Option<usize>, place: usize, reason: String) {
+        let copies = self.copies(key);
         let Some((ladder, care, running)) = self.cared(key) else { return };
         let Some(case) = &mut care.case else { return };
-        let situation = Situation { why: &case.why, up: running, deaf: case.deaf };
+        let situation = Situation { why: &case.why, up: running, deaf: case.deaf, copies };
         let allowed = care.climb.options(&ladder, &situation).allowed;
         let place = match only {
             Some(only) if allowed.contains(&only) => only,
@@ -374,7 +376,9 @@ impl Supervisor {
             Stage::Held { .. } => self.choose(key),
             Stage::Gathering { .. } => self.carry(key),
             Stage::Doing { .. } => self.step_failed(key, "it was not done in time"),
-            Stage::Mending { .. } => self.mended(key, Err("it was not done in time".to_owned())),
+            Stage::Mending { .. } => {
+                self.mended(key, Err(Undone::Failed("it was not done in time".to_owned())))
+            }
             Stage::Healing { until, latest, looks }
                 if until < latest && care.looks.is_some_and(|seen| !has_looked_anew(looks, seen)) =>
             {

@@ -223,6 +223,7 @@ impl Supervisor {
         if let Some(earlier) = child.leaving.replace(id) {
             self.departed(earlier, 1);
         }
+        self.note_leaving(key);
         let Some(child) = self.roster.get_mut(key) else { return };
         child.stopped = true;
         match child.state {

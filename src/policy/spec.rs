@@ -133,6 +133,17 @@ pub struct Pause {
     pub until: Option<Time>,
 }
 
+/// Of which pool a child is one, and how many of it there may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolOf {
+    /// The name that they share.
+    pub worker: Arc<str>,
+    /// At least.
+    pub min: u32,
+    /// At most.
+    pub max: u32,
+}
+
 /// Leaf or node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildKind {
@@ -171,6 +182,9 @@ pub struct ChildSpec {
     /// How long its own checks (probes, an expected heartbeat) may take to say how a new incarnation is; zero: it has
     /// none, and is well while it is ready. A step is verified only once they have spoken.
     pub heard_within: Duration,
+    /// The pool that it is one of; a step of recovery changes how many there are within its bounds. `None`: their number
+    /// is fixed.
+    pub pool: Option<PoolOf>,
     /// True while a dependency named in `after` is not ready: a start is held back (`waiting`).
     pub held: bool,
     /// True if an operator stopped it in an earlier life of the runtime, or it is not `enabled`: not started at boot.

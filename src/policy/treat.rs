@@ -6,7 +6,7 @@ use crate::recovery::{BreakerState, Outcome, Step, Way};
 
 use super::care::{Condition, Origin, RecoveryAct, Stage, Taken, TaskNumber, Work};
 use super::child::{After, State};
-use super::fact::ChildKey;
+use super::fact::{ChildKey, Undone};
 use super::group::Then;
 use super::machine::{Later, Supervisor};
 use super::quarantine::NO_TRIAL_HELD;
@@ -135,13 +135,13 @@ impl Supervisor {
     }
 
     /// The shell has done what it was told.
-    pub(super) fn performed(&mut self, key: ChildKey, of: TaskNumber, result: Result<(), String>) {
+    pub(super) fn performed(&mut self, key: ChildKey, of: TaskNumber, result: Result<(), Undone>) {
         let Some(case) = self.case(key) else { return };
         match case.stage {
             Stage::Gathering { task, .. } if task == of => self.carry(key),
             Stage::Doing { task, .. } if task == of => match result {
                 Ok(()) => self.done_while_up(key),
-                Err(text) => self.step_failed(key, text),
+                Err(undone) => self.step_undone(key, undone),
             },
             Stage::Mending { task, .. } if task == of => self.mended(key, result),
             Stage::Idle
@@ -237,7 +237,13 @@ impl Supervisor {
 
     /// The step did not help.
     pub(super) fn step_failed(&mut self, key: ChildKey, text: impl Into<String>) {
-        self.end_step(key, Outcome::Failed, text);
+        self.step_undone(key, Undone::Failed(text.into()));
+    }
+
+    /// The step did not help, or cannot be taken after all.
+    fn step_undone(&mut self, key: ChildKey, undone: Undone) {
+        let (outcome, text) = undone.outcome();
+        self.end_step(key, outcome, text.clone());
         let Some(child) = self.roster.get(key) else { return };
         let incarnation = child.incarnation;
         let Some(care) = &child.care else { return };
@@ -245,13 +251,15 @@ impl Supervisor {
         let unwell = care.condition_of(incarnation) == Some(Condition::Unwell);
         let runs = child.state == State::Running;
         if case.origin == Origin::Operator {
-            return self.close(key, Outcome::Failed, "what was asked for did not help");
+            let text = if outcome == Outcome::Failed { "what was asked for did not help" } else { &text };
+            return self.close(key, Outcome::Failed, text);
         }
         if let Some(case) = self.case(key) {
             // From here on it is led by its health, whatever brought it here.
             case.origin = Origin::Verdict;
         }
-        if runs && unwell {
+        // What overtook a step may have done what it was for: that is seen first.
+        if runs && unwell && outcome == Outcome::Failed {
             self.choose(key);
         } else if runs {
             self.heal(key);

@@ -24,6 +24,19 @@ pub struct Situation<'a> {
     pub up: bool,
     /// Whether it is so far gone that asking it is no use.
     pub deaf: bool,
+    /// How many of it there are, where it is one of a pool.
+    pub copies: Option<Copies>,
+}
+
+/// How many instances of a pool there are, and how many there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copies {
+    /// Now.
+    pub now: u32,
+    /// At least.
+    pub min: u32,
+    /// At most.
+    pub max: u32,
 }
 
 /// Why a step is not taken.
@@ -37,6 +50,10 @@ pub enum Skip {
     Down,
     /// It needs a worker that listens.
     Deaf,
+    /// The pool has as many instances as it may have.
+    Full(u32),
+    /// The pool has as few instances as it may have.
+    Least(u32),
 }
 
 impl fmt::Display for Skip {
@@ -46,6 +63,8 @@ impl fmt::Display for Skip {
             Self::Unable(reason) => f.write_str(reason),
             Self::Down => f.write_str("it needs a worker that runs"),
             Self::Deaf => f.write_str("the worker has not answered for so long that asking it is no use"),
+            Self::Full(max) => write!(f, "the pool has all of its {max} instances (pool.max)"),
+            Self::Least(min) => write!(f, "the pool has no more than its least number, {min} (pool.min)"),
         }
     }
 }
@@ -137,10 +156,11 @@ impl Climb {
         self.down_steps(ladder, now, tried).find(|place| !ladder.steps[*place].when.is_empty())
     }
 
-    /// The next step that is no restart and that `tried` does not have yet: what is left once restarts are spent.
+    /// The next step that is no restart and that `tried` does not have yet: what is left once restarts are spent. More or
+    /// fewer of what cannot run heals none of them.
     #[must_use]
     pub fn beyond_restarts(&self, ladder: &Ladder, now: &Situation<'_>, tried: &[usize]) -> Option<usize> {
-        self.down_steps(ladder, now, tried).next()
+        self.down_steps(ladder, now, tried).find(|place| !ladder.steps[*place].run.is_scaling())
     }
 
     fn down_steps<'a>(
@@ -164,10 +184,32 @@ fn skip(step: &Step, now: &Situation<'_>) -> Option<Skip> {
     if !step.when.is_empty() && !now.why.is_named_in(&step.when) {
         return Some(Skip::OtherCause(now.why.word().into()));
     }
+    if let Some(skip) = now.copies.and_then(|copies| copies.bound(&step.run)) {
+        return Some(skip);
+    }
     match step.run.way() {
         Way::WhileUp { down: false } if !now.up => Some(Skip::Down),
         Way::WhileUp { .. } | Way::Restart { .. } if now.deaf && step.run.is_soft() => Some(Skip::Deaf),
         Way::WhileUp { .. } | Way::Restart { .. } | Way::WhileDown | Way::Park => None,
+    }
+}
+
+impl Copies {
+    /// Why a step cannot change their number.
+    #[must_use]
+    pub fn bound(self, run: &Strategy) -> Option<Skip> {
+        match run {
+            Strategy::ScaleUp => (self.now >= self.max).then_some(Skip::Full(self.max)),
+            Strategy::ScaleDown => (self.now <= self.min).then_some(Skip::Least(self.min)),
+            Strategy::SoftRestart
+            | Strategy::HardRestart
+            | Strategy::Reset
+            | Strategy::Recreate
+            | Strategy::ConnectionReset
+            | Strategy::MemoryCleanup
+            | Strategy::Quarantine
+            | Strategy::Own(_) => None,
+        }
     }
 }
 
@@ -198,10 +240,13 @@ mod tests {
     fn the_default_ladder_asks_three_times_kills_twice_and_parks() {
         let why = Why::new(Cause::Hang, "lost");
         assert_eq!(
-            climb_all(&Ladder::default(), &Situation { why: &why, up: true, deaf: false }),
+            climb_all(&Ladder::default(), &Situation { why: &why, up: true, deaf: false, copies: None }),
             [0, 0, 0, 1, 1, 2]
         );
-        assert_eq!(climb_all(&Ladder::default(), &Situation { why: &why, up: true, deaf: true }), [1, 1, 2]);
+        assert_eq!(
+            climb_all(&Ladder::default(), &Situation { why: &why, up: true, deaf: true, copies: None }),
+            [1, 1, 2]
+        );
     }
 
     #[test]
@@ -216,7 +261,8 @@ mod tests {
             Step::new(Strategy::SoftRestart),
         ]);
         let why = Why::new(Cause::Hang, "lost");
-        let options = Climb::default().options(&ladder, &Situation { why: &why, up: true, deaf: false });
+        let options =
+            Climb::default().options(&ladder, &Situation { why: &why, up: true, deaf: false, copies: None });
         assert_eq!(options.allowed.as_slice(), [2]);
         let reasons: Vec<String> = options.skipped.iter().map(|(_, skip)| skip.to_string()).collect();
         assert_eq!(reasons, ["it is not for hang", "there is no on.memory_cleanup"]);
@@ -231,7 +277,7 @@ mod tests {
             Step::new(Strategy::Quarantine),
         ]);
         let why = Why::new(Cause::Hang, "lost");
-        let now = Situation { why: &why, up: true, deaf: false };
+        let now = Situation { why: &why, up: true, deaf: false, copies: None };
         let mut climb = Climb::default();
         assert_eq!(climb.options(&ladder, &now).allowed.as_slice(), [0, 2]);
         climb.take(0, NOW);
@@ -254,12 +300,50 @@ mod tests {
         let own = Step { when, ..Step::new(Strategy::parse("flush-cache").unwrap()) };
         let ladder = ladder([Step::new(Strategy::SoftRestart), own, Step::new(Strategy::Reset)]);
         let why = Why { class: Some("broker_gone".into()), ..Why::new(Cause::Crash, "70") };
-        let now = Situation { why: &why, up: false, deaf: false };
+        let now = Situation { why: &why, up: false, deaf: false, copies: None };
         let climb = Climb::default();
         assert_eq!(climb.before_restart(&ladder, &now, &[]), Some(1));
         assert_eq!(climb.before_restart(&ladder, &now, &[1]), None);
         assert_eq!(climb.beyond_restarts(&ladder, &now, &[1]), Some(2));
         assert_eq!(climb.beyond_restarts(&ladder, &now, &[1, 2]), None);
+    }
+
+    #[test]
+    fn a_pool_grows_and_shrinks_within_its_bounds() {
+        let ladder = ladder([Step::new(Strategy::ScaleUp), Step::new(Strategy::ScaleDown)]);
+        let why = Why::new(Cause::Slow, "slow");
+        let of =
+            |now| Situation { why: &why, up: true, deaf: true, copies: Some(Copies { now, min: 1, max: 3 }) };
+        let told = |now| {
+            let options = Climb::default().options(&ladder, &of(now));
+            let skipped = options.skipped.iter().map(|(_, skip)| skip.to_string()).collect::<Vec<_>>();
+            (options.allowed.to_vec(), skipped.join(""))
+        };
+        assert_eq!(
+            told(2),
+            (vec![0], String::new()),
+            "what shrinks it takes something away, and waits for its turn"
+        );
+        assert_eq!(told(3), (vec![1], "the pool has all of its 3 instances (pool.max)".to_owned()));
+        assert_eq!(told(1), (vec![0], String::new()));
+        let mut climb = Climb::default();
+        climb.take(0, NOW);
+        let options = climb.options(&ladder, &of(1));
+        assert!(options.allowed.is_empty());
+        let reason = options.skipped[0].1.to_string();
+        assert_eq!(reason, "the pool has no more than its least number, 1 (pool.min)");
+    }
+
+    #[test]
+    fn a_number_is_changed_before_a_restart_for_its_cause_and_never_in_place_of_one() {
+        let when: Arc<[Arc<str>]> = Arc::new(["oom".into()]);
+        let ladder = ladder([Step { when, ..Step::new(Strategy::ScaleUp) }]);
+        let why = Why::new(Cause::Oom, "killed");
+        let now =
+            Situation { why: &why, up: false, deaf: false, copies: Some(Copies { now: 1, min: 1, max: 2 }) };
+        let climb = Climb::default();
+        assert_eq!(climb.before_restart(&ladder, &now, &[]), Some(0));
+        assert_eq!(climb.beyond_restarts(&ladder, &now, &[]), None);
     }
 
     proptest! {
@@ -270,7 +354,7 @@ mod tests {
         ) {
             let ladder = ladder(kinds.iter().map(|(k, n)| Step::new(Strategy::KNOWN[*k].clone()).times(*n)));
             let why = Why::new(Cause::Hang, "lost");
-            let taken = climb_all(&ladder, &Situation { why: &why, up, deaf });
+            let taken = climb_all(&ladder, &Situation { why: &why, up, deaf, copies: None });
             prop_assert!(taken.is_sorted());
             for (place, step) in ladder.steps.iter().enumerate() {
                 let times = taken.iter().filter(|taken| **taken == place).count();

@@ -34,7 +34,7 @@ mod why;
 pub use brake::{Brake, BrakeChange, BrakeLimits, Leave};
 pub use breaker::{Breaker, BreakerLimits, BreakerState};
 pub use class::{ErrorClass, Evidence, fingerprint};
-pub use climb::{Climb, Options, Situation, Skip};
+pub use climb::{Climb, Copies, Options, Situation, Skip};
 pub use incident::{Attempt, Closed, Finding, Incident, Outcome};
 pub use ladder::{Ladder, Learn, Step};
 pub use plan::{Plan, PlanLine};

@@ -108,10 +108,9 @@ impl Strategy {
             Self::SoftRestart => Way::Restart { kill: false },
             Self::HardRestart => Way::Restart { kill: true },
             Self::Reset | Self::Recreate => Way::WhileDown,
-            Self::ScaleUp | Self::ScaleDown | Self::ConnectionReset | Self::MemoryCleanup => {
-                Way::WhileUp { down: false }
-            }
-            Self::Own(_) => Way::WhileUp { down: true },
+            Self::ConnectionReset | Self::MemoryCleanup => Way::WhileUp { down: false },
+            // Others of the pool are started or stopped, whether it runs or not.
+            Self::ScaleUp | Self::ScaleDown | Self::Own(_) => Way::WhileUp { down: true },
             Self::Quarantine => Way::Park,
         }
     }
@@ -120,6 +119,22 @@ impl Strategy {
     #[must_use]
     pub fn is_restart(&self) -> bool {
         matches!(self.way(), Way::Restart { .. })
+    }
+
+    /// Whether it changes how many instances there are.
+    #[must_use]
+    pub fn is_scaling(&self) -> bool {
+        match self {
+            Self::ScaleUp | Self::ScaleDown => true,
+            Self::SoftRestart
+            | Self::HardRestart
+            | Self::Reset
+            | Self::Recreate
+            | Self::ConnectionReset
+            | Self::MemoryCleanup
+            | Self::Quarantine
+            | Self::Own(_) => false,
+        }
     }
 
     /// Whether it takes something away for good; taken only where the ladder has come to it.

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Settings, WorkerSettings};
-use crate::id::Name;
 use crate::supervisor::{Operator, Wish};
 
 use super::sheet::Sheet;
@@ -27,13 +26,30 @@ struct Kept {
 }
 
 /// Who wants how many instances of a worker, and how many the file said then: it holds until the file says another
-/// number.
+/// number; of a pool, as long as it is one, and within its bounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Scaled {
     #[serde(flatten)]
     by: Operator,
     instances: u32,
     file: u32,
+    #[serde(default)]
+    pool: bool,
+}
+
+impl Scaled {
+    /// The number that it makes of this worker; `None`: it does not hold any more.
+    fn of(&self, worker: &WorkerSettings) -> Option<u32> {
+        match worker.pool {
+            Some(pool) if self.pool => {
+                Some(pool.nearest(self.instances)).filter(|number| *number != pool.min)
+            }
+            Some(_) => None,
+            None => {
+                (!self.pool && worker.declared == self.file && self.instances > 0).then_some(self.instances)
+            }
+        }
+    }
 }
 
 /// Who paused a child, and until when.
@@ -117,9 +133,16 @@ impl Intents {
         }
     }
 
-    /// Notes how many instances somebody wants; `file` is the number in the file.
-    pub(crate) fn scale(&mut self, worker: &Name, instances: u32, file: u32, by: Operator) {
-        self.kept.scaled.insert(worker.to_string(), Scaled { by, instances, file });
+    /// Notes how many instances of a worker somebody wants: as many as it has. The least number of a pool is what it has
+    /// if nobody wants anything.
+    pub(crate) fn scale(&mut self, worker: &WorkerSettings, by: Operator) {
+        let (instances, file, pool) = (worker.instances, worker.declared, worker.pool.is_some());
+        let scaled = Scaled { by, instances, file, pool };
+        if scaled.of(worker).is_some() {
+            self.kept.scaled.insert(worker.name.to_string(), scaled);
+        } else {
+            self.kept.scaled.remove(worker.name.as_str());
+        }
     }
 
     /// The settings of the file with the numbers of instances that were asked for by hand. A number that the file has
@@ -130,23 +153,24 @@ impl Intents {
             let Some(worker) = workers.iter_mut().find(|worker| worker.name.as_str() == name) else {
                 return false;
             };
-            let holds = worker.declared == scaled.file && scaled.instances > 0;
-            if holds {
-                let instances = scaled.instances;
-                *worker = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(worker) });
-            }
-            holds
+            let Some(instances) = scaled.of(worker) else { return false };
+            scaled.instances = instances;
+            *worker = Arc::new(WorkerSettings { instances, ..WorkerSettings::clone(worker) });
+            true
         });
         settings
     }
 
     /// Numbers that were asked for by hand and that the file has changed since are forgotten. True if there were some.
     pub(crate) fn forget_old_numbers(&mut self, settings: &Settings) -> bool {
-        let before = self.kept.scaled.len();
+        let before = self.kept.scaled.clone();
         self.kept.scaled.retain(|name, scaled| {
-            settings.workers.iter().any(|one| one.name.as_str() == name && one.declared == scaled.file)
+            let worker = settings.workers.iter().find(|one| one.name.as_str() == name);
+            let instances = worker.and_then(|worker| scaled.of(worker));
+            scaled.instances = instances.unwrap_or(scaled.instances);
+            instances.is_some()
         });
-        self.kept.scaled.len() != before
+        self.kept.scaled != before
     }
 
     /// What is wanted of one child is wanted of the other instead. True if something was.
@@ -216,6 +240,36 @@ mod tests {
         assert_eq!(intents.wish("web"), former);
         intents.put_back("web", &Wish::default());
         assert_eq!((intents.wish("web"), intents.children().count()), (Wish::default(), 0));
+    }
+
+    #[test]
+    fn the_number_of_a_pool_lasts_within_its_bounds() {
+        use crate::config::{Sources, load};
+        let settings = |bounds: &str| {
+            let text = format!("[worker.w]\ncommand = [\"x\"]\n{bounds}\n");
+            load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let (mut intents, _) = Intents::load(dir.path());
+        let pool = settings("pool = { max = 5 }");
+        let grown = WorkerSettings { instances: 4, ..WorkerSettings::clone(&pool.workers[0]) };
+        intents.scale(&grown, operator());
+        intents.save().unwrap();
+        let again = || Intents::load(dir.path()).0;
+        let number =
+            |intents: &mut Intents, bounds: &str| intents.scaled(settings(bounds)).workers[0].instances;
+        assert_eq!(number(&mut again(), "pool = { max = 5 }"), 4);
+        assert_eq!(number(&mut again(), "pool = { max = 3 }"), 3);
+        assert_eq!(number(&mut again(), "instances = 2"), 2);
+        let narrower = settings("pool = { max = 3 }");
+        assert!(intents.forget_old_numbers(&narrower) && !intents.forget_old_numbers(&narrower));
+        assert_eq!(number(&mut intents, "pool = { max = 5 }"), 3, "brought back once, it stays there");
+        intents.scale(&pool.workers[0], operator());
+        assert_eq!(
+            number(&mut intents, "pool = { min = 2, max = 5 }"),
+            2,
+            "its least number is nobody's wish"
+        );
     }
 
     #[test]

@@ -339,7 +339,7 @@ async fn boot(
         raise_limits: claims.limits,
         step_aside: claims.cgroup,
         stdin: settings.workers.iter().any(|worker| worker.log.to == LogTo::Through),
-        instances: settings.workers.iter().map(|worker| u64::from(worker.instances)).sum(),
+        instances: settings.workers.iter().map(|worker| u64::from(worker.most())).sum(),
     };
     let (host, mut notes) = ProcessHost::open(&info.state_dir, options)
         .map_err(|source| StartError::System { what: "cannot prepare to run processes", source })?;

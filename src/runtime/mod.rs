@@ -17,6 +17,7 @@ mod lag;
 mod launch;
 mod lessons;
 mod living;
+mod numbers;
 mod orderly;
 mod pass;
 mod past;

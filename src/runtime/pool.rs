@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::event::{Event, EventKind};
 use crate::id::{InstanceId, Name};
-use crate::supervisor::{Operator, Plane, RollState};
+use crate::supervisor::RollState;
 
-use super::director::{Director, lock};
+use super::director::Director;
 use super::handle::{Act, ActError, Asker};
+use super::numbers::{Number, Numbers, Reason, rolls};
 use super::remember;
 use super::rolling::Hands;
 use super::target::Target;
@@ -81,44 +80,28 @@ impl Director {
             Err(error) => return drop(reply.send(Err(error))),
         };
         if self.plane.board.roll(&name) == Some(RollState::UnderWay) {
-            let why = format!("a rolling restart of {name} is under way; scale it once that is over");
-            return drop(reply.send(Err(ActError::Conflict(why))));
+            return drop(reply.send(Err(rolls(&name))));
         }
-        let settings = self.info.settings();
-        let before =
-            settings.workers.iter().find(|worker| worker.name == name).map_or(0, |worker| worker.declared);
         targets.iter().for_each(|target| self.announce(target, Act::Scale { instances }, &by));
-        let (hands, intents, info) = (self.hands(&by), Arc::clone(&self.intents), Arc::clone(&self.info));
+        let numbers = self.numbers();
         tokio::spawn(async move {
-            let scaled = hands.scale(&name, instances).await;
-            let done = scaled.is_ok();
-            let answer = scaled.map(|settings| {
-                let all = settings.workers.iter().find(|worker| worker.name == name);
-                let ids: Vec<InstanceId> =
-                    all.map(|worker| worker.instance_ids().collect()).unwrap_or_default();
-                tell_scale(&hands.plane, &name, instances, &by);
-                let operator = Operator { by: by.0.clone(), at: Timestamp::now() };
-                lock(&intents).scale(&name, instances, before, operator);
-                ids
-            });
-            if done {
-                remember::kept(intents, info).await;
+            let scaled = numbers.set(&name, Number::To(instances), Reason::asked(&by.0)).await;
+            if scaled.is_ok() {
+                remember::kept(numbers.intents, numbers.info).await;
             }
             // An asker that has gone away needs no answer.
-            let _ = reply.send(answer);
+            let _ = reply.send(scaled.map(|worker| worker.instance_ids().collect()));
         });
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            plane: Arc::clone(&self.plane),
+            info: Arc::clone(&self.info),
+            intents: Arc::clone(&self.intents),
+            edits: self.edits.clone(),
+        }
     }
 }
 
 type Reached = Result<Vec<InstanceId>, ActError>;
-
-fn tell_scale(plane: &Plane, worker: &Name, instances: u32, by: &Asker) {
-    let text = format!("{worker} has {instances} instances from now on, asked by {}", by.0);
-    let mut event = Event::new(EventKind::WorkerScaled, text);
-    event.worker = Some(worker.clone());
-    event.supervisor = plane.home(worker);
-    event.cause = Some(crate::event::Cause::Operator.into());
-    event.data.insert("instances".to_owned(), instances.into());
-    event.data.insert("by".to_owned(), by.0.clone().into());
-    plane.emit(event);
-}

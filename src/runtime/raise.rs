@@ -16,6 +16,7 @@ use super::director::Director;
 use super::handle::{Order, RuntimeInfo};
 use super::intents::Intents;
 use super::launch::StartError;
+use super::numbers::{self, Numbers};
 use super::recycle;
 use super::reshape::{Editor, enter};
 use super::survivors::Remains;
@@ -76,20 +77,23 @@ pub(super) async fn raise(
     intents: Intents,
     orders: mpsc::Receiver<Order>,
 ) -> Result<Director, StartError> {
+    let (info, intents, plane) = (Arc::clone(info), Arc::new(Mutex::new(intents)), Arc::clone(plane));
+    let (edits, waiting) = mpsc::channel(EDITS);
+    let numbers = Numbers { plane, info, intents, edits };
+    numbers::heed(&numbers);
+    let Numbers { plane, info, intents, edits } = numbers;
     let node = plane.node(&Name::root()).ok_or_else(no_root)?;
     let (outcomes, inbox) = mpsc::unbounded_channel();
     let upward: Upward = Box::new(move |outcome| {
         // The director outlives the root.
         let _ = outcomes.send(outcome);
     });
-    let arguments = arguments(&node, plane, upward);
+    let arguments = arguments(&node, &plane, upward);
     let root = Address::spawn(arguments).await.map_err(|error| StartError::System {
         what: "cannot start the root supervisor",
         source: std::io::Error::other(error.to_string()),
     })?;
     let _ = root.send_message(SupervisorMsg::Fact(Fact::Boot));
-    let (info, intents, plane) = (Arc::clone(info), Arc::new(Mutex::new(intents)), Arc::clone(plane));
-    let (edits, waiting) = mpsc::channel(EDITS);
     let editor = Editor { plane: Arc::clone(&plane), info: Arc::clone(&info), intents: Arc::clone(&intents) };
     tokio::spawn(editor.run(waiting));
     tokio::spawn(recycle::watch(Arc::clone(&plane), info.sampler.clone(), edits.clone()));

@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::config::recovery_check::unable;
-use crate::config::{Remedy, Settings, WorkerSettings};
+use crate::config::recovery_check::{scaling_takes, unable};
+use crate::config::{PoolSettings, Remedy, Settings, WorkerSettings};
 use crate::exit::signal_name;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::{ChildKey, Refused, Reply, Request, RestartStrategy};
-use crate::recovery::{Plan, PlanLine, Step, Strategy};
+use crate::recovery::{Copies, Plan, PlanLine, Skip, Step, Strategy};
 use crate::supervisor::{Address, Asked, Operator, SupervisorMsg, Wanted};
 
 use super::director::Director;
@@ -77,6 +77,11 @@ impl RuntimeHandle {
     /// [`ActError`]: nothing has that name, or there is no such strategy.
     pub fn plans(&self, target: &Target, strategy: &Strategy) -> Result<Vec<Plan>, ActError> {
         let settings = self.info().settings();
+        if let (true, Target::Worker(name)) = (strategy.is_scaling(), target) {
+            let worker = settings.workers.iter().find(|one| one.name == *name);
+            let worker = worker.ok_or_else(|| ActError::NotFound(name.to_string()))?;
+            return Ok(vec![number(worker, strategy)]);
+        }
         let meant = |id: &InstanceId| match target {
             Target::Worker(name) => id.worker() == name,
             Target::Instance(one) => id == one,
@@ -224,7 +229,8 @@ fn impossible(strategy: &Strategy, instance: &InstanceId, worker: &WorkerSetting
 
 fn timeout(worker: &WorkerSettings, strategy: &Strategy) -> Duration {
     let own = strategy.own().and_then(|name| worker.strategies.get(name));
-    own.map_or_else(|| Step::new(strategy.clone()).timeout, |own| own.timeout)
+    let usual = || scaling_takes(strategy, worker).unwrap_or(Step::new(strategy.clone()).timeout);
+    own.map_or_else(usual, |own| own.timeout)
 }
 
 fn plan(
@@ -237,6 +243,10 @@ fn plan(
     let mut lines = Vec::new();
     if let Some(reason) = unable(strategy, worker, &worker.strategies) {
         lines.push(PlanLine::Impossible { reason: reason.to_string() });
+        return Plan { instance: instance.to_string(), strategy: strategy.clone(), lines };
+    }
+    if let Some(bound) = bound(worker, strategy) {
+        lines.push(PlanLine::Impossible { reason: bound.to_string() });
         return Plan { instance: instance.to_string(), strategy: strategy.clone(), lines };
     }
     lines.push(PlanLine::Evidence { within: LOOK });
@@ -278,6 +288,24 @@ fn plan(
     Plan { instance: instance.to_string(), strategy: strategy.clone(), lines }
 }
 
+/// Another number of instances, which is a worker's as a whole.
+fn number(worker: &WorkerSettings, strategy: &Strategy) -> Plan {
+    let line = match (bound(worker, strategy), strategy, worker.instances) {
+        (Some(bound), ..) => PlanLine::Impossible { reason: bound.to_string() },
+        (None, Strategy::ScaleDown, 1) => {
+            PlanLine::Impossible { reason: "there is one; `regrow stop` is for none".to_owned() }
+        }
+        (None, ..) => PlanLine::Do { what: deed(worker, strategy), timeout: timeout(worker, strategy) },
+    };
+    Plan { instance: worker.name.to_string(), strategy: strategy.clone(), lines: vec![line] }
+}
+
+/// Why a pool cannot have one more, or one less.
+fn bound(worker: &WorkerSettings, strategy: &Strategy) -> Option<Skip> {
+    let PoolSettings { min, max } = worker.pool?;
+    Copies { now: worker.instances, min, max }.bound(strategy)
+}
+
 /// Who is stopped with it, and who is started after it.
 fn siblings(settings: &Settings, instance: &InstanceId) -> (Vec<String>, Vec<String>) {
     let home = settings.supervisors.iter().find(|one| one.children.contains(instance.worker()));
@@ -314,12 +342,17 @@ fn deed(worker: &WorkerSettings, strategy: &Strategy) -> String {
             let argv = worker.strategies.get(name).map(|own| own.command.clone()).unwrap_or_default();
             format!("run {argv:?} beside it")
         }
+        Strategy::ScaleUp => {
+            format!("add {}/{}, and wait until it is ready", worker.name, worker.instances)
+        }
+        Strategy::ScaleDown => {
+            let last = worker.instances.saturating_sub(1);
+            format!("take {}/{last} away, and wait until it is gone", worker.name)
+        }
         Strategy::SoftRestart
         | Strategy::HardRestart
         | Strategy::Reset
         | Strategy::Recreate
-        | Strategy::ScaleUp
-        | Strategy::ScaleDown
         | Strategy::Quarantine => strategy.to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! The thin side of a rolling restart, and of a scale: asks, edits, and waits for the board.
+//! The thin side of a rolling restart: asks, edits, and waits for the board.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::handle::{ActError, Asker};
 use super::reshape::{Edit, Editing};
 use super::roll::{Outcome, Roll, Seen, Step};
 
-/// What both need.
+/// What it needs.
 #[derive(Clone)]
 pub(super) struct Hands {
     pub(super) plane: Arc<Plane>,
@@ -29,12 +29,6 @@ impl Hands {
         let (reply, answer) = oneshot::channel();
         self.edits.send(Editing { edit, reply }).await.map_err(|_| ActError::ShuttingDown)?;
         answer.await.map_err(|_| ActError::ShuttingDown)?
-    }
-
-    /// Has as many copies of a worker.
-    pub(super) async fn scale(&self, worker: &Name, instances: u32) -> Result<Arc<Settings>, ActError> {
-        let worker = worker.clone();
-        self.edit(Box::new(move |settings| with_copies(settings, &worker, |_| (instances, 0)))).await
     }
 
     /// Replaces every instance of a worker, at most `most` at once; what became of it is on the board.
@@ -158,7 +152,8 @@ impl Hands {
     /// Has so many copies beside those that somebody wants.
     async fn spare_copies(&self, worker: &Name, spare: u32) -> Result<(), ActError> {
         let name = worker.clone();
-        let edit: Edit = Box::new(move |settings| with_copies(settings, &name, |now| (now.instances, spare)));
+        let edit: Edit =
+            Box::new(move |settings| with_copies(settings, &name, |now| Ok((now.instances, spare))));
         self.edit(edit).await.map(drop)
     }
 
@@ -207,17 +202,17 @@ fn spare(settings: &Settings, worker: &WorkerSettings) -> Option<InstanceId> {
 }
 
 /// The same settings with another number of copies of one worker: those that somebody wants, and spare ones.
-fn with_copies(
+pub(super) fn with_copies(
     settings: &Settings,
     worker: &Name,
-    number: impl FnOnce(&WorkerSettings) -> (u32, u32),
+    number: impl FnOnce(&WorkerSettings) -> Result<(u32, u32), ActError>,
 ) -> Result<Settings, ActError> {
     let mut settings = settings.clone();
     let Some(at) = settings.workers.iter().position(|one| one.name == *worker) else {
         return Err(ActError::NotFound(worker.to_string()));
     };
     let now = &settings.workers[at];
-    let (instances, spare) = number(now);
+    let (instances, spare) = number(now)?;
     let copies = instances.saturating_add(spare);
     if let Some(base) = now.port.filter(|base| u32::from(*base).saturating_add(copies) > 65_536) {
         return Err(ActError::Conflict(format!(

@@ -1,15 +1,17 @@
 //! How what a step of recovery wants is done to one worker, where that is no restart.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Remedy, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{ChildKey, TaskNumber, Work};
+use crate::policy::{ChildKey, Phase, TaskNumber, Undone, Work};
 use crate::recovery::Strategy;
-use crate::worker::{Ailing, Deed, Job};
+use crate::worker::{Ailing, Deed, Job, Sights};
 
 use super::actor::{SupervisorMsg, SupervisorState};
 use super::recovery::Performed;
+use super::sizing::Sizing;
 
 /// Something to be done for a step.
 pub(super) struct DoThis {
@@ -28,25 +30,36 @@ impl SupervisorState {
         let DoThis { task, incarnation, work, timeout } = order;
         let (look, anew) = (work == Work::Gather, work == Work::Carry(Strategy::Recreate));
         let own = self.ear.address();
-        let answer = move |result| {
+        let answer = move |result: Result<Sights, Undone>| {
             // A supervisor that is gone needs no answer.
             let _ = own.send_message(SupervisorMsg::Performed(Performed { child, task, look, anew, result }));
         };
+        let failed = |text: &str| Err(Undone::Failed(text.to_owned()));
         let Some(settings) = self.settings_of(instance) else {
-            return answer(Err("its settings are gone".to_owned()));
+            return answer(failed("its settings are gone"));
         };
         let means = match &work {
             Work::Gather => Ok(Means::Deed(Deed::Look)),
             Work::Carry(strategy) => deed(&settings, strategy),
         };
         let pid = self.plane.board.read(instance, |entry| entry.pid).flatten();
-        let Some(slot) = self.slot_mut(child) else { return answer(Err("it is gone".to_owned())) };
+        let runs = self.core.child(child).is_some_and(|view| view.phase == Phase::Running);
+        let Some(slot) = self.slot_mut(child) else { return answer(failed("it is gone")) };
         match means {
             Ok(Means::Code(name)) => {
                 let open = slot.incident.as_ref();
                 let cause = open.map(|open| open.cause.word().to_owned()).unwrap_or_default();
                 let ailing = Ailing { instance: instance.clone(), incarnation, pid, cause };
-                self.plane.remedy(&name, ailing, timeout, Box::new(answer));
+                let done = move |result: Result<Sights, String>| answer(result.map_err(Undone::Failed));
+                self.plane.remedy(&name, ailing, timeout, Box::new(done));
+            }
+            Ok(Means::Number { more }) => {
+                let (cause, incident) =
+                    slot.incident.as_ref().map(|open| (open.cause.clone(), Arc::clone(&open.id))).unzip();
+                // Who is down is not kept down until the newcomer is there.
+                let instance = instance.clone();
+                let sizing = Sizing { instance, more, cause, incident, settled: runs, timeout };
+                self.plane.resize(sizing, Box::new(answer));
             }
             Ok(Means::Signal(signal)) => {
                 slot.running.signal(signal);
@@ -54,12 +67,13 @@ impl SupervisorState {
             }
             Ok(Means::Deed(deed)) => {
                 let job = Job { incarnation, pid, timeout, deed };
-                slot.running.perform(job, Box::new(answer));
+                let done = move |result: Result<Sights, String>| answer(result.map_err(Undone::Failed));
+                slot.running.perform(job, Box::new(done));
                 if anew {
                     slot.running.remake();
                 }
             }
-            Err(reason) => answer(Err(reason)),
+            Err(reason) => answer(Err(Undone::Failed(reason))),
         }
     }
 }
@@ -72,6 +86,8 @@ enum Means {
     Signal(i32),
     /// Of the program.
     Code(Name),
+    /// One instance more, or one less.
+    Number { more: bool },
 }
 
 /// What a strategy is to this worker, or why it is nothing.
@@ -94,10 +110,10 @@ fn deed(settings: &WorkerSettings, strategy: &Strategy) -> Result<Means, String>
             Some(own) => Ok(Means::Deed(Deed::Run { argv: own.command.clone() })),
             None => Err(format!("there is no [strategy.{name}]")),
         },
-        Strategy::SoftRestart
-        | Strategy::HardRestart
-        | Strategy::ScaleUp
-        | Strategy::ScaleDown
-        | Strategy::Quarantine => Err(format!("{strategy} is nothing that is done beside a worker")),
+        Strategy::ScaleUp => Ok(Means::Number { more: true }),
+        Strategy::ScaleDown => Ok(Means::Number { more: false }),
+        Strategy::SoftRestart | Strategy::HardRestart | Strategy::Quarantine => {
+            Err(format!("{strategy} is nothing that is done beside a worker"))
+        }
     }
 }

@@ -20,6 +20,7 @@ mod nested;
 mod plane;
 mod recovery;
 mod reform;
+mod sizing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -43,4 +44,5 @@ pub(crate) use line::Address;
 pub use lore::Lore;
 pub(crate) use plane::{Plane, RunnerFactory, Wish};
 pub(crate) use reform::Reforming;
+pub(crate) use sizing::Sizing;
 pub(crate) use tree::{Branch, Node, arguments, supervisor_states};

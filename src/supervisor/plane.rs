@@ -11,7 +11,7 @@ use crate::config::WorkerSettings;
 use crate::event::{Event, EventKind};
 use crate::health::Vital;
 use crate::id::{Incarnation, InstanceId, Name};
-use crate::policy::{ChildKey, Phase, Time};
+use crate::policy::{ChildKey, Phase, Time, Undone};
 use crate::telemetry::Journal;
 use crate::worker::{Ailing, Done, OutputCounters, Reporter, Runner};
 
@@ -21,6 +21,7 @@ use super::gate::{Gate, Latch, Turn};
 use super::healer::Healer;
 use super::judged::Judged;
 use super::line::Address;
+use super::sizing::{Heard, Sizing, SizingSink};
 use super::tree::Node;
 
 /// Makes the runner of one worker instance. Production hands in processes, tests scripted workers.
@@ -96,6 +97,7 @@ pub(crate) struct Plane {
     wishes: Mutex<HashMap<String, Wish>>,
     vitals: OnceLock<VitalSink>,
     remedies: OnceLock<RemedySink>,
+    sizes: OnceLock<SizingSink>,
 }
 
 impl Plane {
@@ -117,6 +119,7 @@ impl Plane {
             wishes: Mutex::default(),
             vitals: OnceLock::new(),
             remedies: OnceLock::new(),
+            sizes: OnceLock::new(),
         }
     }
 
@@ -167,6 +170,20 @@ impl Plane {
         match self.remedies.get() {
             Some(sink) => sink(name, ailing, timeout, done),
             None => done(Err("this runtime has no strategies of a program".to_owned())),
+        }
+    }
+
+    /// Names who changes how many instances there are; the first one stays.
+    pub(crate) fn set_sizes(&self, sink: SizingSink) {
+        // A second one would be a fault of ours, and the first does as well.
+        let _ = self.sizes.set(sink);
+    }
+
+    /// Has one instance more or less.
+    pub(crate) fn resize(&self, sizing: Sizing, done: Heard) {
+        match self.sizes.get() {
+            Some(sink) => sink(sizing, done),
+            None => done(Err(Undone::Unfit("the number of instances is fixed here".to_owned()))),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::config::WorkerSettings;
 use crate::event::{Cause, CauseName, Event, EventKind};
 use crate::exit::Exit;
 use crate::id::{Incarnation, InstanceId};
-use crate::policy::{ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Waits};
+use crate::policy::{ChildKey, ChildView, Fact, RecoveryAct, TaskNumber, Time, Undone, Waits};
 use crate::recovery::learning::Case;
 use crate::recovery::{BrakeChange, Evidence, Learn, Outcome, Strategy, Way, Why};
 use crate::worker::Sights;
@@ -68,7 +68,7 @@ pub(crate) struct Performed {
     /// Whether another identity begins with its next start.
     pub(crate) anew: bool,
     /// What was seen, or why it was not done.
-    pub(crate) result: Result<Sights, String>,
+    pub(crate) result: Result<Sights, Undone>,
 }
 
 impl SupervisorState {
@@ -125,7 +125,7 @@ impl SupervisorState {
             }
             // What cannot be seen does not hold a step up.
             Err(_) if look => Ok(()),
-            Err(text) => Err(text),
+            Err(undone) => Err(undone),
         };
         self.fact(Fact::Performed { child, task, result });
     }

@@ -378,6 +378,7 @@ fn child(words: &[&str]) -> ChildSpec {
         verify: Duration::ZERO,
         ladder: None,
         heard_within: Duration::ZERO,
+        pool: None,
         held: false,
         stopped: false,
         paused: None,

@@ -7,8 +7,8 @@ use crate::config::reach::heard_within;
 use crate::config::{Settings, StopSettings, SupervisorSettings, WorkerSettings};
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
-    Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Pause, Phase, Restart, RestartStrategy, RetryPark,
-    Shutdown, SupervisorSpec,
+    Backoff, ChildKind, ChildSpec, ExitCodes, OnExhausted, Pause, Phase, PoolOf, Restart, RestartStrategy,
+    RetryPark, Shutdown, SupervisorSpec,
 };
 use crate::recovery::Ladder;
 
@@ -274,6 +274,11 @@ fn worker_spec(
         verify: worker.verify,
         ladder: Some(worker.steps.clone().unwrap_or_else(|| Arc::new(Ladder::none()))),
         heard_within: heard_within(worker),
+        pool: worker.pool.map(|pool| PoolOf {
+            worker: worker.name.as_str().into(),
+            min: pool.min,
+            max: pool.max,
+        }),
         held,
         stopped: stopped || !worker.enabled,
         paused: None,
@@ -302,6 +307,7 @@ fn supervisor_spec(node: &Node, stopped: bool, incarnation: Incarnation) -> Chil
         verify: std::time::Duration::from_secs(10),
         ladder: None,
         heard_within: std::time::Duration::ZERO,
+        pool: None,
         held: false,
         stopped,
         paused: None,

@@ -164,8 +164,8 @@ fn a_step_that_nobody_can_have_done_is_told() {
     assert_eq!(
         loaded(text).notes,
         [
-            "`scale_up` in ladder.default.steps is passed over by every worker: the number of its instances is fixed; \
-             `regrow scale` changes it"
+            "`scale_up` in ladder.default.steps is passed over by every worker: the number of its instances is fixed, \
+             since it has no `pool`; `regrow scale` changes it"
         ],
         "one of them has the other step done"
     );

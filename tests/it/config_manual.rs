@@ -20,21 +20,21 @@ fn every_example_of_the_manual_is_accepted() {
     // Names that the examples take from elsewhere.
     let text = with_examples(manual()).replace("after = [\"broker-proxy\"]", "after = [\"web\"]")
         + "[worker.web]\n[supervisor.ingest]\n";
-    let without = |key: &str| -> String {
+    let without = |keys: &[&str]| -> String {
         // What a strategy of one's own runs is no worker's.
         let mut strategy = false;
         let mut kept = String::new();
         for line in text.lines() {
             strategy = if line.starts_with('[') { line.starts_with("[strategy.") } else { strategy };
-            if strategy || !line.starts_with(&format!("{key} = ")) {
+            if strategy || !keys.iter().any(|key| line.starts_with(&format!("{key} = "))) {
                 kept.push_str(line);
                 kept.push('\n');
             }
         }
         kept
     };
-    // A worker is one of both.
-    for text in [without("actor"), without("command")] {
+    // A worker is one of both, and there is a fixed number of it or a pool.
+    for text in [without(&["actor", "pool.min", "pool.max"]), without(&["command", "instances"])] {
         if let Err(diagnostics) = load(&Sources::text(text)) {
             panic!("{diagnostics}");
         }

@@ -333,6 +333,7 @@ fn surroundings(path: &[String]) -> Vec<Value> {
         ("worker", "actor" | "config" | "snapshot" | "blocking") => vec![worker(json!({ "actor": "A" }))],
         ("worker", "ready") => vec![probe("tcp", json!("127.0.0.1:1"))],
         ("worker", "adopt_running") => vec![worker(json!({ "command": ["x"], "pid_file": "pid" }))],
+        ("worker", "pool") => vec![worker(json!({ "command": ["x"], "pool": { "max": 1000 } }))],
         ("worker", "recycle") => vec![worker(json!({ "command": ["x"], "recycle": { "after": "1h" } }))],
         ("worker", "heartbeat") => {
             vec![worker(json!({ "command": ["x"], "heartbeat": { "interval": "5s" } }))]

@@ -105,6 +105,7 @@ fn child(id: &str, restart: Restart) -> ChildSpec {
         verify: zero,
         ladder: None,
         heard_within: Duration::ZERO,
+        pool: None,
         held: false,
         stopped: false,
         paused: None,

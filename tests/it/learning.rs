@@ -79,7 +79,7 @@ impl Game {
         let seen = if self.dice.chance(mistaken) { self.dice.below(CLASSES) } else { class };
         let key: Arc<str> = format!("class {seen}").into();
         let why = Why::new(Cause::Hang, "lost");
-        let now = Situation { why: &why, up: true, deaf: false };
+        let now = Situation { why: &why, up: true, deaf: false, copies: None };
         let (mut climb, mut spent) = (Climb::default(), 0.0);
         loop {
             let allowed = climb.options(&self.ladder, &now).allowed;

@@ -70,6 +70,7 @@ mod otp_recorded;
 mod own_probe;
 mod packages;
 mod plain_actor;
+mod pools;
 mod recovery;
 mod recovery_kept;
 mod rig;

@@ -136,6 +136,7 @@ pub(crate) fn child(dice: &mut Dice, spec: &SupervisorSpec, id: &str, backoff: b
         paused: None,
         ladder: None,
         heard_within: Duration::ZERO,
+        pool: None,
     };
     let paused = (!simple && dice.chance(4))
         .then(|| Pause { until: dice.chance(60).then(|| ms(dice.between(1, 80) * 100)) });

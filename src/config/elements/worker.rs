@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::leaf::{Leaf, Text};
+use crate::config::pool::{MOST, PoolSettings};
 use crate::config::schema::{Key, Shape, either, leaf, table};
 use crate::config::settings::{
     Ladder, LogOnFull, LogSettings, LogTo, OnSettings, ReadyWhen, RecycleSettings, Remedy, SnapshotSettings,
@@ -36,6 +37,9 @@ const TIME: Leaf = Leaf::Text(Text::Duration { zero: true });
 const POSITIVE: Leaf = Leaf::Text(Text::Duration { zero: false });
 /// What an exit status can hold.
 const CODES: Leaf = Leaf::Integers { min: 0, max: 255 };
+
+/// How many of one worker there may be.
+const COPIES: Leaf = Leaf::Integer { min: 1, max: MOST };
 
 /// How something is done to a process.
 const REMEDY: &[Key] =
@@ -79,7 +83,8 @@ pub(super) const KEYS: &[Key] = &[
         ],
     ),
     // A thousand copies of one worker on one machine are a mistake of the file more often than a wish.
-    leaf("instances", Leaf::Integer { min: 1, max: 1000 }),
+    leaf("instances", COPIES),
+    table("pool", &[leaf("min", COPIES), leaf("max", COPIES)]),
     table(
         "recycle",
         &[
@@ -157,6 +162,8 @@ pub(in crate::config) struct RawWorker {
     #[serde(with = "de::BackoffDef")]
     backoff: Backoff,
     instances: u32,
+    #[serde(default)]
+    pool: Option<RawPool>,
     #[serde(default)]
     recycle: Option<RawRecycle>,
     #[serde(default)]
@@ -250,6 +257,13 @@ struct RawStop {
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawPool {
+    min: Option<u32>,
+    max: Option<u32>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawRecycle {
     #[serde(default, deserialize_with = "de::some_duration")]
     after: Option<Duration>,
@@ -324,6 +338,7 @@ impl RawWorker {
             backoff: self.backoff,
             instances: self.instances,
             declared: self.instances,
+            pool: self.pool.map(PoolSettings::from),
             spare: 0,
             numbered: self.instances > 1,
             recycle: self.recycle.map(RecycleSettings::from),
@@ -389,6 +404,14 @@ impl From<RawStop> for StopSettings {
             drain: raw.drain,
             unresponsive_timeout: raw.unresponsive_timeout,
         }
+    }
+}
+
+impl From<RawPool> for PoolSettings {
+    fn from(raw: RawPool) -> Self {
+        let min = raw.min.unwrap_or(1);
+        // The check sees to it that it is there.
+        Self { min, max: raw.max.unwrap_or(min) }
     }
 }
 

@@ -82,7 +82,7 @@ fn scaled(before: &[crate::supervisor::InstanceState], target: &Target, strategy
     let count = u32::try_from(before.len()).unwrap_or(u32::MAX);
     match (strategy, target) {
         (Strategy::ScaleUp, Target::Worker(_)) => Some(count.saturating_add(1)),
-        (Strategy::ScaleDown, Target::Worker(_)) => Some(count.saturating_sub(1).max(1)),
+        (Strategy::ScaleDown, Target::Worker(_)) => Some(count.saturating_sub(1)),
         (_, _) => None,
     }
 }

@@ -10,6 +10,7 @@ mod leave;
 mod one_for_one;
 mod operator;
 mod pause;
+mod pools;
 mod quarantine;
 mod random;
 mod recover;

@@ -9,7 +9,7 @@ use crate::id::Incarnation;
 use crate::recovery::{BreakerLimits, BreakerState, Ladder, Step, Strategy};
 
 use super::super::RestartStrategy::{self, OneForAll, OneForOne};
-use super::super::{ChildSpec, Fact, OnExhausted, Phase, Request};
+use super::super::{ChildSpec, Fact, OnExhausted, Phase, Request, Undone};
 
 pub(super) fn verdict(health: Health, unwell: Option<bool>) -> Arc<Verdict> {
     let unwell = unwell.map(|dead| Unwell {
@@ -221,7 +221,7 @@ fn a_step_while_it_runs_must_turn_its_health_and_then_hold() {
 #[test]
 fn a_step_that_cannot_be_done_fails_and_the_next_is_taken() {
     let mut sim = sim(&ladder([own("flush-cache"), Step::new(Strategy::SoftRestart)]), &["a"]);
-    sim.performed = Err("exit code 3".to_owned());
+    sim.performed = Err(Undone::Failed("exit code 3".to_owned()));
     judge(&mut sim, "a", &sick());
     let did = sim.did();
     assert!(did.contains("ended flush-cache: failed, began soft_restart"), "{did}");

@@ -45,6 +45,7 @@ pub(super) fn child(words: &str) -> ChildSpec {
         verify: secs(10),
         ladder: None,
         heard_within: Duration::ZERO,
+        pool: None,
         held: false,
         stopped: false,
         paused: None,
@@ -84,7 +85,7 @@ pub(super) struct Sim {
     /// The answer to every question for leave.
     pub(super) leave: Result<usize, &'static str>,
     /// What comes of whatever is done for a step.
-    pub(super) performed: Result<(), String>,
+    pub(super) performed: Result<(), Undone>,
     /// Whether who looks at a child says that it has.
     pub(super) gathers: bool,
 }

@@ -187,6 +187,7 @@ pub(super) fn command(argv: &[&str]) -> WorkerSettings {
         strategies: Arc::default(),
         instances: 1,
         declared: 1,
+        pool: None,
         spare: 0,
         numbered: false,
         actor: None,
