@@ -71,6 +71,17 @@ fn more_copies_touch_nobody_but_a_worker_that_comes_to_be_numbered_is_another_on
 }
 
 #[test]
+fn other_bounds_of_a_pool_touch_nobody_and_a_single_one_that_comes_to_be_a_pool_is_another_one() {
+    let pool = |bounds: &str| format!("[worker.a]\ncommand = [\"a\"]\npool = {{ {bounds} }}\n");
+    assert_eq!(told(&pool("max = 3"), &pool("max = 5")), ["~ a: in_place", "  pool.max 3 -> 5"]);
+    let single = "[worker.a]\ncommand = [\"a\"]\n";
+    let lines = told(single, &pool("max = 3"));
+    assert_eq!(lines[0], "~ a: restarts", "{lines:?}");
+    let two = format!("{single}instances = 2\n");
+    assert_eq!(told(&two, &pool("min = 2, max = 3"))[0], "~ a: in_place");
+}
+
+#[test]
 fn the_spare_copy_of_a_rolling_restart_is_no_difference_and_stays() {
     let file = settings("[worker.a]\ncommand = [\"a\"]\ninstances = 3\n");
     let copies = |instances, spare| {
@@ -193,9 +204,9 @@ fn every_key_of_a_worker_has_words() {
         Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
         _ => line.to_owned(),
     };
-    // A process: what only an actor has is left out.
-    let of_actors = ["#actor", "#config"];
-    let lines = manual.lines().filter(|line| !of_actors.iter().any(|key| line.starts_with(key)));
+    // A process, and a fixed number of it: what only others have is left out.
+    let of_others = ["#actor", "#config", "#pool"];
+    let lines = manual.lines().filter(|line| !of_others.iter().any(|key| line.starts_with(key)));
     let text: String = lines.map(|line| on(line) + "\n").collect();
     let text = text.replace("[\"broker-proxy\"]", "[\"web\"]").replace("[\"ingest\", \"web\"]", "[\"web\"]");
     let loaded =

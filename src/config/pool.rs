@@ -108,8 +108,9 @@ impl WorkerSettings {
 pub(super) fn settle(kind: Kind, worker: &mut WorkerSettings, places: &Places, problems: &mut Vec<Problem>) {
     let Some(pool) = worker.pool else { return };
     let given = |path: String| places.value(&path).is_some_and(|place| place.document != 0);
-    let own = |key: &str| given(format!("{}.{}.{key}", kind.word(), worker.name));
-    let common = |key: &str| given(format!("defaults.worker.{key}"));
+    let below = |path: String| ["", ".min", ".max"].iter().any(|key| given(format!("{path}{key}")));
+    let own = |key: &str| below(format!("{}.{}.{key}", kind.word(), worker.name));
+    let common = |key: &str| below(format!("defaults.worker.{key}"));
     let problem = |key: &str, title: String| Problem::new(at(kind, &worker.name, key, places), title);
     let (word, name) = (kind.word(), &worker.name);
     match (own("pool"), own("instances")) {

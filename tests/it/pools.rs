@@ -1,9 +1,12 @@
 //! Pools on real processes: the bounds that a file gives, whoever asks, and ladders that make one more or one less.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use regrow::{Condition, Context, Finished, Restored, Runtime, Worker, WorkerError};
 use serde_json::Value;
 
+use crate::guest::{Guest, until};
 use crate::rig::Rig;
 
 /// The first one is ill while there are fewer of it than `{dir}/least` says, or more than `{dir}/most`: each has a file of
@@ -199,4 +202,59 @@ fn a_number_that_a_step_has_made_lasts_over_a_restart_of_the_runtime() {
     assert!(text.contains("a pool of 1 to 3 instances"), "{text}");
     rig.ok(&["scale", "w", "1", "--wait"]);
     ready(&rig, 1);
+}
+
+static HERE: AtomicUsize = AtomicUsize::new(0);
+static NEEDED: AtomicUsize = AtomicUsize::new(1);
+
+/// Does not work while there are fewer of it than are needed.
+struct Crowd;
+
+impl Worker for Crowd {
+    type Config = ();
+    type State = ();
+    type Message = ();
+
+    async fn start(_: Context<Self>, (): (), _: Restored<()>) -> Result<Self, WorkerError> {
+        HERE.fetch_add(1, Ordering::SeqCst);
+        Ok(Self)
+    }
+
+    async fn health(&mut self) -> Condition {
+        let few = HERE.load(Ordering::SeqCst) < NEEDED.load(Ordering::SeqCst);
+        if few { Condition::Fail("too few".to_owned()) } else { Condition::Pass }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        HERE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn an_actor_that_needs_others_gets_them() {
+    let file = r#"
+[worker.crowd]
+actor = "Crowd"
+pool = { max = 4 }
+probe.own = { actor = {}, period = "100ms", retry_period = "100ms", failure_threshold = 1, timeout = "20s" }
+[ladder.default]
+verify = "200ms"
+breaker.open_after = 1000
+steps = [{ do = "scale_up", attempts = 100 }]
+"#;
+    let guest = Guest::ready(Runtime::builder().worker::<Crowd>("Crowd"), file).await;
+    NEEDED.store(3, Ordering::SeqCst);
+    guest.until("crowd/0", |_| guest.handle.board().instance(&"crowd/2".parse().unwrap()).is_some()).await;
+    let refused = guest.handle.scale("crowd", 5).await.unwrap_err();
+    assert!(refused.to_string().contains("a pool of 1 to 4 instances"), "{refused}");
+    until("there are as many as are needed, and all are well", || {
+        let all = guest.handle.board().instances();
+        all.len() >= 3 && all.iter().all(|one| one.ready && one.health() == regrow::Health::Healthy)
+    })
+    .await;
+    let first = guest.entry("crowd/0");
+    assert_eq!((first.restarts, first.incarnation.0), (0, 1), "who asked for it went on");
+    assert_eq!(guest.end().await, Finished::Stopped);
 }
