@@ -99,6 +99,8 @@ pub struct Record {
     work: Option<Box<Work>>,
     ready: bool,
     flap: Flap,
+    /// Whether it can be seen at all.
+    sight: Flap,
 }
 
 impl Record {
@@ -113,6 +115,7 @@ impl Record {
             work: None,
             ready: false,
             flap: Flap::default(),
+            sight: Flap::default(),
             rules,
         }
     }
@@ -235,6 +238,8 @@ impl Record {
         let unseen = !self.ready && self.rules.ready_by.is_some_and(|probe| self.broken(probe));
         let blind =
             unseen || !configured.is_empty() && configured.iter().all(|grade| *grade == Some(Grade::Error));
+        // Who watches and breaks again and again does not work in between: that is one trouble, not one each time.
+        let dim = !configured.is_empty() && !silent && self.sight.see(own, !blind);
         let unwell = self.unwell(own, &ailments).filter(|_| self.ready);
         let plain = match score {
             _ if unwell.is_some() => Health::Unhealthy,
@@ -264,6 +269,11 @@ impl Record {
             let text = format!("it changes between healthy and not: {changes} times in 5 minutes");
             issues.push((if damped { Weight::Grave } else { Weight::Slight }, text));
         }
+        if dim {
+            let changes = self.sight.changes();
+            let text = format!("what looks at it works now and now not: {changes} changes in 5 minutes");
+            issues.push((Weight::Slight, text));
+        }
         let issues = in_order(issues, plain, unwell.as_ref());
         Verdict {
             health: if damped { Health::Degraded } else { plain },
@@ -275,7 +285,7 @@ impl Record {
             terms,
             issues,
             unwell,
-            blind,
+            blind: blind || dim,
             unseen,
             flaps,
         }

@@ -145,6 +145,31 @@ fn a_warning_degrades_and_a_probe_that_breaks_makes_unknown() {
 }
 
 #[test]
+fn a_probe_that_breaks_now_and_then_is_one_trouble_until_it_has_calmed_down() {
+    let mut record = record(rules(vec![built_in(), probe("alive", ProbeKind::Liveness, 1, 1)]));
+    let at = |record: &mut Record, second: u64, grade| {
+        record.observe(secs(second), seen(1, grade));
+        record.judge(secs(second))
+    };
+    let mut ends = 0;
+    let mut blind = false;
+    for turn in 0..60 {
+        let verdict = at(&mut record, turn * 2, if turn % 2 == 0 { Grade::Pass } else { Grade::Error });
+        assert_eq!(verdict.health == Health::Unknown, turn % 2 == 1, "it is seen as it is");
+        ends += u32::from(std::mem::replace(&mut blind, verdict.blind) && !verdict.blind);
+    }
+    assert!(blind && (1..4).contains(&ends), "told a few times, then once: {ends}");
+    let verdict = at(&mut record, 125, Grade::Pass);
+    assert!(verdict.holds && verdict.unwell.is_none() && verdict.health == Health::Healthy);
+    assert!(
+        verdict.issues.iter().any(|issue| issue.contains("works now and now not")),
+        "{:?}",
+        verdict.issues
+    );
+    assert!(!at(&mut record, 420, Grade::Pass).blind);
+}
+
+#[test]
 fn a_check_that_breaks_before_it_is_ready_leaves_nobody_to_see_whether_it_is() {
     for kind in [ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness] {
         let probes = vec![built_in(), probe("other", ProbeKind::Liveness, 1, 1), probe("up", kind, 2, 1)];

@@ -78,7 +78,8 @@ pub struct Verdict {
     /// Whether its own checks say that it works: it is ready, none of them fails, and at least one has passed since its
     /// start; with an expected heartbeat, one has come. Without checks of its own, that it is ready.
     pub holds: bool,
-    /// None of its configured checks works any more, or it is [`unseen`](Self::unseen): a fault of who watches.
+    /// None of its configured checks works any more, or that has been so again and again until just now, or it is
+    /// [`unseen`](Self::unseen): a fault of who watches.
     pub blind: bool,
     /// The check that stands for its readiness is broken, for as many looks as its `failure_threshold` says, and it is
     /// not ready yet: whether its start is over, nobody can see.
