@@ -80,6 +80,11 @@ fn a_file_that_never_names_one_of_ours_fails_the_start() {
     rig.launch();
     rig.wait("its start failed", || rig.worker("legacy")["last_exit"]["kind"] == "start_failed");
     rig.wait("the slow one ran out of time", || rig.worker("slow")["last_exit"]["kind"] == "start_timeout");
+    let stranger = format!("names process {}, and it is none of the worker's processes", std::process::id());
+    for name in ["legacy", "slow"] {
+        let said = rig.worker(name)["last_exit"]["message"].to_string();
+        assert!(said.contains("its pid_file ") && said.contains(&stranger), "{said}");
+    }
     let own = rig.path("").display().to_string();
     rig.ok(&["stop", "slow", "--wait=20s"]);
     rig.ok(&["stop", "legacy", "--wait=20s"]);

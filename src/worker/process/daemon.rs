@@ -29,6 +29,16 @@ pub(super) fn read_pid(path: &Path) -> Option<u32> {
     text.split_ascii_whitespace().next()?.parse().ok().filter(|pid| *pid > 1)
 }
 
+/// Why a file names no pid, for people.
+pub(super) fn why_no_pid(path: &Path) -> String {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "was not written".to_owned(),
+        Err(error) => format!("cannot be read: {error}"),
+        Ok(metadata) if !metadata.is_file() => "is no plain file".to_owned(),
+        Ok(_) => "names no pid".to_owned(),
+    }
+}
+
 /// A running process that the file names and that is what the image would become, as this user.
 pub(super) fn running(path: &Path, image: &Image, uid: u32) -> Option<(u32, OwnedFd)> {
     let pid = read_pid(path).filter(|pid| *pid != std::process::id())?;
@@ -115,8 +125,12 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             assert_eq!(read_pid(&file), pid, "{text:?}");
         }
+        assert_eq!(why_no_pid(&file), "names no pid");
         assert_eq!(read_pid(dir.path()), None);
-        assert_eq!(read_pid(&dir.path().join("absent")), None);
+        assert_eq!(why_no_pid(dir.path()), "is no plain file");
+        let absent = dir.path().join("absent");
+        assert_eq!(read_pid(&absent), None);
+        assert_eq!(why_no_pid(&absent), "was not written");
     }
 
     #[test]

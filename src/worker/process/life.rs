@@ -406,7 +406,9 @@ impl Life {
         let refused = self.refused_forks(&run);
         let killed_by_us = run.over.is_some();
         let soonest = !std::mem::replace(&mut self.ended, true);
-        let Run { n, ready, asked, began, main, first, .. } = *run;
+        let Run { n, ready, asked, began, main, first, rounds, daemon, .. } = *run;
+        let awaited = matches!(daemon, Daemon::Awaited { .. }) && !ready;
+        let refused = refused.or(rounds.no_daemon.filter(|_| awaited));
         drop((main.registered, first));
         if !ready && (asked == Asked::Nothing || killed_by_us) {
             let exit = Exit::StartFailed(StartFailure::BeforeReady { ended: Box::new(exit) });

@@ -49,12 +49,16 @@ pub(super) enum Daemon {
 pub(super) struct Rounds {
     pub(super) next: Option<Instant>,
     pub(super) answer: Option<oneshot::Receiver<Seen>>,
+    /// Why the pid file does not name its daemon yet.
+    pub(super) no_daemon: Option<String>,
 }
 
 /// What a look saw.
 #[derive(Debug)]
 pub(super) struct Seen {
     pid: Option<u32>,
+    /// Why the file names none.
+    no_pid: Option<String>,
     usage: Option<Usage>,
 }
 
@@ -103,8 +107,10 @@ impl Life {
         let company = run.company.clone();
         run.rounds.answer = Some(self.job(move || {
             company.iter().for_each(Company::look);
+            let pid = path.as_ref().and_then(|path| daemon::read_pid(path));
             Seen {
-                pid: path.and_then(|path| daemon::read_pid(&path)),
+                pid,
+                no_pid: path.filter(|_| pid.is_none()).map(|path| daemon::why_no_pid(&path)),
                 usage: polled.is_any().then(|| tree::usage(&target, main, cgroup.as_deref(), polled.memory)),
             }
         }));
@@ -113,9 +119,12 @@ impl Life {
     /// What follows from it. False: nothing of this incarnation is left to be waited for.
     pub(super) async fn seen(&mut self, run: &mut Run, seen: Option<Seen>) -> bool {
         run.rounds.answer = None;
-        let (pid, usage) = seen.map_or((None, None), |seen| (seen.pid, seen.usage));
+        let (pid, no_pid, usage) =
+            seen.map_or((None, None, None), |seen| (seen.pid, seen.no_pid, seen.usage));
         if let Some(pid) = pid {
             self.try_daemon(run, pid).await;
+        } else if let Some(why) = no_pid {
+            self.no_daemon(run, &why);
         }
         if let Some(over) = usage.and_then(|usage| over(usage, self.polled()))
             && run.over.is_none()
@@ -134,8 +143,13 @@ impl Life {
             match self.take_main(run, pid).await {
                 Ok(()) => {}
                 // A file that is older than this start: the daemon will write its own.
-                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
-                Err(error) => return self.ignore(pid, &error, "its pid_file names a stranger"),
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+                    return self.no_daemon(run, &format!("names process {pid}, which does not run"));
+                }
+                Err(error) => {
+                    self.no_daemon(run, &format!("names process {pid}, and {error}"));
+                    return self.ignore(pid, &error, "its pid_file names a stranger");
+                }
             }
         } else if alone {
             return;
@@ -144,6 +158,11 @@ impl Life {
         if matches!(self.site.settings.ready, ReadyWhen::Started) && !run.ready {
             self.ready(run);
         }
+    }
+
+    fn no_daemon(&self, run: &mut Run, why: &str) {
+        let file = self.site.pid_file(run.n);
+        run.rounds.no_daemon = file.map(|file| format!("its pid_file {} {why}", file.display()));
     }
 
     /// Whether the end of the process that was started is only the beginning.
