@@ -50,8 +50,9 @@ fn left_over(rig: &Rig) -> Vec<String> {
 #[test]
 fn a_daemon_is_ready_when_its_start_returns_and_ends_with_its_workers() {
     let rig = Rig::new(
-        "[worker.web]\ncommand = [\"/bin/sh\", \"-c\", \"echo up; exec sleep 1000\"]\nready = { log = \"up\" }\n",
+        "[worker.web]\ncommand = [\"/bin/sh\", \"-c\", \"echo up; exec sleep 1000\"]\nready = { log = \"up\" }\nlog.to = \"both\"\n",
     );
+    // What a worker prints meanwhile is no answer to whoever waits for the start.
     let said = rig.ok(&["start", "--daemon"]);
     let runtime = Background::of(&rig);
     assert!(said.contains(&format!("pid {}", runtime.0)), "{said}");
