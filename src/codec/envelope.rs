@@ -50,6 +50,8 @@ pub(crate) enum Kind {
     Block,
     /// Counts that only the metrics page has.
     Tallies,
+    /// Steps of recovery that an instance has behind it.
+    Steps,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
             Self::Sweep => 7,
             Self::Block => 8,
             Self::Tallies => 9,
+            Self::Steps => 10,
         }
     }
 
@@ -78,7 +81,8 @@ impl Kind {
             | Self::Outcome
             | Self::Sweep
             | Self::Block
-            | Self::Tallies => 1,
+            | Self::Tallies
+            | Self::Steps => 1,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::runtime::{Act, RuntimeHandle, restarting};
 use crate::supervisor::{InstanceState, RollState, Wanted};
 
 use super::dto::{ActionInstance, ActionState, ActionView};
+use super::mended;
 
 /// Actions and keys remembered. A client that retries does so within seconds, not a thousand actions later.
 const REMEMBERED: usize = 1024;
@@ -58,6 +59,8 @@ pub(crate) struct Before {
     incarnation: Incarnation,
     phase: Phase,
     goal: Goal,
+    /// The incident that a step has opened.
+    incident: Option<Arc<str>>,
 }
 
 /// Where an instance is to come.
@@ -84,6 +87,11 @@ impl Before {
         Self { goal, ..self }
     }
 
+    /// The same with the incident that a step has opened.
+    pub(crate) fn within(self, incident: Option<Arc<str>>) -> Self {
+        Self { incident, ..self }
+    }
+
     /// Which instance it is.
     pub(crate) fn id(&self) -> &InstanceId {
         &self.instance
@@ -96,7 +104,13 @@ impl Before {
 
     /// One that was not there.
     pub(crate) fn unborn(instance: InstanceId) -> Self {
-        Self { instance, incarnation: Incarnation::NONE, phase: Phase::Stopped, goal: Goal::Asked }
+        Self {
+            instance,
+            incarnation: Incarnation::NONE,
+            phase: Phase::Stopped,
+            goal: Goal::Asked,
+            incident: None,
+        }
     }
 }
 
@@ -107,6 +121,7 @@ impl From<&InstanceState> for Before {
             incarnation: state.incarnation,
             phase: state.phase,
             goal: Goal::Asked,
+            incident: None,
         }
     }
 }
@@ -226,7 +241,9 @@ impl Action {
                     Some(_) | None => progress(act, before, now.as_ref()),
                 }
             }
-            (Verb::Recover, Goal::Asked) => mended(runtime, self.at, now.as_ref()),
+            (Verb::Recover, Goal::Asked) => {
+                mended::became(runtime, before.incident.as_deref(), self.at, now.as_ref())
+            }
             (Verb::Apply | Verb::Add | Verb::Remove | Verb::Approve, Goal::Asked) => {
                 (ActionState::Ok, String::new())
             }
@@ -240,27 +257,6 @@ impl Action {
             status: now.map_or("removed", |state| state.status()).to_owned(),
             message,
         }
-    }
-}
-
-/// What came of a step that somebody asked for: its incident says so.
-fn mended(runtime: &RuntimeHandle, since: Timestamp, now: Option<&InstanceState>) -> (ActionState, String) {
-    let Some(now) = now else { return (ActionState::Failed, "it was removed".to_owned()) };
-    let id = now.instance.to_string();
-    // Asked a moment before the action was noted.
-    let since = since.checked_sub(jiff::SignedDuration::from_secs(6)).unwrap_or(since);
-    let incidents = runtime.healer().incidents();
-    let own =
-        incidents.iter().find(|one| one.instance == id && one.cause == "operator" && one.opened_at >= since);
-    match own.map(|one| &one.closed) {
-        Some(Some(closed)) if closed.outcome == crate::recovery::Outcome::Ok => {
-            (ActionState::Ok, closed.reason.clone())
-        }
-        // Parking is what was asked for.
-        Some(Some(_)) if now.phase == Phase::Quarantined => (ActionState::Ok, "parked".to_owned()),
-        Some(Some(closed)) => (ActionState::Failed, closed.reason.clone()),
-        Some(None) => (ActionState::Running, "it is under way".to_owned()),
-        None => (ActionState::Running, "it is about to begin".to_owned()),
     }
 }
 

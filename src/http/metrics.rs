@@ -70,7 +70,7 @@ fn worker(runtime: &RuntimeHandle, state: &InstanceState, sampler: &Sampler) -> 
         up: state.ready,
         score: state.score(),
         restarts: restarts.into_iter().collect(),
-        recoveries: recoveries(state, &totals),
+        recoveries: recoveries(&totals),
         breaker: state.breaker.word(),
         detection: recovered.map(|recovered| histogram(&recovered.detection)),
         recovery: recovered.map(|recovered| histogram(&recovered.recovery)),
@@ -176,11 +176,11 @@ fn histogram(spread: &Spread) -> Histogram {
 }
 
 /// Plain restarts after a failure and the steps of its ladder, which may be the same strategy.
-fn recoveries(state: &InstanceState, totals: &Totals) -> BTreeMap<(String, &'static str), u64> {
+fn recoveries(totals: &Totals) -> BTreeMap<(String, &'static str), u64> {
     let plain = [("ok", totals.ok), ("failed", totals.failed), ("interrupted", totals.interrupted)];
     let mut all: BTreeMap<_, _> =
         plain.into_iter().map(|(outcome, count)| (("soft_restart".to_owned(), outcome), count)).collect();
-    for ((strategy, outcome), count) in &state.recoveries {
+    for ((strategy, outcome), count) in &totals.recoveries {
         *all.entry((strategy.clone(), outcome.word())).or_default() += count;
     }
     all

@@ -14,6 +14,7 @@ mod body;
 mod control;
 mod crowd;
 mod listen;
+mod mended;
 mod metrics;
 mod narrow;
 mod peer;

@@ -237,6 +237,8 @@ pub enum Request {
         child: ChildKey,
         /// What is done.
         step: Box<Step>,
+        /// Who asks, for people.
+        by: Arc<str>,
     },
     /// Operator `approve`: the step that waits for it may go on.
     Approve {

@@ -182,7 +182,7 @@ impl Supervisor {
     }
 
     /// Operator `recover`: one step, at once, without breaker and brake.
-    pub(super) fn operator_recover(&mut self, key: ChildKey, step: Step) -> Result<(), Refused> {
+    pub(super) fn operator_recover(&mut self, key: ChildKey, step: Step, by: &str) -> Result<(), Refused> {
         let Some(child) = self.roster.get(key) else { return Err(Refused::NotFound) };
         if let Some(reason) = &step.unable {
             return Err(Refused::CannotRecover(Arc::clone(reason)));
@@ -199,8 +199,8 @@ impl Supervisor {
         if let Some(child) = self.roster.get_mut(key) {
             child.stopped &= step.run == Strategy::Quarantine;
         }
-        self.open(key, Why::new(Cause::Operator, "somebody asked"), Origin::Operator, Duration::ZERO);
-        self.take_step(key, None, step, "somebody asked for it".to_owned());
+        self.open(key, Why::new(Cause::Operator, format!("{by} asked")), Origin::Operator, Duration::ZERO);
+        self.take_step(key, None, step, format!("{by} asked for it"));
         Ok(())
     }
 

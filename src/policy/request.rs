@@ -31,8 +31,8 @@ impl Supervisor {
             Request::Stop { child } => self.verb(id, child, Self::operator_stop),
             Request::Restart { child } => self.verb(id, child, Self::operator_restart),
             Request::ResetFailed { child } => self.verb(id, child, Self::reset_failed),
-            Request::Recover { child, step } => {
-                let reply = self.operator_recover(child, *step).map(|()| Done::Ok);
+            Request::Recover { child, step, by } => {
+                let reply = self.operator_recover(child, *step, &by).map(|()| Done::Ok);
                 self.reply(id, reply);
             }
             Request::Approve { child } => {

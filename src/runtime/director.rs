@@ -253,9 +253,9 @@ impl Director {
         address.send_message(message).map_err(|_| ActError::Conflict(format!("{child} is just ending")))
     }
 
-    pub(super) fn announce(&self, target: &Target, act: Act, by: &Asker) {
-        let mut event =
-            Event::new(EventKind::ActionRequested, format!("{} of {target} asked by {}", act.word(), by.0));
+    /// The event that says what was asked of whom, and by whom.
+    pub(super) fn requested(&self, target: &Target, action: &str, text: String, by: &Asker) -> Event {
+        let mut event = Event::new(EventKind::ActionRequested, text);
         match target {
             Target::Worker(name) => {
                 event.worker = Some(name.clone());
@@ -269,8 +269,14 @@ impl Director {
             Target::Supervisor(_) | Target::All => {}
         }
         event.cause = Some(crate::event::Cause::Operator.into());
-        event.data.insert("action".to_owned(), act.word().into());
+        event.data.insert("action".to_owned(), action.into());
         event.data.insert("by".to_owned(), by.0.clone().into());
+        event
+    }
+
+    pub(super) fn announce(&self, target: &Target, act: Act, by: &Asker) {
+        let text = format!("{} of {target} asked by {}", act.word(), by.0);
+        let mut event = self.requested(target, act.word(), text, by);
         match act {
             Act::Signal(signal) => {
                 event.data.insert("signal".to_owned(), crate::exit::signal_name(signal).into());

@@ -18,7 +18,7 @@ use super::lag::Lag;
 use super::launch::Finished;
 use super::living::Living;
 use super::past::Opening;
-use super::recover::Mend;
+use super::recover::{Mend, Reached};
 use super::remember::Unkept;
 use super::reshape::Edit;
 use super::state_dir::{Home, StateDir};
@@ -327,7 +327,7 @@ pub enum Order {
         /// Who asks.
         by: Asker,
         /// The instances it was passed to, or why not.
-        reply: oneshot::Sender<Result<Vec<InstanceId>, ActError>>,
+        reply: oneshot::Sender<Result<Vec<Reached>, ActError>>,
     },
     /// Answer, to show that the control plane turns.
     Ping {

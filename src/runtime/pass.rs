@@ -30,7 +30,7 @@ pub(super) fn tell(
 ) -> Result<(), ActError> {
     let (reply, answer) = oneshot::channel();
     let by = Operator { by: by.0.clone(), at: Timestamp::now() };
-    let asked = Asked { child: child.to_string(), request, by, reply };
+    let asked = Asked::new(child.to_string(), request, by, reply);
     address
         .send_message(SupervisorMsg::Asked(Box::new(asked)))
         .map_err(|_| ActError::Conflict(format!("supervisor {home}, which owns {child}, is just ending")))?;

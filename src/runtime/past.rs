@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::event::EventKind;
 use crate::id::InstanceId;
+use crate::recovery::Outcome;
 use crate::store::{Beginning, EventQuery, InstanceTotals, KeptEvent, Point, Store, StoreError};
 use crate::supervisor::{Board, Totals};
 use crate::telemetry::{Journal, Recorded};
@@ -252,6 +253,7 @@ pub(super) fn recall(beginning: &Beginning, board: &Board) {
                 ok: totals.recovered,
                 failed: totals.failed,
                 interrupted: totals.interrupted,
+                recoveries: totals.steps.iter().filter_map(known_step).collect(),
                 ..Totals::default()
             };
         });
@@ -267,7 +269,18 @@ pub(super) fn written(id: &InstanceId, totals: &Totals) -> InstanceTotals {
         recovered: totals.ok,
         failed: totals.failed,
         interrupted: totals.interrupted,
+        steps: totals
+            .recoveries
+            .iter()
+            .map(|((strategy, outcome), count)| (strategy.clone(), outcome.word().to_owned(), *count))
+            .collect(),
     }
+}
+
+/// One count as it was kept; a word of another program is passed over.
+fn known_step((strategy, word, count): &(String, String, u64)) -> Option<((String, Outcome), u64)> {
+    let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.word() == word)?;
+    Some(((strategy.clone(), outcome), *count))
 }
 
 fn again(kept: KeptEvent) -> Arc<Recorded> {

@@ -32,15 +32,20 @@ pub enum Mend {
         /// What.
         strategy: Strategy,
     },
-    /// The step that waits for it may go on.
+    /// The step of an incident that waits for it may go on.
     Approve {
         /// Whose.
         instance: InstanceId,
+        /// Which incident, and no other one of it.
+        incident: String,
     },
 }
 
 /// Where the answer goes.
-pub(super) type Mended = oneshot::Sender<Result<Vec<InstanceId>, ActError>>;
+pub(super) type Mended = oneshot::Sender<Result<Vec<Reached>, ActError>>;
+
+/// An instance that was reached, and the incident that this opened.
+pub(crate) type Reached = (InstanceId, Option<Arc<str>>);
 
 impl RuntimeHandle {
     /// Takes one step of recovery with every instance of the target, at once and without the ladder. It does not wait
@@ -54,6 +59,17 @@ impl RuntimeHandle {
         strategy: Strategy,
         by: Asker,
     ) -> Result<Vec<InstanceId>, ActError> {
+        let reached = self.recover_each(target, strategy, by).await?;
+        Ok(reached.into_iter().map(|(instance, _)| instance).collect())
+    }
+
+    /// The same, with the incident of each.
+    pub(crate) async fn recover_each(
+        &self,
+        target: Target,
+        strategy: Strategy,
+        by: Asker,
+    ) -> Result<Vec<Reached>, ActError> {
         self.mend(Mend::Recover { target, strategy }, by).await
     }
 
@@ -68,7 +84,13 @@ impl RuntimeHandle {
         let Ok(instance) = found.instance.parse() else {
             return Err(ActError::NotFound(found.instance));
         };
-        self.mend(Mend::Approve { instance }, by).await
+        if let Some(closed) = &found.closed {
+            let text =
+                format!("{incident} is over ({}): nothing of it waits any more", closed.outcome.word());
+            return Err(ActError::Conflict(text));
+        }
+        let approved = self.mend(Mend::Approve { instance, incident: incident.to_owned() }, by).await?;
+        Ok(approved.into_iter().map(|(instance, _)| instance).collect())
     }
 
     /// What a step would do to each instance of a target; nothing is done.
@@ -105,7 +127,7 @@ impl RuntimeHandle {
         if plans.is_empty() { Err(ActError::NotFound(target.to_string())) } else { Ok(plans) }
     }
 
-    async fn mend(&self, mend: Mend, by: Asker) -> Result<Vec<InstanceId>, ActError> {
+    async fn mend(&self, mend: Mend, by: Asker) -> Result<Vec<Reached>, ActError> {
         let (reply, answer) = oneshot::channel();
         self.pass_order(Order::Mend { mend, by, reply }).await?;
         answer.await.map_err(|_| ActError::ShuttingDown)?
@@ -115,18 +137,26 @@ impl RuntimeHandle {
 impl Director {
     /// Passes what is asked to the supervisors that decide, and answers once they have.
     pub(super) fn mend(&self, mend: Mend, by: &Asker, reply: Mended) {
-        let asked = match mend {
-            Mend::Recover { target, strategy } => self.ask_steps(&target, &strategy, by),
-            Mend::Approve { instance } => {
+        let (asked, approved) = match mend {
+            Mend::Recover { target, strategy } => (self.ask_steps(&target, &strategy, by), None),
+            Mend::Approve { instance, incident } => {
+                let text = format!("the step of {incident} that waited is approved by {}", by.0);
+                let mut event = self.requested(&Target::Instance(instance.clone()), "approve", text, by);
+                event.incident = Some(incident.clone());
                 let approve = |child: ChildKey| Request::Approve { child };
-                self.ask_one(&instance, Box::new(approve), by).map(|answer| vec![(instance, answer)])
+                let asked = self.ask_one(&instance, Box::new(approve), Some(incident), by);
+                (asked.map(|waiting| vec![waiting]), Some((event, self.plane.journal.clone())))
             }
         };
         match asked {
             Err(error) => drop(reply.send(Err(error))),
             Ok(asked) => drop(tokio::spawn(async move {
+                let settled = settled(asked).await;
+                if let (Ok(_), Some((event, journal))) = (&settled, approved) {
+                    journal.emit(event);
+                }
                 // An asker that has gone away needs no answer.
-                let _ = reply.send(settled(asked).await);
+                let _ = reply.send(settled);
             })),
         }
     }
@@ -134,7 +164,7 @@ impl Director {
     fn ask_steps(&self, target: &Target, strategy: &Strategy, by: &Asker) -> Result<Vec<Waiting>, ActError> {
         let instances = self.instances_of(target)?;
         let settings = self.settings();
-        let mut asked = Vec::new();
+        let mut steps = Vec::new();
         for instance in instances {
             let Some(worker) = settings.workers.iter().find(|one| one.name == *instance.worker()) else {
                 return Err(ActError::NotFound(instance.to_string()));
@@ -151,11 +181,19 @@ impl Director {
                 return Err(impossible(strategy, &instance, worker));
             }
             let step = Step { timeout: timeout(worker, strategy), ..Step::new(strategy.clone()) };
-            let request = move |child: ChildKey| Request::Recover { child, step: Box::new(step) };
-            let answer = self.ask_one(&instance, Box::new(request), by)?;
-            asked.push((instance, answer));
+            steps.push((instance, step));
         }
-        Ok(asked)
+        // Before what comes of it.
+        let text = format!("recover of {target} by {strategy} asked by {}", by.0);
+        let mut event = self.requested(target, "recover", text, by);
+        event.data.insert("strategy".to_owned(), strategy.word().into());
+        self.plane.emit(event);
+        let asked = steps.into_iter().map(|(instance, step)| {
+            let asker: Arc<str> = by.0.as_str().into();
+            let request = move |child: ChildKey| Request::Recover { child, step: Box::new(step), by: asker };
+            self.ask_one(&instance, Box::new(request), None, by)
+        });
+        asked.collect()
     }
 
     fn instances_of(&self, target: &Target) -> Result<Vec<InstanceId>, ActError> {
@@ -186,26 +224,36 @@ impl Director {
         &self,
         instance: &InstanceId,
         request: Box<dyn FnOnce(ChildKey) -> Request + Send>,
+        about: Option<String>,
         by: &Asker,
-    ) -> Result<oneshot::Receiver<Reply>, ActError> {
+    ) -> Result<Waiting, ActError> {
         let address = self.address_of(instance)?;
-        let (reply, answer) = oneshot::channel();
+        let ((reply, answer), (tell, opened)) = (oneshot::channel(), oneshot::channel());
         let by = Operator { by: by.0.clone(), at: Timestamp::now() };
-        let asked = Asked { child: instance.to_string(), request, by, reply };
+        let child = instance.to_string();
+        let asked = Asked { about, opened: Some(tell), ..Asked::new(child, request, by, reply) };
         let sent = address.send_message(SupervisorMsg::Asked(Box::new(asked)));
         sent.map_err(|_| ActError::Conflict(format!("the supervisor of {instance} is just ending")))?;
-        Ok(answer)
+        Ok(Waiting { instance: instance.clone(), answer, opened })
     }
 }
 
 /// An instance, and what its supervisor will say.
-type Waiting = (InstanceId, oneshot::Receiver<Reply>);
+struct Waiting {
+    instance: InstanceId,
+    answer: oneshot::Receiver<Reply>,
+    opened: oneshot::Receiver<Option<Arc<str>>>,
+}
 
-async fn settled(asked: Vec<Waiting>) -> Result<Vec<InstanceId>, ActError> {
+async fn settled(asked: Vec<Waiting>) -> Result<Vec<Reached>, ActError> {
     let mut done = Vec::new();
-    for (instance, answer) in asked {
+    for Waiting { instance, answer, opened } in asked {
         match answer.await {
-            Ok(Ok(_)) => done.push(instance),
+            Ok(Ok(_)) => {
+                // A supervisor that ends right then has told nobody.
+                let incident = opened.await.ok().flatten();
+                done.push((instance, incident));
+            }
             Ok(Err(Refused::CannotRecover(reason))) => {
                 return Err(ActError::Conflict(format!("{instance}: {reason}")));
             }

@@ -359,7 +359,7 @@ impl Reshape {
         // The answer is seen on the board.
         let (reply, _) = oneshot::channel();
         let by = Operator { by: by.to_owned(), at: Timestamp::now() };
-        let asked = Asked { child: instance.to_string(), request: Box::new(request), by, reply };
+        let asked = Asked::new(instance.to_string(), Box::new(request), by, reply);
         let _ = home.send_message(SupervisorMsg::Asked(Box::new(asked)));
     }
 }

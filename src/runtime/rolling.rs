@@ -164,7 +164,7 @@ impl Hands {
         let (reply, _) = oneshot::channel();
         let by = Operator { by: self.by.0.clone(), at: Timestamp::now() };
         let request = Box::new(|child| Request::Restart { child });
-        let asked = Asked { child: instance.to_string(), request, by, reply };
+        let asked = Asked::new(instance.to_string(), request, by, reply);
         let _ = home.send_message(SupervisorMsg::Asked(Box::new(asked)));
     }
 }

@@ -103,6 +103,12 @@ struct TotalsV1 {
     interrupted: u64,
 }
 
+/// Steps of recovery by strategy and what came of them, version 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct StepsV1 {
+    counts: Vec<(String, String, u64)>,
+}
+
 /// How many events of each kind there were, version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct CountsV1 {
@@ -148,14 +154,24 @@ pub(super) fn event(bytes: &[u8]) -> Result<KeptEvent, Unusable> {
 }
 
 pub(super) fn encode_totals(totals: &InstanceTotals) -> Result<Vec<u8>, StoreError> {
-    let InstanceTotals { instance, restarts, by_cause, recovered, failed, interrupted } = totals.clone();
+    let InstanceTotals { instance, restarts, by_cause, recovered, failed, interrupted, steps: _ } =
+        totals.clone();
     encode(Kind::Totals, &TotalsV1 { instance, restarts, by_cause, recovered, failed, interrupted })
 }
 
 pub(super) fn totals(bytes: &[u8]) -> Result<InstanceTotals, Unusable> {
     let TotalsV1 { instance, restarts, by_cause, recovered, failed, interrupted } =
         decode(Kind::Totals, bytes)?;
-    Ok(InstanceTotals { instance, restarts, by_cause, recovered, failed, interrupted })
+    let steps = Vec::new();
+    Ok(InstanceTotals { instance, restarts, by_cause, recovered, failed, interrupted, steps })
+}
+
+pub(super) fn encode_steps(totals: &InstanceTotals) -> Result<Vec<u8>, StoreError> {
+    encode(Kind::Steps, &StepsV1 { counts: totals.steps.clone() })
+}
+
+pub(super) fn steps(bytes: &[u8]) -> Result<Vec<(String, String, u64)>, Unusable> {
+    decode::<StepsV1>(Kind::Steps, bytes).map(|StepsV1 { counts }| counts)
 }
 
 pub(super) fn encode_counts(counts: &EventCounts) -> Result<Vec<u8>, StoreError> {
@@ -244,6 +260,7 @@ mod tests {
             recovered: 2,
             failed: 1,
             interrupted: 0,
+            steps: Vec::new(),
         };
         let bytes = encode_totals(&totals_of_web).unwrap();
         assert_eq!(hex(&bytes), GOLDEN_TOTALS);

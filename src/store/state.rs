@@ -214,10 +214,8 @@ impl Store {
         let counts = record::encode_counts(counts)?;
         let totals = totals
             .iter()
-            .map(|(instance, totals)| {
-                Ok((instance.clone(), totals.as_ref().map(record::encode_totals).transpose()?))
-            })
-            .collect::<Result<Vec<totals::Row>, StoreError>>()?;
+            .map(|(instance, totals)| totals::Row::of(instance, totals.as_ref()))
+            .collect::<Result<Vec<_>, StoreError>>()?;
         let keep = move |conn: &Connection| {
             events::put(conn, &rows)?;
             totals::put(conn, &totals, &counts)

@@ -20,6 +20,8 @@ pub struct InstanceTotals {
     pub failed: u64,
     /// Those that something else cut short.
     pub interrupted: u64,
+    /// Steps of recovery beside those, by strategy and by the contract's words for what came of them.
+    pub steps: Vec<(String, String, u64)>,
 }
 
 /// How many events there were, over all runtimes.
@@ -34,20 +36,47 @@ pub struct EventCounts {
 /// The name of the record of event counts.
 const EVENTS: &str = "events";
 
-/// Totals as they are put in: who, and the record; none: forgotten.
-pub(super) type Row = (String, Option<Vec<u8>>);
+/// The beginning of the name of a record of steps; who it is about comes behind it.
+const STEPS: &str = "steps ";
+
+/// Totals as they are put in.
+pub(super) struct Row {
+    /// Who.
+    instance: String,
+    /// The record, and that of its steps, if there were any; none: forgotten.
+    records: Option<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Row {
+    pub(super) fn of(instance: &str, totals: Option<&InstanceTotals>) -> Result<Self, StoreError> {
+        let records = |totals: &InstanceTotals| {
+            let steps = (!totals.steps.is_empty()).then(|| record::encode_steps(totals)).transpose()?;
+            Ok::<_, StoreError>((record::encode_totals(totals)?, steps))
+        };
+        Ok(Self { instance: instance.to_owned(), records: totals.map(records).transpose()? })
+    }
+}
 
 pub(super) fn put(conn: &Connection, rows: &[Row], counts: &[u8]) -> rusqlite::Result<()> {
     let mut upsert =
         conn.prepare_cached("INSERT OR REPLACE INTO total (instance, record) VALUES (?1, ?2)")?;
-    for (instance, record) in rows {
-        match record {
-            Some(record) => upsert.execute(params![instance, record])?,
-            None => conn.execute("DELETE FROM total WHERE instance = ?1", [instance])?,
-        };
+    let mut figure = conn.prepare_cached("INSERT OR REPLACE INTO figure (name, record) VALUES (?1, ?2)")?;
+    for Row { instance, records } in rows {
+        let name = format!("{STEPS}{instance}");
+        match records {
+            Some((totals, steps)) => {
+                upsert.execute(params![instance, totals])?;
+                if let Some(steps) = steps {
+                    figure.execute(params![name, steps])?;
+                }
+            }
+            None => {
+                conn.execute("DELETE FROM total WHERE instance = ?1", [instance])?;
+                conn.execute("DELETE FROM figure WHERE name = ?1", [name])?;
+            }
+        }
     }
-    conn.prepare_cached("INSERT OR REPLACE INTO figure (name, record) VALUES (?1, ?2)")?
-        .execute(params![EVENTS, counts])?;
+    figure.execute(params![EVENTS, counts])?;
     Ok(())
 }
 
@@ -61,6 +90,19 @@ pub(super) fn all(conn: &Connection) -> Result<(Vec<InstanceTotals>, Vec<String>
         match record::totals(&bytes) {
             Ok(totals) if totals.instance == instance => found.push(totals),
             Ok(_) | Err(_) => lost.push(instance),
+        }
+    }
+    let mut statement = conn.prepare("SELECT name, record FROM figure WHERE name GLOB ?1")?;
+    let rows = statement.query_map([format!("{STEPS}*")], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for row in rows {
+        let (name, bytes): (String, Vec<u8>) = row?;
+        let instance = name.strip_prefix(STEPS).unwrap_or_default();
+        let of = found.binary_search_by(|one: &InstanceTotals| one.instance.as_str().cmp(instance));
+        match (of, record::steps(&bytes)) {
+            (Ok(at), Ok(steps)) => found[at].steps = steps,
+            (Ok(_), Err(_)) => lost.push(format!("{instance} (its steps of recovery)")),
+            // Its totals are gone, and told.
+            (Err(_), _) => {}
         }
     }
     Ok((found, lost))

@@ -19,7 +19,8 @@ use crate::policy::{
 };
 use crate::worker::{Reporter, Runner};
 
-use super::board::{Operator, Wanted};
+use super::asked::Asked;
+use super::board::Wanted;
 use super::child::{Running, Slot, Stop};
 use super::gate::Turn;
 use super::judged::Judged;
@@ -61,18 +62,6 @@ pub(crate) enum SupervisorMsg {
     /// A child comes into being while everything runs.
     #[cfg(test)]
     Add(Box<Added>),
-}
-
-/// A question about one child.
-pub(crate) struct Asked {
-    /// Which child, by its id.
-    pub(crate) child: String,
-    /// Builds the request once the slot is known.
-    pub(crate) request: Box<dyn FnOnce(ChildKey) -> Request + Send>,
-    /// Who asks.
-    pub(crate) by: Operator,
-    /// Where the answer goes.
-    pub(crate) reply: oneshot::Sender<Reply>,
 }
 
 /// A child that comes into being while everything runs.
@@ -391,20 +380,6 @@ impl SupervisorState {
             self.seat(key, seed);
         }
         self.carry_out(actions);
-    }
-
-    fn asked(&mut self, asked: Asked) {
-        let Some(key) = self.core.key(&asked.child) else {
-            let _ = asked.reply.send(Err(crate::policy::Refused::NotFound));
-            return;
-        };
-        let request = (asked.request)(key);
-        self.tell_wish(key, &request, asked.by);
-        let id = self.expect(asked.reply);
-        self.fact(Fact::Request { id, request });
-        if self.finished {
-            self.answer(id, Err(crate::policy::Refused::ShuttingDown));
-        }
     }
 
     pub(super) fn expect(&mut self, reply: oneshot::Sender<Reply>) -> RequestId {

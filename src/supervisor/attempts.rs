@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use crate::event::CauseName;
+use crate::recovery::Outcome;
 
 use super::board::InstanceState;
 
@@ -22,12 +23,16 @@ pub struct Totals {
     pub interrupted: u64,
     /// Output lines that could not be kept.
     pub lines_dropped: u64,
+    /// Steps of recovery beside plain restarts, by strategy and what came of them.
+    pub recoveries: BTreeMap<(String, Outcome), u64>,
 }
 
 impl InstanceState {
-    /// What it has behind it is another identity's, but for lines that were lost: that counter never falls.
+    /// What it has behind it is another identity's, but for what is counted of the instance: lines that were lost, and
+    /// steps of recovery, as the one that has just begun it.
     pub(crate) fn begin_anew(&mut self) {
-        self.earlier = Totals { lines_dropped: self.earlier.lines_dropped, ..Totals::default() };
+        let Totals { lines_dropped, recoveries, .. } = std::mem::take(&mut self.earlier);
+        self.earlier = Totals { lines_dropped, recoveries, ..Totals::default() };
         self.soft_restarts = Attempts::default();
         (self.restarts, self.restarts_by_cause) = (0, BTreeMap::new());
     }
@@ -39,7 +44,12 @@ impl InstanceState {
         for (cause, count) in &self.restarts_by_cause {
             *by_cause.entry(cause.clone()).or_default() += count;
         }
+        let mut recoveries = self.earlier.recoveries.clone();
+        for (step, count) in &self.recoveries {
+            *recoveries.entry(step.clone()).or_default() += count;
+        }
         Totals {
+            recoveries,
             restarts: self.earlier.restarts + self.restarts,
             by_cause,
             ok: self.earlier.ok + self.soft_restarts.ok,

@@ -1,6 +1,7 @@
 //! The actors of the tree, and the board on which they write what people see.
 
 mod actor;
+mod asked;
 mod attempts;
 mod blind;
 mod board;
@@ -30,7 +31,8 @@ mod trial;
 mod turn;
 
 pub use crate::worker::OutputCounters;
-pub(crate) use actor::{Asked, Outcome, SupervisorMsg, Upward};
+pub(crate) use actor::{Outcome, SupervisorMsg, Upward};
+pub(crate) use asked::Asked;
 pub use attempts::{Attempts, Totals};
 pub(crate) use board::OUTDATED;
 pub use board::{

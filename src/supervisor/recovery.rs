@@ -457,8 +457,16 @@ impl SupervisorState {
         }
     }
 
-    fn incident_of(&self, child: ChildKey) -> Option<Arc<str>> {
+    pub(super) fn incident_of(&self, child: ChildKey) -> Option<Arc<str>> {
         self.slot(child)?.incident.as_ref().map(|open| Arc::clone(&open.id))
+    }
+
+    /// The one that is open, or that was closed last.
+    pub(super) fn newest_incident(&self, child: ChildKey) -> Option<Arc<str>> {
+        self.incident_of(child).or_else(|| {
+            let instance = self.instance_of(child)?;
+            self.plane.board.read(&instance, |entry| entry.last_incident.clone())?
+        })
     }
 
     fn instance_of(&self, child: ChildKey) -> Option<InstanceId> {

@@ -16,7 +16,8 @@ use crate::recovery::Outcome as Came;
 use crate::telemetry::Journal;
 use crate::worker::{Deed, Done, Job, Reporter, Runner, WorkerReport};
 
-use super::actor::{Asked, Outcome, SupervisorMsg, Upward};
+use super::actor::{Outcome, SupervisorMsg, Upward};
+use super::asked::Asked;
 use super::attempts::Attempts;
 use super::board::{Board, InstanceState, Operator};
 use super::judged::Judged;
@@ -227,7 +228,7 @@ impl Tree {
         let by = Operator { by: "test".to_owned(), at: jiff::Timestamp::UNIX_EPOCH };
         let home = self.plane.home(&Name::try_new(id).unwrap()).unwrap();
         let address = self.plane.supervisor(&home).unwrap();
-        let asked = Asked { child: id.to_owned(), request: Box::new(request), by, reply };
+        let asked = Asked::new(id.to_owned(), Box::new(request), by, reply);
         let _ = address.send_message(SupervisorMsg::Asked(Box::new(asked)));
         self.settle().await;
     }
@@ -371,7 +372,7 @@ async fn what_is_said_to_a_supervisor_that_has_ended_comes_back() {
     let (reply, answer) = oneshot::channel();
     let by = Operator { by: "test".to_owned(), at: jiff::Timestamp::UNIX_EPOCH };
     let request = Box::new(|child| Request::Restart { child });
-    let asked = Asked { child: "first".to_owned(), request, by, reply };
+    let asked = Asked::new("first".to_owned(), request, by, reply);
     let _ = tree.root.send_message(SupervisorMsg::Asked(Box::new(asked)));
     tree.settle().await;
     let answered =

@@ -22,7 +22,8 @@ use crate::policy::{
 use crate::telemetry::Journal;
 use crate::worker::{Reporter, Runner, WorkerReport};
 
-use super::actor::{Added, Asked, Outcome, Seed, SupervisorArguments, SupervisorMsg, Upward};
+use super::actor::{Added, Outcome, Seed, SupervisorArguments, SupervisorMsg, Upward};
+use super::asked::Asked;
 use super::board::{Board, Operator};
 use super::line::Address;
 use super::plane::Plane;
@@ -306,7 +307,7 @@ impl Player {
         let (reply, _) = oneshot::channel();
         let by = Operator { by: "trace".to_owned(), at: jiff::Timestamp::UNIX_EPOCH };
         let request = Box::new(request);
-        self.send(SupervisorMsg::Asked(Box::new(Asked { child: id.to_owned(), request, by, reply })));
+        self.send(SupervisorMsg::Asked(Box::new(Asked::new(id.to_owned(), request, by, reply))));
     }
 
     fn send(&self, message: SupervisorMsg) {

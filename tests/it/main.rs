@@ -14,6 +14,7 @@ mod otp_trace;
 #[path = "../sim/mod.rs"]
 mod sim;
 
+mod approval;
 mod cli_act;
 mod cli_codes;
 mod cli_doctor;

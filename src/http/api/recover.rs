@@ -1,5 +1,6 @@
 //! Recovery: incidents, steps by hand, what was learned, and why something is as it is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -8,6 +9,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
 
+use crate::id::InstanceId;
 use crate::recovery::Strategy;
 use crate::recovery::learning::Look;
 use crate::runtime::{Act, Asker, Target, TargetError};
@@ -67,9 +69,12 @@ pub(super) async fn recover(
                     api.runtime.act(target.clone(), act, asker.clone()).await?;
                     return Ok(Passed::new(Verb::Act(act), named, Vec::new()));
                 }
-                None => api.runtime.recover(target.clone(), strategy.clone(), asker.clone()).await?,
+                None => api.runtime.recover_each(target.clone(), strategy.clone(), asker.clone()).await?,
             };
-            let meant = before.iter().filter(|state| reached.contains(&state.instance)).map(Before::from);
+            let opened: HashMap<InstanceId, Option<Arc<str>>> = reached.into_iter().collect();
+            let meant = before.iter().filter_map(|state| {
+                opened.get(&state.instance).map(|incident| Before::from(state).within(incident.clone()))
+            });
             Ok(Passed::new(Verb::Recover, named, meant.collect()))
         })
         .await

@@ -10,7 +10,8 @@ use crate::policy::{Change, ChildSpec, Fact, OnExhausted, Phase, Reform, ReformC
 use crate::recovery::{Ladder, Step, Strategy};
 
 fn recover(sim: &mut Sim, id: &str, strategy: Strategy) {
-    let request = Request::Recover { child: sim.key(id), step: Box::new(Step::new(strategy)) };
+    let request =
+        Request::Recover { child: sim.key(id), step: Box::new(Step::new(strategy)), by: "ann".into() };
     sim.ask(request);
 }
 
@@ -110,7 +111,7 @@ fn what_is_done_to_one_that_does_not_run_is_not_verified() {
     let mut sim = sim(&ladder([own(clear)]), &["a"]);
     sim.ask(Request::Stop { child: sim.key("a") });
     let _ = sim.did();
-    sim.ask(Request::Recover { child: sim.key("a"), step: Box::new(own(clear)) });
+    sim.ask(Request::Recover { child: sim.key("a"), step: Box::new(own(clear)), by: "ann".into() });
     sim.pass(secs(20));
     let did = sim.did();
     assert!(did.ends_with("closed: ok (it was done; the worker does not run)"), "{did}");

@@ -407,7 +407,7 @@ fn by_hand_it_is_refused_at_the_bounds() {
     let mut pool = Pool::of(MAX, []);
     let child = pool.key(0);
     let ask = |pool: &mut Pool, strategy: Strategy| {
-        let request = Request::Recover { child, step: Box::new(Step::new(strategy)) };
+        let request = Request::Recover { child, step: Box::new(Step::new(strategy)), by: "ann".into() };
         let actions = pool.core.on_fact(pool.now, Fact::Request { id: RequestId(99), request });
         actions
             .iter()

@@ -332,7 +332,7 @@ fn what_an_operator_wants_comes_first() {
 fn an_operator_takes_a_step_without_the_ladder() {
     let mut sim = sim(&Arc::default(), &["a"]);
     let step = Box::new(Step::new(Strategy::Reset));
-    sim.ask(Request::Recover { child: sim.key("a"), step });
+    sim.ask(Request::Recover { child: sim.key("a"), step, by: "ann".into() });
     sim.pass(secs(10));
     assert_eq!(
         sim.did(),
@@ -341,7 +341,7 @@ fn an_operator_takes_a_step_without_the_ladder() {
     );
     let unable = Some(Arc::from("there is no on.memory_cleanup"));
     let step = Box::new(Step { unable, ..Step::new(Strategy::MemoryCleanup) });
-    sim.ask(Request::Recover { child: sim.key("a"), step });
+    sim.ask(Request::Recover { child: sim.key("a"), step, by: "ann".into() });
     assert!(sim.did().contains("there is no on.memory_cleanup"));
 }
 
@@ -425,7 +425,7 @@ fn what_somebody_asked_for_fails_though_it_is_paused() {
     let mut sim = sim(&Arc::default(), &["a"]);
     sim.ask(Request::Pause { child: sim.key("a"), lasting: None });
     let step = Box::new(Step::new(Strategy::SoftRestart));
-    sim.ask(Request::Recover { child: sim.key("a"), step });
+    sim.ask(Request::Recover { child: sim.key("a"), step, by: "ann".into() });
     judge(&mut sim, "a", &sick());
     let did = sim.did();
     assert!(did.contains("ended soft_restart: failed") && did.contains("closed: failed"), "{did}");

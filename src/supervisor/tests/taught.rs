@@ -139,6 +139,7 @@ async fn nothing_is_learned_where_that_is_off_and_of_what_somebody_asked_for() {
         tree.ask("web", |child| Request::Recover {
             child,
             step: Box::new(crate::recovery::Step::new(Strategy::SoftRestart)),
+            by: "ann".into(),
         })
         .await;
         wait(&tree, 2).await;
