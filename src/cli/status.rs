@@ -336,6 +336,7 @@ pub(crate) fn next_or_issue(worker: &WorkerView, now: Timestamp) -> String {
             other => other,
         };
         parts.push(match (next.at, next.what.as_str()) {
+            (Some(at), "verify") if at <= now => format!("{what}, which ends now"),
             (Some(at), "verify") => format!("{what}, {} left", relative(at, now).trim_start_matches("in ")),
             (Some(at), _) => format!("{what} {}", relative(at, now)),
             (None, _) => match &next.approve {

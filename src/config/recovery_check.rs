@@ -159,7 +159,9 @@ pub(super) fn classes(classes: &[RawClass], places: &Places, problems: &mut Vec<
             }
             Some(name) => seen.push(name),
         }
-        if class.r#match.is_none() && class.exit_code.is_none() {
+        // One that is there and wrong is told as that.
+        let given = |key: &str| places.named(&format!("{at}.{key}"));
+        if class.r#match.is_none() && class.exit_code.is_none() && !given("match") && !given("exit_code") {
             let place = places.value(&at).cloned();
             let title = "this error class fits nothing".to_owned();
             problems.push(Problem::new(place, title).help("give it a `match`, an `exit_code` or both"));

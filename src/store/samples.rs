@@ -31,6 +31,9 @@ const SLACK: Duration = Duration::from_secs(3600);
 /// Blocks that become minutes in one go: what the writing thread does in some tens of milliseconds.
 const AT_ONCE: usize = 6000;
 
+/// How often that is done at most until others have their turn: enough for a hundred thousand instances.
+const STEPS: usize = 100;
+
 const MINUTE: i64 = 60;
 
 /// Blocks of samples as they came, and of minutes.
@@ -142,7 +145,14 @@ impl Store {
     /// [`StoreError`]; nothing was changed.
     pub async fn roll_up(&self, now: Timestamp) -> Result<(), StoreError> {
         let now = now.as_second();
-        self.shared().writer.put(Which::Samples, move |conn| roll_up(conn, now)).await
+        for step in 0..STEPS {
+            let more =
+                self.shared().writer.put(Which::Samples, move |conn| roll_up(conn, now, step > 0)).await?;
+            if !more {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -317,15 +327,16 @@ fn compact(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute("DELETE FROM sweep", []).map(|_| ())
 }
 
-fn roll_up(conn: &Connection, now: i64) -> rusqlite::Result<()> {
+/// Makes minutes of some blocks; whether there may be more. `begun`: those before them were taken just now.
+fn roll_up(conn: &Connection, now: i64, begun: bool) -> rusqlite::Result<bool> {
     let old = now.saturating_sub(seconds(RAW));
     let due: bool = conn.query_row(
         "SELECT EXISTS (SELECT 1 FROM block WHERE level = 0 AND until < ?1)",
         [old.saturating_sub(seconds(SLACK))],
         |row| row.get(0),
     )?;
-    if !due {
-        return Ok(());
+    if !due && !begun {
+        return Ok(false);
     }
     let mut statement = conn.prepare_cached(
         "SELECT instance, at, record FROM block WHERE level = 0 AND until < ?1 ORDER BY instance, at LIMIT ?2",
@@ -346,7 +357,7 @@ fn roll_up(conn: &Connection, now: i64) -> rusqlite::Result<()> {
     for (instance, gathered) in by_instance {
         gathered.minutes().store(conn, instance, MINUTES)?;
     }
-    Ok(())
+    Ok(rows.len() == AT_ONCE)
 }
 
 fn find(conn: &Connection, instance: &str, since: i64) -> rusqlite::Result<Vec<Point>> {

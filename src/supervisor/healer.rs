@@ -58,6 +58,8 @@ struct Inner {
     cases: VecDeque<Case>,
     /// How much of their limits instances took when that was last looked at.
     memory: HashMap<InstanceId, f64>,
+    /// Which step experience has put first, and why, for those who wait until it may begin.
+    chosen: HashMap<InstanceId, (usize, String)>,
     /// How long incidents took, by instance.
     recovered: HashMap<String, Recovered>,
     /// Lessons that are not written down yet.
@@ -88,6 +90,7 @@ impl Healer {
                 incidents: Casebook::default(),
                 cases: VecDeque::new(),
                 memory: HashMap::new(),
+                chosen: HashMap::new(),
                 recovered: HashMap::new(),
                 lessons: VecDeque::new(),
                 imports: Vec::new(),
@@ -180,6 +183,7 @@ impl Healer {
         let mut inner = self.lock();
         inner.recovered.remove(&who.to_string());
         inner.memory.remove(who);
+        inner.chosen.remove(who);
         if let Some(number) = inner.numbers.remove(who) {
             inner.brake.forget(now, number);
         }
@@ -196,6 +200,7 @@ impl Healer {
     ) -> (Arc<str>, Arc<str>) {
         let mut inner = self.lock();
         inner.opened += 1;
+        inner.chosen.remove(who);
         let id: Arc<str> = format!("{}-{}", inner.stamp, inner.opened).into();
         // It may have had its name from words that are not at hand any more.
         let class: Arc<str> = named.unwrap_or_else(|| evidence.key(&inner.classes));
@@ -420,7 +425,9 @@ impl Inner {
         let first = question.allowed.first().map_or(0, |(place, _)| *place);
         let turn = "its turn in the ladder".to_owned();
         if question.learn == Learn::Off || question.allowed.len() < 2 {
-            return (first, turn);
+            // It was chosen before, and has waited for its delay or an approval.
+            let chosen = self.chosen.get(question.who).filter(|(place, _)| *place == first);
+            return (first, chosen.map_or(turn, |(_, reason)| reason.clone()));
         }
         let candidates: Vec<Candidate> = question
             .allowed
@@ -435,8 +442,13 @@ impl Inner {
         let choice =
             self.library.all().choose(question.class, &candidates, &mut self.dice, explore, wall_seconds());
         match choice {
-            Some(choice) if auto => (question.allowed[choice.place].0, choice.reason),
-            Some(choice) if choice.place != 0 => {
+            Some(choice) if auto => {
+                let chosen = (question.allowed[choice.place].0, choice.reason);
+                self.chosen.insert(question.who.clone(), chosen.clone());
+                chosen
+            }
+            // What has never held is nothing to point at.
+            Some(choice) if choice.place != 0 && choice.held > 0 => {
                 (first, format!("{turn}; experience would take another: {}", choice.reason))
             }
             Some(_) | None => (first, turn),

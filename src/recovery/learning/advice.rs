@@ -129,6 +129,8 @@ fn useless(look: &Look, all: &[Look]) -> Option<Advice> {
     let better = all
         .iter()
         .filter(|other| other.class == look.class && other.strategy != look.strategy)
+        // It is taken where a ladder names it, and no sooner.
+        .filter(|other| !other.strategy.is_destructive())
         .find(|other| other.attempts >= ENOUGH as u64 && other.interval.0 > 0.5)?;
     let words = look.class.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     let toml = if words {

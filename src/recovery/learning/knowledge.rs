@@ -36,6 +36,8 @@ pub struct Choice {
     pub place: usize,
     /// In words, with the figures.
     pub reason: String,
+    /// How often it has held against this class.
+    pub held: u64,
 }
 
 /// What is known of one strategy against one class, for people.
@@ -112,7 +114,10 @@ impl Knowledge {
             }
         }
         let (place, _) = best?;
-        Some(Choice { place, reason: self.reason(known, class, &candidates[place].strategy) })
+        let strategy = &candidates[place].strategy;
+        let outcomes = known.and_then(|known| known.outcomes.get(strategy));
+        let held = outcomes.map_or(0, Outcomes::held);
+        Some(Choice { place, reason: self.reason(known, class, strategy), held })
     }
 
     /// Everything, for people; by class, the best first.
@@ -120,14 +125,16 @@ impl Knowledge {
     pub fn look(&self, at: f64) -> Vec<Look> {
         let mut looks = Vec::new();
         for (class, known) in &self.classes {
+            // What takes something away is never taken before its turn.
             let candidates: Vec<Candidate> = known
                 .outcomes
                 .keys()
+                .filter(|strategy| !strategy.is_destructive())
                 .map(|strategy| Candidate { strategy: strategy.clone(), cost: None })
                 .collect();
-            let best =
-                self.choose(class, &candidates, &mut Dice::new(0), false, at).map(|choice| choice.place);
-            for (place, (strategy, outcomes)) in known.outcomes.iter().enumerate() {
+            let best = self.choose(class, &candidates, &mut Dice::new(0), false, at);
+            let best = best.map(|choice| &candidates[choice.place].strategy);
+            for (strategy, outcomes) in &known.outcomes {
                 looks.push(Look {
                     class: class.to_string(),
                     strategy: strategy.clone(),
@@ -135,7 +142,7 @@ impl Knowledge {
                     successes: outcomes.held(),
                     interval: wilson(outcomes.held(), outcomes.tried()),
                     mean_seconds: outcomes.mean_seconds(),
-                    best: best == Some(place) && outcomes.held() > 0,
+                    best: best == Some(strategy) && outcomes.held() > 0,
                 });
             }
         }
@@ -283,6 +290,17 @@ mod tests {
             (choice.place, choice.reason.as_str()),
             (1, "hard_restart held 27 of 30 times against «hang», 8.0 s each")
         );
+    }
+
+    #[test]
+    fn what_takes_something_away_is_never_the_one_to_take_first() {
+        let mut knowledge = taught();
+        for _ in 0..30 {
+            knowledge.observe(&"hang".into(), &Strategy::Reset, true, 0.1, 0.0);
+        }
+        let best: Vec<Strategy> =
+            knowledge.look(0.0).into_iter().filter(|look| look.best).map(|look| look.strategy).collect();
+        assert_eq!(best, [Strategy::HardRestart]);
     }
 
     #[test]
