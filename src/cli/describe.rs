@@ -14,7 +14,7 @@ use super::changes;
 use super::client::{Client, encode};
 use super::context::{Context, block_on, parse_target};
 use super::failure::Failure;
-use super::status::better;
+use super::status::{better, csv_table};
 use super::table::{bold, dim, paint, status_style};
 use super::words::{clock, count, plural, relative, safe, size, span, wrapped};
 
@@ -42,7 +42,8 @@ pub(crate) fn run(context: &mut Context, args: DescribeArgs) -> Result<(), Failu
             let names: String = body.items.iter().map(|item| format!("{}\n", item.worker.instance)).collect();
             context.print(&names)
         }
-        Format::Table | Format::Wide | Format::Csv => {
+        Format::Csv => context.print(&csv_table(body.items.iter().map(|item| &item.worker))),
+        Format::Table | Format::Wide => {
             let now = Timestamp::now();
             let zone = TimeZone::system();
             let width = context.width();

@@ -138,5 +138,5 @@ async fn follow(
             context.print(&format!("{line}\n"))?;
         }
     }
-    Ok(())
+    Err(Failure::ended())
 }

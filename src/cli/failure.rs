@@ -31,6 +31,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What was followed is over, because the runtime is.
+    pub(crate) fn ended() -> Self {
+        Self::Unreachable("the runtime has ended".to_owned())
+    }
+
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {

@@ -197,7 +197,7 @@ async fn follow(
     while let Some(line) = lines.recv().await {
         printer.print(context, &printer.line(&line))?;
     }
-    Ok(())
+    Err(Failure::ended())
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ async fn watch(
         let gone = !next_reason(&mut events, drawn).await;
         tokio::time::sleep_until(drawn + REDRAW).await;
         if gone {
-            return Err(Failure::Unreachable("the runtime has ended".to_owned()));
+            return Err(Failure::ended());
         }
         let body = fetch(client, target).await?;
         if context.is_terminal() && context.format() != Format::Jsonl {
@@ -210,7 +210,7 @@ fn draw(context: &mut Context, args: &StatusArgs, body: &StatusBody) -> Result<(
             let names: String = body.workers.iter().map(|worker| format!("{}\n", worker.instance)).collect();
             context.print(&names)
         }
-        Format::Csv => context.print(&csv_table(body)),
+        Format::Csv => context.print(&csv_table(body.workers.iter())),
         Format::Table | Format::Wide => {
             let wide = context.format() == Format::Wide;
             let text = if args.tree {
@@ -366,11 +366,11 @@ fn without_hint(text: &str) -> String {
     cut_out.unwrap_or_else(|| text.to_owned())
 }
 
-fn csv_table(body: &StatusBody) -> String {
+pub(super) fn csv_table<'a>(workers: impl Iterator<Item = &'a WorkerView>) -> String {
     let mut out = String::from(
         "instance,worker,supervisor,status,phase,health,pid,incarnation,restarts,uptime_seconds,cpu_percent,memory_bytes,last_exit,issues\n",
     );
-    for worker in &body.workers {
+    for worker in workers {
         let text = |value: Option<String>| value.unwrap_or_default();
         let fields = [
             worker.instance.clone(),

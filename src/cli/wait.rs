@@ -115,7 +115,7 @@ async fn wait_for_all(
         }
         // Any sign of life is a reason to look; none for a second is one too.
         match tokio::time::timeout(LOOK_AGAIN, events.next()).await {
-            Ok(None) => return Err(Failure::Unreachable("the runtime has ended".to_owned())),
+            Ok(None) => return Err(Failure::ended()),
             Ok(Some(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
             Err(_) => {}
         }

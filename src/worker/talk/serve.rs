@@ -89,9 +89,14 @@ impl Refusal {
 }
 
 async fn answer(desk: &Arc<Desk>, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let badge = speaker(desk, &request)?;
+    let badge = match speaker(desk, &request) {
+        Ok(badge) => badge,
+        Err(refusal) => return Err(heard_out(request, refusal).await),
+    };
     let path = request.uri().path().to_owned();
-    let Some(what) = path.strip_prefix("/worker/v1/") else { return Err(unknown(&path)) };
+    let Some(what) = path.strip_prefix("/worker/v1/") else {
+        return Err(heard_out(request, unknown(&path)).await);
+    };
     let method = request.method().clone();
     match (what, &method) {
         ("heartbeat", &Method::POST) => heartbeat(desk, &badge, &body(request, BODY_BYTES).await?),
@@ -108,10 +113,19 @@ async fn answer(desk: &Arc<Desk>, request: Request<Incoming>) -> Result<Answer, 
                 "state" => "GET what is kept, PUT what is to be kept".to_owned(),
                 _ => format!("POST {path}"),
             };
-            Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail))
+            let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+            Err(heard_out(request, refusal).await)
         }
-        _ => Err(unknown(&path)),
+        _ => Err(heard_out(request, unknown(&path)).await),
     }
+}
+
+/// What is refused whatever it says is read to its end all the same: whoever is still sending hears the answer, and not
+/// that the socket is closed.
+async fn heard_out(request: Request<Incoming>, refusal: Refusal) -> Refusal {
+    // What is wrong with the body is no news to whoever is refused anyway.
+    let _ = body(request, BODY_BYTES).await;
+    refusal
 }
 
 fn unknown(path: &str) -> Refusal {

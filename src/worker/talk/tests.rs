@@ -208,3 +208,28 @@ async fn one_that_stalls_holds_up_nobody_and_more_than_a_few_wait_for_their_turn
     let (late, ()) = tokio::join!(late, leave);
     assert_eq!(late.0, 200);
 }
+
+#[tokio::test]
+async fn who_is_refused_is_heard_out_and_may_ask_again() {
+    let rig = Rig::new();
+    let mut stream = UnixStream::connect(rig.dir.path().join("talk")).await.unwrap();
+    let head = |token: &str| {
+        format!(
+            "POST /worker/v1/heartbeat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 2\r\n\r\n"
+        )
+    };
+    for (token, status) in [("stale", "401"), (rig.token.secret(), "200")] {
+        stream.write_all(head(token).as_bytes()).await.unwrap();
+        // Whoever sends it apart lets the other side get on meanwhile.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(b"{}").await.unwrap();
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains('}') {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "it was closed: {status}");
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+}
