@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::http::dto::{EventView, IncidentBody, IncidentView, IncidentsBody};
-use crate::recovery::redact;
+use crate::recovery::{Outcome, redact};
 
 use super::args::Format;
 use super::client::{Client, encode};
@@ -157,7 +157,9 @@ fn list(context: &mut Context, open: bool, worker: Option<&str>) -> Result<(), F
 fn table(items: &[IncidentView], now: Timestamp, zone: &TimeZone) -> Table {
     let mut table = Table::new(&["ID", "INSTANCE", "CAUSE", "OPENED", "OUTCOME", "TOOK", "TRIED"]);
     for one in items {
-        let tried: Vec<String> = one.attempts.iter().map(|attempt| attempt.strategy.to_string()).collect();
+        // What was passed over was not tried.
+        let ran = one.attempts.iter().filter(|attempt| attempt.outcome != Some(Outcome::Skipped));
+        let tried: Vec<String> = ran.map(|attempt| attempt.strategy.to_string()).collect();
         table.row(vec![
             Cell::new(&*one.id),
             Cell::new(&*one.instance),

@@ -13,6 +13,7 @@ use crate::recovery::learning::Look;
 use super::args::Format;
 use super::context::{Context, block_on};
 use super::failure::Failure;
+use super::say::say;
 use super::table::{Cell, Table};
 use super::words::{csv, harmless_json, safe, span};
 
@@ -57,6 +58,9 @@ pub(crate) fn run(context: &mut Context, args: StrategiesArgs) -> Result<(), Fai
             } else {
                 String::new()
             };
+            if let Some(warning) = done["warning"].as_str() {
+                say(format_args!("regrow: warning: {}", safe(warning)));
+            }
             if matches!(context.format(), Format::Json | Format::Jsonl) {
                 return context.print_json(&done, std::slice::from_ref(&done));
             }

@@ -190,6 +190,12 @@ impl Store {
         self.shared.state.generation.load(Ordering::Acquire)
     }
 
+    /// Why what is put in now is not kept, in words; `None`: it is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.shared.state.trouble).as_ref().map(ToString::to_string)
+    }
+
     /// What is wrong, in words: a full disk, damage that was found.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {

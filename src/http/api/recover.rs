@@ -245,8 +245,18 @@ pub(super) async fn import(
         .map_err(|why| Problem::invalid(format!("this is no export of strategies: {why}")))?;
     // What somebody was told is so after a kill, too.
     api.runtime.incidents_settled().await;
+    let unkept = match api.runtime.store() {
+        Some(store) => store.trouble(),
+        None => Some("there is no store".to_owned()),
+    };
+    let warning = unkept.map(|why| {
+        format!(
+            "it is known, and could not be written down ({why}): it is forgotten if regrow ends before it could; \
+             make room in the state directory, it is tried again every second"
+        )
+    });
     let mut response = json(&serde_json::json!({
-        "schema": "regrow.strategies.import/1", "ok": true, "left_out": left_out,
+        "schema": "regrow.strategies.import/1", "ok": true, "left_out": left_out, "warning": warning,
     }));
     *response.status_mut() = StatusCode::OK;
     Ok(response)
