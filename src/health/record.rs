@@ -136,12 +136,16 @@ impl Record {
         }
     }
 
-    /// One look. Unknown probes are ignored.
-    pub fn observe(&mut self, own: Time, seen: Observation) {
+    /// One look; unknown probes are ignored. Whether it may change the verdict: one more pass after another changes
+    /// nothing.
+    pub fn observe(&mut self, own: Time, seen: Observation) -> bool {
         let (Some(sheet), Some(rules)) = (self.sheets.get_mut(seen.probe), self.rules.probes.get(seen.probe))
         else {
-            return;
+            return false;
         };
+        let passes = |grade: Option<Grade>| grade == Some(Grade::Pass);
+        let passed = passes(sheet.streak.standing()) && passes(sheet.last.as_ref().map(|last| last.grade));
+        let changes = !(passed && seen.grade == Grade::Pass);
         sheet.streak.take(seen.grade, rules.thresholds);
         sheet.failing = match seen.grade {
             Grade::Fail => sheet.failing.or(Some(own)),
@@ -149,6 +153,7 @@ impl Record {
         };
         sheet.looks += 1;
         sheet.last = Some(seen);
+        changes
     }
 
     /// The runtime did not look for a while: rows that were under way count no more.

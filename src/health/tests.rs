@@ -337,6 +337,35 @@ enum Step {
 }
 
 proptest! {
+    /// Whoever is told that a look changes nothing need not judge.
+    #[test]
+    fn a_look_that_changes_nothing_leaves_the_verdict_as_it_was(
+        failure in 1..4u32,
+        success in 1..4u32,
+        steps in proptest::collection::vec(
+            prop_oneof![8 => (1..3usize, grades()).prop_map(Some), 1 => Just(None)], 0..60),
+    ) {
+        let liveness = probe("alive", ProbeKind::Liveness, failure, success);
+        let readiness = probe("takes", ProbeKind::Readiness, success, failure);
+        let mut record = record(rules(vec![built_in(), liveness, readiness]));
+        look(&mut record, 0, Grade::Pass);
+        for step in steps {
+            let Some((place, grade)) = step else {
+                record.interrupt();
+                continue;
+            };
+            let before = record.judge(Duration::ZERO);
+            if !record.observe(Duration::ZERO, seen(place, grade)) {
+                prop_assert_eq!(grade, Grade::Pass);
+                prop_assert_eq!(record.judge(Duration::ZERO), before);
+            }
+        }
+        for _ in 0..=success.max(failure) {
+            look(&mut record, 1, Grade::Pass);
+        }
+        prop_assert!(!record.observe(Duration::ZERO, seen(1, Grade::Pass)));
+    }
+
     /// H1: unhealthy only after `failure` failures in a row, with no halt and nothing else in between; and once it is,
     /// until `success` passes in a row or as many errors.
     #[test]

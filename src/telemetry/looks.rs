@@ -3,7 +3,7 @@
 //! One short lock per look; whoever reads copies. An instance that is gone is left out by who reads and forgotten at the
 //! next look at anybody after that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -56,7 +56,7 @@ pub struct Looks(Arc<Mutex<All>>);
 
 #[derive(Debug, Default)]
 struct All {
-    probes: BTreeMap<InstanceId, Probes>,
+    probes: HashMap<InstanceId, Probes>,
     /// Those of earlier runtimes, of probes that have not looked yet.
     earlier: BTreeMap<InstanceId, BTreeMap<Arc<str>, LookTally>>,
 }
@@ -73,15 +73,11 @@ impl Looks {
         let seconds = seen.ended.saturating_sub(seen.began).as_secs_f64();
         let mut all = self.lock();
         let All { probes, earlier } = &mut *all;
-        if !probes.contains_key(instance) {
-            probes.insert(instance.clone(), BTreeMap::new());
-        }
-        let Some(probes) = probes.get_mut(instance) else { return };
-        if !probes.contains_key(probe) {
-            let before = earlier.get_mut(instance).and_then(|earlier| earlier.remove(probe));
-            probes.insert(Arc::clone(probe), LookState::new(incarnation, before.unwrap_or_default()));
-        }
-        let Some(state) = probes.get_mut(probe) else { return };
+        let state =
+            probes.entry(instance.clone()).or_default().entry(Arc::clone(probe)).or_insert_with(|| {
+                let before = earlier.get_mut(instance).and_then(|earlier| earlier.remove(probe));
+                LookState::new(incarnation, before.unwrap_or_default())
+            });
         (state.incarnation, state.result, state.seconds) = (incarnation, seen.grade, seconds);
         state.message.clone_from(&seen.message);
         state.metrics.clone_from(&seen.metrics);
