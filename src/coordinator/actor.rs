@@ -1,6 +1,6 @@
 //! The coordinator actor: what is seen goes into records, verdicts come out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,21 +9,20 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::config::reach::QUIET;
 use crate::config::{Settings, WorkerSettings};
-use crate::health::{Grade, Health, Observation, OwnClock, RecordRules};
+use crate::health::{Health, Observation, OwnClock, RecordRules};
 use crate::id::{Incarnation, InstanceId, Name};
-use crate::probe::{Found, Means, ProbeActor, ProbeArguments, Times, make};
+use crate::probe::{Found, Means};
 
 use super::alarm::Alarm;
 use super::case::{Case, changed, looks_alike};
 use super::inbox::{Inbox, News};
-use super::rules::{places, shared};
+use super::rounds::Schedule;
+use super::rules::shared;
 use super::sinks::{CoordinatorArguments, Sinks};
 use super::sweep::{self, SWEEP, built_in};
 
-/// How often time alone is looked at, while somebody has a heartbeat or a probe.
-const TICK: Duration = Duration::from_millis(250);
 /// The least in which own time is counted while nobody has, and after which a probe that broke is made anew.
-const TURN: Duration = Duration::from_secs(5);
+pub(super) const TURN: Duration = Duration::from_secs(5);
 /// A supervisor hears this often that somebody is still unwell.
 const URGE: Duration = Duration::from_secs(1);
 
@@ -35,7 +34,7 @@ const RESTS: u32 = 4;
 const LONGEST_REST: Duration = Duration::from_millis(50);
 
 /// Which start, and by which rules it is looked at.
-type Rules = (Incarnation, Arc<RecordRules>);
+pub(super) type Rules = (Incarnation, Arc<RecordRules>);
 /// What the coordinator is told.
 pub(crate) enum CoordinatorMsg {
     /// Something became of incarnations; see [`Inbox`].
@@ -54,14 +53,18 @@ pub(crate) enum CoordinatorMsg {
 
 /// What the coordinator keeps.
 pub(crate) struct CoordinatorState {
-    sinks: Sinks,
+    pub(super) sinks: Sinks,
     inbox: Inbox,
-    means: Means,
-    workers_dir: PathBuf,
+    pub(super) means: Means,
+    pub(super) workers_dir: PathBuf,
     /// In boxes: the table is half empty.
-    cases: HashMap<InstanceId, Box<Case>>,
-    clock: OwnClock,
-    ticking: bool,
+    pub(super) cases: HashMap<InstanceId, Box<Case>>,
+    pub(super) clock: OwnClock,
+    /// Of whom time alone may change what is thought; whoever is gone leaves it at the next tick.
+    pub(super) restless: HashSet<InstanceId>,
+    /// When probes are due that are no actors.
+    pub(super) schedule: Schedule,
+    pub(super) ticking: bool,
     /// The settings have changed since everybody was last compared with them.
     changed: bool,
     /// A probe broke and is not made anew yet.
@@ -71,9 +74,9 @@ pub(crate) struct CoordinatorState {
     due: Duration,
     alarm: Alarm,
     /// How long it is from one look at them to the next, and how long it usually is.
-    pause: Duration,
+    pub(super) pause: Duration,
     usual: Duration,
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     /// The rules that were made last: those of many workers are the same.
     rules: Option<Arc<RecordRules>>,
     workers: HashMap<Name, Arc<WorkerSettings>>,
@@ -107,6 +110,8 @@ impl Actor for Coordinator {
             workers_dir,
             cases: HashMap::new(),
             clock: OwnClock::new(now, SWEEP),
+            restless: HashSet::new(),
+            schedule: Schedule::default(),
             ticking: false,
             changed: false,
             broken: false,
@@ -148,7 +153,7 @@ impl Actor for Coordinator {
                 state.observed(&myself, &instance, of, seen, now).await;
             }
             CoordinatorMsg::Changed => state.learn_changes(&myself, now).await,
-            CoordinatorMsg::Tick => state.tick(&myself, now),
+            CoordinatorMsg::Tick => state.tick(&myself, now).await,
             CoordinatorMsg::Sweep(due) => state.sweep(&myself, due, now),
             CoordinatorMsg::Halted(pid) => state.halted(&myself, pid, now),
         }
@@ -214,7 +219,7 @@ impl CoordinatorState {
         if news.troubles > 0 {
             case.record.work().trouble(own, news.troubles.into());
         }
-        self.arrange(myself, &instance).await;
+        self.arrange(myself, &instance, now).await;
         if self.cases.get(&instance).is_some_and(|case| case.wants_ticks()) {
             self.begin_ticking(myself);
         }
@@ -236,110 +241,6 @@ impl CoordinatorState {
         self.cases.insert(instance.clone(), Box::new(case));
     }
 
-    async fn observed(
-        &mut self,
-        myself: &ActorRef<CoordinatorMsg>,
-        instance: &InstanceId,
-        (incarnation, rules): Rules,
-        seen: Observation,
-        now: Duration,
-    ) {
-        let (own, void) = (self.clock.own(now), self.clock.voids(seen.began, seen.ended));
-        let Some(case) = self.cases.get_mut(instance) else { return };
-        // Under other settings the same number is another probe.
-        if case.incarnation != incarnation || !Arc::ptr_eq(&case.rules, &rules) {
-            return;
-        }
-        if let Some(rules) = case.rules.probes.get(seen.probe) {
-            (self.sinks.looked)(instance, incarnation, (Arc::clone(&rules.name), seen.clone()));
-        }
-        // Nothing bad that was seen over a halt proves anything; something good does.
-        if void && matches!(seen.grade, Grade::Fail | Grade::Error) {
-            return;
-        }
-        case.record.observe(own, seen);
-        self.judge(instance, now);
-        self.arrange(myself, instance).await;
-    }
-
-    /// Starts the probes that are to run now and ends the others.
-    async fn arrange(&mut self, myself: &ActorRef<CoordinatorMsg>, instance: &InstanceId) {
-        let Some(case) = self.cases.get_mut(instance) else { return };
-        let record = &case.record;
-        case.probes.retain(|(place, probe)| {
-            let wanted = record.wants(*place);
-            if !wanted {
-                probe.kill();
-            }
-            wanted
-        });
-        let worker = Arc::clone(&case.worker);
-        for (place, settings) in places(&worker) {
-            let runs = case.probes.iter().any(|(running, _)| *running == place);
-            if runs || !case.record.wants(place) {
-                continue;
-            }
-            let Some(probe) = make(&settings.check, &self.means) else { continue };
-            let (to, whom) = (myself.clone(), case.instance.clone());
-            let of = (case.incarnation, Arc::clone(&case.rules));
-            let arguments = ProbeArguments {
-                number: place,
-                times: Times {
-                    initial_delay: settings.initial_delay,
-                    period: self.settings.interval.unwrap_or(settings.period),
-                    retry_period: settings.retry_period,
-                    timeout: settings.timeout,
-                },
-                spread: spread(&case.instance, place),
-                probe,
-                patient: case.patient(&self.workers_dir),
-                now: Arc::clone(&self.sinks.now),
-                report: Arc::new(move |seen| {
-                    // A coordinator that is gone judges nobody any more.
-                    let _ = to.send_message(CoordinatorMsg::Observed(whom.clone(), of.clone(), seen));
-                }),
-            };
-            match ProbeActor::spawn_linked(None, ProbeActor, arguments, myself.get_cell()).await {
-                Ok((probe, _)) => case.probes.push((place, probe)),
-                Err(error) => {
-                    tracing::error!(instance = %case.instance, probe = settings.name, %error, "a probe cannot be started");
-                }
-            }
-        }
-    }
-
-    fn tick(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
-        let own = self.clock.own(now);
-        let late = |case: &mut Box<Case>| {
-            let unwell =
-                case.told.as_ref().is_some_and(|told| told.unwell.is_some() || !told.issues.is_empty());
-            (unwell || case.record.is_late(own)).then(|| case.instance.clone())
-        };
-        let due: Vec<InstanceId> = self.cases.values_mut().filter_map(late).collect();
-        for instance in due {
-            self.judge(&instance, now);
-        }
-        self.ticking = self.wants_ticks();
-        if self.ticking {
-            drop(myself.send_after(TICK, || CoordinatorMsg::Tick));
-        } else {
-            self.clock.set_period(self.pause.max(TURN));
-        }
-    }
-
-    /// Without a heartbeat or a probe nothing happens between sweeps, and an idle runtime sleeps.
-    fn begin_ticking(&mut self, myself: &ActorRef<CoordinatorMsg>) {
-        if !self.ticking {
-            self.ticking = true;
-            self.clock.set_period(TICK);
-            drop(myself.send_after(TICK, || CoordinatorMsg::Tick));
-        }
-    }
-
-    fn wants_ticks(&self) -> bool {
-        self.cases.values().any(|case| case.wants_ticks())
-    }
-
     fn sweep(&mut self, myself: &ActorRef<CoordinatorMsg>, due: Duration, now: Duration) {
         if !self.alarm.rang(due) {
             return;
@@ -348,10 +249,10 @@ impl CoordinatorState {
         let interval = self.settings.interval;
         let cases = self.cases.values().map(Box::as_ref);
         let found = sweep::look(&self.means.sampler, cases, interval, self.halts_are_told);
-        let all: Vec<InstanceId> = self.cases.keys().cloned().collect();
         let (mut again, mut stirs, mut usual) = (false, false, interval.unwrap_or(SWEEP).min(SWEEP));
-        for (instance, seen) in all.into_iter().zip(found) {
-            let Some(case) = self.cases.get_mut(&instance) else { continue };
+        let mut unsettled = Vec::new();
+        // In the same order as before: nobody has come or gone meanwhile.
+        for (case, seen) in self.cases.values_mut().zip(found) {
             let before = case.seen.map(|seen| seen.usage);
             let changes = seen.is_some_and(|seen| sweep::note(case, seen, &self.means.sampler, own, now));
             again |= case.fails();
@@ -359,9 +260,10 @@ impl CoordinatorState {
             let was_well = case.told.as_ref().is_some_and(|told| told.issues.is_empty());
             stirs |= changes || !was_well || case.seen.map(|seen| seen.usage) != before;
             if changes || !was_well {
-                self.judge(&instance, now);
+                unsettled.push(case.instance.clone());
             }
         }
+        unsettled.iter().for_each(|instance| self.judge(instance, now));
         self.usual = usual;
         self.pause = if again {
             sweep::AGAIN.min(usual)
@@ -420,9 +322,10 @@ impl CoordinatorState {
                 **case = case.anew(Arc::clone(new), rules, own, now);
                 anew.push(instance.clone());
             }
-            self.arrange(myself, &instance).await;
+            self.arrange(myself, &instance, now).await;
         }
         anew.iter().for_each(|instance| self.judge(instance, now));
+        self.schedule.tidy_now(&self.cases);
         if self.wants_ticks() {
             self.begin_ticking(myself);
         }
@@ -438,7 +341,7 @@ impl CoordinatorState {
     }
 
     /// Judges one, and tells whoever it concerns.
-    fn judge(&mut self, instance: &InstanceId, now: Duration) {
+    pub(super) fn judge(&mut self, instance: &InstanceId, now: Duration) {
         let own = self.clock.own(now);
         let Some(case) = self.cases.get_mut(instance) else { return };
         let verdict = Arc::new(case.record.judge(own));
@@ -483,18 +386,12 @@ impl CoordinatorState {
             case.reported = Some(verdict.health);
         }
         case.told = Some(verdict);
+        if case.is_restless() {
+            self.restless.insert(instance.clone());
+        }
     }
 }
 
 fn by_name(settings: &Settings) -> HashMap<Name, Arc<WorkerSettings>> {
     settings.workers.iter().map(|worker| (worker.name.clone(), Arc::clone(worker))).collect()
-}
-
-/// 0..1, the same for the same probe: many that start together do not look together.
-fn spread(instance: &InstanceId, place: usize) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ place as u64;
-    for byte in instance.to_string().bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    (hash >> 11) as f64 / (1u64 << 53) as f64
 }

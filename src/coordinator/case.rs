@@ -15,6 +15,7 @@ use crate::id::{Incarnation, InstanceId};
 use crate::probe::{Found, Patient, ProbeMsg};
 use crate::telemetry::{Condition, Seen};
 
+use super::rounds::Round;
 use super::sweep::built_in;
 
 /// One incarnation.
@@ -29,6 +30,8 @@ pub(super) struct Case {
     pub(super) seen: Option<Seen>,
     /// Its probes that run, by their place among the rules.
     pub(super) probes: Vec<(usize, ActorRef<ProbeMsg>)>,
+    /// And those that are looked at in rounds.
+    pub(super) rounds: Vec<Round>,
     pub(super) ready: bool,
     /// Its readiness has been passed on.
     pub(super) passed_on: bool,
@@ -65,6 +68,7 @@ impl Case {
             worker,
             rules,
             probes: Vec::new(),
+            rounds: Vec::new(),
             ready: false,
             passed_on: false,
             told: None,
@@ -135,7 +139,23 @@ impl Case {
 
     /// Whether time alone changes what is thought of it.
     pub(super) fn wants_ticks(&self) -> bool {
-        self.record.ticks() || !self.probes.is_empty()
+        self.record.ticks() || !self.probes.is_empty() || !self.rounds.is_empty()
+    }
+
+    /// Whether the probe at that place runs.
+    pub(super) fn runs(&self, place: usize) -> bool {
+        self.probes.iter().any(|(running, _)| *running == place)
+            || self.rounds.iter().any(|round| round.place == place)
+    }
+
+    /// Whether it is to be looked at with every tick.
+    pub(super) fn is_restless(&self) -> bool {
+        self.has_issues() || self.record.ticks()
+    }
+
+    /// Whether something was said of it, when something was said last.
+    pub(super) fn has_issues(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.unwell.is_some() || !told.issues.is_empty())
     }
 
     /// Whether it is looked at otherwise than these settings say.

@@ -6,19 +6,20 @@
 //! supervisor, and no supervisor knows it.
 //!
 //! Producers are bounded: a probe has one look under way, a worker's beats are thinned where they come in, and the sweep
-//! over the processes is the coordinator's own. Only what is about the current incarnation counts.
+//! over the processes is the coordinator's own, as are the rounds in which probes see whether processes run. Only what is about the current incarnation counts.
 //!
 //! ```text
 //! actor    messages in, verdicts out        case     one incarnation: its record and its probes
 //! rules    from settings to rules           sweep    the built-in check and the figures of all processes
 //! inbox    the newest of each instance      sinks    where its words go
-//! alarm    when the processes are due
+//! alarm    when the processes are due       rounds   who looks when
 //! ```
 
 mod actor;
 mod alarm;
 mod case;
 mod inbox;
+mod rounds;
 mod rules;
 mod sinks;
 mod sweep;

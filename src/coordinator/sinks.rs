@@ -15,6 +15,9 @@ use super::inbox::Inbox;
 /// Something about an incarnation.
 pub(crate) type Told<T> = Box<dyn Fn(&InstanceId, Incarnation, T) + Send + Sync>;
 
+/// A look of the probe of this name.
+pub(crate) type Noted = Box<dyn Fn(&InstanceId, Incarnation, &Arc<str>, &Observation) + Send + Sync>;
+
 /// The settings of a worker by its name.
 pub(crate) type Find = Box<dyn Fn(&Name) -> Option<Arc<WorkerSettings>> + Send + Sync>;
 
@@ -27,7 +30,7 @@ pub(crate) struct Sinks {
     /// What people see.
     pub(crate) shown: Told<Arc<Verdict>>,
     /// A look, for the metrics.
-    pub(crate) looked: Told<(Arc<str>, Observation)>,
+    pub(crate) looked: Noted,
     /// What happened.
     pub(crate) event: Box<dyn Fn(Event) + Send + Sync>,
     /// The settings of a worker that is just coming to be, before they are in force.

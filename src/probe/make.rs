@@ -7,7 +7,7 @@ use crate::telemetry::Sampler;
 use crate::worker::in_process::InProcessHost;
 use crate::worker::process::ProcessHost;
 
-use super::checks::{Disk, Exec, Gpu, Grpc, Http, Own, Process, Resources, Says, Tcp};
+use super::checks::{Disk, Exec, Gpu, Grpc, Http, Own, Resources, Says, Tcp};
 use super::{Look, Patient, Probe};
 
 /// Through whom looks are made.
@@ -21,7 +21,8 @@ pub(crate) struct Means {
     pub(crate) sampler: Sampler,
 }
 
-/// What looks at this; `None` for a heartbeat, which is listened to.
+/// What looks at this; `None` for a heartbeat, which is listened to, and for whether a process runs, which is seen of
+/// all at once.
 pub(crate) fn make(check: &CheckSettings, means: &Means) -> Option<Arc<dyn Probe>> {
     let probe: Arc<dyn Probe> = match check.clone() {
         CheckSettings::Http(check) => Arc::new(Http { check }),
@@ -30,13 +31,12 @@ pub(crate) fn make(check: &CheckSettings, means: &Means) -> Option<Arc<dyn Probe
         CheckSettings::Exec { command, format } => {
             Arc::new(Exec { host: Arc::clone(&means.processes), command, format })
         }
-        CheckSettings::Process => Arc::new(Process),
         CheckSettings::Resources => Arc::new(Resources { sampler: means.sampler.clone() }),
         CheckSettings::Disk { path, warn, crit } => Arc::new(Disk { path, warn, crit }),
         CheckSettings::Gpu { device, warn, crit } => Arc::new(Gpu { device, warn, crit }),
         CheckSettings::Actor => Arc::new(Says { host: Arc::clone(&means.actors) }),
         CheckSettings::Custom { name } => Arc::new(Own { host: Arc::clone(&means.actors), name }),
-        CheckSettings::Heartbeat => return None,
+        CheckSettings::Process | CheckSettings::Heartbeat => return None,
     };
     Some(Arc::new(Hushed { probe, processes: Arc::clone(&means.processes) }))
 }

@@ -1,7 +1,8 @@
 //! Probes: one look at one instance, again and again.
 //!
 //! A probe is an actor of its own, so that one that hangs delays no other, and it never begins a look before the last
-//! one is over. What it finds goes to the coordinator as an observation; it judges nothing itself. Every look has one
+//! one is over. Only whether a process runs is seen without one: that asks the kernel and nobody else, cannot hang, and
+//! costs less than a message, so all that are due are looked at in one go by who coordinates. What it finds goes to the coordinator as an observation; it judges nothing itself. Every look has one
 //! deadline for all of it, kept in the runtime's own time (`patience`): what the runtime loses is not the worker's
 //! fault. Bodies and output are read up to a bound, and no redirect is followed.
 //!
@@ -11,8 +12,9 @@
 //! of each probe, since the next look waits for it.
 //!
 //! ```text
-//! actor      when the next look is due             patience  a deadline that the runtime's own lag moves
-//! checks/    one file for each thing to look at    make      from settings to looks
+//! actor      one look at a time                    rhythm    when the next look is due
+//! checks/    one file for each thing to look at    patience  a deadline that the runtime's own lag moves
+//! make       from settings to looks
 //! ```
 //!
 //! The trait [`Probe`] is for users, too: whatever can be asked in Rust can be a probe. It stands beside `Worker`, since a
@@ -49,10 +51,12 @@ mod actor;
 mod checks;
 mod make;
 mod patience;
+mod rhythm;
 #[cfg(test)]
 mod tests;
 
 pub use crate::worker::look::{Found, Look, Patient, Probe};
-pub(crate) use actor::{ProbeActor, ProbeArguments, ProbeMsg, Times};
-pub(crate) use checks::in_condition;
+pub(crate) use actor::{ProbeActor, ProbeArguments, ProbeMsg};
+pub(crate) use checks::{in_condition, of_process};
 pub(crate) use make::{Means, make};
+pub(crate) use rhythm::{Rhythm, Times};

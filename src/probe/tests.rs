@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::checks::{Grpc, Http, Tcp};
 use super::patience::within;
-use super::{Found, Look, Patient, Probe, ProbeActor, ProbeArguments, Times};
+use super::{Found, Look, Patient, Probe, ProbeActor, ProbeArguments, Rhythm, Times};
 use crate::config::{CheckSettings, Sources, load};
 use crate::health::Grade;
 use crate::id::{Incarnation, InstanceId};
@@ -283,8 +283,10 @@ async fn e9_a_look_that_is_slower_than_its_period_never_meets_the_next() {
     let short = Duration::from_millis(10);
     let arguments = ProbeArguments {
         number: 1,
-        times: Times { initial_delay: short, period: short, retry_period: short, timeout: PATIENCE },
-        spread: 0.0,
+        rhythm: Rhythm::new(
+            Times { initial_delay: short, period: short, retry_period: short, timeout: PATIENCE },
+            0.0,
+        ),
         probe: Arc::clone(&slow) as Arc<dyn Probe>,
         patient: patient("process = {}").0,
         now: Arc::new(move || began.elapsed()),

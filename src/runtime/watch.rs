@@ -114,8 +114,8 @@ fn sinks(info: &Arc<RuntimeInfo>, plane: &Arc<Plane>) -> Sinks {
         shown: Box::new(move |instance, incarnation, verdict| {
             shown.board.update(instance, |entry| entry.judged = Some((incarnation, verdict)));
         }),
-        looked: Box::new(move |instance, incarnation, (probe, seen)| {
-            looks.note(instance, incarnation, &probe, &seen);
+        looked: Box::new(move |instance, incarnation, probe, seen| {
+            looks.note(instance, incarnation, probe, seen);
         }),
         event: Box::new(move |mut told| {
             told.supervisor = told.worker.as_ref().and_then(|worker| event.home(worker));

@@ -57,6 +57,32 @@ fn a_worker_that_is_halted_is_found_and_healed() {
     assert!(told.contains("\"hang\""), "{told}");
 }
 
+#[test]
+fn a_probe_of_the_process_says_so_takes_it_back_and_follows_a_restart() {
+    let rig = Rig::start(&format!(
+        "[worker.web]\ncommand = {WITNESS}\nrestart = \"temporary\"\n\
+         probe.main = {{ process = {{}}, period = \"200ms\", retry_period = \"100ms\" }}\n"
+    ));
+    let says_so = || {
+        let web = rig.worker("web");
+        let issues = web["issues"].as_array().unwrap();
+        let halted =
+            |issue: &str| issue.starts_with("probe main failed") && issue.contains("halted by a signal");
+        issues.iter().filter_map(serde_json::Value::as_str).any(halted)
+    };
+    for start in 1..=2 {
+        rig.wait_status("web", "healthy");
+        rig.wait("it wrote its pid", || pids(&rig).len() == start);
+        send(pids(&rig)[start - 1], Signal::STOP);
+        rig.wait("its probe says that it is halted", says_so);
+        assert!(alive(pids(&rig)[start - 1]), "a temporary worker is never restarted");
+        send(pids(&rig)[start - 1], Signal::CONT);
+        rig.wait("its probe takes it back", || !says_so());
+        rig.wait_status("web", "healthy");
+        rig.ok(&["restart", "web", "--wait=30s"]);
+    }
+}
+
 /// An HTTP endpoint that the test stops and lets go.
 struct Endpoint {
     port: u16,

@@ -20,7 +20,6 @@ pub(super) use gpu::Gpu;
 pub(super) use grpc::Grpc;
 pub(super) use http::Http;
 pub(super) use own::Own;
-pub(super) use process::Process;
-pub(crate) use process::in_condition;
+pub(crate) use process::{in_condition, of_process};
 pub(super) use resources::Resources;
 pub(super) use tcp::Tcp;

@@ -1,30 +1,17 @@
 //! The main process runs: no zombie, and not halted.
 
-use crate::probe::{Found, Look, Patient, Probe};
+use crate::probe::Found;
 use crate::telemetry::Condition;
 
-/// Its state in `/proc`.
-pub(in crate::probe) struct Process;
-
-impl Probe for Process {
-    fn look<'a>(&'a self, patient: &'a Patient) -> Look<'a> {
-        Box::pin(async {
-            let Some(pid) = patient.pid() else { return Found::error("it has no process") };
-            match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-                Ok(stat) => condition(&stat),
-                // Its end is on its way to whoever supervises it.
-                Err(error) => Found::error(format!("pid {pid} cannot be looked at: {error}")),
-            }
-        })
-    }
-}
-
-/// What a line of `/proc/PID/stat` says.
-fn condition(stat: &str) -> Found {
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    match state {
-        Some(state) => in_condition(Condition::of(state)),
-        None => Found::error("its state cannot be read"),
+/// What is to be said of the main process, `None` for an actor, in a condition that may not be ours to see.
+pub(crate) fn of_process(pid: Option<u32>, condition: Option<Condition>) -> Found {
+    match (pid, condition) {
+        (Some(_), Some(condition)) => in_condition(condition),
+        // Its end is on its way to whoever supervises it.
+        (Some(pid), None) => {
+            Found::error(format!("pid {pid} cannot be looked at: it has ended, or is not ours to see"))
+        }
+        (None, _) => Found::error("it has no process"),
     }
 }
 
@@ -44,9 +31,10 @@ mod tests {
 
     #[test]
     fn halted_and_dead_fail_and_a_debugger_may_look() {
-        let grade = |state: &str| condition(&format!("7 (a) T (b) {state} 1 7")).grade;
-        assert_eq!(["R", "S", "D", "t", "I"].map(grade), [Grade::Pass; 5]);
-        assert_eq!(["T", "Z", "X"].map(grade), [Grade::Fail; 3]);
-        assert_eq!(condition("").grade, Grade::Error);
+        let grade = |state: char| of_process(Some(7), Some(Condition::of(state))).grade;
+        assert_eq!(['R', 'S', 'D', 't', 'I'].map(grade), [Grade::Pass; 5]);
+        assert_eq!(['T', 'Z', 'X'].map(grade), [Grade::Fail; 3]);
+        assert_eq!(of_process(Some(7), None).grade, Grade::Error);
+        assert_eq!(of_process(None, None).grade, Grade::Error);
     }
 }
