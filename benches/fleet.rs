@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fleet::checks::Look;
 use fleet::heal::Pace;
 use fleet::{calm, checks, faults, heal};
 
@@ -126,13 +127,15 @@ fn calmly() {
 }
 
 fn checking() {
-    for (what, http, interval) in [
-        ("whether its process runs, every 10 s to 60 s, the default", false, None),
-        ("the same every 1 s", false, Some("1s")),
-        ("an HTTP probe every 30 s, the default", true, None),
-        ("the same every 1 s", true, Some("1s")),
+    for (what, look, interval) in [
+        ("whether its process runs, every 10 s to 60 s, the default", Look::None, None),
+        ("the same every 1 s", Look::None, Some("1s")),
+        ("a probe of its process every 30 s, the default", Look::Process, None),
+        ("the same every 1 s", Look::Process, Some("1s")),
+        ("an HTTP probe every 30 s, the default", Look::Http, None),
+        ("the same every 1 s", Look::Http, Some("1s")),
     ] {
-        let figures = checks::checks(REGROW, 1000, http, interval, Duration::from_secs(60));
+        let figures = checks::checks(REGROW, 1000, look, interval, Duration::from_secs(60));
         println!("1,000 workers, {what}: {}", figures.line());
     }
 }

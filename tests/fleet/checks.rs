@@ -29,15 +29,31 @@ impl Figures {
     }
 }
 
-/// Looks at so many workers for a while: over HTTP, or only whether their processes run.
+/// What looks at each worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing but the check that its process runs, which everybody has.
+    None,
+    /// A probe of kind `process`.
+    Process,
+    /// A probe over HTTP.
+    Http,
+}
+
+/// Looks at so many workers for a while in this way.
 pub(crate) fn checks(
     regrow: &str,
     workers: usize,
-    http: bool,
+    look: Look,
     interval: Option<&str>,
     lasting: Duration,
 ) -> Figures {
-    let probe = if http { format!("probe.alive = {{ {HTTP} }}\n") } else { String::new() };
+    let probe = match look {
+        Look::None => String::new(),
+        Look::Process => "probe.main.process = {}\n".to_owned(),
+        Look::Http => format!("probe.alive = {{ {HTTP} }}\n"),
+    };
+    let http = look == Look::Http;
     let mut toml = format!("[defaults.worker]\nready = \"notify\"\n{probe}");
     for n in 0..workers {
         toml.push_str(&format!("[worker.w{n}]\ncommand = [\"{{bin}}\", \"w{n}\", \"{{tell}}\", \"-q\"]\n"));
