@@ -99,6 +99,7 @@ impl From<StartError> for Failure {
             StartError::Config(problems) => Self::Config(problems),
             StartError::StateDir { .. }
             | StartError::Busy { .. }
+            | StartError::Moved { .. }
             | StartError::Listen { .. }
             | StartError::System { .. } => Self::Failed(error.to_string()),
         }

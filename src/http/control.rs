@@ -172,6 +172,15 @@ fn open(state_dir: &Path) -> io::Result<OwnedFd> {
         | inotify::WatchFlags::MOVE_SELF
         | inotify::WatchFlags::ONLYDIR;
     inotify::add_watch(&fd, state_dir, gone)?;
+    // A folder above it that is renamed takes it along, and the path is free for others.
+    for above in
+        std::fs::canonicalize(state_dir)?.ancestors().skip(1).filter(|above| above.parent().is_some())
+    {
+        let moved = inotify::WatchFlags::MOVE_SELF | inotify::WatchFlags::ONLYDIR;
+        if let Err(error) = inotify::add_watch(&fd, above, moved) {
+            tracing::debug!(%error, dir = %above.display(), "it is not seen when this folder is renamed");
+        }
+    }
     Ok(fd)
 }
 
@@ -205,6 +214,16 @@ mod tests {
         assert!(matches!(path.heal(&Users::read(), Ok(())).unwrap(), Found::There));
         path.remove();
         assert!(!dir.path().join(SOCKET_NAME).exists());
+    }
+
+    #[tokio::test]
+    async fn a_folder_above_that_is_renamed_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("project/state");
+        std::fs::create_dir_all(&state).unwrap();
+        let mut watch = Watch::of(&state);
+        std::fs::rename(dir.path().join("project"), dir.path().join("renamed")).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), watch.changed()).await.unwrap();
     }
 
     #[test]

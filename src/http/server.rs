@@ -179,6 +179,10 @@ fn lock(path: &Mutex<ControlPath>) -> std::sync::MutexGuard<'_, ControlPath> {
     path.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn gone(why: &str) -> String {
+    format!("the control socket is gone and is not made again: {why}")
+}
+
 /// Returns the new socket once the old one was removed.
 async fn missing(
     watch: &mut Watch,
@@ -209,6 +213,10 @@ async fn missing(
             }
             Err(error) => tracing::warn!(%error, "the state directory is gone and cannot be made again"),
         }
+        if let (Ok(Found::There | Found::Made(_)), Some(why)) = (&found, told) {
+            runtime.info().forget_note(&gone(why));
+            told = None;
+        }
         match found {
             Ok(Found::There) => {}
             Ok(Found::Made(listener)) => {
@@ -220,8 +228,8 @@ async fn missing(
             Ok(Found::NotOurs(why)) => {
                 told = Some(why);
                 watch.look_again();
-                tracing::warn!("the control socket is gone and is not made again: {why}");
-                runtime.info().note(format!("the control socket is gone and is not made again: {why}"));
+                tracing::warn!("{}", gone(why));
+                runtime.info().note(gone(why));
             }
             Err(error) => {
                 tracing::warn!(%error, "the control socket is gone and cannot be made again");

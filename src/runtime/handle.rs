@@ -305,6 +305,11 @@ impl RuntimeInfo {
             notes.push(note);
         }
     }
+
+    /// Takes a note back that is not so any more.
+    pub(crate) fn forget_note(&self, note: &str) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| one != note);
+    }
 }
 
 /// One order to the control plane.

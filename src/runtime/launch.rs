@@ -19,7 +19,7 @@ use crate::supervisor::{Board, Plane, RunnerFactory, Wanted};
 use crate::telemetry::Journal;
 use crate::units::plural;
 use crate::worker::in_process::{InProcessHost, InProcessOptions, Outlook, Registry, install_hook};
-use crate::worker::process::{HostOptions, ProcessHost, set_aside};
+use crate::worker::process::{HostOptions, OpenError, ProcessHost, set_aside};
 
 use super::builder::Builder;
 use super::director::Director;
@@ -31,7 +31,7 @@ use super::lag;
 use super::past::Past;
 use super::raise::{plane, raise};
 use super::remember::save_elsewhere;
-use super::state_dir::{Passers, StateDir};
+use super::state_dir::{Passers, Remade, StateDir};
 use super::survivors::take_in_survivors;
 use super::watch::{self, Watch};
 
@@ -53,6 +53,14 @@ pub enum StartError {
     #[error("a runtime is already running on {}: pid {pid}. Stop it with `regrow shutdown`, or give this one another runtime.state_dir", state_dir.display())]
     Busy {
         /// The state directory.
+        state_dir: PathBuf,
+        /// The other runtime.
+        pid: u32,
+    },
+    /// A runtime that lives has started its workers under this path, and its state directory was moved away since.
+    #[error("the runtime with pid {pid} was started on {}, which was moved away since with what it had in it, and its workers still run. `kill {pid}` ends it and them; or give this one another runtime.state_dir", state_dir.display())]
+    Moved {
+        /// The path.
         state_dir: PathBuf,
         /// The other runtime.
         pid: u32,
@@ -341,8 +349,10 @@ async fn boot(
         stdin: settings.workers.iter().any(|worker| worker.log.to == LogTo::Through),
         instances: settings.workers.iter().map(|worker| u64::from(worker.most())).sum(),
     };
-    let (host, mut notes) = ProcessHost::open(&info.state_dir, options)
-        .map_err(|source| StartError::System { what: "cannot prepare to run processes", source })?;
+    let (host, mut notes) = ProcessHost::open(&info.state_dir, options).map_err(|error| match error {
+        OpenError::System(source) => StartError::System { what: "cannot prepare to run processes", source },
+        OpenError::Lives(pid) => StartError::Moved { state_dir: info.state_dir.clone(), pid },
+    })?;
     notes.extend(host.shortcomings(&info.settings().workers));
     notes.into_iter().for_each(|note| info.note(note));
     heed_secrets(info, &host, claims.memory);
@@ -414,6 +424,9 @@ fn count_on(info: &RuntimeInfo, host: &Arc<ProcessHost>, actors: &InProcessHost,
     }));
 }
 
+const WRITES_ELSEWHERE: &str = "the state directory was moved away and made again: until regrow is started again, what \
+    happens is written down in the one that was moved";
+
 /// Whoever misses the state directory has it made again, and what belongs in it is written once more.
 fn keep_home(state_dir: &Arc<StateDir>, host: &Arc<ProcessHost>, director: &Director) {
     let home = Arc::clone(state_dir);
@@ -421,13 +434,15 @@ fn keep_home(state_dir: &Arc<StateDir>, host: &Arc<ProcessHost>, director: &Dire
     let plane = tokio::runtime::Handle::current();
     let (host, intents, info) =
         (Arc::downgrade(host), Arc::downgrade(&director.intents), Arc::downgrade(&director.info));
-    state_dir.when_remade(Box::new(move |lives_on| {
+    state_dir.when_remade(Box::new(move |what| {
         if let Some(host) = host.upgrade() {
             host.renew_record();
         }
         if let (Some(intents), Some(info)) = (intents.upgrade(), info.upgrade()) {
-            if lives_on {
-                info.note("the state directory was moved away and made again: until regrow is started again, what happens is written down in the one that was moved");
+            match what {
+                Remade::Removed => {}
+                Remade::Moved => info.note(WRITES_ELSEWHERE),
+                Remade::Back => info.forget_note(WRITES_ELSEWHERE),
             }
             let _on = plane.enter();
             save_elsewhere(&intents, &info);

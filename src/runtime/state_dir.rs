@@ -45,12 +45,24 @@ pub(crate) struct Passers {
 pub(crate) struct StateDir {
     path: PathBuf,
     shared: Passers,
+    /// The directory that it began with, in which the store is.
+    first: Identity,
     held: Mutex<Held>,
     remade: Mutex<Vec<OnRemade>>,
 }
 
-/// Called with whether the directory as it was lives on under another name.
-type OnRemade = Box<dyn Fn(bool) + Send + Sync>;
+/// What became of the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remade {
+    /// It was removed and made again.
+    Removed,
+    /// It lives on under another name, and one was made in its place.
+    Moved,
+    /// The one that was there at the start is back.
+    Back,
+}
+
+type OnRemade = Box<dyn Fn(Remade) + Send + Sync>;
 
 /// A file or directory, whatever its name.
 type Identity = (u64, u64);
@@ -62,7 +74,25 @@ struct Held {
     /// The file; none where a full or read-only disk had none and took none.
     lock: Option<File>,
     /// Both of directories that were moved away. What happens is still written down in there, so they stay ours, too.
-    moved: Vec<File>,
+    moved: Vec<(File, Option<File>)>,
+}
+
+impl Held {
+    /// One that was moved away stands in its place again: it is the one that is held, and the other one goes where that
+    /// was. False: it is none of ours.
+    fn take_back(&mut self, found: Identity) -> io::Result<bool> {
+        let is_it =
+            |(dir, _): &(File, Option<File>)| dir.metadata().is_ok_and(|meta| identity(&meta) == found);
+        let Some(at) = self.moved.iter().position(is_it) else { return Ok(false) };
+        let (dir, lock) = self.moved.swap_remove(at);
+        let (former, its_lock) = (self.dir.replace(dir), std::mem::replace(&mut self.lock, lock));
+        if let Some(former) = former
+            && !was_removed(&former)?
+        {
+            self.moved.push((former, its_lock));
+        }
+        Ok(true)
+    }
 }
 
 /// What a look at the directory found.
@@ -87,7 +117,11 @@ impl StateDir {
     /// [`StartError::Busy`] names the runtime that holds it; [`StartError::StateDir`] says what is wrong with it.
     pub(crate) fn take(path: &Path, shared: Passers) -> Result<Self, StartError> {
         let held = hold(path, shared)?;
-        Ok(Self { path: path.to_owned(), shared, held: Mutex::new(held), remade: Mutex::default() })
+        let meta = held.dir.as_ref().map(File::metadata).transpose();
+        let meta = meta.map_err(|source| StartError::StateDir { state_dir: path.to_owned(), source })?;
+        let first = meta.as_ref().map(identity).unwrap_or_default();
+        let (held, remade) = (Mutex::new(held), Mutex::default());
+        Ok(Self { path: path.to_owned(), shared, first, held, remade })
     }
 
     /// Gives it back.
@@ -114,7 +148,18 @@ impl StateDir {
                 make_folders(&self.path, self.shared)?;
                 return self.heal_lock(&mut held);
             }
-            Ok(_) => return Ok(self.others()),
+            Ok(found) => {
+                if !held.take_back(identity(&found))? {
+                    return Ok(self.others());
+                }
+                make_folders(&self.path, self.shared)?;
+                let home = self.heal_lock(&mut held)?;
+                drop(held);
+                tracing::warn!(dir = %self.path.display(), "a state directory that was moved away is back");
+                let first = identity(&found) == self.first;
+                self.tell(if first { Remade::Back } else { Remade::Moved });
+                return Ok(if home == Home::Ours { Home::Remade } else { home });
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             // Nobody starts a runtime where there is no folder, and who has renamed that does not want it back.
             Err(_) if !removed && !has_folder(&self.path) => {
@@ -130,12 +175,16 @@ impl StateDir {
         let former = std::mem::replace(&mut *held, fresh);
         held.moved = former.moved;
         if !removed {
-            held.moved.extend(former.dir.into_iter().chain(former.lock));
+            held.moved.extend(former.dir.map(|dir| (dir, former.lock)));
         }
         drop(held);
         tracing::warn!(dir = %self.path.display(), "the state directory had been removed or moved away, and was made again");
-        lock(&self.remade).iter().for_each(|then| then(!removed));
+        self.tell(if removed { Remade::Removed } else { Remade::Moved });
         Ok(Home::Remade)
+    }
+
+    fn tell(&self, what: Remade) {
+        lock(&self.remade).iter().for_each(|then| then(what));
     }
 
     /// What is found where something else stands in its place.
@@ -316,139 +365,5 @@ fn write_pid(mut lock: &File) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_second_runtime_is_refused_and_told_the_first_ones_pid() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        let first = StateDir::take(&path, Passers::default()).unwrap();
-        let second = StateDir::take(&path, Passers::default()).unwrap_err();
-        assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
-        drop(first);
-        let _third = StateDir::take(&path, Passers::default()).unwrap();
-    }
-
-    #[test]
-    fn what_a_killed_runtime_left_behind_for_a_moment_is_waited_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut ended = std::process::Command::new("true").spawn().unwrap();
-        ended.wait().unwrap();
-        let first = StateDir::take(dir.path(), Passers::default()).unwrap();
-        fs::write(dir.path().join("lock"), format!("{}\n", ended.id())).unwrap();
-        let path = dir.path().to_owned();
-        let (waiting, waits) = std::sync::mpsc::channel();
-        let second = std::thread::spawn(move || {
-            waiting.send(()).unwrap();
-            StateDir::take(&path, Passers::default())
-        });
-        waits.recv().unwrap();
-        // Long enough to meet the lock held, and far below the patience.
-        std::thread::park_timeout(Duration::from_millis(50));
-        drop(first);
-        let _second = second.join().unwrap().unwrap();
-    }
-
-    #[test]
-    fn where_the_pid_in_the_file_is_not_the_holders_the_holder_is_named_all_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = StateDir::take(dir.path(), Passers::default()).unwrap();
-        // As on a disk that is read-only since: what is written there is a stranger's by now.
-        let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        fs::write(dir.path().join("lock"), format!("{}\n", stranger.id())).unwrap();
-        let second = StateDir::take(dir.path(), Passers::default()).unwrap_err();
-        stranger.kill().unwrap();
-        stranger.wait().unwrap();
-        assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
-        drop(first);
-    }
-
-    #[test]
-    fn a_left_over_lock_file_is_no_hindrance() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("lock"), "1\n").unwrap();
-        let _taken = StateDir::take(dir.path(), Passers::default()).unwrap();
-        let text = fs::read_to_string(dir.path().join("lock")).unwrap();
-        assert_eq!(text.trim(), std::process::id().to_string());
-    }
-
-    #[test]
-    fn others_cannot_look_inside() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        let _taken = StateDir::take(&path, Passers::default()).unwrap();
-        for below in [path.clone(), path.join("w"), path.join("logs")] {
-            assert_eq!(fs::metadata(below).unwrap().permissions().mode() & 0o077, 0);
-        }
-    }
-
-    #[test]
-    fn workers_of_other_users_pass_through_and_see_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        drop(StateDir::take(dir.path(), Passers { workers: true, clients: false }).unwrap());
-        assert_eq!((mode(dir.path()), mode(&dir.path().join("w"))), (0o711, 0o711));
-        assert_eq!(mode(&dir.path().join("logs")), 0o700);
-        drop(StateDir::take(dir.path(), Passers::default()).unwrap());
-        assert_eq!((mode(dir.path()), mode(&dir.path().join("w"))), (0o700, 0o700), "and back");
-        drop(StateDir::take(dir.path(), Passers { workers: false, clients: true }).unwrap());
-        assert_eq!((mode(dir.path()), mode(&dir.path().join("w"))), (0o711, 0o700), "to the socket only");
-    }
-
-    #[test]
-    fn what_somebody_removes_is_made_again_and_stays_ours() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        let first = StateDir::take(&path, Passers::default()).unwrap();
-        assert_eq!(first.heal().unwrap(), Home::Ours);
-        for below in ["lock", "logs", "w"] {
-            let gone = path.join(below);
-            if gone.is_dir() {
-                fs::remove_dir(&gone).unwrap()
-            } else {
-                fs::remove_file(&gone).unwrap()
-            }
-            let second = StateDir::take(&path, Passers::default());
-            assert!(matches!(second, Err(StartError::Busy { .. })), "without {below}: {second:?}");
-            assert_eq!(first.heal().unwrap(), Home::Ours);
-            assert!(gone.exists(), "{below}");
-        }
-        fs::remove_dir_all(&path).unwrap();
-        assert_eq!(first.heal().unwrap(), Home::Remade);
-        let second = StateDir::take(&path, Passers::default()).unwrap_err();
-        assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
-        let moved = dir.path().join("moved");
-        fs::rename(&path, &moved).unwrap();
-        assert_eq!(first.heal().unwrap(), Home::Remade, "moved away");
-        for ours in [&path, &moved] {
-            let second = StateDir::take(ours, Passers::default()).unwrap_err();
-            assert!(matches!(second, StartError::Busy { pid, .. } if pid == std::process::id()), "{second}");
-        }
-        first.release();
-        let _third = StateDir::take(&moved, Passers::default()).unwrap();
-        let _fourth = StateDir::take(&path, Passers::default()).unwrap();
-    }
-
-    #[test]
-    fn what_stands_in_its_place_is_left_alone_and_so_is_a_folder_that_was_renamed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (above, path) = (dir.path().join("project"), dir.path().join("project/state"));
-        let first = StateDir::take(&path, Passers::default()).unwrap();
-        fs::rename(&above, dir.path().join("renamed")).unwrap();
-        assert!(matches!(first.heal().unwrap(), Home::NotOurs(_)));
-        assert!(!above.exists());
-        fs::create_dir_all(&path).unwrap();
-        assert!(matches!(first.heal().unwrap(), Home::NotOurs(_)), "nobody has it");
-        assert!(!path.join("lock").exists());
-    }
-
-    #[test]
-    fn a_link_in_place_of_a_folder_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/tmp", dir.path().join("w")).unwrap();
-        assert!(matches!(StateDir::take(dir.path(), Passers::default()), Err(StartError::StateDir { .. })));
-    }
-}
+#[path = "state_dir_tests.rs"]
+mod tests;

@@ -39,18 +39,26 @@ pub(super) struct CgroupRoot {
 
 /// A directory of cgroups; removed once nobody needs it, unless a cgroup with processes is left in it.
 #[derive(Debug)]
-pub(super) struct RootDir(PathBuf);
+pub(super) struct RootDir {
+    path: PathBuf,
+    /// Somebody else's, and left to him.
+    is_others: AtomicBool,
+}
 
 impl RootDir {
     /// Makes it, or takes it as it is.
     pub(super) fn make(path: &Path) -> io::Result<Self> {
         make_dir(path)?;
-        Ok(Self(path.to_owned()))
+        Ok(Self::at(path))
+    }
+
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), is_others: AtomicBool::new(false) }
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
@@ -88,6 +96,8 @@ impl CgroupRoot {
                     let root = Self { steps_aside, lock: lock(root.dir()), ..root };
                     if root.is_ours() {
                         sweep(root.dir());
+                    } else {
+                        root.dir.is_others.store(true, Ordering::Relaxed);
                     }
                     return Ok(root);
                 }
@@ -99,8 +109,7 @@ impl CgroupRoot {
 
     fn try_at(dir: &Path) -> io::Result<Self> {
         make_dir(dir)?;
-        let mut root =
-            Self { dir: Arc::new(RootDir(dir.to_owned())), born: true, steps_aside: false, lock: None };
+        let mut root = Self { dir: Arc::new(RootDir::at(dir)), born: true, steps_aside: false, lock: None };
         let trial = root.make("trial")?;
         let mut stack = Stack::new()?;
         root.born = can_clone_into(&mut stack, trial.dir.as_fd());
@@ -114,7 +123,7 @@ impl CgroupRoot {
 
     /// The directory.
     pub(super) fn dir(&self) -> &Path {
-        &self.dir.0
+        &self.dir.path
     }
 
     /// Whether no other runtime has it. Two can meet here once the state directory of the first was moved away: its
@@ -261,7 +270,9 @@ fn step_aside(dir: &Path) -> io::Result<()> {
 
 impl Drop for RootDir {
     fn drop(&mut self) {
-        remove_dir(&self.0);
+        if !self.is_others.load(Ordering::Relaxed) {
+            remove_dir(&self.path);
+        }
     }
 }
 

@@ -296,12 +296,21 @@ fn open_marked(target: &Target, pids: Option<&Vec<u32>>) -> Vec<Arc<OwnedFd>> {
     pids.into_iter().flatten().filter_map(open).collect()
 }
 
+/// Who carries a mark, if only the environments tell: without folders, without a record and without cgroups of our own.
+pub(super) fn search(homes: &[PathBuf], left: &Left, cgroups: Option<&CgroupRoot>) -> Option<Marked> {
+    let has_own = cgroups.is_some_and(CgroupRoot::is_ours);
+    let by_mark = left.cgroups.is_none() && (homes.iter().any(|home| !slugs(home).is_empty()) || !has_own);
+    by_mark.then(|| tree::marked_below(homes))
+}
+
 /// Everything that an earlier runtime left alive. `homes`: where workers have their directories.
-pub(super) fn find(homes: &[PathBuf], left: Left, cgroups: Option<&CgroupRoot>) -> Vec<Survivor> {
+pub(super) fn find(
+    homes: &[PathBuf],
+    left: Left,
+    marked: Option<Marked>,
+    cgroups: Option<&CgroupRoot>,
+) -> Vec<Survivor> {
     let mut slugs: Vec<_> = homes.iter().flat_map(|home| slugs(home)).collect();
-    // Without folders, without a record and without cgroups only the environments tell.
-    let by_mark = left.cgroups.is_none() && (!slugs.is_empty() || cgroups.is_none());
-    let marked = by_mark.then(|| tree::marked_below(homes));
     let marked_here =
         marked.iter().flatten().filter(|(_, pids)| pids.iter().any(|pid| tree::sees_our_files(*pid)));
     slugs.extend(marked_here.map(|(slug, _)| slug.clone()));
@@ -333,7 +342,11 @@ pub(super) fn find(homes: &[PathBuf], left: Left, cgroups: Option<&CgroupRoot>) 
 /// Whether somebody lives in a shelter: a runtime that answers there, or workers.
 pub(super) fn is_lived_in(shelter: &Path) -> bool {
     let answers = std::os::unix::net::UnixStream::connect(shelter.join("regrow.sock")).is_ok();
-    let workers = |left| !find(&[shelter.join("w")], left, None).is_empty();
+    let homes = [shelter.join("w")];
+    let workers = |left: Left| {
+        let marked = search(&homes, &left, None);
+        !find(&homes, left, marked, None).is_empty()
+    };
     // What cannot be read is left to whoever can.
     answers || Record::read(&shelter.join("spawned")).map_or(true, workers)
 }

@@ -44,6 +44,19 @@ pub(super) fn find_cgroups(key: &str, options: HostOptions, notes: &mut Vec<Stri
     }
 }
 
+/// Those of another runtime that lives are not used: what is killed there would be its.
+pub(super) fn only_ours(found: Option<CgroupRoot>, notes: &mut Vec<String>) -> Option<CgroupRoot> {
+    let root = found?;
+    if root.is_ours() {
+        return Some(root);
+    }
+    notes.push(format!(
+        "another runtime that lives has {}: trees are known by session, descent and fence",
+        root.dir().display()
+    ));
+    None
+}
+
 /// What the runtime itself keeps open, with its threads, its store and those who ask it something.
 const OWN_FILES: u64 = 128;
 /// What it keeps open for an instance: its process, output, sockets, cgroup and figures.

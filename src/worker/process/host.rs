@@ -32,7 +32,7 @@ use super::runner::ProcessRunner;
 use super::secret::{self, Known, Secret};
 use super::site::Site;
 use super::tether::{self, Calls};
-use super::{children, shelter, tree};
+use super::{children, rival, shelter, tree};
 
 /// How a host behaves.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +94,24 @@ impl Drop for Held {
 /// Makes the state directory again after somebody has removed it.
 type Missing = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The state directory cannot be written to, or the process is out of descriptors or threads.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// A runtime of this pid lives, and its workers are known by the same path: its state directory stood there before
+    /// it was moved away.
+    #[error("the runtime with pid {0} works under the same path")]
+    Lives(u32),
+}
+
+impl From<rustix::io::Errno> for OpenError {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::System(error.into())
+    }
+}
+
 /// The shared context.
 pub(crate) struct ProcessHost {
     pub(super) workers_dir: PathBuf,
@@ -142,8 +160,11 @@ impl ProcessHost {
     /// what it does not, for people.
     ///
     /// # Errors
-    /// The state directory cannot be written to, or the process is out of descriptors or threads.
-    pub(crate) fn open(state_dir: &Path, options: HostOptions) -> io::Result<(Arc<Self>, Vec<String>)> {
+    /// [`OpenError`].
+    pub(crate) fn open(
+        state_dir: &Path,
+        options: HostOptions,
+    ) -> Result<(Arc<Self>, Vec<String>), OpenError> {
         let mut notes = Vec::new();
         let null: OwnedFd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
         let null = rustix::io::fcntl_dupfd_cloexec(&null, 3)?;
@@ -175,14 +196,19 @@ impl ProcessHost {
                 state_dir.display()
             )
         }));
+        let marked = clear::search(&homes, &left, cgroups.as_ref());
+        if let Some(pid) = rival::of(marked.iter().flatten().flat_map(|(_, pids)| pids.iter().copied())) {
+            return Err(OpenError::Lives(pid));
+        }
+        let cgroups = grants::only_ours(cgroups, &mut notes);
         match &left.cgroups {
             // Not where ours are, if that runtime was started from elsewhere.
             Some(root) => cgroup::sweep(root),
-            None if known > 0 => tether::end_left(&key),
+            None if known > 0 => tether::end_left(&key, &state_dir),
             None => {}
         }
         let counted = std::mem::take(&mut left.numbers);
-        let survivors = clear::find(&homes, left, cgroups.as_ref());
+        let survivors = clear::find(&homes, left, marked, cgroups.as_ref());
         let keep = survivors.iter().filter_map(Survivor::entry).collect();
         let record_path = shelter.as_ref().unwrap_or(&state_dir).join("spawned");
         let record = Record::open(&record_path, cgroups.as_ref().map(CgroupRoot::dir), keep, &counted)?;

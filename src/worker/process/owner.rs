@@ -55,12 +55,16 @@ impl Owner {
         (moved && self.lives()).then_some(self.pid)
     }
 
-    /// Its pid alone proves nothing: it may be a stranger's by now.
     fn lives(&self) -> bool {
-        let Ok(process) = pidfd_open(self.pid) else { return false };
+        self.is(self.pid)
+    }
+
+    /// Whether it lives and is the process with this pid, which alone proves nothing: it may be a stranger's by now.
+    pub(super) fn is(&self, pid: u32) -> bool {
+        let Ok(process) = pidfd_open(pid) else { return false };
         let is_it = match (self.inode, pidfs_inode(&process)) {
             (recorded, Some(inode)) if recorded != 0 => recorded == inode,
-            _ => stat(self.pid).is_some_and(|stat| stat.started == self.started),
+            _ => pid == self.pid && stat(pid).is_some_and(|stat| stat.started == self.started),
         };
         // Opened first, looked at then.
         is_it && !poll_ended(&process)

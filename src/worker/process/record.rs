@@ -30,7 +30,7 @@ const MAGIC: &str = "regrow-spawned/1";
 /// Some 5,000 lines: seldom enough to cost nothing, small enough to read at once.
 const COMPACT_AFTER: u64 = 256 * 1024;
 /// A file larger than this was not written by us; its end holds what counts.
-const MAX_READ: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_READ: u64 = 16 * 1024 * 1024;
 
 /// Numbers above are not ours: so many starts there never are.
 const LAST_NUMBER: u64 = 1 << 53;
@@ -293,6 +293,17 @@ impl Record {
     fn lock(&self) -> std::sync::MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What stands in a record that a process of this pid writes as long as it lives; `None`: it is no such record.
+pub(super) fn written_by(pid: u32, text: &str) -> Option<Vec<Entry>> {
+    let mut lines = text.lines();
+    let mut head = lines.next()?.splitn(3, ' ');
+    if head.next() != Some(MAGIC) || head.next() != Some(&boot_id()) {
+        return None;
+    }
+    let writer = lines.next().and_then(Owner::parse)?;
+    writer.is(pid).then(|| lines.filter_map(parse).collect())
 }
 
 /// As a child writes it.

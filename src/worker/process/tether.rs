@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,10 +38,11 @@ pub(super) fn mark_of(key: &str) -> String {
 }
 
 /// Ends what an earlier runtime without cgroups left beside its workers.
-pub(super) fn end_left(key: &str) {
+pub(super) fn end_left(key: &str, state_dir: &Path) {
     let mark = mark_of(key);
     for _ in 0..ROUNDS {
-        let carriers = tree::carriers(mark.as_bytes());
+        let mut carriers = tree::carriers(mark.as_bytes());
+        carriers.retain(|pid| !tree::is_elsewhere(*pid, state_dir));
         for pid in &carriers {
             // Opened first, looked at then: the descriptor cannot change whom it means.
             if let Ok(pidfd) = pidfd_open(*pid)

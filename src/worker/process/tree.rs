@@ -19,6 +19,7 @@ use crate::worker::unix::{pidfd_open, send_signal};
 
 use super::cgroup::Cgroup;
 use super::company::Company;
+use super::rival;
 
 /// A fork bomb is outrun by looking again; the caller comes back anyway.
 const ROUNDS: usize = 8;
@@ -30,6 +31,8 @@ const ENVIRON_READ: u64 = 8 * 1024;
 pub(super) struct Target {
     /// Two variables, as they stand in the environment. One that is enough stands here twice.
     marks: [Vec<u8>; 2],
+    /// Where the second one says that its directory is.
+    state: Option<PathBuf>,
     fifo: PathBuf,
     /// A process whose zombie we keep, or that lives: leader of a session and a group.
     leader: Option<u32>,
@@ -69,6 +72,7 @@ impl Target {
                 mark("REGROW_INSTANCE=", instance.to_string().as_bytes()),
                 mark("REGROW_STATE_DIR=", state.as_os_str().as_bytes()),
             ],
+            state: Some(state.to_owned()),
             fifo: fifo.to_owned(),
             leader: None,
             main: None,
@@ -79,7 +83,8 @@ impl Target {
     /// The tree of an instance whose name is not certain: its directory is nobody else's.
     pub(super) fn of_dir(state: &Path, fifo: &Path) -> Self {
         let mark = [b"REGROW_STATE_DIR=", state.as_os_str().as_bytes()].concat();
-        Self { marks: [mark.clone(), mark], fifo: fifo.to_owned(), leader: None, main: None, company: None }
+        let (marks, state) = ([mark.clone(), mark], Some(state.to_owned()));
+        Self { marks, state, fifo: fifo.to_owned(), leader: None, main: None, company: None }
     }
 
     /// The tree of a command beside a worker, which carries this variable and leads a session.
@@ -87,6 +92,7 @@ impl Target {
         let fifo = PathBuf::new();
         Self {
             marks: [mark.to_owned(), mark.to_owned()],
+            state: None,
             fifo,
             leader: Some(leader),
             main: None,
@@ -118,7 +124,7 @@ impl Target {
     pub(super) fn is_marked(&self, pid: u32) -> bool {
         let environ = environ(pid);
         let has = |mark: &Vec<u8>| environ.split(|byte| *byte == 0).any(|variable| variable == mark);
-        self.marks.iter().all(has)
+        self.marks.iter().all(has) && !self.state.as_ref().is_some_and(|state| is_elsewhere(pid, state))
     }
 
     /// Whether an orphan that became our child is one of the tree's.
@@ -187,7 +193,7 @@ impl Target {
             let is_fifo = std::fs::metadata(fd.path())
                 .is_ok_and(|file| (file.dev(), file.ino()) == (fifo.dev(), fifo.ino()));
             is_fifo && is_locked(pid, &fd.file_name())
-        })
+        }) && !rival::is_runtime(pid)
     }
 }
 
@@ -239,15 +245,29 @@ pub(super) fn marked_below(homes: &[PathBuf]) -> HashMap<String, Vec<u32>> {
     let mut found: HashMap<String, Vec<u32>> = HashMap::new();
     for pid in all_pids().into_iter().filter(|pid| *pid != own) {
         let environ = environ(pid);
-        let mark = environ
-            .split(|byte| *byte == 0)
-            .find_map(|variable| heads.iter().find_map(|head| variable.strip_prefix(&head[..])));
-        let slug = mark.and_then(|mark| std::str::from_utf8(mark).ok()?.strip_suffix("/state"));
-        if let Some(slug) = slug {
+        let mark = environ.split(|byte| *byte == 0).find_map(|variable| {
+            let below =
+                |(home, head): (&PathBuf, &Vec<u8>)| Some((home.clone(), variable.strip_prefix(&head[..])?));
+            homes.iter().zip(&heads).find_map(below)
+        });
+        let slug = mark
+            .and_then(|(home, mark)| Some((home, std::str::from_utf8(mark).ok()?.strip_suffix("/state")?)));
+        if let Some((home, slug)) = slug
+            && !is_elsewhere(pid, &home)
+        {
             found.entry(slug.to_owned()).or_default().push(pid);
         }
     }
     found
+}
+
+/// Whether this path is another directory for it: where namespaces differ, the same name is somebody else's. Who sees
+/// none there may have changed its root since.
+pub(super) fn is_elsewhere(pid: u32, path: &Path) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let Ok(below) = path.strip_prefix("/") else { return false };
+    let theirs = place(&Path::new(&format!("/proc/{pid}/root")).join(below));
+    theirs.is_some_and(|theirs| place(path).is_some_and(|ours| theirs != ours))
 }
 
 /// Every process with a variable that begins like this.

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use crate::config::StopSettings;
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::worker::WorkerReport;
-use crate::worker::process::{Cleared, HostOptions, ProcessHost, Survivor, tree};
+use crate::worker::process::{Cleared, HostOptions, OpenError, ProcessHost, Survivor, tree};
 use crate::worker::unix::{pidfd_open, send_signal};
 
 use super::rig::{NO_CGROUP, PLAIN, command, gone, lines, lives, runner, sh, until, ways};
@@ -205,6 +205,27 @@ async fn a_survivor_that_has_closed_its_output_and_left_its_session_is_found_wit
         let (host, _) = super::rig::host_at(owner.dir.path(), NO_CGROUP);
         assert_eq!(clear(&host, named(host.survivors(), "plain")).await, Cleared::Swept);
         assert!(!lives(escaped), "a second copy would run beside it (main dies: {main_dies})");
+    }
+}
+
+#[tokio::test]
+async fn whoever_a_living_runtime_minds_is_left_alone_also_once_its_directory_was_moved_away() {
+    for options in ways() {
+        let mut owner = owner_of(&[("plain", "echo $$ > plain; exec sleep 1000")], options);
+        let path = owner.dir.path().to_owned();
+        let plain = lines(&path.join("plain"), 1).await[0].parse::<u32>().unwrap();
+        let moved = path.with_extension("moved");
+        std::fs::rename(&path, &moved).unwrap();
+        std::fs::create_dir_all(path.join("logs")).unwrap();
+        let second = ProcessHost::open(&path, options).err();
+        assert!(matches!(second, Some(OpenError::Lives(pid)) if pid == owner.child.id()), "{second:?}");
+        assert!(lives(plain));
+        owner.child.kill().unwrap();
+        owner.child.wait().unwrap();
+        let (host, _) = super::rig::host_at(&path, options);
+        clear(&host, named(host.survivors(), "plain")).await;
+        assert!(!lives(plain), "of a runtime that is gone it is a survivor");
+        std::fs::remove_dir_all(moved).unwrap();
     }
 }
 
