@@ -1,7 +1,6 @@
 //! `regrow demo`: a small tree crashes, hangs and recovers before one's eyes, and each line is explained.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::failure::Failure;
 use super::foreground::{Foreground, Happened, make_room};
 use super::live::{LiveLog, News};
 use super::scratch::Scratch;
+use super::screen::{Screen, Stream};
 use super::signals::Signals;
 use super::table::{bold, dim, paint};
 
@@ -76,9 +76,11 @@ pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
         paint("regrow demo", bold()),
         indented(CONFIG)
     );
-    context.print(&intro)?;
+    // A terminal that was halted holds up neither signals nor the end.
+    let mut screen = Screen::on(Stream::Out)?;
+    screen.print(intro.strip_suffix('\n').unwrap_or(&intro));
     let socket = loaded.settings.runtime.state_dir.join(crate::http::SOCKET_NAME);
-    block_on(async {
+    let ended = block_on(async {
         let mut signals = Signals::new(context.held.take())?;
         let mut runtime = Foreground::start(loaded.settings, None, Registry::default()).await?;
         let names: Vec<String> =
@@ -90,22 +92,29 @@ pub(crate) fn run(context: &mut Context) -> Result<(), Failure> {
         let mut told = BTreeSet::new();
         let finished = runtime
             .attend(&mut signals, |_, happened| {
-                if let Ok(table) = tables.try_recv() {
-                    context.print(&table)?;
-                }
+                let mut text = tables.try_recv().unwrap_or_default();
                 match happened {
                     Happened::Events(events) => {
-                        events.iter().try_for_each(|event| show(context, &live, &mut news, &mut told, event))
+                        events.iter().for_each(|event| show(&mut text, &live, &mut news, &mut told, event));
                     }
-                    Happened::Booted(_) | Happened::Signal(_) => Ok(()),
+                    Happened::Booted(_) | Happened::Signal(_) => {}
                 }
+                if let Some(lines) = text.strip_suffix('\n') {
+                    screen.print(lines);
+                }
+                if screen.has_reader() { Ok(()) } else { Err(Failure::ReaderGone) }
             })
             .await;
         runtime.close();
         finished.map(drop)
-    })?;
+    });
     drop(scratch);
-    context.print("\nNothing is left running, and the demo's folder is gone. Next: `regrow start -c FILE`.\n")
+    if ended.is_ok() {
+        screen
+            .print("\nNothing is left running, and the demo's folder is gone. Next: `regrow start -c FILE`.");
+    }
+    screen.close();
+    ended
 }
 
 /// Shows how everything is, then asks for the end.
@@ -118,25 +127,19 @@ async fn end_later(handle: RuntimeHandle, socket: PathBuf, tables: tokio::sync::
     handle.shutdown(Asker("the demo".to_owned())).await;
 }
 
-fn show(
-    context: &mut Context,
-    live: &LiveLog,
-    news: &mut News,
-    told: &mut BTreeSet<usize>,
-    event: &EventView,
-) -> Result<(), Failure> {
+/// Writes down what happened, and what that means.
+fn show(text: &mut String, live: &LiveLog, news: &mut News, told: &mut BTreeSet<usize>, event: &EventView) {
     if !news.is(event) {
-        return Ok(());
+        return;
     }
-    writeln!(context.out(), "{}", live.line(event))?;
+    text.push_str(&format!("{}\n", live.line(event)));
     let who = event.instance.as_deref().unwrap_or_default();
     let fits = |(name, kind, _): &(&str, &str, &str)| (*name, *kind) == (who, event.kind.as_str());
     if let Some(at) = EXPLAINED.iter().position(fits)
         && told.insert(at)
     {
-        writeln!(context.out(), "{}", paint(&format!("              └ {}", EXPLAINED[at].2), dim()))?;
+        text.push_str(&format!("{}\n", paint(&format!("              └ {}", EXPLAINED[at].2), dim())));
     }
-    Ok(())
 }
 
 fn indented(text: &str) -> String {

@@ -3,6 +3,7 @@
 use crate::runtime::StartError;
 
 use super::say::say;
+use super::screen::{Screen, Stream};
 use super::words::safe;
 
 /// Every way not to exit with 0.
@@ -62,17 +63,37 @@ impl Failure {
 
     /// Says it on stderr.
     pub(crate) fn print(&self) {
+        if let Some(text) = self.text() {
+            say(text);
+        }
+    }
+
+    /// The same of a runtime that has ended, which waits a moment only for whoever reads nothing: its workers are gone,
+    /// and nobody hears its signals any more.
+    pub(crate) fn print_in_passing(&self) {
+        let Some(text) = self.text() else { return };
+        match Screen::on(Stream::Error) {
+            Ok(mut screen) => {
+                screen.print(&text);
+                screen.close();
+            }
+            // Without a thread to spare it is said here.
+            Err(_) => say(text),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
         match self {
-            Self::ReaderGone | Self::Code(_) => {}
-            Self::NotHealthy(text) if text.is_empty() => {}
-            Self::Config(text) => say(text),
+            Self::ReaderGone | Self::Code(_) => None,
+            Self::NotHealthy(text) if text.is_empty() => None,
+            Self::Config(text) => Some(text.clone()),
             Self::Failed(text)
             | Self::Usage(text)
             | Self::NotHealthy(text)
             | Self::NoTarget(text)
             | Self::Unreachable(text)
             | Self::NotPermitted(text)
-            | Self::WaitRanOut(text) => say(format_args!("regrow: {}", harmless(text))),
+            | Self::WaitRanOut(text) => Some(format!("regrow: {}", harmless(text))),
         }
     }
 }

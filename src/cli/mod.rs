@@ -86,21 +86,30 @@ fn command(registry: Registry) -> ExitCode {
         // Help and version are no errors; clap prints both and knows the code.
         Err(error) => error.exit(),
     };
+    let is_runtime = becomes_runtime(&cli.verb);
     match run(cli, registry, held) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.print();
+            if is_runtime {
+                failure.print_in_passing();
+            } else {
+                failure.print();
+            }
             ExitCode::from(failure.code())
         }
     }
 }
 
+/// Whether this process supervises.
+fn becomes_runtime(verb: &Verb) -> bool {
+    let starts = matches!(verb, Verb::Start(args) if args.is_runtime());
+    starts || matches!(verb, Verb::Run(_) | Verb::Demo)
+}
+
 fn run(cli: Cli, registry: Registry, held: HeldSignals) -> Result<(), Failure> {
     let mut context = Context::new(cli.global, registry);
     // All others are ended by them, as any command is.
-    let starts = matches!(&cli.verb, Verb::Start(args) if args.is_runtime());
-    let is_runtime = starts || matches!(&cli.verb, Verb::Run(_) | Verb::Demo);
-    context.held = is_runtime.then_some(held);
+    context.held = becomes_runtime(&cli.verb).then_some(held);
     match cli.verb {
         Verb::Start(args) => start::run(&mut context, args),
         Verb::Stop(args) => act::run(&mut context, "stop", args),

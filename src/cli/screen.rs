@@ -97,6 +97,11 @@ impl Screen {
         }
     }
 
+    /// Whether somebody may read on, as far as the last line showed.
+    pub(crate) fn has_reader(&self) -> bool {
+        self.texts.is_some()
+    }
+
     /// What is missing before the next line.
     fn gap(&self) -> String {
         match (self.lost, self.stream) {
