@@ -9,6 +9,7 @@ use regrow::policy::{
     AutoShutdown, Backoff, ChildKind, ChildSpec, ExitCodes, Intensity, OnExhausted, Restart, RestartStrategy,
     Shutdown, SpecError, SupervisorSpec, check_child,
 };
+use regrow::recovery::Ladder;
 
 /// The code that stands for `{shutdown, Term}` beside 0 for `normal`: both are in the normal set.
 const SHUTDOWN_TERM: i32 = 1;
@@ -139,6 +140,8 @@ impl Declared {
             other => return Err(format!("{{invalid_restart_type,{}}}", atom(other))),
         };
         let mut spec = plain_child(&self.id, restart);
+        // As the runtime has it with `ladder = "none"`, for supervisors too: they take no steps either way.
+        spec.ladder = Some(Arc::new(Ladder::none()));
         spec.significant = self.significant == "true";
         check_child(&spec, auto_shutdown).map_err(|fault| spec_error(&fault))?;
         if !matches!(self.significant.as_str(), "true" | "false") {

@@ -19,6 +19,7 @@ use crate::policy::{
     AutoShutdown, Backoff, ChildKey, ChildKind, ChildSpec, ExitCodes, Fact, Intensity, OnExhausted, Request,
     Restart, RestartStrategy, Shutdown, SupervisorSpec,
 };
+use crate::recovery::Ladder;
 use crate::telemetry::Journal;
 use crate::worker::{Reporter, Runner, WorkerReport};
 
@@ -377,7 +378,8 @@ fn child(words: &[&str]) -> ChildSpec {
         start_timeout: None,
         min_uptime: Duration::ZERO,
         verify: Duration::ZERO,
-        ladder: None,
+        // As the tree has it with `ladder = "none"`.
+        ladder: Some(Arc::new(Ladder::none())),
         heard_within: Duration::ZERO,
         pool: None,
         held: false,
