@@ -250,8 +250,16 @@ impl Director {
     }
 
     /// A temporary worker that has had its one run: only a stop means something for it, namely that the next runtime
-    /// does not run it either.
+    /// does not run it either, and the end of a pause.
     pub(super) fn act_on_spent(&self, child: &InstanceId, act: Act, by: &Asker) -> Result<(), ActError> {
+        let wish = self.plane.wish(&child.to_string());
+        if act == Act::Resume && wish.paused.is_some() {
+            self.plane.board.update(child, |entry| {
+                entry.wanted = if wish.stopped.is_some() { Wanted::Stopped } else { Wanted::Running };
+                entry.wanted_by = wish.stopped.clone();
+            });
+            return Ok(());
+        }
         if act != Act::Stop {
             return Err(ActError::Conflict(format!(
                 "{child} has had its one run (restart = \"temporary\"), so there is nothing to {}; \

@@ -114,6 +114,21 @@ after = ["db"]
 }
 
 #[test]
+fn a_pause_of_one_that_has_had_its_one_run_meanwhile_can_be_ended() {
+    let rig = Rig::start("[worker.t]\ncommand = [\"sleep\", \"1000\"]\nrestart = \"temporary\"\n");
+    rig.wait_status("t", "healthy");
+    let pid = rig.worker("t")["pid"].as_u64().unwrap();
+    rig.ok(&["pause", "t", "--wait=30s"]);
+    crate::rig::send(u32::try_from(pid).unwrap(), rustix::process::Signal::KILL);
+    rig.wait_phase("t", "done");
+    assert_eq!(rig.worker("t")["status"], "paused");
+    rig.ok(&["resume", "t", "--wait=30s"]);
+    rig.wait_status("t", "done");
+    assert!(!rig.text(".regrow/intents.json").contains("\"t\""), "{}", rig.text(".regrow/intents.json"));
+    assert_eq!(rig.code(&["resume", "t"]), 1, "there is no pause any more");
+}
+
+#[test]
 fn a_start_in_the_middle_of_an_orderly_stop_is_heard() {
     let rig = Rig::start(FLEET);
     all_run(&rig);
