@@ -32,8 +32,8 @@ impl Problem {
     }
 
     pub(crate) fn unauthorized() -> Self {
-        let detail =
-            "this address serves only /livez, /readyz and /metrics; everything else is on the control socket";
+        let detail = "this address serves only /livez, /readyz, /metrics and, where it is a loopback address, /health; everything \
+             else is on the control socket";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
