@@ -9,11 +9,14 @@ use super::error::StoreError;
 use super::lane::Job;
 use super::open::Place;
 use super::state::Health;
+use super::witness::Witness;
 
 /// The file, as the writing thread has it.
 pub(super) struct Db {
     place: Place,
     conn: Option<Connection>,
+    /// Sees whether the file is still the one that was opened.
+    witness: Option<Witness>,
     health: Arc<Health>,
 }
 
@@ -21,7 +24,7 @@ impl Db {
     /// Opens it. What cannot be opened is tried again with every commit.
     pub(super) fn open(place: Place, health: Arc<Health>) -> Self {
         let emptied = place.is_empty();
-        let mut db = Self { place, conn: None, health };
+        let mut db = Self { place, conn: None, witness: None, health };
         let result = db.ensure();
         if emptied && result.is_ok() {
             db.health.note(format!(
@@ -54,7 +57,22 @@ impl Db {
         };
         self.health.open.store(true, Ordering::Release);
         self.conn = Some(conn);
+        self.witness = Witness::of(&self.place.path);
         Ok(())
+    }
+
+    /// A file that somebody has deleted or put another one in the place of goes on taking everything, and nobody will
+    /// ever read it again: what comes from now on goes into one that is there.
+    fn notice_loss(&mut self) {
+        let Some(loss) = self.witness.as_ref().and_then(|witness| witness.loss(&self.place.path)) else {
+            return;
+        };
+        self.conn = None;
+        self.witness = None;
+        self.place.remove_companions();
+        self.health.open.store(false, Ordering::Release);
+        self.health.note(loss.text(&self.place.name()));
+        self.health.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A reader has met damage that the memory of this connection may hide: looks at the file itself.
@@ -106,6 +124,7 @@ impl Db {
     }
 
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        self.notice_loss();
         self.ensure()?;
         let Some(conn) = &self.conn else { return Err(StoreError::Closed) };
         conn.execute_batch("BEGIN IMMEDIATE")?;

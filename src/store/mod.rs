@@ -30,6 +30,7 @@ mod tallies;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod witness;
 
 pub use archive::{Archive, EvidenceRef, IncidentQuery, KeptIncident, KeptOutcome};
 pub use error::StoreError;

@@ -160,6 +160,14 @@ impl Place {
         ))
     }
 
+    /// Removes what belongs to a file that is gone: read with the next one, it would damage that. What cannot be removed
+    /// is met when that is opened.
+    pub(super) fn remove_companions(&self) {
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(with_suffix(&self.path, suffix));
+        }
+    }
+
     /// A disk that damages files again and again must not be filled with them. Best effort: the next time tries again.
     fn forget_the_oldest(&self) {
         let prefix = format!("{}.corrupt-", self.name());

@@ -335,3 +335,53 @@ async fn c15_after_a_clock_was_set_back_every_event_is_found_by_its_own_time() {
     assert_eq!(since(second).await, [2, 4]);
     assert_eq!(since(third).await, [1, 2, 3, 4]);
 }
+
+#[tokio::test]
+async fn a_file_that_is_deleted_meanwhile_is_named_and_another_one_takes_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let path = |name: &str| dir.path().join(name);
+    let seen = async |store: &Store| -> Vec<u64> {
+        store.events(all()).await.unwrap().iter().map(|event| event.seq).collect()
+    };
+    fill(&store, 1..=3).await;
+    assert_eq!((seen(&store).await, store.generation()), (vec![1, 2, 3], 0));
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        std::fs::remove_file(path(name)).unwrap();
+    }
+    fill(&store, 4..=5).await;
+    assert_eq!(seen(&store).await, [4, 5], "whoever reads has the same file");
+    assert!(store.notes().iter().any(|note| note.contains("state.db was deleted")), "{:?}", store.notes());
+    assert!(store.is_open() && store.generation() == 1);
+    // Only a part of it: the rest would be read with the next one.
+    std::fs::remove_file(path("state.db")).unwrap();
+    fill(&store, 6..=7).await;
+    assert_eq!(seen(&store).await, [6, 7]);
+    // Another one, by whoever thinks that nobody runs.
+    let other = tempfile::tempdir().unwrap();
+    let fresh = open(other.path());
+    fill(&fresh, 1..=2).await;
+    close(fresh);
+    std::fs::rename(other.path().join("state.db"), path("state.db")).unwrap();
+    fill(&store, 9..=9).await;
+    assert_eq!(seen(&store).await, [1, 2, 9]);
+    assert!(store.notes().iter().any(|note| note.contains("was replaced")), "{:?}", store.notes());
+    close(store);
+    let again = open(dir.path());
+    assert_eq!(again.beginning().last_seq, 9);
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_away_with_its_directory_goes_on() {
+    let above = tempfile::tempdir().unwrap();
+    let (here, there) = (above.path().join("here"), above.path().join("there"));
+    std::fs::create_dir(&here).unwrap();
+    let store = open(&here);
+    fill(&store, 1..=1).await;
+    std::fs::rename(&here, &there).unwrap();
+    fill(&store, 2..=2).await;
+    assert_eq!((store.generation(), store.notes().len()), (0, 0), "{:?}", store.notes());
+    close(store);
+    let again = open(&there);
+    assert_eq!(again.beginning().last_seq, 2);
+}
