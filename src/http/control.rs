@@ -11,7 +11,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +35,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// After something was removed, the path is looked at once more after this long without news.
 const SOON: Duration = Duration::from_secs(1);
 
+/// So many earlier sockets are known again.
+const FORMER: usize = 16;
+
 /// A file or directory, whatever its name.
 type Identity = (u64, u64);
 
@@ -44,6 +47,8 @@ pub(crate) struct ControlPath {
     dir: PathBuf,
     settings: SocketSettings,
     socket: Identity,
+    /// Those that it had before: nobody answers there any more, and they come back with a directory that is put back.
+    former: Vec<Identity>,
 }
 
 /// What a look at the path found.
@@ -73,8 +78,8 @@ impl ControlPath {
             }
             other => other?,
         };
-        let path = Self { socket: identity(&dir.join(SOCKET_NAME))?, dir, settings: settings.clone() };
-        Ok((path, listener))
+        let socket = identity(&dir.join(SOCKET_NAME))?;
+        Ok((Self { socket, dir, settings: settings.clone(), former: Vec::new() }, listener))
     }
 
     /// The folder that it is in.
@@ -85,8 +90,12 @@ impl ControlPath {
     /// Looks at the path, and makes the socket again if it is missing and the state directory is `ours`; else that is
     /// why not.
     pub(crate) fn heal(&mut self, users: &Users, ours: Result<(), &'static str>) -> io::Result<Found> {
-        match identity(&self.dir.join(SOCKET_NAME)) {
+        let socket = self.dir.join(SOCKET_NAME);
+        match identity(&socket) {
             Ok(found) if found == self.socket => return Ok(Found::There),
+            Ok(found) if ours.is_ok() && self.former.contains(&found) && is_socket(&socket) => {
+                std::fs::remove_file(&socket)?;
+            }
             Ok(_) => return Ok(Found::NotOurs("something else stands in its place")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -95,7 +104,10 @@ impl ControlPath {
             return Ok(Found::NotOurs(why));
         }
         let listener = bind_control(&self.dir, &self.settings, users)?;
-        self.socket = identity(&self.dir.join(SOCKET_NAME))?;
+        let former = std::mem::replace(&mut self.socket, identity(&socket)?);
+        self.former.retain(|one| *one != self.socket);
+        self.former.push(former);
+        self.former.drain(..self.former.len().saturating_sub(FORMER));
         Ok(Found::Made(listener))
     }
 
@@ -107,6 +119,10 @@ impl ControlPath {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
 /// Never of what a link points to.
@@ -212,8 +228,17 @@ mod tests {
         std::fs::remove_file(dir.path().join(SOCKET_NAME)).unwrap();
         assert!(matches!(path.heal(&Users::read(), Ok(())).unwrap(), Found::Made(_)));
         assert!(matches!(path.heal(&Users::read(), Ok(())).unwrap(), Found::There));
+        // As where a directory that was moved away is put back.
+        let (socket, aside) = (dir.path().join(SOCKET_NAME), dir.path().join("aside"));
+        std::fs::rename(&socket, &aside).unwrap();
+        let Found::Made(_newer) = path.heal(&Users::read(), Ok(())).unwrap() else { panic!("none was made") };
+        std::fs::rename(&aside, &socket).unwrap();
+        let Found::Made(_newest) = path.heal(&Users::read(), Ok(())).unwrap() else {
+            panic!("none was made")
+        };
+        assert!(matches!(path.heal(&Users::read(), Ok(())).unwrap(), Found::There));
         path.remove();
-        assert!(!dir.path().join(SOCKET_NAME).exists());
+        assert!(!socket.exists());
     }
 
     #[tokio::test]
