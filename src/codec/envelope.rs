@@ -52,6 +52,8 @@ pub(crate) enum Kind {
     Tallies,
     /// Steps of recovery that an instance has behind it.
     Steps,
+    /// What all instances were like at several moments, of which each was like the one before.
+    Stretch,
 }
 
 impl Kind {
@@ -67,6 +69,7 @@ impl Kind {
             Self::Block => 8,
             Self::Tallies => 9,
             Self::Steps => 10,
+            Self::Stretch => 11,
         }
     }
 
@@ -82,7 +85,8 @@ impl Kind {
             | Self::Sweep
             | Self::Block
             | Self::Tallies
-            | Self::Steps => 1,
+            | Self::Steps
+            | Self::Stretch => 1,
         }
     }
 }

@@ -32,6 +32,7 @@ use super::lessons;
 use super::past::{self, Memory, Opening, Past, written};
 use super::steady::Steady;
 use super::tallies;
+use super::ticks::Ticks;
 use super::timeline::Timeline;
 
 /// Events in one commit at most.
@@ -102,7 +103,10 @@ impl Keeper {
         journal: &Journal,
         board: &Board,
     ) -> std::io::Result<Arc<Self>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let entered = runtime.enter();
+        let samples = Ticks::new(SAMPLE, FIRST_SAMPLE)?;
+        drop(entered);
         let (under_way, over) = watch::channel(());
         let opening = Opening { found: Arc::default(), over };
         let ((tell, opened), (boarded, wait)) = (sync_channel(1), oneshot::channel());
@@ -139,7 +143,7 @@ impl Keeper {
                 let _ = found.set(work.past());
                 let _ = tell.send(());
                 drop(under_way);
-                work.run(stopped).await;
+                work.run(samples, stopped).await;
             });
         })?;
         Ok(Arc::new(Self {
@@ -262,9 +266,8 @@ impl Work {
         }
     }
 
-    async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, mut samples: Ticks, mut stopped: oneshot::Receiver<()>) {
         let mut stopping = false;
-        let mut sample = every(SAMPLE, FIRST_SAMPLE);
         let mut longest = LONGEST_BOOT;
         if let Err(error) = lessons::recall(&self.store.archive(), &self.info.healer).await {
             tracing::warn!(%error, "earlier incidents are not known");
@@ -275,7 +278,7 @@ impl Work {
             if self.batch.is_empty() && !stopping {
                 tokio::select! {
                     Some(event) = self.live.next() => self.batch.push(event),
-                    _ = sample.tick() => {
+                    () = samples.tick() => {
                         if self.figures.take(&self.board, &self.info) {
                             self.figures.write(&self.store).await;
                             self.write_tallies().await;
@@ -482,12 +485,6 @@ async fn quiet(journal: &Journal, quiet: Duration, longest: Duration) {
         before = Some(journal.last_seq());
         tokio::time::sleep(quiet).await;
     }
-}
-
-fn every(period: Duration, first: Duration) -> tokio::time::Interval {
-    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + first, period);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    interval
 }
 
 fn kept(recorded: &Recorded) -> KeptEvent {

@@ -19,7 +19,7 @@ use crate::supervisor::Plane;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// How often it is due when nothing has happened for as many looks as are remembered.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Looks that are remembered.
 const REMEMBERED: usize = 15;

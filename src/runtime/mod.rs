@@ -37,6 +37,7 @@ mod steady;
 mod survivors;
 mod tallies;
 mod target;
+mod ticks;
 mod timeline;
 mod watch;
 mod whom;

@@ -28,9 +28,6 @@ use super::rolling::Hands;
 /// How often everybody is looked at: fine enough for sizes, and an idle look costs microseconds.
 const EVERY: Duration = Duration::from_secs(3);
 
-/// The same while nobody is to be recycled, which a changed file may end.
-const SELDOM: Duration = Duration::from_secs(20);
-
 /// One that could not be replaced is tried again after this: what stood in the way seldom goes within seconds.
 const AGAIN: Duration = Duration::from_secs(300);
 
@@ -94,10 +91,13 @@ pub(super) async fn watch(plane: Arc<Plane>, sampler: Sampler, edits: mpsc::Send
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
+        let stirred = plane.journal.stirred();
         let workers: Vec<Arc<WorkerSettings>> =
             plane.workers().into_iter().filter(|worker| worker.recycle.is_some()).collect();
         if workers.is_empty() {
-            clock.reset_after(SELDOM);
+            // Whoever changes that leaves an event.
+            stirred.await;
+            clock.reset();
             continue;
         }
         tried.retain(|_, at| at.elapsed() < AGAIN);

@@ -1,8 +1,8 @@
 //! The health of the last days: what every instance was like, every ten seconds for a day and every minute before.
 //!
-//! A sweep over all instances is one row, so that a thousand of them cost one small write. After ten minutes the
-//! sweeps become one block per instance, which is what a question reads; after a day, blocks of minutes. Each row is
-//! one record with version and checksum; a damaged one is left out.
+//! A sweep over all instances is one row, so that a thousand of them cost one small write, and so are the sweeps of a
+//! minute in which nothing changed. Sixty rows become one block per instance, which is what a question reads; after a
+//! day, blocks of minutes. Each row is one record with version and checksum; a damaged one is left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,8 +19,11 @@ use super::lane::Which;
 use super::record;
 use super::state::Store;
 
-/// Sweeps that become blocks together: ten minutes of them.
+/// Rows that become blocks together: ten minutes of sweeps, or an hour in which nothing changed.
 const BLOCK: i64 = 60;
+
+/// Sweeps further apart, in seconds, are not in one row.
+const STRETCH: i64 = 60;
 
 /// How long every sample is kept before it becomes a part of its minute.
 const RAW: Duration = Duration::from_secs(86_400);
@@ -81,7 +84,15 @@ pub struct Point {
     pub samples: u32,
 }
 
-/// A sweep on disk, version 1.
+/// Sweeps on disk that saw the same, version 1.
+#[derive(Debug, Serialize, Deserialize)]
+struct StretchV1 {
+    ats: Vec<i64>,
+    words: Vec<String>,
+    rows: Vec<SampleV1>,
+}
+
+/// A sweep on disk as they were written before there were stretches, version 1.
 #[derive(Debug, Serialize, Deserialize)]
 struct SweepV1 {
     at: i64,
@@ -188,36 +199,38 @@ fn put(conn: &Connection, sweeps: &[Sweep]) -> rusqlite::Result<()> {
             Ok(id)
         }
     };
-    let mut before: Option<(&Arc<[Sample]>, SweepV1)> = None;
-    for Sweep { at, samples } in sweeps {
-        let at = at.as_second();
-        let sweep = match before.take().filter(|(same, _)| Arc::ptr_eq(same, samples)) {
-            Some((_, sweep)) => SweepV1 { at, ..sweep },
-            None => packed(at, samples, &mut number)?,
-        };
-        let bytes = encode(Kind::Sweep, &sweep)?;
-        conn.prepare_cached("INSERT INTO sweep (at, record) VALUES (?1, ?2)")?.execute(params![at, bytes])?;
-        before = Some((samples, sweep));
+    for sweeps in sweeps.chunk_by(goes_on) {
+        let Some(Sweep { at, samples }) = sweeps.first() else { continue };
+        let ats = sweeps.iter().map(|sweep| sweep.at.as_second()).collect();
+        let bytes = encode(Kind::Stretch, &packed(ats, samples, &mut number)?)?;
+        conn.prepare_cached("INSERT INTO sweep (at, record) VALUES (?1, ?2)")?
+            .execute(params![at.as_second(), bytes])?;
     }
     Ok(())
 }
 
+/// Whether one sweep saw what the one before it did, in the same minute: the clock may have been put forward.
+fn goes_on(before: &Sweep, next: &Sweep) -> bool {
+    let minute = |sweep: &Sweep| sweep.at.as_second().div_euclid(STRETCH);
+    Arc::ptr_eq(&before.samples, &next.samples) && minute(before) == minute(next)
+}
+
 fn packed<'a>(
-    at: i64,
+    ats: Vec<i64>,
     samples: &'a [Sample],
     number: &mut impl FnMut(&'a str) -> rusqlite::Result<i64>,
-) -> rusqlite::Result<SweepV1> {
-    let mut sweep = SweepV1 { at, words: Vec::new(), rows: Vec::with_capacity(samples.len()) };
+) -> rusqlite::Result<StretchV1> {
+    let mut stretch = StretchV1 { ats, words: Vec::new(), rows: Vec::with_capacity(samples.len()) };
     for sample in samples {
-        sweep.rows.push(SampleV1 {
+        stretch.rows.push(SampleV1 {
             instance: number(&sample.instance)?,
-            status: word(&mut sweep.words, sample.status),
+            status: word(&mut stretch.words, sample.status),
             score: sample.score.map(|score| score as f32),
             cpu: sample.cpu_percent.map(|cpu| cpu as f32),
             memory: sample.memory_bytes,
         });
     }
-    Ok(sweep)
+    Ok(stretch)
 }
 
 fn encode<T: Serialize>(kind: Kind, value: &T) -> rusqlite::Result<Vec<u8>> {
@@ -297,15 +310,24 @@ fn gravity(status: &str) -> usize {
     FROM_BEST.iter().position(|word| *word == status).unwrap_or(FROM_BEST.len())
 }
 
-fn sweeps(conn: &Connection, since: i64) -> rusqlite::Result<Vec<SweepV1>> {
+/// The rows in which there may be something from then on.
+fn stretches(conn: &Connection, since: i64) -> rusqlite::Result<Vec<StretchV1>> {
     let mut statement = conn.prepare_cached("SELECT record FROM sweep WHERE at >= ?1 ORDER BY id")?;
-    let records = statement.query_map([since], |row| row.get::<_, Vec<u8>>(0))?;
+    let records = statement.query_map([since.saturating_sub(STRETCH)], |row| row.get::<_, Vec<u8>>(0))?;
     let mut found = Vec::new();
     for bytes in records {
-        // A damaged sweep is ten seconds without data.
-        found.extend(record::decode::<SweepV1>(Kind::Sweep, &bytes?).ok());
+        // A damaged row is a minute without data at most.
+        found.extend(stretch(&bytes?));
     }
     Ok(found)
+}
+
+fn stretch(bytes: &[u8]) -> Option<StretchV1> {
+    if let Ok(stretch) = record::decode::<StretchV1>(Kind::Stretch, bytes) {
+        return Some(stretch);
+    }
+    let SweepV1 { at, words, rows } = record::decode(Kind::Sweep, bytes).ok()?;
+    Some(StretchV1 { ats: vec![at], words, rows })
 }
 
 fn point(at: i64, sample: SampleV1) -> PointV1 {
@@ -316,9 +338,10 @@ fn point(at: i64, sample: SampleV1) -> PointV1 {
 /// Makes blocks of all sweeps.
 fn compact(conn: &Connection) -> rusqlite::Result<()> {
     let mut by_instance: BTreeMap<i64, Gathered> = BTreeMap::new();
-    for sweep in sweeps(conn, i64::MIN)? {
-        for row in sweep.rows {
-            by_instance.entry(row.instance).or_default().take(&sweep.words, point(sweep.at, row));
+    for StretchV1 { ats, words, rows } in stretches(conn, i64::MIN)? {
+        for row in rows {
+            let gathered = by_instance.entry(row.instance).or_default();
+            ats.iter().for_each(|at| gathered.take(&words, point(*at, row)));
         }
     }
     for (instance, gathered) in by_instance {
@@ -378,9 +401,10 @@ fn find(conn: &Connection, instance: &str, since: i64) -> rusqlite::Result<Vec<P
             block.points.into_iter().for_each(|point| all.take(&block.words, point));
         }
     }
-    for sweep in sweeps(conn, since)? {
-        let own = sweep.rows.iter().filter(|row| row.instance == id);
-        own.for_each(|row| all.take(&sweep.words, point(sweep.at, *row)));
+    for StretchV1 { ats, words, rows } in stretches(conn, since)? {
+        for row in rows.iter().filter(|row| row.instance == id) {
+            ats.iter().for_each(|at| all.take(&words, point(*at, *row)));
+        }
     }
     all.points.retain(|point| point.at >= since);
     all.points.sort_by_key(|point| point.at);

@@ -36,6 +36,35 @@ async fn a_sweep_that_is_what_the_one_before_was_is_kept_with_its_own_time() {
     let shown: Vec<(Timestamp, &str)> =
         points.iter().map(|point| (point.at, point.status.as_str())).collect();
     assert_eq!(shown, [(at(0), "healthy"), (at(10), "healthy"), (at(20), "paused"), (at(30), "healthy")]);
+    assert_eq!(store.history("web", at(10)).await.unwrap(), points[1..], "also from within a row");
+    store.close(Duration::from_secs(30));
+    let raw = Connection::open(dir.path().join("samples.db")).unwrap();
+    let rows: i64 = raw.query_row("SELECT count(*) FROM sweep", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 3, "two of the four are one row");
+}
+
+#[tokio::test]
+async fn sweeps_that_were_written_one_by_one_are_read_and_become_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&Options::new(dir.path())).unwrap();
+    sweep(&store, 0).await;
+    store.close(Duration::from_secs(30));
+    let raw = Connection::open(dir.path().join("samples.db")).unwrap();
+    let row = SampleV1 { instance: 1, status: 0, score: Some(1.0), cpu: None, memory: Some(7) };
+    let old = SweepV1 { at: START + 10, words: vec!["paused".to_owned()], rows: vec![row] };
+    raw.execute(
+        "INSERT INTO sweep (at, record) VALUES (?1, ?2)",
+        params![old.at, encode(Kind::Sweep, &old).unwrap()],
+    )
+    .unwrap();
+    drop(raw);
+    let store = Store::open(&Options::new(dir.path())).unwrap();
+    let points = store.history("web", at(0)).await.unwrap();
+    assert_eq!(points.iter().map(|point| point.status.as_str()).collect::<Vec<_>>(), ["healthy", "paused"]);
+    for round in 2..60 {
+        sweep(&store, round * 10).await;
+    }
+    assert_eq!(store.history("web", at(10)).await.unwrap()[..1], points[1..]);
 }
 
 #[tokio::test]

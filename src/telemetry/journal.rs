@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::event::{Brief, Event, EventKind};
 
@@ -154,9 +155,9 @@ impl Journal {
         self.shared.lock().last_seq
     }
 
-    /// Waits until something happens.
-    pub(crate) async fn stirred(&self) {
-        self.shared.rung.notified().await;
+    /// Waits until something happens; what happens from the call on counts, also before it is waited for.
+    pub(crate) fn stirred(&self) -> Notified<'_> {
+        self.shared.rung.notified()
     }
 
     /// What happened before this runtime: its events were numbered up to here, and so many there were of each kind. For
