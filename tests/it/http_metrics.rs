@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regrow::event::{Cause, EventKind};
 use regrow::health::Grade;
 use regrow::id::Incarnation;
+use regrow::supervisor::Recovering;
 use regrow::telemetry::{
     CardSample, Histogram, LOOK_BUCKETS, LookState, OwnSample, PageFormat, Scrape, WorkerSample,
 };
@@ -169,6 +170,36 @@ fn the_page_says_what_the_board_says() {
     let now = jiff::Timestamp::now().as_second() as f64;
     assert!((now - page.get("process_start_time_seconds", &[]).unwrap()).abs() < 3600.0);
     assert!(page.get("process_max_fds", &[]).unwrap() > 0.0);
+}
+
+#[test]
+fn who_must_still_hold_after_an_incident_is_counted_as_healthy_nowhere() {
+    let fake = Fake::start();
+    ["parser/0", "parser/1"].iter().for_each(|one| fake.board.remove(&id(one)));
+    let counts = || {
+        let of = |path: &str| fake.get(path).json();
+        let (status, health) = (of("/api/v1/status"), of("/health"));
+        let page = scrape(&fake);
+        let seed = page.get("worker_health_status", &[("worker_id", "broker")]);
+        let labels = [("supervisor", "ingest"), ("status", "healthy")];
+        let figures = [seed, page.get("system_healthy_workers", &[]), page.get("regrow_workers", &labels)];
+        let listed = of("/health/workers")["healthy_workers"].as_f64();
+        let totals = status["totals"]["healthy_workers"].as_f64();
+        let code = fake.regrow(&["is-healthy", "broker"]).status.code();
+        let all = [totals, health["healthy_workers"].as_f64(), listed].into_iter().chain(figures);
+        (all.map(Option::unwrap).collect::<Vec<_>>(), health["status"].clone(), code)
+    };
+    assert_eq!(counts(), (vec![1.0; 6], "healthy".into(), Some(0)));
+    fake.board.update(&id("broker"), |broker| {
+        broker.recovery = Some(Box::new(Recovering {
+            incident: "inc-1".into(),
+            cause: "crash".into(),
+            strategy: None,
+            stage: "verifying",
+            until: None,
+        }));
+    });
+    assert_eq!(counts(), (vec![0.0; 6], "degraded".into(), Some(3)));
 }
 
 #[test]

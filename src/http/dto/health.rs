@@ -13,7 +13,8 @@ use super::status::{Totals, WorkerView, to_millis};
 /// `GET /health`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceHealth {
-    /// `healthy`; `degraded`: some instances warn, or no probe has said yet how they are; `unhealthy`: some are critical.
+    /// `healthy`; `degraded`: some instances warn, must still hold after an incident, or no probe has said yet how they
+    /// are; `unhealthy`: some are critical.
     pub status: String,
     /// Counts of instances.
     #[serde(flatten)]
@@ -33,7 +34,7 @@ impl ServiceHealth {
     pub fn new(workers: &[WorkerView], started_at: Timestamp, version: &str, now: Timestamp) -> Self {
         let totals = Totals::of(workers);
         let meant = |worker: &&WorkerView| worker.wanted == "running" && worker.status != "done";
-        let all_well = workers.iter().filter(meant).all(|worker| worker.health == "healthy");
+        let all_well = workers.iter().filter(meant).all(WorkerView::is_healthy);
         let status = match (totals.critical_workers, all_well) {
             (0, true) => "healthy",
             (0, false) => "degraded",
@@ -54,7 +55,7 @@ impl ServiceHealth {
 pub struct HealthBody {
     /// All instances.
     pub total_workers: u64,
-    /// Healthy.
+    /// Healthy, and not still to prove after an incident that they stay so.
     pub healthy_workers: u64,
     /// Degraded.
     pub warning_workers: u64,

@@ -67,7 +67,7 @@ impl From<&RuntimeInfo> for RuntimeView {
 pub struct Totals {
     /// All.
     pub total_workers: u64,
-    /// Healthy.
+    /// Healthy, and not still to prove after an incident that they stay so.
     pub healthy_workers: u64,
     /// Degraded.
     pub warning_workers: u64,
@@ -81,14 +81,12 @@ impl Totals {
     /// Counts.
     #[must_use]
     pub fn of(workers: &[WorkerView]) -> Self {
-        let count = |words: &[&str]| {
-            workers.iter().filter(|worker| words.contains(&worker.health.as_str())).count() as u64
-        };
+        let count = |of: fn(&WorkerView) -> bool| workers.iter().filter(|worker| of(worker)).count() as u64;
         Self {
             total_workers: workers.len() as u64,
-            healthy_workers: count(&["healthy"]),
-            warning_workers: count(&["degraded"]),
-            critical_workers: workers.iter().filter(|worker| worker.is_critical()).count() as u64,
+            healthy_workers: count(WorkerView::is_healthy),
+            warning_workers: count(|worker| worker.health == Health::Degraded.word()),
+            critical_workers: count(WorkerView::is_critical),
             restarts_total: workers.iter().map(|worker| worker.restarts).sum(),
         }
     }
