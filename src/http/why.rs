@@ -135,7 +135,8 @@ fn held_back(runtime: &RuntimeHandle, state: &InstanceState) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(recovery) = &state.recovery {
         let step = recovery.strategy.as_ref().map_or("the next step", |strategy| strategy.word());
-        let until = recovery.until.map(|at| format!(", until {}", whole_seconds(at))).unwrap_or_default();
+        let until =
+            recovery.until.map(|at| format!(", until {}", whole_seconds(at.wall()))).unwrap_or_default();
         let what = match recovery.stage {
             "approval" => format!("{step} waits for approval{until}: `regrow approve {}`", recovery.incident),
             "delay" => format!("{step} waits for its delay{until}"),

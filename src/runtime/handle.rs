@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Settings, Sources};
 use crate::id::{InstanceId, Name};
-use crate::supervisor::{Board, Healer};
+use crate::supervisor::{Board, Healer, Moment};
 use crate::telemetry::{Host, Journal, Looks, Sampler};
 use crate::worker::in_process::InProcessHost;
 
@@ -133,7 +133,7 @@ pub struct RuntimeInfo {
     /// Process id.
     pub pid: u32,
     /// When it started.
-    pub started_at: Timestamp,
+    pub started_at: Moment,
     /// State directory.
     pub state_dir: PathBuf,
     /// The settings in force; replaced as a whole.
@@ -182,7 +182,7 @@ impl RuntimeInfo {
             healer,
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
-            started_at: Timestamp::now(),
+            started_at: Moment::past(Timestamp::now()),
             state_dir: settings.runtime.state_dir.clone(),
             settings: RwLock::new(Arc::new(settings)),
             living,

@@ -31,7 +31,7 @@ use super::attempts::{Attempts, Totals};
 
 pub use heard::{LastExit, Told, Trouble};
 pub(super) use place::{End, Entry, Place};
-pub use plans::{NextAction, StandIn};
+pub use plans::{Moment, NextAction, StandIn};
 pub use recovering::{INCIDENT_BUCKETS, Recovered, Recovering, Spread};
 
 /// What a worker that is paused says after a change that needs a new process.

@@ -36,8 +36,8 @@ pub(crate) use asked::Asked;
 pub use attempts::{Attempts, Totals};
 pub(crate) use board::OUTDATED;
 pub use board::{
-    Board, Health, INCIDENT_BUCKETS, InstanceState, LastExit, NextAction, Operator, Recovered, Recovering,
-    RollState, Spread, StandIn, SupervisorState, Told, Trouble, Wanted,
+    Board, Health, INCIDENT_BUCKETS, InstanceState, LastExit, Moment, NextAction, Operator, Recovered,
+    Recovering, RollState, Spread, StandIn, SupervisorState, Told, Trouble, Wanted,
 };
 pub use healer::Healer;
 pub(crate) use judged::Judged;

@@ -374,7 +374,7 @@ impl SupervisorState {
 
     fn next_action(&self, view: &ChildView<'_>) -> Option<NextAction> {
         let next = view.next?;
-        Some(NextAction { what: next.what, at: next.at.map(|at| self.plane.wall(at)) })
+        Some(NextAction { what: next.what, at: next.at.map(|at| self.plane.moment(at)) })
     }
 
     /// What comes next for a child, for an event.

@@ -16,7 +16,7 @@ use crate::telemetry::Journal;
 use crate::worker::{Ailing, Done, OutputCounters, Reporter, Runner};
 
 use super::actor::SupervisorMsg;
-use super::board::{Board, Operator};
+use super::board::{Board, Moment, Operator};
 use super::gate::{Gate, Latch, Turn};
 use super::healer::Healer;
 use super::judged::Judged;
@@ -133,10 +133,10 @@ impl Plane {
         self.origin + at
     }
 
-    /// The wall clock of a time of the core, for people; no decision rests on it.
-    pub(crate) fn wall(&self, at: Time) -> Timestamp {
+    /// The wall clock at a time of the core, for people; no decision rests on it.
+    pub(crate) fn moment(&self, at: Time) -> Moment {
         let ahead = SignedDuration::try_from(at.saturating_sub(self.now())).unwrap_or(SignedDuration::MAX);
-        Timestamp::now().checked_add(ahead).unwrap_or(Timestamp::MAX)
+        Moment::ahead(Timestamp::now().checked_add(ahead).unwrap_or(Timestamp::MAX))
     }
 
     /// The time of the core at which the wall clock will say this; now, if it has said so already.

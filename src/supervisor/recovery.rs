@@ -204,7 +204,7 @@ impl SupervisorState {
             cause: open.cause.word().into(),
             strategy: care.strategy.cloned(),
             stage: care.stage,
-            until: care.until.map(|until| self.plane.wall(until)),
+            until: care.until.map(|until| self.plane.moment(until)),
         })
     }
 

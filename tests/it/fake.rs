@@ -17,7 +17,7 @@ use regrow::http::Servers;
 use regrow::id::{Incarnation, InstanceId, Name};
 use regrow::policy::{Phase, Plan};
 use regrow::runtime::{Act, ActError, Order, RuntimeHandle, RuntimeInfo, Target};
-use regrow::supervisor::{Board, InstanceState, LastExit, NextAction, SupervisorState, Wanted};
+use regrow::supervisor::{Board, InstanceState, LastExit, Moment, NextAction, SupervisorState, Wanted};
 use regrow::telemetry::Journal;
 use tokio::sync::mpsc;
 
@@ -98,7 +98,7 @@ impl Fake {
         let seen = Arc::new(Seen::default());
         answer(queue, board.clone(), journal.clone(), Arc::clone(&seen));
         let mut info = RuntimeInfo::new(settings);
-        info.started_at = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(11_045);
+        info.started_at = Moment::past(jiff::Timestamp::now() - jiff::SignedDuration::from_secs(11_045));
         let handle = RuntimeHandle::new(board.clone(), journal.clone(), Arc::new(info), orders);
         let servers = Some(Servers::start(handle).unwrap());
         Self { board, journal, seen, folder, servers }
@@ -247,8 +247,8 @@ fn fill(board: &Board) {
         message: "exited with code 1: \u{1b}[31mboom\u{7}".to_owned(),
         at: ago(1),
     }));
-    backoff.next_action =
-        Some(NextAction { what: Plan::SoftRestart, at: Some(now + jiff::SignedDuration::from_secs(3600)) });
+    let hour = Moment::ahead(now + jiff::SignedDuration::from_secs(3600));
+    backoff.next_action = Some(NextAction { what: Plan::SoftRestart, at: Some(hour) });
 
     let mut parked = InstanceState::new(id("parser/1"), name("ingest"), "process", false);
     parked.phase = Phase::Quarantined;

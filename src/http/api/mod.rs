@@ -64,7 +64,7 @@ impl Api {
         let states = self.runtime.board().instances();
         let views: Vec<_> = states.iter().map(|state| WorkerView::new(state, now)).collect();
         let info = self.runtime.info();
-        json(&ServiceHealth::new(&views, info.started_at, info.version, now))
+        json(&ServiceHealth::new(&views, info.started_at.wall(), info.version, now))
     }
 
     /// The metrics page, in the form that the scraper wants.

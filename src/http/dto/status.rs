@@ -54,7 +54,7 @@ impl From<&RuntimeInfo> for RuntimeView {
             name: info.settings().runtime.name.clone(),
             version: info.version.to_owned(),
             pid: info.pid,
-            started_at: to_millis(info.started_at),
+            started_at: to_millis(info.started_at.wall()),
             config_generation: info.config_generation(),
             notes: info.notes(),
             host: info.host.look(&info.state_dir).ok(),
@@ -261,7 +261,7 @@ impl NextActionView {
     }
 
     fn of_recovery(recovery: &Recovering) -> Option<Self> {
-        let until = recovery.until.map(to_millis);
+        let until = recovery.until.map(|until| to_millis(until.wall()));
         let step = || recovery.strategy.as_ref().map(ToString::to_string);
         let (what, at) = match recovery.stage {
             "verifying" | "healing" => (Some("verify".to_owned()), until),
@@ -285,7 +285,7 @@ impl From<&NextAction> for NextActionView {
             Plan::WaitDependency => "wait_dependency",
             Plan::Quarantine => "quarantine",
         };
-        Self { what: what.to_owned(), at: next.at.map(to_millis), approve: None }
+        Self { what: what.to_owned(), at: next.at.map(|at| to_millis(at.wall())), approve: None }
     }
 }
 

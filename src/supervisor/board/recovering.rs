@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use crate::recovery::{Incident, Outcome, Strategy};
+
+use super::Moment;
 
 /// An open incident, as people see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Recovering {
     /// What goes on, in one word.
     pub stage: &'static str,
     /// Until when.
-    pub until: Option<Timestamp>,
+    pub until: Option<Moment>,
 }
 
 impl Recovering {
@@ -86,6 +86,8 @@ impl Recovered {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     #[test]
