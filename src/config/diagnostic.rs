@@ -136,6 +136,15 @@ impl Problem {
     pub(super) fn place(&self) -> Option<&Place> {
         self.place.as_ref()
     }
+
+    /// Whether it is about something that stands within this.
+    pub(super) fn lies_in(&self, whole: &Place) -> bool {
+        self.place.as_ref().is_some_and(|own| {
+            own.document == whole.document
+                && whole.range.start <= own.range.start
+                && own.range.end <= whole.range.end
+        })
+    }
 }
 
 impl Diagnostics {

@@ -274,7 +274,10 @@ pub(super) fn check(kind: Kind, worker: &Settled, places: &Places, problems: &mu
             };
             given(&own).or_else(|| given(&whole))
         };
-        problems.extend(check_of(probe, &owner, &place));
+        // What could not be read is told as that, and is missing here.
+        let told = |key: &str| place(key).is_some_and(|whole| problems.iter().any(|one| one.lies_in(&whole)));
+        let is_read = !["exec", "exec.command"].into_iter().any(told);
+        problems.extend(check_of(probe, &owner, &place).filter(|_| is_read));
         if let Some(key) = uses_port(&probe.check).filter(|_| worker.settings.port.is_none()) {
             let title =
                 format!("probe `{}` of {owner} uses {{port}}, and the {} has none", probe.name, kind.word());

@@ -189,7 +189,10 @@ pub(super) fn strategies(
             let title = format!("`{name}` is a built-in strategy, or another word for one");
             problems.push(Problem::new(place.clone(), title).help("take another name"));
         }
-        if !own.code && own.command.first().is_none_or(String::is_empty) {
+        let command = places.value(&format!("strategy.{name}.command"));
+        // What could not be read is told as that, and is missing here.
+        let told = command.is_some_and(|whole| problems.iter().any(|one| one.lies_in(whole)));
+        if !own.code && !told && own.command.first().is_none_or(String::is_empty) {
             let title = format!("strategy `{name}` has no command");
             problems.push(Problem::new(place, title).help("`command = [\"./flush.sh\", \"{instance}\"]`"));
         }
