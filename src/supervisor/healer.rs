@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+use crate::config::WorkerSettings;
 use crate::id::InstanceId;
 use crate::policy::Time;
 use crate::recovery::learning::{Advice, Candidate, Case, Dice, Look, advise};
@@ -349,14 +350,16 @@ impl Healer {
         self.lock().library.all().look(wall_seconds())
     }
 
-    /// Patterns, as something to put into the file.
+    /// Patterns, as something to put into the file of these workers.
     #[must_use]
-    pub fn advice(&self) -> Vec<Advice> {
+    pub fn advice(&self, workers: &[Arc<WorkerSettings>]) -> Vec<Advice> {
         let inner = self.lock();
         let looks = inner.library.all().look(wall_seconds());
         let cases: Vec<Case> = inner.cases.iter().cloned().collect();
         drop(inner);
-        advise(&cases, &looks)
+        let ladders: Vec<_> =
+            workers.iter().filter_map(|one| Some((one.ladder.name()?, one.steps.as_deref()?))).collect();
+        advise(&cases, &looks, &ladders)
     }
 
     /// All that was learned, to be carried elsewhere.

@@ -213,7 +213,8 @@ pub(super) async fn strategies(
         _ => look.class.contains(value),
     };
     let (items, next_cursor) = page.cut(all, |(name, _)| name, has)?;
-    let advice = healer.advice().into_iter().map(AdviceView::from).collect();
+    let advice =
+        healer.advice(&api.runtime.info().settings().workers).into_iter().map(AdviceView::from).collect();
     api.runtime.incidents_settled().await;
     Ok(json(&StrategiesBody {
         schema: "regrow.strategies/1".to_owned(),

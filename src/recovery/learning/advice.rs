@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::knowledge::Look;
+use crate::recovery::ladder::{Ladder, Learn, Step};
+use crate::recovery::strategy::Strategy;
 
 /// Fewer cases are no pattern.
 const ENOUGH: usize = 5;
@@ -54,9 +56,9 @@ pub struct Advice {
     pub toml: String,
 }
 
-/// What the cases and the outcomes suggest.
+/// What the cases and the outcomes suggest, beside what the ladders in force, by name, do already.
 #[must_use]
-pub fn advise(cases: &[Case], looks: &[Look]) -> Vec<Advice> {
+pub fn advise(cases: &[Case], looks: &[Look], ladders: &[(&str, &Ladder)]) -> Vec<Advice> {
     let mut groups: Vec<(&str, &str)> = cases.iter().map(|c| (c.worker.as_str(), c.class.as_str())).collect();
     groups.sort_unstable();
     groups.dedup();
@@ -66,7 +68,7 @@ pub fn advise(cases: &[Case], looks: &[Look]) -> Vec<Advice> {
         advices.extend(recycle(worker, class, &group));
         advices.extend(hour(worker, class, &group));
     }
-    advices.extend(looks.iter().filter_map(|look| useless(look, looks)));
+    advices.extend(looks.iter().filter_map(|look| useless(look, looks, ladders)));
     advices
 }
 
@@ -124,24 +126,21 @@ fn hour(worker: &str, class: &str, group: &[&Case]) -> Option<Advice> {
 }
 
 /// A step that never helps against a class is time lost before the one that does.
-fn useless(look: &Look, all: &[Look]) -> Option<Advice> {
-    let hopeless = look.attempts >= 10 && look.interval.1 < 0.35;
-    let better = all
+fn useless(look: &Look, all: &[Look], ladders: &[(&str, &Ladder)]) -> Option<Advice> {
+    if look.attempts < 10 || look.interval.1 >= 0.35 {
+        return None;
+    }
+    let (better, toml) = all
         .iter()
         .filter(|other| other.class == look.class && other.strategy != look.strategy)
         // It is taken where a ladder names it, and no sooner.
         .filter(|other| !other.strategy.is_destructive())
-        .find(|other| other.attempts >= ENOUGH as u64 && other.interval.0 > 0.5)?;
-    let words = look.class.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    let toml = if words {
-        format!(
-            "# before the other steps of the ladder:\n# {{ do = \"{}\", when = [\"{}\"] }},\n",
-            better.strategy, look.class
-        )
-    } else {
-        "# let experience order the steps:\n[ladder.default]\nlearn = \"auto\"\n".to_owned()
-    };
-    hopeless.then(|| Advice {
+        .filter(|other| other.attempts >= ENOUGH as u64 && other.interval.0 > 0.5)
+        .find_map(|other| {
+            let mut all = ladders.iter();
+            Some((other, all.find_map(|(name, ladder)| sooner(look, &other.strategy, name, ladder))?))
+        })?;
+    Some(Advice {
         because: format!(
             "{} held {} of {} times against «{}», {} held {} of {}",
             look.strategy,
@@ -156,11 +155,32 @@ fn useless(look: &Look, all: &[Look]) -> Option<Advice> {
     })
 }
 
+/// What makes a ladder take the better step before the hopeless one; nothing, if it does already or cannot.
+fn sooner(hopeless: &Look, better: &Strategy, name: &str, ladder: &Ladder) -> Option<String> {
+    let class = hopeless.class.as_str();
+    let fits = |step: &Step| step.when.is_empty() || step.when.iter().any(|cause| **cause == *class);
+    let place = |of: &Strategy| ladder.steps.iter().position(|step| step.run == *of && fits(step));
+    let (first, later) = (place(better), place(&hopeless.strategy)?);
+    let ordered = ladder.learn == Learn::Auto && first.is_some();
+    if ordered || first.is_some_and(|first| first < later) {
+        return None;
+    }
+    let words = class.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    // A command of one's own is known here only if a step names it.
+    let known = first.is_some() || !matches!(better, Strategy::Own(_));
+    if words {
+        let step = format!("{{ do = \"{better}\", when = [\"{class}\"] }}");
+        known.then(|| format!("# before the other steps of [ladder.{name}]:\n# {step},\n"))
+    } else {
+        let toml = format!("# let experience order the steps:\n[ladder.{name}]\nlearn = \"auto\"\n");
+        first.map(|_| toml)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::recovery::learning::wilson;
-    use crate::recovery::strategy::Strategy;
 
     /// `hour`: since a Monday.
     fn case(ran: f64, memory: f64, hour: i64) -> Case {
@@ -176,7 +196,7 @@ mod tests {
     #[test]
     fn a_leak_that_fills_up_in_forty_minutes_is_recycled_after_thirty() {
         let cases: Vec<Case> = (0..8).map(|n| case(2400.0 + f64::from(n), 0.95, 20 * i64::from(n))).collect();
-        let advice = advise(&cases, &[]);
+        let advice = advise(&cases, &[], &[]);
         assert_eq!(advice.len(), 1);
         assert!(advice[0].because.contains("about 40 min after its start with memory above 90 %"));
         assert_eq!(advice[0].toml, "[worker.parser]\nrecycle.after = \"30m\"\n");
@@ -186,25 +206,25 @@ mod tests {
     fn failures_without_a_pattern_give_no_advice() {
         let cases: Vec<Case> =
             (0..12).map(|n| case(300.0 * f64::from(n * n + 1), 0.3, 13 * i64::from(n))).collect();
-        assert_eq!(advise(&cases, &[]), []);
-        assert_eq!(advise(&cases[..3], &[]), []);
+        assert_eq!(advise(&cases, &[], &[]), []);
+        assert_eq!(advise(&cases[..3], &[], &[]), []);
     }
 
     #[test]
     fn an_hour_of_the_week_is_named_that_comes_again_week_after_week() {
         let week = |n: i64, of: i64| case(100.0, 0.1, 27 + HOURS * (n % of));
         let weeks = |of: i64| (0..6).map(|n| week(n, of)).collect::<Vec<Case>>();
-        let advice = advise(&weeks(3), &[]);
+        let advice = advise(&weeks(3), &[], &[]);
         assert!(
             advice[0].because.contains("Tuesday between 3:00 and 4:00 UTC, in 3 different"),
             "{advice:?}"
         );
-        assert_eq!(advise(&weeks(2), &[]), [], "twice is no pattern");
-        assert_eq!(advise(&weeks(1), &[]), [], "one bad hour");
+        assert_eq!(advise(&weeks(2), &[], &[]), [], "twice is no pattern");
+        assert_eq!(advise(&weeks(1), &[], &[]), [], "one bad hour");
         // Hours of other weeks speak against it, however often it failed in the one hour.
         let other = |n: i64| case(100.0, 0.1, 50 + n);
         let mixed: Vec<Case> = weeks(3).into_iter().chain((0..3).map(other)).collect();
-        assert_eq!(advise(&mixed, &[]), []);
+        assert_eq!(advise(&mixed, &[], &[]), []);
     }
 
     #[test]
@@ -219,8 +239,46 @@ mod tests {
             best: false,
         };
         let looks = [look(Strategy::SoftRestart, 0, 12), look(Strategy::ConnectionReset, 11, 12)];
-        let advice = advise(&[], &looks);
+        let ladder = Ladder::default();
+        let advice = advise(&[], &looks, &[("none", &Ladder::none()), ("default", &ladder)]);
         assert_eq!(advice.len(), 1);
+        assert!(advice[0].toml.contains("steps of [ladder.default]"), "{advice:?}");
         assert!(advice[0].toml.contains("{ do = \"connection_reset\", when = [\"broker_gone\"] }"));
+        assert_eq!(advise(&[], &looks, &[("none", &Ladder::none())]), [], "nobody takes that step");
+    }
+
+    #[test]
+    fn only_what_changes_something_is_advised() {
+        let look = |strategy, successes| Look {
+            class: "probe p failed # times".to_owned(),
+            strategy,
+            attempts: 20,
+            successes,
+            interval: wilson(successes, 20),
+            mean_seconds: None,
+            best: false,
+        };
+        let own = Strategy::parse("fix").unwrap();
+        let looks =
+            [look(Strategy::SoftRestart, 0), look(Strategy::ConnectionReset, 20), look(own.clone(), 19)];
+        let ladder = |learn, steps: &[&Strategy]| Ladder {
+            steps: steps.iter().map(|run| Step::new((*run).clone())).collect(),
+            learn,
+            ..Ladder::default()
+        };
+        let toml = |ladder: &Ladder| {
+            let advice = advise(&[], &looks, &[("web", ladder)]);
+            advice.into_iter().map(|one| (one.because, one.toml)).next()
+        };
+        let (because, text) = toml(&ladder(Learn::Suggest, &[&Strategy::SoftRestart, &own])).unwrap();
+        assert!(because.contains("fix held 19 of 20"), "the one that the ladder has: {because}");
+        assert!(text.ends_with("[ladder.web]\nlearn = \"auto\"\n"), "{text}");
+        for (learn, steps) in [
+            (Learn::Auto, &[&Strategy::SoftRestart, &own][..]),
+            (Learn::Suggest, &[&own, &Strategy::SoftRestart]),
+            (Learn::Suggest, &[&Strategy::SoftRestart]),
+        ] {
+            assert_eq!(toml(&ladder(learn, steps)), None, "{learn:?} {steps:?}");
+        }
     }
 }
