@@ -120,8 +120,10 @@ fn restarts(state: &InstanceState) -> Option<String> {
     if state.restarts == 0 {
         return None;
     }
-    let by: Vec<String> =
+    let mut by: Vec<String> =
         state.restarts_by_cause.iter().map(|(cause, n)| format!("{n} {}", cause.word())).collect();
+    let planned = state.restarts.saturating_sub(state.restarts_by_cause.values().sum());
+    by.extend((planned > 0).then(|| format!("{planned} as `recycle` says")));
     let left = state.budget_left;
     Some(format!(
         "it was restarted {} ({}); intensity allows {left} more now",

@@ -55,7 +55,7 @@ impl Hands {
                 Some(own) => {
                     meanwhile = how_it_goes_on(&settings, own);
                     let all = only.clone().map_or_else(|| own.instance_ids().collect(), |only| vec![only]);
-                    self.run(&settings, own, all, most).await
+                    self.run(&settings, own, all, most, only.is_some()).await
                 }
                 None => Outcome::Failed(format!("{worker} was removed meanwhile")),
             },
@@ -89,7 +89,8 @@ impl Hands {
         let mut event = Event::new(EventKind::ActionRequested, text);
         event.worker = Some(worker.clone());
         event.instance = only.cloned();
-        event.cause = Some(Cause::Operator.into());
+        // What one alone is replaced for stands in the file.
+        event.cause = only.is_none().then(|| Cause::Operator.into());
         event.data.insert("action".to_owned(), "rolling restart".into());
         event.data.insert("by".to_owned(), by.clone().into());
         event.data.insert("done".to_owned(), matches!(outcome, Outcome::Done | Outcome::AllBut(_)).into());
@@ -102,6 +103,7 @@ impl Hands {
         worker: &WorkerSettings,
         instances: Vec<InstanceId>,
         most: u32,
+        planned: bool,
     ) -> Outcome {
         let copy = spare(settings, worker);
         let mut roll = Roll::new(instances, copy, most, worker.verify);
@@ -118,7 +120,7 @@ impl Hands {
                         return Outcome::Failed(error.to_string());
                     }
                 }
-                Step::Restart(instance) => self.restart(&instance),
+                Step::Restart(instance) => self.restart(&instance, planned),
                 Step::Wait(most) => {
                     let nap = most.unwrap_or(std::time::Duration::from_secs(60));
                     tokio::select! {
@@ -157,14 +159,14 @@ impl Hands {
         self.edit(edit).await.map(drop)
     }
 
-    fn restart(&self, instance: &InstanceId) {
+    fn restart(&self, instance: &InstanceId, planned: bool) {
         let home = self.plane.home(instance.worker()).and_then(|home| self.plane.supervisor(&home));
         // One that is down takes its children along; the board shows that, and the roll waits for it.
         let Some(home) = home else { return };
         let (reply, _) = oneshot::channel();
         let by = Operator { by: self.by.0.clone(), at: Timestamp::now() };
         let request = Box::new(|child| Request::Restart { child });
-        let asked = Asked::new(instance.to_string(), request, by, reply);
+        let asked = Asked { planned, ..Asked::new(instance.to_string(), request, by, reply) };
         let _ = home.send_message(SupervisorMsg::Asked(Box::new(asked)));
     }
 }

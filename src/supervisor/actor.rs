@@ -351,6 +351,7 @@ impl SupervisorState {
             make,
             seat: self.seats,
             cause: None,
+            planned: false,
             first: false,
             class: None,
             hint: None,

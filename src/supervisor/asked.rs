@@ -21,6 +21,8 @@ pub(crate) struct Asked {
     pub(crate) reply: oneshot::Sender<Reply>,
     /// The incident that is meant: once it is over, the answer is no. `None`: whichever is open.
     pub(crate) about: Option<String>,
+    /// Nobody wants it but the file: a replacement that was planned, which counts as no restart.
+    pub(crate) planned: bool,
     /// Where to say which incident this has opened.
     pub(crate) opened: Option<oneshot::Sender<Option<Arc<str>>>>,
 }
@@ -33,7 +35,7 @@ impl Asked {
         by: Operator,
         reply: oneshot::Sender<Reply>,
     ) -> Self {
-        Self { child, request, by, reply, about: None, opened: None }
+        Self { child, request, by, reply, about: None, planned: false, opened: None }
     }
 }
 
@@ -52,6 +54,10 @@ impl SupervisorState {
         }
         let request = (asked.request)(key);
         self.tell_wish(key, &request, asked.by);
+        if let Some(slot) = self.slot_mut(key) {
+            slot.planned = asked.planned;
+            slot.cause.take_if(|_| asked.planned);
+        }
         let id = self.expect(asked.reply);
         self.fact(Fact::Request { id, request });
         if self.finished {

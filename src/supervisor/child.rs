@@ -55,6 +55,8 @@ pub(super) struct Slot {
     pub(super) seat: u64,
     /// Why the next start happens.
     pub(super) cause: Option<CauseName>,
+    /// It is replaced as its file says, and for no cause.
+    pub(super) planned: bool,
     /// The next start is the first of an identity, whatever its number.
     pub(super) first: bool,
     /// The user's name for what is wrong with this start of it.

@@ -150,6 +150,7 @@ impl SupervisorState {
     pub(super) fn tell_start(&mut self, child: ChildKey, incarnation: Incarnation) {
         let Some(slot) = self.slot_mut(child) else { return };
         let cause = slot.cause.take();
+        let planned = std::mem::take(&mut slot.planned) && cause.is_none();
         slot.counted.note(incarnation);
         let again = !std::mem::take(&mut slot.first) && !slot.counted.is_first(incarnation);
         // What a step of the ladder comes to is counted as that.
@@ -159,6 +160,9 @@ impl SupervisorState {
                 entry.restarts += 1;
                 if plain && cause.as_ref().is_some_and(CauseName::is_failure) {
                     entry.soft_restarts.begin();
+                }
+                if planned {
+                    return;
                 }
                 let name = cause.clone().unwrap_or(CauseName::Known(Cause::Dependency));
                 *entry.restarts_by_cause.entry(name).or_default() += 1;
@@ -172,7 +176,9 @@ impl SupervisorState {
     pub(super) fn tell_stop(&mut self, child: ChildKey, incarnation: Incarnation, how: StopHow) {
         let hurried = self.core.is_killing();
         let Some(slot) = self.slot_mut(child) else { return };
-        slot.cause.get_or_insert(CauseName::Known(Cause::Dependency));
+        if !slot.planned {
+            slot.cause.get_or_insert(CauseName::Known(Cause::Dependency));
+        }
         slot.stop = slot.stop.told(how, hurried);
         let who = slot.who.clone();
         let is_actor = match &who {

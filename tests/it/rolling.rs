@@ -336,6 +336,12 @@ verify = "100ms"
     assert!(!events.contains("worker.exited"), "it was asked to end: {events}");
     let described = rig.ok(&["describe", "w", "-o", "json"]);
     assert!(!described.contains("\"recovering\""), "{described}");
+    // It was started anew, and for no cause: nobody asked, and nothing failed.
+    let detail: serde_json::Value = serde_json::from_str(&described).unwrap();
+    let detail = &detail["items"][0];
+    assert_eq!((&detail["restarts"], &detail["restarts_by_cause"]), (&1.into(), &serde_json::json!({})));
+    let why = rig.ok(&["why", "w"]);
+    assert!(why.contains("it was restarted 1 time (1 as `recycle` says)"), "{why}");
 }
 
 #[test]
