@@ -33,14 +33,15 @@ pub(super) fn read(file: &Path) -> Result<Vec<Planned>, Failure> {
     }
     let text = String::from_utf8(std::fs::read(file).map_err(failed)?)
         .map_err(|_| Failure::Usage(format!("{shown} is no text")))?;
-    if let Some(what) = other_format(file, &text) {
+    let text = unmarked(&text);
+    if let Some(what) = other_format(file, text) {
         return Err(Failure::Usage(format!(
             "{shown} looks like {what}, which `init --from` does not read: what supervisord, systemd and PM2 run \
              is taken over by `regrow import {shown}`. It takes a Procfile (`web: ./web`), or a file with one command a \
              line"
         )));
     }
-    let found = commands(&text, &shown.to_string())?;
+    let found = commands(text, &shown.to_string())?;
     if found.is_empty() {
         return Err(Failure::Usage(format!("{shown} holds no command")));
     }
@@ -49,6 +50,18 @@ pub(super) fn read(file: &Path) -> Result<Vec<Planned>, Failure> {
 
 /// The commands of a text, unless it is a Procfile with a line that is no entry.
 pub(super) fn commands(text: &str, file: &str) -> Result<Vec<Planned>, Failure> {
+    let text = unmarked(text);
+    for (number, line) in lines(text) {
+        let why = if names_nothing(line) {
+            "names no command: NAME: COMMAND, and both on one line"
+        } else if is_for_a_shell(line) && misfit(text).is_none() {
+            "is for a shell, and each line here becomes a worker of its own. Put the script as a whole there, as one \
+             line: `sh ./SCRIPT`"
+        } else {
+            continue;
+        };
+        return Err(Failure::Usage(format!("{file}, line {number}: `{}` {why}", safe(line))));
+    }
     match misfit(text) {
         None => Ok(parse(text, file)),
         Some((number, line)) => Err(Failure::Usage(format!(
@@ -77,8 +90,48 @@ fn lines(text: &str) -> Vec<(usize, &str)> {
     text.lines()
         .enumerate()
         .map(|(number, line)| (number + 1, line.trim()))
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#') && !is_minded(line))
         .collect()
+}
+
+/// Without the mark that some editors put before a text.
+fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// `web:`, and nothing behind it.
+fn names_nothing(line: &str) -> bool {
+    line.strip_suffix(':').is_some_and(|name| !name.is_empty() && !name.contains([' ', '/']))
+}
+
+/// What a start script does and regrow does by itself: it waits for all, and minds every end.
+fn is_minded(line: &str) -> bool {
+    matches!(line, "wait" | "set -e" | "set -u" | "set -x" | "set -eu" | "set -ex" | "set -eux")
+        || line == "set -o pipefail"
+        || line == "set -euo pipefail"
+}
+
+/// What means nothing without the lines around it, so that it is no worker.
+fn is_for_a_shell(line: &str) -> bool {
+    let first = line.split([' ', ';']).next().unwrap_or(line);
+    let sets = |word: &str| word.split_once('=').is_some_and(|(name, _)| is_variable(name));
+    let closes = ["fi", "done", "esac", "then", "else", "elif", "do", "}", "{", ")", ";;"];
+    let changes = ["cd", "export", "set", "unset", "source", ".", "trap", "ulimit", "umask", "alias", "wait"];
+    let opens = ["if", "for", "while", "until", "case", "function"];
+    let ends = |word: &str| line.ends_with(word);
+    // `cd web && ./serve` is a command; `if …; fi` in one line is one, too.
+    let alone = !line.contains(['&', ';', '|']);
+    let is_one = !line.contains(char::is_whitespace);
+    closes.contains(&first)
+        || (changes.contains(&first) && alone)
+        || (opens.contains(&first) && !["fi", "done", "esac", "}"].into_iter().any(ends))
+        || (first.ends_with("()") && !ends("}"))
+        || (alone && (is_one || !line.contains(['$', '`', '"', '\''])) && line.split_whitespace().all(sets))
+}
+
+fn is_variable(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 
 /// The first line that is no entry of what is a Procfile otherwise: no command begins with `web:`.
@@ -108,8 +161,16 @@ fn other_format(file: &Path, text: &str) -> Option<&'static str> {
     match (first.starts_with('['), first.starts_with('{')) {
         (true, _) => Some("a file with sections, such as a systemd unit or a configuration of supervisord"),
         (_, true) => Some("JSON, as PM2 reads it"),
-        (false, false) => None,
+        (false, false) => is_yaml(text).then_some("YAML, as Docker Compose or PM2 read it"),
     }
+}
+
+/// Whether there is a `name:` with something below it that stands further in.
+fn is_yaml(text: &str) -> bool {
+    let told = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let lines: Vec<&str> = text.lines().filter(told).collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    lines.windows(2).any(|pair| names_nothing(pair[0].trim()) && indent(pair[1]) > indent(pair[0]))
 }
 
 #[cfg(test)]
@@ -149,6 +210,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_command_becomes_no_worker() {
+        assert_eq!(commands("\u{feff}web: x\n", "f").unwrap()[0].name, "web");
+        let refused = |text: &str| match commands(text, "f") {
+            Ok(found) => panic!("{text} gives {} workers", found.len()),
+            Err(failure) => format!("{failure:?}"),
+        };
+        assert!(refused("web:\nb: sleep 1\n").contains("f, line 1: `web:` names no command"));
+        assert!(refused("b: sleep 1\nweb:\n").contains("f, line 2: `web:` names no command"));
+        for (line, text) in [
+            ("export A=b", "set -e\nexport A=b\nexec sleep 9\n"),
+            ("cd /tmp", "cd /tmp\nsleep 9\n"),
+            ("A=b", "A=b\n./web\n"),
+            ("A=$1", "A=$1\n./web\n"),
+            ("if true; then", "if true; then\n./web\nfi\n"),
+            ("fi", "./web\nfi\n"),
+            ("serve() {", "serve() {\n./web\n}\n"),
+        ] {
+            assert!(refused(text).contains(&format!("`{line}` is for a shell")), "{text}");
+        }
+        let right = "set -e\n./web &\ncd api && ./serve &\nA=1 ./clock &\nif true; then ./x; fi\nwait\n";
+        let names: Vec<_> = found(right).into_iter().map(|(_, line)| line).collect();
+        assert_eq!(names, ["./web", "cd api && ./serve", "A=1 ./clock", "if true; then ./x; fi"]);
+        assert!(commands(right, "f").is_ok());
+        assert!(commands("set: ./set\ncd: ./cd\n", "f").is_ok(), "a Procfile may name them so");
+    }
+
+    #[test]
     fn formats_of_others_are_named_and_refused() {
         for (name, text) in [
             ("web.service", "[Unit]\n"),
@@ -156,6 +244,7 @@ mod tests {
             ("ecosystem.config.js", "module.exports = {}"),
             ("anything", "; note\n[program:web]\n"),
             ("noname", "{ \"apps\": [] }"),
+            ("compose", "# mine\nservices:\n  web:\n    image: x\n"),
         ] {
             assert!(other_format(Path::new(name), text).is_some(), "{name}");
         }
