@@ -116,6 +116,9 @@ pub(crate) fn render(detail: &Detail, now: Timestamp, zone: &TimeZone, width: Op
     );
     let critical = if worker.critical { ", critical" } else { "" };
     page.line("what", &format!("{} of supervisor `{}`{critical}", worker.kind, worker.supervisor));
+    if let Some((least, most)) = detail.pool {
+        page.line("pool", &format!("from {least} to {most} instances; `regrow scale` moves within that"));
+    }
     page.line("phase", &phase(detail, now, zone));
     page.line("process", &process(detail));
     page.line("health", &health(detail));

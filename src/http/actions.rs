@@ -178,7 +178,7 @@ impl Action {
             Verb::Act(_) | Verb::Add | Verb::Remove | Verb::Recover => {
                 let note = self.note.map(|note| format!("; {note}")).unwrap_or_default();
                 // Who was named is not told twice.
-                let whom = if names.join(", ") == self.target {
+                let whom = if names.is_empty() || names.join(", ") == self.target {
                     String::new()
                 } else {
                     format!(": {}{more}", names.join(", "))

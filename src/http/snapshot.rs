@@ -54,6 +54,7 @@ pub(crate) fn detail(runtime: &RuntimeHandle, state: &InstanceState) -> Detail {
     let settings = info.settings();
     let configured = settings.workers.iter().find(|one| one.name == *state.instance.worker());
     detail.command = configured.map(|one| one.command.clone()).unwrap_or_default();
+    detail.pool = configured.and_then(|one| one.pool).map(|pool| (pool.min, pool.max));
     detail.log_note = configured.and_then(|one| not_kept(one)).map(str::to_owned);
     detail.open_files = state.pid.and_then(open_files);
     detail.probes = ProbeView::all(state, info.looks());

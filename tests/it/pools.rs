@@ -98,7 +98,10 @@ fn a_pool_keeps_its_bounds_whoever_asks_and_as_many_as_were_asked_for_last() {
     assert!(plan.contains("nothing: the pool has all of its 4 instances (pool.max)"), "{plan}");
     let plan = rig.ok(&["recover", "w/0", "--action", "scale_down", "--dry-run"]);
     assert!(plan.contains("take w/3 away, and wait until it is gone"), "{plan}");
-    rig.ok(&["recover", "w", "--action", "scale_down", "--wait"]);
+    let text = rig.ok(&["recover", "w", "--action", "scale_down", "--wait"]);
+    assert!(text.contains("w/3: "), "who goes is waited for and named: {text}");
+    let page = rig.ok(&["describe", "w/0"]);
+    assert!(page.contains("from 2 to 4 instances"), "{page}");
     ready(&rig, 3);
     rig.ok(&["shutdown"]);
     assert_eq!(rig.wait_end(), 0);

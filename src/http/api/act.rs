@@ -191,7 +191,12 @@ fn named(targets: &[Target]) -> String {
 }
 
 /// Asks the runtime, and notes how every instance was before.
-async fn pass_on(api: &Api, peer: &Peer, targets: Vec<Target>, act: Act) -> Result<Passed, Problem> {
+pub(super) async fn pass_on(
+    api: &Api,
+    peer: &Peer,
+    targets: Vec<Target>,
+    act: Act,
+) -> Result<Passed, Problem> {
     let before: Vec<(bool, Vec<InstanceState>)> = targets
         .iter()
         .map(|target| {

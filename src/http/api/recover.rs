@@ -21,7 +21,7 @@ use super::super::dto::{
 };
 use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot, why};
-use super::act::{Asked, Passed, keyed, through};
+use super::act::{Asked, Passed, keyed, pass_on, through};
 use super::look::{Ask, worker_target};
 use super::page::Page;
 use super::{Api, ask, json};
@@ -66,8 +66,7 @@ pub(super) async fn recover(
             let reached = match scaled(&before, &target, &strategy) {
                 Some(instances) => {
                     let act = Act::Scale { instances };
-                    api.runtime.act(target.clone(), act, asker.clone()).await?;
-                    return Ok(Passed::new(Verb::Act(act), named, Vec::new()));
+                    return pass_on(&api, &peer, vec![target.clone()], act).await;
                 }
                 None => api.runtime.recover_each(target.clone(), strategy.clone(), asker.clone()).await?,
             };

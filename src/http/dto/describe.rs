@@ -60,6 +60,9 @@ pub struct Detail {
     pub notes: Vec<String>,
     /// argv, as configured; empty if unknown.
     pub command: Vec<String>,
+    /// Its worker may have so many instances, from the first to the second; null: as many as the file says.
+    #[serde(default)]
+    pub pool: Option<(u32, u32)>,
     /// Open files of the main process.
     pub open_files: Option<u64>,
     /// Its output.
@@ -100,6 +103,7 @@ impl Detail {
             probes: Vec::new(),
             notes: state.notes.clone(),
             command: Vec::new(),
+            pool: None,
             open_files: None,
             output: OutputView::from(state),
             log_path: String::new(),
