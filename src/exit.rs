@@ -48,7 +48,8 @@ pub enum StartFailure {
         /// Where it should come from, and why it does not. Never the secret.
         detail: String,
     },
-    /// `EAGAIN` or `ENOMEM`: the machine is short of processes or memory. Never counted in intensity.
+    /// The machine is short of processes, memory or files (`EAGAIN`, `ENOMEM`, `EMFILE`, `ENFILE`), or the state directory
+    /// is not there. Never counted in intensity.
     Resources {
         /// The system's words.
         detail: String,
@@ -204,7 +205,7 @@ impl Exit {
         }
     }
 
-    /// True for `EAGAIN` and `ENOMEM` on spawn: a shortage of the machine, not a fault of the worker.
+    /// True for a start that failed by [`StartFailure::Resources`]: a shortage of the machine, not a fault of the worker.
     #[must_use]
     pub fn is_shortage(&self) -> bool {
         matches!(self, Self::StartFailed(StartFailure::Resources { .. }))

@@ -372,7 +372,7 @@ async fn boot(
     let (output, processes) = (host.output().clone(), Arc::downgrade(&host));
     info.watch_problems(Box::new(move || {
         let mut problems = output.problems();
-        problems.extend(processes.upgrade().and_then(|host| host.shortage()));
+        problems.extend(processes.upgrade().map(|host| host.shortages()).unwrap_or_default());
         problems.extend(actors.problems());
         let past = keeper.as_ref().and_then(|keeper| keeper.opening().past());
         problems.extend(past.map(Past::notes).unwrap_or_default());

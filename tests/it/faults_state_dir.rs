@@ -215,6 +215,33 @@ fn c24_a_state_directory_that_somebody_moves_away_is_made_again_and_nobody_start
 }
 
 #[test]
+fn c24_starts_without_a_state_directory_cost_no_restarts_and_wait_until_it_is_back() {
+    let mut rig = Rig::new(&format!(
+        "[runtime]\nstate_dir = \"{{dir}}/home/.regrow\"\n[supervisor.root]\nintensity = {{ max_restarts = 2, within = \"1h\" }}\n\
+         [defaults.worker]\nbackoff = {{ max = \"200ms\" }}\n[worker.web]\ncommand = {WITNESS}\n"
+    ));
+    fs::create_dir(rig.path("home")).unwrap();
+    rig.launch();
+    one_copy(&rig, 1);
+    fs::rename(rig.path("home"), rig.path("moved")).unwrap();
+    send(pids(&rig)[0], Signal::KILL);
+    let status = || {
+        let mut asked = rig.command(&["status", "-o", "json"]);
+        let out = asked.env("REGROW__RUNTIME__STATE_DIR", rig.path("moved/.regrow")).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap_or_default()
+    };
+    // More often than it may be restarted in an hour.
+    rig.wait("it was tried six times", || status()["workers"][0]["incarnation"].as_u64() >= Some(7));
+    let seen = status();
+    assert_ne!(seen["workers"][0]["status"], "quarantined", "{seen}");
+    assert!(seen["runtime"]["notes"].to_string().contains("home/.regrow/w is not there"), "{seen}");
+    fs::rename(rig.path("moved"), rig.path("home")).unwrap();
+    rig.wait("it is started", || pids(&rig).len() == 2);
+    one_copy(&rig, 2);
+    assert!(!notes(&rig).contains("is not there"), "{}", notes(&rig));
+}
+
+#[test]
 fn c23_who_finds_another_runtime_in_the_place_of_its_state_directory_ends() {
     let mut rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
     one_copy(&rig, 1);

@@ -149,6 +149,8 @@ pub(crate) struct ProcessHost {
     /// How far everybody's starts had come before this runtime, until somebody wants to know.
     counted: Mutex<Numbers>,
     missing: OnceLock<Missing>,
+    /// Somebody's start has found no state directory.
+    homeless: AtomicBool,
     /// Whose turn it is at the directory, the FIFOs and the cgroup of an instance.
     turns: Mutex<HashMap<InstanceId, Weak<Turn>>>,
     /// The newest search for marked processes, and when it began.
@@ -237,6 +239,7 @@ impl ProcessHost {
             survivors,
             counted: Mutex::new(counted),
             missing: OnceLock::new(),
+            homeless: AtomicBool::new(false),
             turns: Mutex::default(),
             marked: tokio::sync::Mutex::default(),
             workers_dir,
@@ -431,11 +434,27 @@ impl ProcessHost {
         }
     }
 
+    /// Whether there is no place for anybody's directory: then what a start failed by is nothing of the worker's.
+    pub(super) fn is_homeless(&self) -> bool {
+        let homeless = matches!(self.workers_dir.try_exists(), Ok(false));
+        self.homeless.store(homeless, Ordering::Relaxed);
+        homeless
+    }
+
     /// What the process is short of right now, in words.
-    pub(crate) fn shortage(&self) -> Option<String> {
-        self.reserve.is_needed().then(|| {
+    pub(crate) fn shortages(&self) -> Vec<String> {
+        let files = self.reserve.is_needed().then(|| {
             "regrow is out of file descriptors: what runs is minded, and nothing new is begun; raise its limit (LimitNOFILE, ulimit -n)".to_owned()
-        })
+        });
+        // Asked for only once somebody has missed it.
+        let home = (self.homeless.load(Ordering::Relaxed) && self.is_homeless()).then(|| {
+            format!(
+                "{} is not there and cannot be made: what runs is minded, and whoever must be started waits until it is; \
+                 move the state directory back, or mount it again",
+                self.workers_dir.display()
+            )
+        });
+        files.into_iter().chain(home).collect()
     }
 
     /// Removes every shelter, this runtime's and earlier ones', at an end that left nobody behind.

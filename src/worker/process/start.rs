@@ -96,10 +96,15 @@ fn begin(
 }
 
 fn make_ground(site: &Site, identity: &Identity, report: &Reporter) -> Result<Ground, StartFailure> {
-    site.host
-        .reserve
-        .with(is_exhaustion, || site.make(identity.owner, report))
-        .map_err(|error| of_io("cannot prepare the worker's directory", &error))
+    let made = site.host.reserve.with(is_exhaustion, || site.make(identity.owner, report));
+    let what = "cannot prepare the worker's directory";
+    made.map_err(|error| {
+        if site.host.is_homeless() {
+            StartFailure::Resources { detail: format!("{what}: {error}") }
+        } else {
+            of_io(what, &error)
+        }
+    })
 }
 
 /// Only a first start can meet somebody here: later ones follow an end that saw the cgroup empty. Who was killed a
