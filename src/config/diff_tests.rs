@@ -182,7 +182,7 @@ fn the_brake_and_the_error_classes_differ_by_themselves() {
 fn what_cannot_be_taken_over_is_held_back_and_differs_still() {
     let old = settings("[http]\nlisten = \"127.0.0.1:1\"\n");
     let new = settings(
-        "[runtime]\nname = \"x\"\nstate_dir = \"/other\"\nshutdown_timeout = \"1s\"\nmay_be_empty = true\ncontrol.mode = \"0660\"\n\
+        "[runtime]\nname = \"x\"\nstate_dir = \"/other\"\nshutdown_timeout = \"1s\"\ncontrol.mode = \"0660\"\n\
          control.group = \"g\"\ncontrol.role = \"admin\"\n[http]\nlisten = \"127.0.0.1:2\"\nprobe_listen = \"127.0.0.1:3\"\n\
          [telemetry]\nlog.level = \"debug\"\nlog.format = \"json\"\nseed_names = false\n",
     );
@@ -190,11 +190,11 @@ fn what_cannot_be_taken_over_is_held_back_and_differs_still() {
     let effects = |from: &Settings, to: &Settings| -> Vec<Effect> {
         diff(from, to).into_iter().flat_map(|change| change.keys).map(|key| key.effect).collect()
     };
-    assert_eq!(effects(&old, &held), [Effect::InPlace; 4], "only this was taken over");
+    assert_eq!(effects(&old, &held), [Effect::InPlace; 3], "only this was taken over");
     let left = effects(&held, &new);
     assert!(!left.is_empty() && left.iter().all(|effect| *effect == Effect::RuntimeRestart), "{left:?}");
     let all = effects(&old, &new).len();
-    assert_eq!(all, left.len() + 4);
+    assert_eq!(all, left.len() + 3);
 }
 
 #[test]

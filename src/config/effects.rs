@@ -129,7 +129,6 @@ pub(super) const SECTIONS: &[(&str, Effect)] = &[
     ("runtime.name", InPlace),
     ("runtime.state_dir", RuntimeRestart),
     ("runtime.shutdown_timeout", InPlace),
-    ("runtime.may_be_empty", InPlace),
     ("runtime.control", RuntimeRestart),
     ("http.listen", RuntimeRestart),
     ("http.probe_listen", RuntimeRestart),

@@ -51,7 +51,7 @@ pub struct Loaded {
     pub(super) seen: Seen,
     effective: Effective,
     places: Arc<Places>,
-    documents: Arc<[Document]>,
+    pub(super) documents: Arc<[Document]>,
 }
 
 impl Loaded {

@@ -70,8 +70,6 @@ pub struct RuntimeSettings {
     pub state_dir: PathBuf,
     /// How long an orderly shutdown may take.
     pub shutdown_timeout: Duration,
-    /// Whether a file without a single worker is taken over while workers run.
-    pub may_be_empty: bool,
     /// Who may use the control socket.
     pub control: SocketSettings,
 }

@@ -5,7 +5,7 @@
 //! is that a file has just changed. Whoever takes a file over under what runs therefore waits until it has stood
 //! still for a moment, and reads it again if it has not.
 //!
-//! A file that has lost everybody is refused however long it stands: somebody emptied it by mistake.
+//! A file without anything in it is refused however long it stands: somebody emptied it by mistake, or a disk was full.
 //!
 //! A writer that rests longer than that is not seen. A file that is written beside and then renamed is always whole.
 
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::diagnostic::{Diagnostics, Problem};
+use super::document::DocumentKind;
 use super::load::Loaded;
 use super::settings::{Settings, WorkerSettings};
 use super::source;
@@ -150,22 +151,31 @@ impl Settings {
     }
 }
 
-/// A file without anybody, where others of it run, and that does not say that it is meant.
+/// Files without anything in them, where workers of them run.
 pub(crate) fn emptied(new: &Loaded, running: &Settings) -> Option<Diagnostics> {
-    let own = &new.settings;
-    if own.runtime.may_be_empty || !own.workers.is_empty() || !own.templates.is_empty() {
+    if new
+        .documents
+        .iter()
+        .any(|document| document.kind == DocumentKind::File && says_anything(&document.text))
+    {
         return None;
     }
     let count = running.of_the_file().count();
     let file = new.files.first().filter(|_| count > 0)?;
     let title = format!(
-        "the file has not a single worker, and {} of it would be stopped",
+        "there is nothing in the file, and {} of it would be stopped",
         plural(count as u64, "worker")
     );
     let problem = Problem::of_file(file.display().to_string(), title)
         .help("was it emptied by mistake, or written only in part? put it back as it was")
-        .help("if it is meant, let it say so: `may_be_empty = true` below [runtime]; `regrow shutdown` ends all");
+        .help("if it is meant, leave the line `[runtime]` in it; `regrow shutdown` ends all");
     Some(Diagnostics::new(vec![problem], Vec::new()))
+}
+
+/// Whether there is a line that is neither empty nor a comment.
+fn says_anything(text: &str) -> bool {
+    let content = |line: &str| line.trim_start_matches('\u{feff}').trim_start().bytes().next();
+    text.lines().any(|line| !matches!(content(line), None | Some(b'#')))
 }
 
 #[cfg(test)]
@@ -339,20 +349,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_lost_everybody_is_refused_unless_it_says_so() {
+    fn a_file_that_was_emptied_is_refused_and_one_that_lost_its_workers_is_not() {
         let running = load(&Sources::text(worker("a") + &worker("b"))).unwrap().settings;
         let refusal = |text: &str| {
             let files = Files::new(text);
             let sources = Sources { file: Some(files.path("regrow.toml")), ..Sources::default() };
             emptied(&load(&sources).unwrap(), &running).map(|problems| problems.to_string())
         };
-        for text in ["", "# workers\n", "[http]\nlisten = \"\"\n"] {
+        for text in ["", "# workers\n", "\u{feff}\n  \n\t# none\r\n"] {
             let said = refusal(text).unwrap();
-            assert!(said.contains("not a single worker, and 2 workers of it would be stopped"), "{said}");
-            assert!(said.contains("may_be_empty = true"), "{said}");
+            assert!(said.contains("nothing in the file, and 2 workers of it would be stopped"), "{said}");
+            assert!(said.contains("leave the line `[runtime]` in it"), "{said}");
         }
         for text in [
-            "[runtime]\nmay_be_empty = true\n".to_owned(),
+            "[runtime]\n".to_owned(),
+            "[http]\nlisten = \"\"\n".to_owned(),
             worker("c"),
             "[template.t]\ncommand = [\"x\"]\n".to_owned(),
         ] {

@@ -37,7 +37,6 @@ pub(crate) fn sections(settings: &Settings) -> Map<String, Value> {
             "name": runtime.name,
             "state_dir": runtime.state_dir.display().to_string(),
             "shutdown_timeout": format_duration(runtime.shutdown_timeout),
-            "may_be_empty": runtime.may_be_empty,
             "control": {
                 "mode": format!("{:04o}", runtime.control.mode),
                 "group": runtime.control.group,

@@ -157,23 +157,23 @@ fn c5_a_wrong_file_changes_nothing_and_says_so() {
 }
 
 #[test]
-fn a_file_that_was_emptied_stops_nobody_unless_it_says_so() {
+fn a_file_that_was_emptied_stops_nobody_and_one_that_lost_its_workers_does() {
     let rig = Rig::start(&(stays("a", "") + &stays("b", "")));
     up(&rig, &["a", "b"]);
     let before = (pid(&rig, "a"), pid(&rig, "b"));
-    for text in ["", "[http]\nlisten = \"\"\n"] {
+    for text in ["", "# later\n"] {
         std::fs::write(rig.path("regrow.toml"), text).unwrap();
         for verb in ["apply", "diff"] {
             let output = rig.regrow(&[verb]);
             assert_eq!(output.status.code(), Some(6), "{verb}: {output:?}");
             let said = stderr(&output);
             assert!(said.contains("2 workers of it would be stopped"), "{said}");
-            assert!(said.contains("`may_be_empty = true` below [runtime]"), "{said}");
+            assert!(said.contains("leave the line `[runtime]` in it"), "{said}");
         }
     }
     assert_eq!((pid(&rig, "a"), pid(&rig, "b")), before);
     assert_eq!(events(&rig, "config.rejected").len(), 2);
-    rig.configure("[runtime]\nmay_be_empty = true\n");
+    rig.configure("[runtime]\n");
     assert!(rig.ok(&["apply", "--wait"]).contains("- worker a: stops"));
     rig.wait("nobody is left", || rig.status()["workers"].as_array().is_some_and(Vec::is_empty));
 }

@@ -90,7 +90,7 @@ fn a_worker_that_has_had_its_one_run_is_shown_as_done_and_says_what_can_be_done(
     rig.ok(&["apply"]);
     rig.wait("it ran again", || rig.witness("runs") == ["run", "again"]);
     rig.wait_status("once", "done");
-    rig.configure("[runtime]\nmay_be_empty = true\n");
+    rig.configure("[runtime]\n");
     rig.ok(&["apply", "--wait"]);
     assert_eq!(rig.code(&["describe", "once"]), 4, "who is not in the file is gone");
     // A stop outlasts the runtime: the next one does not run it either.

@@ -15,7 +15,6 @@ pub(super) const KEYS: &[Key] = &[
     leaf("name", Leaf::Text(Text::Line)),
     leaf("state_dir", Leaf::Text(Text::Line)),
     leaf("shutdown_timeout", Leaf::Text(Text::Duration { zero: false })),
-    leaf("may_be_empty", Leaf::Bool),
     table(
         "control",
         &[
@@ -34,7 +33,6 @@ pub(in crate::config) struct RawRuntime {
     state_dir: Option<String>,
     #[serde(deserialize_with = "de::duration")]
     shutdown_timeout: Duration,
-    may_be_empty: bool,
     control: RawControl,
 }
 
@@ -60,7 +58,6 @@ impl RawRuntime {
             name: self.name.unwrap_or_else(host_name),
             state_dir,
             shutdown_timeout: self.shutdown_timeout,
-            may_be_empty: self.may_be_empty,
             control: SocketSettings {
                 mode: self.control.mode,
                 group: self.control.group,
