@@ -85,7 +85,7 @@ fn show(context: &mut Context, body: &StrategiesBody, advise: bool) -> Result<()
         return context.print_json(body, &body.items);
     }
     if advise {
-        let none = "# nothing stands out yet: nobody fails again and again at the same age or hour, and no step is clearly better than another\n";
+        let none = "# nothing stands out yet: nobody fails again and again at the same age or hour, and no step that is clearly better waits behind another\n";
         let text: String =
             body.advice.iter().map(|one| format!("# {}\n{}\n", safe(&one.because), one.toml)).collect();
         return context.print(if text.is_empty() { none } else { &text });
