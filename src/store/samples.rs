@@ -1,10 +1,10 @@
 //! The health of the last days: what every instance was like, every ten seconds for a day and every minute before.
 //!
 //! A sweep over all instances is one row, so that a thousand of them cost one small write, and so are the sweeps of a
-//! minute in which nothing changed. Sixty rows become one block per instance, which is what a question reads; after a
+//! minute in which nothing changed. Ten minutes become one block per instance, which is what a question reads; after a
 //! day, blocks of minutes. Each row is one record with version and checksum; a damaged one is left out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +19,14 @@ use super::lane::Which;
 use super::record;
 use super::state::Store;
 
-/// Rows that become blocks together: ten minutes of sweeps, or an hour in which nothing changed.
+/// Rows that become blocks together, at most.
 const BLOCK: i64 = 60;
+
+/// Rows over so many seconds become blocks, however few they are: sixty sweeps, of which a row may hold several.
+const SPAN: i64 = 590;
+
+/// Instances of which blocks are made at a time: what they need of memory is all that it takes.
+const SLICE: usize = 1000;
 
 /// Sweeps further apart, in seconds, are not in one row.
 const STRETCH: i64 = 60;
@@ -31,8 +37,9 @@ const RAW: Duration = Duration::from_secs(86_400);
 /// Blocks become minutes an hour at a time.
 const SLACK: Duration = Duration::from_secs(3600);
 
-/// Blocks that become minutes in one go: what the writing thread does in some tens of milliseconds.
-const AT_ONCE: usize = 6000;
+/// Points that become minutes in one go, of six thousand blocks: what the writing thread does in some tens of
+/// milliseconds.
+const AT_ONCE: usize = 360_000;
 
 /// How often that is done at most until others have their turn: enough for a hundred thousand instances.
 const STEPS: usize = 100;
@@ -135,8 +142,7 @@ impl Store {
     pub async fn put_sweeps(&self, sweeps: Vec<Sweep>) -> Result<(), StoreError> {
         let keep = move |conn: &Connection| {
             put(conn, &sweeps)?;
-            let sweeps: i64 = conn.query_row("SELECT count(*) FROM sweep", [], |row| row.get(0))?;
-            if sweeps >= BLOCK { compact(conn) } else { Ok(()) }
+            if are_enough(conn)? { compact(conn) } else { Ok(()) }
         };
         self.shared().writer.put(Which::Samples, keep).await
     }
@@ -335,17 +341,31 @@ fn point(at: i64, sample: SampleV1) -> PointV1 {
     PointV1 { at, status, score, cpu, memory, samples: 1 }
 }
 
+/// Whether blocks are to be made of the sweeps.
+fn are_enough(conn: &Connection) -> rusqlite::Result<bool> {
+    let mut all = conn.prepare_cached("SELECT count(*), ifnull(max(at) - min(at), 0) FROM sweep")?;
+    let (rows, span): (i64, i64) = all.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows >= BLOCK || span >= SPAN)
+}
+
 /// Makes blocks of all sweeps.
 fn compact(conn: &Connection) -> rusqlite::Result<()> {
-    let mut by_instance: BTreeMap<i64, Gathered> = BTreeMap::new();
-    for StretchV1 { ats, words, rows } in stretches(conn, i64::MIN)? {
-        for row in rows {
-            let gathered = by_instance.entry(row.instance).or_default();
-            ats.iter().for_each(|at| gathered.take(&words, point(*at, row)));
+    let stretches = stretches(conn, i64::MIN)?;
+    let instances: BTreeSet<i64> =
+        stretches.iter().flat_map(|stretch| &stretch.rows).map(|row| row.instance).collect();
+    let instances: Vec<i64> = instances.into_iter().collect();
+    for slice in instances.chunks(SLICE) {
+        let mut gathered: Vec<Gathered> = slice.iter().map(|_| Gathered::default()).collect();
+        for StretchV1 { ats, words, rows } in &stretches {
+            for row in rows {
+                let Ok(at) = slice.binary_search(&row.instance) else { continue };
+                let Some(own) = gathered.get_mut(at) else { continue };
+                ats.iter().for_each(|at| own.take(words, point(*at, *row)));
+            }
         }
-    }
-    for (instance, gathered) in by_instance {
-        gathered.store(conn, instance, SAMPLES)?;
+        for (instance, own) in slice.iter().zip(gathered) {
+            own.store(conn, *instance, SAMPLES)?;
+        }
     }
     conn.execute("DELETE FROM sweep", []).map(|_| ())
 }
@@ -362,25 +382,32 @@ fn roll_up(conn: &Connection, now: i64, begun: bool) -> rusqlite::Result<bool> {
         return Ok(false);
     }
     let mut statement = conn.prepare_cached(
-        "SELECT instance, at, record FROM block WHERE level = 0 AND until < ?1 ORDER BY instance, at LIMIT ?2",
+        "SELECT instance, at, record FROM block WHERE level = 0 AND until < ?1 ORDER BY instance, at",
     )?;
-    let rows = statement.query_map(params![old, AT_ONCE as i64], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?))
-    })?;
-    let rows: Vec<(i64, i64, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
     let mut by_instance: BTreeMap<i64, Gathered> = BTreeMap::new();
-    for (instance, at, bytes) in &rows {
-        if let Ok(block) = record::decode::<BlockV1>(Kind::Block, bytes) {
-            let gathered = by_instance.entry(*instance).or_default();
+    let (mut taken, mut points) = (Vec::new(), 0);
+    let mut rows = statement.query([old])?;
+    while points < AT_ONCE
+        && let Some(row) = rows.next()?
+    {
+        let instance: i64 = row.get(0)?;
+        taken.push((instance, row.get::<_, i64>(1)?));
+        if let Ok(block) = record::decode::<BlockV1>(Kind::Block, row.get_ref(2)?.as_blob()?) {
+            points += block.points.len();
+            let gathered = by_instance.entry(instance).or_default();
             block.points.into_iter().for_each(|point| gathered.take(&block.words, point));
         }
-        conn.prepare_cached("DELETE FROM block WHERE instance = ?1 AND level = 0 AND at = ?2")?
-            .execute(params![instance, at])?;
+    }
+    drop(rows);
+    let mut delete =
+        conn.prepare_cached("DELETE FROM block WHERE instance = ?1 AND level = 0 AND at = ?2")?;
+    for (instance, at) in taken {
+        delete.execute([instance, at])?;
     }
     for (instance, gathered) in by_instance {
         gathered.minutes().store(conn, instance, MINUTES)?;
     }
-    Ok(rows.len() == AT_ONCE)
+    Ok(points >= AT_ONCE)
 }
 
 fn find(conn: &Connection, instance: &str, since: i64) -> rusqlite::Result<Vec<Point>> {

@@ -68,6 +68,35 @@ async fn sweeps_that_were_written_one_by_one_are_read_and_become_blocks() {
 }
 
 #[tokio::test]
+async fn sweeps_become_blocks_after_ten_minutes_also_where_nothing_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&Options::new(dir.path())).unwrap();
+    // More of them than blocks are made of at a time.
+    let names: Vec<String> = (0..SLICE + 2).map(|number| format!("w{number}")).collect();
+    let all: Arc<[Sample]> = names.iter().map(|name| sample(name, "healthy", 1.0, 7)).collect();
+    for minute in 0..25 {
+        let seconds = (0..6).map(|sweep| minute * 60 + sweep * 10);
+        let sweeps = seconds.map(|second| Sweep { at: at(second), samples: Arc::clone(&all) });
+        store.put_sweeps(sweeps.collect()).await.unwrap();
+    }
+    for name in [&names[0], &names[SLICE - 1], &names[SLICE], &names[SLICE + 1]] {
+        let points = store.history(name, at(0)).await.unwrap();
+        let times: Vec<Timestamp> = points.iter().map(|point| point.at).collect();
+        assert_eq!(times, (0..150).map(|sweep| at(sweep * 10)).collect::<Vec<_>>(), "{name}");
+    }
+    store.close(Duration::from_secs(30));
+    let raw = Connection::open(dir.path().join("samples.db")).unwrap();
+    let count = |what: &str| -> i64 { raw.query_row(what, [], |row| row.get(0)).unwrap() };
+    assert_eq!(count("SELECT count(*) FROM block"), 2 * names.len() as i64, "two for each");
+    assert_eq!(
+        count("SELECT count(*) FROM block WHERE until - at > 700"),
+        0,
+        "and none of more than it takes"
+    );
+    assert!(count("SELECT count(*) FROM sweep") < 12);
+}
+
+#[tokio::test]
 async fn every_sample_of_the_last_day_is_there_in_its_order() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&Options::new(dir.path())).unwrap();
