@@ -58,7 +58,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use regrow::{Asker, EventKind, Health, Incarnation, Runtime, WorkerSpec};
+//! use regrow::{Asker, EventKind, Health, Runtime, WorkerSpec};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -77,7 +77,8 @@
 //! let mut events = handle.events();
 //! let attempt = tokio::spawn(async move {
 //!     while let Some(heard) = events.next().await {
-//!         let again = heard.event.incarnation > Some(Incarnation(1));
+//!         // A first start has none.
+//!         let again = heard.event.cause.is_some();
 //!         if heard.event.kind == EventKind::WorkerStarting && again {
 //!             return heard.event.worker.as_ref().map(ToString::to_string);
 //!         }
