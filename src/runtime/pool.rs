@@ -5,11 +5,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::id::{InstanceId, Name};
+use crate::recovery::Strategy;
 use crate::supervisor::RollState;
 
 use super::director::Director;
 use super::handle::{Act, ActError, Asker};
 use super::numbers::{Number, Numbers, Reason, rolls};
+use super::recover::Mended;
 use super::remember;
 use super::rolling::Hands;
 use super::target::Target;
@@ -83,14 +85,57 @@ impl Director {
             return drop(reply.send(Err(rolls(&name))));
         }
         targets.iter().for_each(|target| self.announce(target, Act::Scale { instances }, &by));
-        let numbers = self.numbers();
+        // An asker that has gone away needs no answer.
+        self.set_number(name, Number::To(instances), &by, |scaled| drop(reply.send(scaled)));
+    }
+
+    /// Has one instance more, or one less, than there are once it is its turn. The answer names all of the worker.
+    pub(super) fn scale_by_one(&self, name: &Name, strategy: &Strategy, by: &Asker, reply: Mended) {
+        let number = match self.number_after(name, strategy) {
+            Ok(number) => number,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        self.announce_recover(&Target::Worker(name.clone()), strategy, by);
+        self.set_number(name.clone(), number, by, |scaled| {
+            let all = scaled.map(|all| all.into_iter().map(|instance| (instance, None)).collect());
+            drop(reply.send(all));
+        });
+    }
+
+    fn number_after(&self, name: &Name, strategy: &Strategy) -> Result<Number, ActError> {
+        let target = [Target::Worker(name.clone())];
+        self.whole_worker(&target, 1)?;
+        if self.plane.board.roll(name) == Some(RollState::UnderWay) {
+            return Err(rolls(name));
+        }
+        let settings = self.info.settings();
+        let worker = settings.workers.iter().find(|one| one.name == *name);
+        let worker = worker.ok_or_else(|| ActError::NotFound(name.to_string()))?;
+        let more = *strategy == Strategy::ScaleUp;
+        if worker.pool.is_some() {
+            return Ok(if more { Number::More } else { Number::Less });
+        }
+        // By hand the number of any worker can be changed.
+        let now = worker.instances;
+        let number = if more { now.saturating_add(1) } else { now.saturating_sub(1) };
+        self.whole_worker(&target, number)?;
+        Ok(Number::To(number))
+    }
+
+    fn set_number(
+        &self,
+        name: Name,
+        number: Number,
+        by: &Asker,
+        answer: impl FnOnce(Reached) + Send + 'static,
+    ) {
+        let (numbers, reason) = (self.numbers(), Reason::asked(&by.0));
         tokio::spawn(async move {
-            let scaled = numbers.set(&name, Number::To(instances), Reason::asked(&by.0)).await;
+            let scaled = numbers.set(&name, number, reason).await;
             if scaled.is_ok() {
                 remember::kept(numbers.intents, numbers.info).await;
             }
-            // An asker that has gone away needs no answer.
-            let _ = reply.send(scaled.map(|worker| worker.instance_ids().collect()));
+            answer(scaled.map(|worker| worker.instance_ids().collect()));
         });
     }
 

@@ -49,7 +49,8 @@ pub(crate) type Reached = (InstanceId, Option<Arc<str>>);
 
 impl RuntimeHandle {
     /// Takes one step of recovery with every instance of the target, at once and without the ladder. It does not wait
-    /// for the outcome: that is the incident's.
+    /// for the outcome: that is the incident's. Scaling a whole worker is one instance more or less of it, without an
+    /// incident, and the answer names all that it has then.
     ///
     /// # Errors
     /// [`ActError`]: nothing has that name, it cannot be done to it, or the runtime is ending.
@@ -138,6 +139,10 @@ impl Director {
     /// Passes what is asked to the supervisors that decide, and answers once they have.
     pub(super) fn mend(&self, mend: Mend, by: &Asker, reply: Mended) {
         let (asked, approved) = match mend {
+            // The number is the worker's, not that of each of its instances.
+            Mend::Recover { target: Target::Worker(name), strategy } if strategy.is_scaling() => {
+                return self.scale_by_one(&name, &strategy, by, reply);
+            }
             Mend::Recover { target, strategy } => (self.ask_steps(&target, &strategy, by), None),
             Mend::Approve { instance, incident } => {
                 let text = format!("the step of {incident} that waited is approved by {}", by.0);
@@ -184,16 +189,20 @@ impl Director {
             steps.push((instance, step));
         }
         // Before what comes of it.
-        let text = format!("recover of {target} by {strategy} asked by {}", by.0);
-        let mut event = self.requested(target, "recover", text, by);
-        event.data.insert("strategy".to_owned(), strategy.word().into());
-        self.plane.emit(event);
+        self.announce_recover(target, strategy, by);
         let asked = steps.into_iter().map(|(instance, step)| {
             let asker: Arc<str> = by.0.as_str().into();
             let request = move |child: ChildKey| Request::Recover { child, step: Box::new(step), by: asker };
             self.ask_one(&instance, Box::new(request), None, by)
         });
         asked.collect()
+    }
+
+    pub(super) fn announce_recover(&self, target: &Target, strategy: &Strategy, by: &Asker) {
+        let text = format!("recover of {target} by {strategy} asked by {}", by.0);
+        let mut event = self.requested(target, "recover", text, by);
+        event.data.insert("strategy".to_owned(), strategy.word().into());
+        self.plane.emit(event);
     }
 
     fn instances_of(&self, target: &Target) -> Result<Vec<InstanceId>, ActError> {

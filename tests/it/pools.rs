@@ -3,7 +3,8 @@
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use regrow::{Condition, Context, Finished, Restored, Runtime, Worker, WorkerError};
+use regrow::recovery::Strategy;
+use regrow::{Asker, Condition, Context, Finished, Restored, Runtime, Worker, WorkerError};
 use serde_json::Value;
 
 use crate::guest::{Guest, until};
@@ -91,7 +92,7 @@ fn a_pool_keeps_its_bounds_whoever_asks_and_as_many_as_were_asked_for_last() {
         );
     }
     let (_, text) = said(&rig, &["recover", "w", "--action", "scale_up"]);
-    assert!(text.contains("a pool of 2 to 4 instances"), "{text}");
+    assert!(text.contains("all of its 4 instances (pool.max)"), "{text}");
     let (code, text) = said(&rig, &["recover", "w/0", "--action", "scale_up"]);
     assert!(code == Some(1) && text.contains("all of its 4 instances (pool.max)"), "{text}");
     let plan = rig.ok(&["recover", "w", "--action", "scale_up", "--dry-run"]);
@@ -120,6 +121,53 @@ fn a_pool_keeps_its_bounds_whoever_asks_and_as_many_as_were_asked_for_last() {
     rig.ok(&["apply"]);
     ready(&rig, 3);
     assert_eq!(pids(&rig)[..2], first[..2]);
+}
+
+#[test]
+fn by_hand_it_is_one_more_than_are_to_stay_whoever_is_still_leaving() {
+    let toml = "[worker.w]\ncommand = [\"sh\", \"-c\", \"trap '' TERM; echo here; while :; do sleep 1; done\"]\n\
+        ready = { log = \"here\" }\nstop = { timeout = \"600s\" }\npool = { min = 1, max = 5 }\n\
+        [worker.fixed]\ncommand = [\"sleep\", \"1000\"]\n";
+    let rig = Rig::start(toml);
+    let number = |name: &str| {
+        let all = pids(&rig).into_iter().filter(|(instance, _)| instance.starts_with(name));
+        all.map(|(instance, _)| instance).collect::<Vec<_>>()
+    };
+    ready(&rig, 2);
+    rig.ok(&["scale", "w", "3"]);
+    ready(&rig, 4);
+    rig.ok(&["scale", "w", "1"]);
+    assert_eq!(number("w/").len(), 3, "two do not go on a request");
+    let scaled = |wanted: &[&str]| {
+        rig.wait(&format!("what is told is {wanted:?}"), || {
+            let lines = rig.ok(&["events", "--since", "1h", "--kind", "worker.scaled", "-o", "jsonl"]);
+            let told = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let told: Vec<String> = told.map(|event| event["message"].to_string()).collect();
+            told.len() == wanted.len() && told.iter().zip(wanted).all(|(told, wanted)| told.contains(wanted))
+        });
+    };
+    rig.ok(&["recover", "w", "--action", "scale_up"]);
+    scaled(&["w has 3 ", "w has 1 ", "w has 2 "]);
+    rig.ok(&["recover", "w", "--action", "scale_down"]);
+    scaled(&["w has 3 ", "w has 1 ", "w has 2 ", "w has 1 "]);
+    // By hand the number of any worker can be changed.
+    rig.ok(&["recover", "fixed", "--action", "scale_up"]);
+    scaled(&["w has 3 ", "w has 1 ", "w has 2 ", "w has 1 ", "fixed has 2 "]);
+}
+
+#[tokio::test]
+async fn a_program_that_scales_a_whole_worker_by_hand_gets_one_more_and_not_one_for_each() {
+    let file = "[worker.crowd]\nactor = \"Crowd\"\npool = { min = 2, max = 4 }\n";
+    let guest = Guest::ready(Runtime::builder().worker::<Crowd>("Crowd"), file).await;
+    let step = |strategy: Strategy| {
+        guest.handle.recover("crowd".parse().unwrap(), strategy, Asker("a test".to_owned()))
+    };
+    assert_eq!(step(Strategy::ScaleUp).await.unwrap().len(), 3);
+    assert_eq!(step(Strategy::ScaleUp).await.unwrap().len(), 4);
+    let refused = step(Strategy::ScaleUp).await.unwrap_err().to_string();
+    assert!(refused.contains("(pool.max)"), "{refused}");
+    assert_eq!(step(Strategy::ScaleDown).await.unwrap().len(), 3);
+    assert_eq!(guest.end().await, Finished::Stopped);
 }
 
 /// The newest incident once there are as many, and all are closed.

@@ -191,12 +191,7 @@ fn named(targets: &[Target]) -> String {
 }
 
 /// Asks the runtime, and notes how every instance was before.
-pub(super) async fn pass_on(
-    api: &Api,
-    peer: &Peer,
-    targets: Vec<Target>,
-    act: Act,
-) -> Result<Passed, Problem> {
+async fn pass_on(api: &Api, peer: &Peer, targets: Vec<Target>, act: Act) -> Result<Passed, Problem> {
     let before: Vec<(bool, Vec<InstanceState>)> = targets
         .iter()
         .map(|target| {
@@ -216,7 +211,12 @@ pub(super) async fn pass_on(
 }
 
 /// Those of one target, which may be a whole supervisor, as they were before.
-fn meant_of(whole: bool, before: &[InstanceState], instances: &[InstanceId], act: Act) -> Vec<Before> {
+pub(super) fn meant_of(
+    whole: bool,
+    before: &[InstanceState],
+    instances: &[InstanceId],
+    act: Act,
+) -> Vec<Before> {
     if let Act::Scale { instances: wanted } = act {
         let known = |id: &InstanceId| before.iter().any(|state| state.instance == *id);
         let new = instances.iter().filter(|id| !known(id)).cloned().map(Before::unborn);

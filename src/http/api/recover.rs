@@ -21,7 +21,7 @@ use super::super::dto::{
 };
 use super::super::peer::{Peer, Role};
 use super::super::{problem::Problem, snapshot, why};
-use super::act::{Asked, Passed, keyed, pass_on, through};
+use super::act::{Asked, Passed, keyed, meant_of, through};
 use super::look::{Ask, worker_target};
 use super::page::Page;
 use super::{Api, ask, json};
@@ -63,13 +63,12 @@ pub(super) async fn recover(
         keyed(&api, &peer, &headers, &request, async || {
             let before = snapshot::resolve(&api.runtime, &target).unwrap_or_default();
             let named = target.to_string();
-            let reached = match scaled(&before, &target, &strategy) {
-                Some(instances) => {
-                    let act = Act::Scale { instances };
-                    return pass_on(&api, &peer, vec![target.clone()], act).await;
-                }
-                None => api.runtime.recover_each(target.clone(), strategy.clone(), asker.clone()).await?,
-            };
+            let reached = api.runtime.recover_each(target.clone(), strategy.clone(), asker.clone()).await?;
+            if strategy.is_scaling() && matches!(target, Target::Worker(_)) {
+                let all: Vec<InstanceId> = reached.into_iter().map(|(instance, _)| instance).collect();
+                let act = Act::Scale { instances: u32::try_from(all.len()).unwrap_or(u32::MAX) };
+                return Ok(Passed::new(Verb::Act(act), named, meant_of(true, &before, &all, act)));
+            }
             let opened: HashMap<InstanceId, Option<Arc<str>>> = reached.into_iter().collect();
             let meant = before.iter().filter_map(|state| {
                 opened.get(&state.instance).map(|incident| Before::from(state).within(incident.clone()))
@@ -79,16 +78,6 @@ pub(super) async fn recover(
         .await
     })
     .await
-}
-
-/// How many instances a worker has after a step that changes their number.
-fn scaled(before: &[crate::supervisor::InstanceState], target: &Target, strategy: &Strategy) -> Option<u32> {
-    let count = u32::try_from(before.len()).unwrap_or(u32::MAX);
-    match (strategy, target) {
-        (Strategy::ScaleUp, Target::Worker(_)) => Some(count.saturating_add(1)),
-        (Strategy::ScaleDown, Target::Worker(_)) => Some(count.saturating_sub(1)),
-        (_, _) => None,
-    }
 }
 
 fn unknown(action: &str) -> String {
