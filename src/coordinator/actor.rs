@@ -354,7 +354,7 @@ impl CoordinatorState {
             (self.sinks.ready)(instance, case.incarnation, ());
         }
         let was_unwell = case.told.as_ref().is_some_and(|told| told.unwell.is_some());
-        let was_blind = case.told.as_ref().map_or((false, false), |told| (told.blind, told.unseen));
+        let was_blind = case.told.as_ref().map_or((false, false), |told| (told.ill_seen(), told.dim));
         let due = case.urged.is_none_or(|at| now.saturating_sub(at) >= URGE);
         // Whoever verifies a step waits for the first word, and must know when there is none any more.
         let holds = verdict.holds;
@@ -368,7 +368,7 @@ impl CoordinatorState {
                 (case.urged, case.holds) = (None, holds);
                 (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
             }
-            None if (verdict.blind, verdict.unseen) != was_blind => {
+            None if (verdict.ill_seen(), verdict.dim) != was_blind => {
                 (self.sinks.judged)(instance, case.incarnation, Arc::clone(&verdict));
             }
             Some(_) | None => {}

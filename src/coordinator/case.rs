@@ -187,7 +187,7 @@ pub(super) fn looks_alike(a: &Verdict, b: &Verdict) -> bool {
     (a.health, a.score, a.unresponsive, a.accepts) == (b.health, b.score, b.unresponsive, b.accepts)
         && a.issues == b.issues
         && a.terms == b.terms
-        && (a.blind, a.unseen) == (b.blind, b.unseen)
+        && (a.blind, a.dim, a.unseen) == (b.blind, b.dim, b.unseen)
 }
 
 /// The event that tells of a change of its health.

@@ -290,7 +290,8 @@ impl Record {
             terms,
             issues,
             unwell,
-            blind: blind || dim,
+            blind,
+            dim,
             unseen,
             flaps,
         }

@@ -156,17 +156,19 @@ fn a_probe_that_breaks_now_and_then_is_one_trouble_until_it_has_calmed_down() {
     for turn in 0..60 {
         let verdict = at(&mut record, turn * 2, if turn % 2 == 0 { Grade::Pass } else { Grade::Error });
         assert_eq!(verdict.health == Health::Unknown, turn % 2 == 1, "it is seen as it is");
-        ends += u32::from(std::mem::replace(&mut blind, verdict.blind) && !verdict.blind);
+        ends += u32::from(std::mem::replace(&mut blind, verdict.ill_seen()) && !verdict.ill_seen());
     }
     assert!(blind && (1..4).contains(&ends), "told a few times, then once: {ends}");
     let verdict = at(&mut record, 125, Grade::Pass);
     assert!(verdict.holds && verdict.unwell.is_none() && verdict.health == Health::Healthy);
+    assert!(verdict.dim && !verdict.blind, "it is seen how it is, and for how long nobody knows");
+    assert!(!verdict.sightless().contains("works any more"), "{}", verdict.sightless());
     assert!(
         verdict.issues.iter().any(|issue| issue.contains("works now and now not")),
         "{:?}",
         verdict.issues
     );
-    assert!(!at(&mut record, 420, Grade::Pass).blind);
+    assert!(!at(&mut record, 420, Grade::Pass).ill_seen());
 }
 
 #[test]

@@ -78,9 +78,10 @@ pub struct Verdict {
     /// Whether its own checks say that it works: it is ready, none of them fails, and at least one has passed since its
     /// start; with an expected heartbeat, one has come. Without checks of its own, that it is ready.
     pub holds: bool,
-    /// None of its configured checks works any more, or that has been so again and again until just now, or it is
-    /// [`unseen`](Self::unseen): a fault of who watches.
+    /// None of its configured checks works any more, or it is [`unseen`](Self::unseen): a fault of who watches.
     pub blind: bool,
+    /// That none of its configured checks works comes and goes, and has not calmed down yet.
+    pub dim: bool,
     /// The check that stands for its readiness is broken, for as many looks as its `failure_threshold` says, and it is
     /// not ready yet: whether its start is over, nobody can see.
     pub unseen: bool,
@@ -104,16 +105,26 @@ impl Verdict {
             started: true,
             holds: true,
             blind: false,
+            dim: false,
             unseen: false,
             flaps: false,
         }
     }
 
-    /// What those who watch cannot see, in words; for one that is [`blind`](Self::blind).
+    /// Whether those who watch are in trouble: it is [`blind`](Self::blind), or [`dim`](Self::dim).
+    #[must_use]
+    pub fn ill_seen(&self) -> bool {
+        self.blind || self.dim
+    }
+
+    /// What those who watch cannot see, in words; for one that is [`ill_seen`](Self::ill_seen).
     #[must_use]
     pub fn sightless(&self) -> String {
         let what = if self.unseen {
             "the probe that says when it is ready does not work; its start is left alone"
+        } else if self.dim {
+            return "its probes work now and now not; while none of them does, the worker is left alone"
+                .to_owned();
         } else {
             "none of its probes works any more; the worker is left alone"
         };

@@ -97,7 +97,7 @@ pub struct Incident {
     pub cause: String,
     /// The class under which experience is kept.
     pub class: Option<Arc<str>>,
-    /// What was wrong at first, in words.
+    /// What was wrong at first, in words; of one about who watches, what is wrong.
     pub text: String,
     /// When the first bad fact was known to be one.
     pub opened_at: Timestamp,

@@ -22,11 +22,17 @@ impl SupervisorState {
     pub(super) fn watched(&mut self, child: ChildKey, incarnation: Incarnation, verdict: &Verdict) {
         let Some(slot) = self.slot(child) else { return };
         // A word that comes late is about one that is over.
-        let blind = verdict.blind && slot.running.runs(incarnation);
+        let blind = verdict.ill_seen() && slot.running.runs(incarnation);
         let open = slot.blind.clone();
         match (open, blind) {
             (None, true) => self.goes_blind(child, incarnation, verdict),
             (Some(_), false) => self.sees_again(child, Outcome::Ok, "its probes work again"),
+            (Some((id, _)), true) if verdict.dim => {
+                let now = verdict.sightless();
+                if self.plane.healer.incident(&id).is_some_and(|incident| incident.text != now) {
+                    let _ = self.plane.healer.on(&id, |incident| incident.text = now);
+                }
+            }
             (Some(_), true) | (None, false) => {}
         }
     }

@@ -130,6 +130,7 @@ impl Tree {
             accepts: true,
             started: true,
             blind: false,
+            dim: false,
             unseen: false,
             flaps: false,
         });

@@ -42,6 +42,7 @@ fn verdict(says: Says) -> Arc<Verdict> {
         started: true,
         holds: says == Says::Passes,
         blind: says == Says::Nothing,
+        dim: false,
         unseen: false,
         flaps: false,
     })

@@ -24,15 +24,10 @@ pub(super) fn verdict(health: Health, unwell: Option<bool>) -> Arc<Verdict> {
         health,
         score: None,
         terms: Vec::new(),
-        issues: Vec::new(),
         unresponsive: unwell.is_some(),
         unwell,
-        accepts: true,
-        started: true,
         holds: matches!(health, Health::Healthy | Health::Degraded),
-        blind: false,
-        unseen: false,
-        flaps: false,
+        ..Verdict::runs("process")
     })
 }
 

@@ -24,6 +24,7 @@ fn verdict(unwell: Option<Unwell>) -> Arc<Verdict> {
         started: true,
         holds: true,
         blind: false,
+        dim: false,
         unseen: false,
         flaps: false,
     })
