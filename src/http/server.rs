@@ -226,7 +226,10 @@ async fn missing(
             }
             Ok(Found::NotOurs(why)) if told == Some(why) => watch.look_again(),
             Ok(Found::NotOurs(why)) => {
-                told = Some(why);
+                // One reason is told, the newest.
+                if let Some(before) = told.replace(why) {
+                    runtime.info().forget_note(&gone(before));
+                }
                 watch.look_again();
                 tracing::warn!("{}", gone(why));
                 runtime.info().note(gone(why));

@@ -363,6 +363,23 @@ fn c24_a_state_directory_that_was_taken_away_gets_no_socket() {
 }
 
 #[test]
+fn what_was_told_of_a_control_socket_that_was_gone_is_told_no_longer_once_it_is_back() {
+    let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
+    rig.wait_status("web", "healthy");
+    fs::create_dir(rig.path("moved")).unwrap();
+    exchange(&rig, "moved");
+    fs::remove_file(rig.path("moved/regrow.sock")).unwrap();
+    let told = |why: &str| rig.text("moved/logs/regrow.log").contains(&format!("not made again: {why}"));
+    rig.wait("one reason is told", || told("something else stands in the place of the state directory"));
+    fs::write(rig.path(".regrow/regrow.sock"), "").unwrap();
+    rig.wait("and another", || told("something else stands in its place"));
+    exchange(&rig, "moved");
+    rig.wait("it answers", || rig.try_status().is_some());
+    let notes = rig.status()["runtime"]["notes"].to_string();
+    assert!(!notes.contains("control socket"), "{notes}");
+}
+
+#[test]
 fn a_control_plane_that_was_late_says_so() {
     let rig = Rig::start(&format!("[worker.web]\ncommand = {WITNESS}\n"));
     rig.wait_status("web", "healthy");
