@@ -88,6 +88,29 @@ impl Schedule {
         taken
     }
 
+    /// Whose probes are due, with its process.
+    fn due(&mut self, now: Duration, cases: &HashMap<InstanceId, Box<Case>>) -> Vec<Root> {
+        let (mut due, mut gone) = (Vec::new(), false);
+        for instance in self.take(now) {
+            match cases.get(&instance) {
+                Some(case) if case.rounds.iter().any(|round| round.is_due(now)) => {
+                    // An actor has no process, and nobody has the number 0.
+                    due.push((case.main().unwrap_or(0), instance));
+                }
+                Some(_) | None => gone = true,
+            }
+        }
+        // It may have been the one that wanted it as often as this.
+        if gone && self.grain < TICK {
+            self.measure(cases);
+        }
+        due
+    }
+
+    fn measure(&mut self, cases: &HashMap<InstanceId, Box<Case>>) {
+        self.grain = cases.values().flat_map(|case| &case.rounds).map(Round::grain).fold(TICK, Duration::min);
+    }
+
     /// Once there are twice as many entries as were good, the old ones go.
     fn tidy(&mut self, cases: &HashMap<InstanceId, Box<Case>>) {
         if self.due.len() >= self.crowded {
@@ -101,7 +124,7 @@ impl Schedule {
             cases.get(instance).is_some_and(|case| case.rounds.iter().any(|round| round.due == *due))
         });
         self.crowded = self.due.len().saturating_mul(2).max(FEW);
-        self.grain = cases.values().flat_map(|case| &case.rounds).map(Round::grain).fold(TICK, Duration::min);
+        self.measure(cases);
     }
 }
 
@@ -232,14 +255,7 @@ impl CoordinatorState {
 
     /// Whether these processes run: one look at each of them, however many probes want to know.
     async fn go_round(&mut self, myself: &ActorRef<CoordinatorMsg>, now: Duration) {
-        let mut due: Vec<Root> = Vec::new();
-        for instance in self.schedule.take(now) {
-            let Some(case) = self.cases.get(&instance) else { continue };
-            if case.rounds.iter().any(|round| round.is_due(now)) {
-                // An actor has no process, and nobody has the number 0.
-                due.push((case.main().unwrap_or(0), instance));
-            }
-        }
+        let due = self.schedule.due(now, &self.cases);
         if due.is_empty() {
             return;
         }
@@ -341,6 +357,18 @@ mod tests {
         }
         schedule.tidy(&HashMap::new());
         assert!(schedule.due.is_empty() && schedule.grain == TICK);
+    }
+
+    #[test]
+    fn once_who_wanted_it_often_is_gone_it_is_looked_as_seldom_as_before() {
+        let mut schedule = Schedule::default();
+        let [a, b]: [InstanceId; 2] = ["a", "b"].map(|name| name.parse().unwrap());
+        schedule.add(&a, &round(SECOND / 10));
+        schedule.add(&b, &round(SECOND * 30));
+        assert!(schedule.due(SECOND / 2, &HashMap::new()).is_empty());
+        assert_eq!(schedule.grain, CLOSEST, "nobody's time has come");
+        assert!(schedule.due(2 * SECOND, &HashMap::new()).is_empty());
+        assert_eq!(schedule.grain, TICK);
     }
 
     #[test]
