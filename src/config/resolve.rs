@@ -2,6 +2,7 @@
 //! After OTP's `supervisor:check_childspecs`, but with every problem at once.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::id::Name;
@@ -121,9 +122,7 @@ pub(super) fn addresses(http: &HttpSettings, places: &Places, problems: &mut Vec
         )));
     }
     let Some((listen, probes)) = http.listen.zip(http.probe_listen) else { return };
-    let same_place =
-        listen.ip() == probes.ip() || listen.ip().is_unspecified() || probes.ip().is_unspecified();
-    if listen.port() != 0 && listen.port() == probes.port() && same_place {
+    if listen.port() != 0 && listen.port() == probes.port() && meet(listen.ip(), probes.ip()) {
         let title = if listen == probes {
             "`http.probe_listen` is the same as `http.listen`".to_owned()
         } else {
@@ -132,6 +131,13 @@ pub(super) fn addresses(http: &HttpSettings, places: &Places, problems: &mut Vec
         let problem = Problem::new(place("http.probe_listen"), title);
         problems.push(problem.help("`listen` serves health and metrics already; give this one another port"));
     }
+}
+
+/// Whether one port cannot be had at both. The one for all addresses takes IPv4 along where it is IPv6, and not the other
+/// way round.
+fn meet(one: IpAddr, other: IpAddr) -> bool {
+    let takes = |all: IpAddr, own: IpAddr| all.is_unspecified() && (all.is_ipv6() || own.is_ipv4());
+    one == other || takes(one, other) || takes(other, one)
 }
 
 /// Where a key of a worker or a template stands: at it, in the defaults of workers, or it itself.

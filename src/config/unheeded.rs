@@ -44,7 +44,7 @@ fn given_names(worker: &WorkerSettings) -> Vec<String> {
 /// A port on which regrow itself answers: it is there first.
 fn own_port(worker: &WorkerSettings, key: &str, own: SocketAddr) -> Option<String> {
     let base = worker.port.filter(|_| own.port() != 0)?;
-    let last = u32::from(base).saturating_add(worker.instances.saturating_sub(1));
+    let last = u32::from(base).saturating_add(worker.most().saturating_sub(1));
     (u32::from(base)..=last).contains(&u32::from(own.port())).then(|| {
         format!(
             "worker `{}` has port {}, on which regrow itself answers ({key}): move one of the two",
@@ -99,6 +99,8 @@ mod tests {
             ["worker `a` has port 8080, on which regrow itself answers (http.listen): move one of the two"]
         );
         assert_eq!(warned(&text("listen = \"\"")), Vec::<String>::new());
+        let pool = text("").replace("instances = 2", "pool = { max = 2 }");
+        assert_eq!(warned(&pool).len(), 1, "a step may make one more of it");
         assert_eq!(warned(&text("listen = \"\"\nprobe_listen = \"0.0.0.0:8079\"")).len(), 1);
     }
 
@@ -113,6 +115,7 @@ mod tests {
             ("127.0.0.1:9000", "127.0.0.1:9000"),
             ("127.0.0.1:9000", "0.0.0.0:9000"),
             ("127.0.0.1:9000", "[::]:9000"),
+            ("[::1]:9000", "[::]:9000"),
         ] {
             let said = load(&Sources::text(text(listen, probes))).unwrap_err().to_string();
             assert!(said.contains("give this one another port"), "{said}");
@@ -121,6 +124,8 @@ mod tests {
             ("127.0.0.1:9000", "0.0.0.0:9001"),
             ("127.0.0.1:0", "127.0.0.1:0"),
             ("127.0.0.1:9000", "127.0.0.2:9000"),
+            ("[::1]:9000", "0.0.0.0:9000"),
+            ("[::1]:9000", "127.0.0.1:9000"),
         ] {
             assert!(load(&Sources::text(text(listen, probes))).is_ok(), "{listen} {probes}");
         }
