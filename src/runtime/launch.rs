@@ -412,7 +412,7 @@ fn count_on(info: &RuntimeInfo, host: &Arc<ProcessHost>, actors: &InProcessHost,
     let named: HashSet<&Name> = settings.workers.iter().map(|worker| &worker.name).collect();
     for (instance, last) in host.take_counted() {
         if named.contains(instance.worker()) {
-            plane.count_from(instance.to_string(), last);
+            plane.count_from(&instance, last);
         }
     }
     let (board, processes) = (plane.board.clone(), Arc::downgrade(host));

@@ -239,9 +239,11 @@ impl Plane {
     }
 
     /// Notes how far a child had come in earlier runtimes: its next start is its first in this one.
-    pub(crate) fn count_from(&self, child: String, last: Incarnation) {
+    pub(crate) fn count_from(&self, child: &InstanceId, last: Incarnation) {
         let count = Count { last: AtomicU64::new(last.0), before: last };
-        lock(&self.counted).insert(child, Arc::new(count));
+        lock(&self.counted).insert(child.to_string(), Arc::new(count));
+        // Whoever looks before its supervisor has said something must not take that number for a start.
+        self.board.update(child, |entry| entry.incarnation = last);
     }
 
     /// Notes an instance's readiness and passes on whose turn that changes.

@@ -54,6 +54,33 @@ async fn a_ready_worker_without_probes_is_healthy_whatever_was_said_before_it_wa
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_incident_of_who_watches_says_whether_a_probe_works_at_times() {
+    let tree = Tree::boot(NESTED).await;
+    let say = async |blind: bool, dim: bool| {
+        let (instance, incarnation) = ("first".parse().unwrap(), tree.entry("first").incarnation);
+        let verdict = Arc::new(Verdict { blind, dim, ..Verdict::runs("process") });
+        tree.plane.judge(Judged { instance, incarnation, verdict });
+        tree.settle().await;
+        let all = tree.plane.healer.incidents();
+        assert_eq!(all.len(), 1, "{all:?}");
+        (all[0].text.clone(), all[0].closed.is_some())
+    };
+    let (text, closed) = say(true, false).await;
+    assert!(text.contains("none of its probes works any more") && !closed, "{text}");
+    let (text, closed) = say(false, true).await;
+    assert!(text.contains("work now and now not") && !closed, "{text}");
+    assert!(say(false, false).await.1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_far_it_had_come_is_no_start() {
+    let tree = Tree::grow(NESTED).await;
+    let (id, last) = ("first".parse().unwrap(), Incarnation(57));
+    tree.plane.count_from(&id, last);
+    assert_eq!(tree.plane.board.instance(&id).unwrap().incarnation, last, "before anybody has started it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_end_that_nobody_asked_for_is_nobodys_wish() {
     let tree = Tree::boot(NESTED).await;
     tree.end("first", Exit::Stopped).await;
