@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::id::InstanceId;
-use crate::store::{EventCounts, InstanceTotals, KeptEvent, Limits, Options, Store, StoreError};
+use crate::store::{EventCounts, Home, InstanceTotals, KeptEvent, Limits, Store, StoreError};
 use crate::supervisor::Board;
 use crate::telemetry::{Journal, Recorded, Subscription};
 
@@ -100,6 +100,7 @@ impl Keeper {
     /// without.
     pub(super) fn begin(
         info: &Arc<RuntimeInfo>,
+        home: Home,
         journal: &Journal,
         board: &Board,
     ) -> std::io::Result<Arc<Self>> {
@@ -125,13 +126,9 @@ impl Keeper {
                 // There is nobody: the boot has failed.
                 return;
             }
-            let store = match Store::open(&Options::new(&info.state_dir)) {
-                Ok(store) => store,
-                Err(error) => {
-                    info.note(format!("no history is kept: {error}"));
-                    return;
-                }
-            };
+            let store = Store::open_in(&home, None);
+            let store = store.inspect_err(|error| info.note(format!("no history is kept: {error}")));
+            let Ok(store) = store else { return };
             // Of this thread alone. A system that refuses it has its reasons, and nothing rests on it.
             let _ = rustix::process::nice(STANDS_BACK);
             runtime.block_on(async {
@@ -340,6 +337,10 @@ impl Work {
                     _ = &mut stopped => stopping = true,
                 }
             }
+            if let Err(StoreError::Another) = &kept {
+                self.certain = false;
+                continue;
+            }
             if let Err(StoreError::Unwritable(why)) = &kept {
                 // No later try will do better, and those behind it must not wait for ever.
                 tracing::warn!(%why, "events cannot be written down and are left out");
@@ -445,7 +446,7 @@ impl Work {
         EventCounts { last, by_kind: counts.map(|(kind, count)| (kind.word().to_owned(), count)).collect() }
     }
 
-    /// A file that could not be opened at the start may hold numbers that were given out again since. Those events
+    /// A file that could not be opened at the start, or that somebody put in the place of ours, may hold numbers that were given out again since. Those events
     /// keep what they are in the file; ours of the same numbers are lost, and the next ones go on behind.
     async fn make_certain(&mut self) -> Result<(), StoreError> {
         if self.certain {

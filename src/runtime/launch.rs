@@ -204,7 +204,8 @@ impl Runtime {
         info.live_in(Arc::clone(&state_dir));
         healed.into_iter().chain(note).for_each(|note| info.note(note));
         let (board, journal) = (Board::new(), Journal::new());
-        let begun = keep.then(|| Keeper::begin(&info, &journal, &board)).transpose();
+        let begun =
+            keep.then(|| Keeper::begin(&info, state_dir.home().clone(), &journal, &board)).transpose();
         let keeper = begun.map_err(|source| StartError::System {
             what: "cannot start the thread that keeps events",
             source,

@@ -24,6 +24,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::store::{Home as StoreHome, was_removed};
 use crate::worker::process::shelter::takes_nothing;
 
 use super::holder::{holder_of, take_lock};
@@ -45,8 +46,8 @@ pub(crate) struct Passers {
 pub(crate) struct StateDir {
     path: PathBuf,
     shared: Passers,
-    /// The directory that it began with, in which the store is.
-    first: Identity,
+    /// The one that the store is in: that which it began with, as long as that is not removed.
+    store: StoreHome,
     held: Mutex<Held>,
     remade: Mutex<Vec<OnRemade>>,
 }
@@ -117,11 +118,15 @@ impl StateDir {
     /// [`StartError::Busy`] names the runtime that holds it; [`StartError::StateDir`] says what is wrong with it.
     pub(crate) fn take(path: &Path, shared: Passers) -> Result<Self, StartError> {
         let held = hold(path, shared)?;
-        let meta = held.dir.as_ref().map(File::metadata).transpose();
-        let meta = meta.map_err(|source| StartError::StateDir { state_dir: path.to_owned(), source })?;
-        let first = meta.as_ref().map(identity).unwrap_or_default();
+        let store = held.dir.as_ref().map_or_else(|| StoreHome::at(path), |dir| StoreHome::of(path, dir));
+        let store = store.map_err(|source| StartError::StateDir { state_dir: path.to_owned(), source })?;
         let (held, remade) = (Mutex::new(held), Mutex::default());
-        Ok(Self { path: path.to_owned(), shared, first, held, remade })
+        Ok(Self { path: path.to_owned(), shared, store, held, remade })
+    }
+
+    /// Where the store is.
+    pub(crate) fn home(&self) -> &StoreHome {
+        &self.store
     }
 
     /// Gives it back.
@@ -145,6 +150,9 @@ impl StateDir {
         let (ours, removed) = (identity(&dir.metadata()?), was_removed(dir)?);
         match fs::symlink_metadata(&self.path) {
             Ok(found) if identity(&found) == ours => {
+                if !self.store.settle() {
+                    self.store_follows(&held);
+                }
                 make_folders(&self.path, self.shared)?;
                 return self.heal_lock(&mut held);
             }
@@ -154,10 +162,10 @@ impl StateDir {
                 }
                 make_folders(&self.path, self.shared)?;
                 let home = self.heal_lock(&mut held)?;
+                let is_of_store = self.store_follows(&held);
                 drop(held);
                 tracing::warn!(dir = %self.path.display(), "a state directory that was moved away is back");
-                let first = identity(&found) == self.first;
-                self.tell(if first { Remade::Back } else { Remade::Moved });
+                self.tell(if is_of_store { Remade::Back } else { Remade::Moved });
                 return Ok(if home == Home::Ours { Home::Remade } else { home });
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -177,10 +185,21 @@ impl StateDir {
         if !removed {
             held.moved.extend(former.dir.map(|dir| (dir, former.lock)));
         }
+        self.store_follows(&held);
         drop(held);
         tracing::warn!(dir = %self.path.display(), "the state directory had been removed or moved away, and was made again");
         self.tell(if removed { Remade::Removed } else { Remade::Moved });
         Ok(Home::Remade)
+    }
+
+    /// The store goes on in the one that is held once its own is removed. True: it is in there. Where no handle is free
+    /// for that, the next look tries again.
+    fn store_follows(&self, held: &Held) -> bool {
+        let Some(dir) = &held.dir else { return false };
+        if let Err(error) = self.store.follow(dir) {
+            tracing::warn!(%error, "the store does not know of the state directory that was made again yet");
+        }
+        self.store.settle() && rustix::fs::fstat(dir).is_ok_and(|found| self.store.is(&found))
     }
 
     fn tell(&self, what: Remade) {
@@ -233,15 +252,6 @@ fn identity(meta: &fs::Metadata) -> Identity {
 fn stands(file: &File, path: &Path) -> bool {
     let there = fs::symlink_metadata(path).map(|meta| identity(&meta));
     file.metadata().is_ok_and(|meta| there.is_ok_and(|there| there == identity(&meta)))
-}
-
-/// Whether an open directory has no name any more.
-fn was_removed(dir: &File) -> io::Result<bool> {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::ffi::OsStrExt;
-    let name = fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-    let nameless = name.is_ok_and(|name| name.as_os_str().as_bytes().ends_with(b" (deleted)"));
-    Ok(nameless || dir.metadata()?.nlink() == 0)
 }
 
 fn hold(path: &Path, shared: Passers) -> Result<Held, StartError> {

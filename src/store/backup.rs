@@ -32,7 +32,7 @@ impl Store {
     pub fn backup(&self, dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
         let mut made = Vec::new();
         for place in self.shared().places() {
-            let copy = dir.join(place.name());
+            let copy = dir.join(place.name);
             let partial = with_suffix(&copy, ".partial");
             // Of an attempt that was cut short, and of an older copy.
             for old in [partial.clone(), with_suffix(&copy, "-wal"), with_suffix(&copy, "-shm")] {

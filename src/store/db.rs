@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::lane::Job;
 use super::open::Place;
 use super::state::Health;
-use super::witness::Witness;
+use super::witness::{Loss, Witness};
 
 /// The file, as the writing thread has it.
 pub(super) struct Db {
@@ -29,7 +29,7 @@ impl Db {
         if emptied && result.is_ok() {
             db.health.note(format!(
                 "{} was there and empty, and begins anew: what it held, if it held anything, is gone; look at the disk",
-                db.place.name()
+                db.place.name
             ));
         }
         db.health.tell(result.err());
@@ -57,22 +57,31 @@ impl Db {
         };
         self.health.open.store(true, Ordering::Release);
         self.conn = Some(conn);
-        self.witness = Witness::of(&self.place.path);
+        self.witness = Witness::of(&self.place.path());
         Ok(())
     }
 
     /// A file that somebody has deleted or put another one in the place of goes on taking everything, and nobody will
-    /// ever read it again: what comes from now on goes into one that is there.
-    fn notice_loss(&mut self) {
-        let Some(loss) = self.witness.as_ref().and_then(|witness| witness.loss(&self.place.path)) else {
-            return;
+    /// ever read it again: what comes from now on goes into one that is there. Not into one of another directory: that
+    /// is not ours.
+    fn notice_loss(&mut self) -> Result<(), StoreError> {
+        if !self.place.home.settle() {
+            let text = "its directory was removed; it goes on once that is made again";
+            return Err(StoreError::Failed(text.to_owned()));
+        }
+        let Some(loss) = self.witness.as_ref().and_then(|witness| witness.loss(&self.place.path())) else {
+            return Ok(());
         };
         self.conn = None;
         self.witness = None;
         self.place.remove_companions();
         self.health.open.store(false, Ordering::Release);
-        self.health.note(loss.text(&self.place.name()));
+        self.health.note(loss.text(self.place.name));
+        if loss == Loss::Replaced {
+            self.health.others.fetch_add(1, Ordering::AcqRel);
+        }
         self.health.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
 
     /// A reader has met damage that the memory of this connection may hide: looks at the file itself.
@@ -88,6 +97,7 @@ impl Db {
     /// Moves the damaged file aside.
     fn renew(&mut self, why: &StoreError) -> Result<(), StoreError> {
         self.conn = None;
+        self.witness = None;
         self.health.open.store(false, Ordering::Release);
         let note = self.place.set_aside(why)?;
         self.health.note(note);
@@ -124,7 +134,7 @@ impl Db {
     }
 
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-        self.notice_loss();
+        self.notice_loss()?;
         self.ensure()?;
         let Some(conn) = &self.conn else { return Err(StoreError::Closed) };
         conn.execute_batch("BEGIN IMMEDIATE")?;

@@ -36,6 +36,10 @@ pub enum StoreError {
     /// The store is closed: the runtime ends, or has none.
     #[error("the store is closed")]
     Closed,
+    /// Somebody has put another file in its place, whose last number is not known yet: ask for
+    /// [`last_seq`](super::Store::last_seq), and number what comes behind that.
+    #[error("another file has taken its place, and holds numbers of its own")]
+    Another,
     /// Something else, in SQLite's words.
     #[error("{0}")]
     Failed(String),

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
+use super::home::{Home, is_same};
 use super::schema::{Steps, migrate};
 
 /// The WAL of older versions could damage a database; this one is the first that cannot.
@@ -42,7 +43,9 @@ impl Options {
 /// One of the files.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
-    pub(super) path: PathBuf,
+    /// Its directory.
+    pub(super) home: Home,
+    pub(super) name: &'static str,
     pub(super) steps: Steps,
     /// Whether every commit is synced.
     pub(super) synced: bool,
@@ -50,14 +53,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Its name, for people.
-    pub(super) fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    /// The way to it in the directory that is held, wherever that is by now.
+    pub(super) fn path(&self) -> PathBuf {
+        self.home.path().join(self.name)
     }
 
     /// Whether it is there with nothing in it, which no file is that was once begun.
     pub(super) fn is_empty(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|found| found.is_file() && found.len() == 0)
+        fs::metadata(self.path()).is_ok_and(|found| found.is_file() && found.len() == 0)
     }
 
     /// Opens it for writing.
@@ -78,9 +81,9 @@ impl Place {
         ))?;
         self.look_over(&conn)?;
         migrate(&conn, self.steps)?;
-        if fresh && let Some(dir) = self.path.parent() {
+        if fresh {
             // A new file is there after a power cut only if its directory says so.
-            File::open(dir)?.sync_all()?;
+            File::open(self.home.path())?.sync_all()?;
         }
         Ok(conn)
     }
@@ -103,16 +106,32 @@ impl Place {
             return Err(StoreError::Failed(text));
         }
         let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let path = self.home.by_name().join(self.name);
         let conn = match &self.vfs {
-            Some(vfs) => Connection::open_with_flags_and_vfs(&self.path, flags, vfs.as_str())?,
-            None => Connection::open_with_flags(&self.path, flags)?,
+            Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str())?,
+            None => Connection::open_with_flags(path, flags)?,
         };
+        self.check(&conn)?;
         conn.busy_timeout(Duration::from_secs(5))?;
         conn.execute_batch(
             "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
              PRAGMA mmap_size = 0; PRAGMA cache_size = -256; PRAGMA temp_store = MEMORY;",
         )?;
         Ok(conn)
+    }
+
+    /// SQLite follows every link at the opening and goes by what it has found: between two looks that may have become
+    /// another runtime's. Nothing was read or written yet.
+    fn check(&self, conn: &Connection) -> Result<(), StoreError> {
+        let ours = rustix::fs::stat(self.path()).map_err(std::io::Error::from)?;
+        // A name that is no text cannot be asked for.
+        let Some(opened) = conn.path() else { return Ok(()) };
+        if rustix::fs::stat(opened).is_ok_and(|opened| is_same(&opened, &ours)) {
+            return Ok(());
+        }
+        Err(StoreError::Failed(
+            "its directory was moved away while it was opened; it is tried again".to_owned(),
+        ))
     }
 
     /// Makes the file for its owner alone, whatever the umask; SQLite gives the WAL the same rights. True if it was
@@ -125,12 +144,12 @@ impl Place {
             .truncate(false)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW)
-            .open(&self.path)?;
+            .open(self.path())?;
         Ok(file.metadata()?.len() == 0)
     }
 
     fn look_over(&self, conn: &Connection) -> Result<(), StoreError> {
-        if fs::metadata(&self.path)?.len() > LOOKED_OVER { Ok(()) } else { quick_check(conn) }
+        if fs::metadata(self.path())?.len() > LOOKED_OVER { Ok(()) } else { quick_check(conn) }
     }
 
     /// Looks a file over, whatever its size.
@@ -141,21 +160,20 @@ impl Place {
     /// Moves the file away with its date, and says what came of it.
     pub(super) fn set_aside(&self, why: &StoreError) -> Result<String, StoreError> {
         let now = Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ").to_string();
-        let aside = with_suffix(&self.path, &format!(".corrupt-{now}"));
-        fs::rename(&self.path, &aside)?;
-        let wal = with_suffix(&self.path, "-wal");
+        let path = self.path();
+        let aside = with_suffix(&path, &format!(".corrupt-{now}"));
+        fs::rename(&path, &aside)?;
+        let wal = with_suffix(&path, "-wal");
         if wal.exists() {
             fs::rename(&wal, with_suffix(&aside, "-wal"))?;
         }
         // Shared memory holds nothing that the WAL does not.
-        let _ = fs::remove_file(with_suffix(&self.path, "-shm"));
-        if let Some(dir) = self.path.parent() {
-            File::open(dir)?.sync_all()?;
-        }
+        let _ = fs::remove_file(with_suffix(&path, "-shm"));
+        File::open(self.home.path())?.sync_all()?;
         self.forget_the_oldest();
         Ok(format!(
             "{} could not be read ({why}); it was kept as {}, and a fresh one took its place: the history before is in the old file",
-            self.name(),
+            self.name,
             aside.file_name().unwrap_or_default().to_string_lossy()
         ))
     }
@@ -164,14 +182,14 @@ impl Place {
     /// is met when that is opened.
     pub(super) fn remove_companions(&self) {
         for suffix in ["-wal", "-shm"] {
-            let _ = fs::remove_file(with_suffix(&self.path, suffix));
+            let _ = fs::remove_file(with_suffix(&self.path(), suffix));
         }
     }
 
     /// A disk that damages files again and again must not be filled with them. Best effort: the next time tries again.
     fn forget_the_oldest(&self) {
-        let prefix = format!("{}.corrupt-", self.name());
-        let Some(Ok(entries)) = self.path.parent().map(fs::read_dir) else { return };
+        let prefix = format!("{}.corrupt-", self.name);
+        let Ok(entries) = fs::read_dir(self.home.path()) else { return };
         let mut found: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| {

@@ -11,6 +11,7 @@ use rusqlite::types::Value;
 use super::db::Db;
 use super::error::StoreError;
 use super::events::{self, EventQuery, KeptEvent};
+use super::home::Home;
 use super::lane::{Command, Job, Lane, TOGETHER, Which};
 use super::open::{Options, Place};
 use super::tallies::{self, Tallies};
@@ -24,6 +25,9 @@ pub(super) struct Health {
     pub(super) open: AtomicBool,
     /// Rises when the file is replaced by a fresh one.
     pub(super) generation: AtomicU64,
+    /// How often somebody put another file in its place, and how many of these were asked for their last number.
+    pub(super) others: AtomicU64,
+    asked: AtomicU64,
     /// Records that were moved aside.
     quarantined: AtomicU64,
     trouble: Mutex<Option<StoreError>>,
@@ -144,13 +148,20 @@ impl Store {
     /// [`notes`](Self::notes), and it is tried again with every write.
     ///
     /// # Errors
-    /// No thread could be started.
+    /// The directory is not there, or no thread could be started.
     pub fn open(options: &Options) -> Result<Self, StoreError> {
-        let place = |name: &str, steps, synced| Place {
-            path: options.dir.join(name),
+        let home = Home::at(&options.dir)?;
+        Self::open_in(&home, options.vfs.as_deref())
+    }
+
+    /// The same in a directory that is held already.
+    pub(crate) fn open_in(home: &Home, vfs: Option<&str>) -> Result<Self, StoreError> {
+        let place = |name, steps, synced| Place {
+            home: home.clone(),
+            name,
             steps,
             synced,
-            vfs: options.vfs.clone(),
+            vfs: vfs.map(str::to_owned),
         };
         let places = [place("state.db", schema::STATE, true), place("samples.db", schema::SAMPLES, false)];
         let (state, samples) = (Arc::new(Health::default()), Arc::new(Health::default()));
@@ -209,7 +220,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; nothing was kept, or, after an error of the disk, it is not known. Putting the same events
-    /// again is right in both cases.
+    /// again is right in both cases, but after [`StoreError::Another`].
     pub async fn put_events(
         &self,
         events: Vec<KeptEvent>,
@@ -222,11 +233,15 @@ impl Store {
             .iter()
             .map(|(instance, totals)| totals::Row::of(instance, totals.as_ref()))
             .collect::<Result<Vec<_>, StoreError>>()?;
+        let state = Arc::clone(&self.shared.state);
         let keep = move |conn: &Connection| {
+            if state.others.load(Ordering::Acquire) != state.asked.load(Ordering::Acquire) {
+                return Ok(Err(StoreError::Another));
+            }
             events::put(conn, &rows)?;
-            totals::put(conn, &totals, &counts)
+            totals::put(conn, &totals, &counts).map(Ok)
         };
-        self.shared.writer.put(Which::State, keep).await
+        self.shared.writer.put(Which::State, keep).await?
     }
 
     /// Events that were kept, oldest first. Damaged ones are left out and moved aside.
@@ -245,7 +260,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: the file cannot be opened.
     pub async fn last_seq(&self) -> Result<u64, StoreError> {
-        let last = |conn: &Connection| {
+        let state = Arc::clone(&self.shared.state);
+        let last = move |conn: &Connection| {
+            state.asked.store(state.others.load(Ordering::Acquire), Ordering::Release);
             let counted = totals::last(conn)?;
             Ok(events::last(conn)?.max(counted))
         };

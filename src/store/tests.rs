@@ -363,7 +363,13 @@ async fn a_file_that_is_deleted_meanwhile_is_named_and_another_one_takes_its_pla
     fill(&fresh, 1..=2).await;
     close(fresh);
     std::fs::rename(other.path().join("state.db"), path("state.db")).unwrap();
+    // Numbers of ours might be in it already: nothing is put over what it holds.
+    let counts = EventCounts::default();
+    let put = store.put_events(vec![kept(2, EventKind::WorkerReady, "x")], vec![], &counts);
+    assert_eq!(put.await, Err(StoreError::Another));
+    assert_eq!(store.last_seq().await, Ok(2));
     fill(&store, 9..=9).await;
+    assert_eq!(store.events(all()).await.unwrap()[1], kept(2, EventKind::WorkerReady, "ready"));
     assert_eq!(seen(&store).await, [1, 2, 9]);
     assert!(store.notes().iter().any(|note| note.contains("was replaced")), "{:?}", store.notes());
     close(store);
@@ -384,4 +390,89 @@ async fn a_file_that_was_moved_away_with_its_directory_goes_on() {
     close(store);
     let again = open(&there);
     assert_eq!(again.beginning().last_seq, 2);
+}
+
+/// Every file below and what is in it.
+fn contents(dir: &std::path::Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// Everything that leads to a file, and looks that begin anew.
+async fn goes_on(store: &Store, numbers: std::ops::RangeInclusive<u64>) {
+    let copies = tempfile::tempdir().unwrap();
+    let last = *numbers.end();
+    fill(store, numbers).await;
+    store.look_over().await.unwrap();
+    fill(store, last + 1..=last + 1).await;
+    store.backup(copies.path()).unwrap();
+    let found: Vec<u64> = store.events(all()).await.unwrap().iter().map(|event| event.seq).collect();
+    assert_eq!(found, (1..=last + 1).collect::<Vec<_>>());
+    assert_eq!((store.generation(), store.notes()), (0, Vec::new()));
+    assert_eq!(open(copies.path()).beginning().last_seq, last + 1);
+}
+
+#[tokio::test]
+async fn a_store_in_a_folder_that_was_swapped_leaves_the_one_that_stands_there_now_alone() {
+    let above = tempfile::tempdir().unwrap();
+    let (here, there) = (above.path().join("project"), above.path().join("old"));
+    let (ours, others) = (there.join("state"), here.join("state"));
+    std::fs::create_dir_all(&others).unwrap();
+    let store = open(&others);
+    fill(&store, 1..=1).await;
+    std::fs::rename(&here, &there).unwrap();
+    std::fs::create_dir_all(&others).unwrap();
+    // Numbers that ours has, too; all of it in the WAL.
+    let other = open(&others);
+    fill(&other, 1..=5).await;
+    let before = contents(&others);
+    assert!(before.contains_key(&others.join("state.db-wal")));
+    goes_on(&store, 2..=3).await;
+    close(store);
+    assert!(contents(&others) == before, "nothing was written or removed");
+    fill(&other, 6..=6).await;
+    close(other);
+    assert_eq!(open(&others).beginning().last_seq, 6);
+    assert_eq!(open(&ours).beginning().last_seq, 4);
+}
+
+#[tokio::test]
+async fn a_store_makes_nothing_in_a_directory_that_stands_in_place_of_its_own_and_goes_on_when_that_is_back()
+{
+    let above = tempfile::tempdir().unwrap();
+    let (here, there) = (above.path().join("project"), above.path().join("old"));
+    let others = here.join("state");
+    std::fs::create_dir_all(&others).unwrap();
+    let store = open(&others);
+    fill(&store, 1..=1).await;
+    std::fs::rename(&here, &there).unwrap();
+    std::fs::create_dir_all(&others).unwrap();
+    goes_on(&store, 2..=3).await;
+    assert!(contents(&others).is_empty());
+    std::fs::remove_dir_all(&here).unwrap();
+    std::fs::rename(&there, &here).unwrap();
+    fill(&store, 5..=5).await;
+    close(store);
+    assert_eq!(open(&others).beginning().last_seq, 5);
+}
+
+#[tokio::test]
+async fn a_store_whose_directory_was_removed_goes_on_only_in_one_that_is_ours() {
+    let above = tempfile::tempdir().unwrap();
+    let here = above.path().join("state");
+    std::fs::create_dir(&here).unwrap();
+    let home = Home::at(&here).unwrap();
+    let store = Store::open_in(&home, None).unwrap();
+    fill(&store, 1..=2).await;
+    std::fs::remove_dir_all(&here).unwrap();
+    std::fs::create_dir(&here).unwrap();
+    let counts = EventCounts::default();
+    let put = store.put_events(vec![kept(3, EventKind::WorkerReady, "x")], vec![], &counts);
+    assert!(matches!(put.await, Err(StoreError::Failed(why)) if why.contains("directory was removed")));
+    assert!(contents(&here).is_empty());
+    home.follow(std::fs::File::open(&here).unwrap()).unwrap();
+    fill(&store, 3..=3).await;
+    assert_eq!((store.generation(), store.last_seq().await), (1, Ok(3)));
+    close(store);
+    assert_eq!(open(&here).beginning().last_seq, 3);
 }

@@ -1,4 +1,4 @@
-//! Sees whether an open file is still the one that its path names.
+//! Sees whether an open file is still the one of its name in its directory, wherever that is by now.
 //!
 //! A handle that is good for looking only: to close any other one would take SQLite's locks away. A WAL that is deleted
 //! alone is not looked for: what is in it comes into the file with the next checkpoint.
@@ -6,7 +6,9 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{Mode, OFlags};
+
+use super::home::is_same;
 
 /// The file as it was when it was opened.
 pub(super) struct Witness(OwnedFd);
@@ -27,7 +29,8 @@ impl Witness {
         rustix::fs::open(path, flags, Mode::empty()).ok().map(Self)
     }
 
-    /// What became of it since. One that was moved away with its directory is there, and goes on.
+    /// What became of it since. The path leads into its directory, so one that was moved away with that is there, and
+    /// goes on.
     pub(super) fn loss(&self, path: &Path) -> Option<Loss> {
         let opened = rustix::fs::fstat(&self.0).ok()?;
         let Ok(named) = rustix::fs::lstat(path) else {
@@ -52,8 +55,4 @@ impl Loss {
             }
         }
     }
-}
-
-fn is_same(one: &Stat, other: &Stat) -> bool {
-    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }

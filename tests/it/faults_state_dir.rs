@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::chown;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -256,6 +257,39 @@ fn c23_who_finds_another_runtime_in_the_place_of_its_state_directory_ends() {
     assert!(rig.output().contains(&told), "{}", rig.output());
     assert!(!alive(pids(&rig)[0]) && pids(&rig).len() == 1);
     drop(other);
+}
+
+#[test]
+fn c23_the_store_of_another_runtime_in_the_place_of_ours_stays_as_it_is() {
+    let file = format!("[worker.web]\ncommand = {WITNESS}\n");
+    // Killed: its newest events are in the WAL alone.
+    let mut other = Rig::start(&file);
+    one_copy(&other, 1);
+    other.kill_runtime();
+    let mut rig = Rig::start(&file);
+    one_copy(&rig, 1);
+    fs::rename(other.path(".regrow"), rig.path("other")).unwrap();
+    let at = rig.path(".");
+    let stores = |dir: &str| {
+        let entries = fs::read_dir(at.join(dir)).unwrap().map(|entry| entry.unwrap().path());
+        let of_store = |path: &PathBuf| path.to_string_lossy().contains(".db");
+        let mut found: Vec<_> = entries.filter(of_store).map(|path| fs::read(path).unwrap()).collect();
+        found.sort();
+        found
+    };
+    let before = stores("other");
+    assert!(rig.path("other/state.db-wal").exists());
+    crate::faults_runtime::exchange(&rig, "other");
+    send(pids(&rig)[0], Signal::KILL);
+    rig.wait("web is started again", || pids(&rig).len() == 2);
+    rig.signal(Signal::TERM);
+    assert_eq!(rig.wait_end(), 0, "{}", rig.output());
+    assert!(stores(".regrow") == before, "nothing of it was written or removed");
+    // What happened meanwhile is in ours.
+    crate::faults_runtime::exchange(&rig, "other");
+    rig.launch();
+    one_copy(&rig, 3);
+    assert_eq!(rig.worker("web")["restarts"], 1, "{}", rig.output());
 }
 
 #[test]
