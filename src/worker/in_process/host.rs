@@ -21,7 +21,7 @@ use super::inbox::{Ask, Order};
 use super::panic::in_words;
 use super::place::WorkerPlane;
 use super::registry::Registry;
-use super::runner::{InProcessRunner, Site};
+use super::runner::{InProcessRunner, Site, Unknown};
 use super::watchdog;
 
 /// Incarnations that were left behind and still hold a thread, at most. Each holds its stack and whatever it works on;
@@ -31,6 +31,9 @@ pub(super) const MAX_ABANDONED: usize = 16;
 
 /// Walked stacks that wait to be turned into text.
 const TRACES: usize = 16;
+
+/// The number of a start that came to nothing is to be written down within this, or its end is told before.
+const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How far the thread that does it stands back.
 const STANDS_BACK: i32 = 10;
@@ -109,7 +112,7 @@ impl InProcessHost {
         let actor = settings.actor.as_deref().unwrap_or_default();
         let body = self.registry.find(actor).map(|factory| factory.open(&self.directory, instance));
         let Some(body) = body else {
-            return Box::new(super::runner::Unknown { actor: actor.to_owned(), reporter });
+            return Box::new(Unknown::new(self, actor, instance, reporter));
         };
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let dir = self.workers_dir.join(instance.slug()).join("state");
@@ -129,6 +132,24 @@ impl InProcessHost {
         if let Some(counting) = self.counting.get() {
             counting(instance, incarnation);
         }
+    }
+
+    /// Writes down the number of a start that its code may never see, and then does what follows. For where nobody may
+    /// wait for a disk: one that does not answer is given a while and no more.
+    pub(super) fn once_counted(
+        &self,
+        on: &Handle,
+        count: impl FnOnce() + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
+    ) {
+        if self.counting.get().is_none() {
+            return then();
+        }
+        on.spawn(async move {
+            // Whoever could not write it down has said so.
+            let _ = tokio::time::timeout(COUNTED_WITHIN, tokio::task::spawn_blocking(count)).await;
+            then();
+        });
     }
 
     /// The types that this program knows.

@@ -121,8 +121,6 @@ impl Life {
         if !over {
             self.site.report_and_do(self.incarnation, WorkerReport::Ready);
         }
-        // Nobody waits for this, and it is done before its code goes on.
-        self.site.host.count_start(&self.site.instance, self.incarnation);
     }
 
     /// It was asked to end.
@@ -241,10 +239,8 @@ impl Life {
             End::Torn(panicked) => (Exit::Error { message: panicked.message }, panicked.trace),
             End::Panicked(panicked) => (Exit::Panicked { message: panicked.message }, panicked.trace),
         };
-        if !ready {
-            // Before it can be started again.
-            self.site.host.count_start(&self.site.instance, self.incarnation);
-        }
+        // Before it can be started again: one that was killed before its first turn is counted by nobody else.
+        self.site.count(self.incarnation);
         let trace = trace.map(|trace| (trace, exit.clone()));
         let report = if ready || self.is_stopping() {
             WorkerReport::Exited { exit }

@@ -48,6 +48,7 @@ pub(super) struct Site {
     /// An incarnation was left behind: later ones get a thread of their own.
     apart: AtomicBool,
     unsaved: Mutex<Option<SaveError>>,
+    counted: Mutex<Incarnation>,
 }
 
 impl Site {
@@ -73,7 +74,17 @@ impl Site {
             current: Mutex::default(),
             apart: AtomicBool::new(false),
             unsaved: Mutex::default(),
+            counted: Mutex::default(),
         })
+    }
+
+    /// Writes down the number of a start, once: before its code has it, and never after a later one.
+    pub(super) fn count(&self, incarnation: Incarnation) {
+        let mut counted = lock(&self.counted);
+        if incarnation > *counted {
+            self.host.count_start(&self.instance, incarnation);
+            *counted = incarnation;
+        }
     }
 
     pub(super) fn report(&self, incarnation: Incarnation, report: WorkerReport) {
@@ -178,8 +189,10 @@ impl Runner for InProcessRunner {
 
     fn start(&mut self, incarnation: Incarnation) {
         if let Err(failure) = self.launch(incarnation) {
-            let exit = Exit::StartFailed(failure);
-            self.site.report(incarnation, WorkerReport::StartFailed { exit, hint: None });
+            let (site, exit) = (Arc::clone(&self.site), Exit::StartFailed(failure));
+            let told = move || site.report(incarnation, WorkerReport::StartFailed { exit, hint: None });
+            let site = Arc::clone(&self.site);
+            self.site.host.once_counted(&self.control, move || site.count(incarnation), told);
         }
     }
 
@@ -266,8 +279,11 @@ async fn give_up(life: Arc<Life>, on_plane: bool) {
             let _ = contain(who, || site.inbox.close(life.incarnation));
             site.apart.store(true, Ordering::Release);
             site.host.leave_behind(site, on_plane);
-            site.report(life.incarnation, WorkerReport::Exited { exit: Exit::Abandoned });
-            return;
+            let (host, incarnation) = (Arc::clone(&site.host), life.incarnation);
+            let (counted, told) = (Arc::clone(site), Arc::clone(site));
+            let tell = move || told.report(incarnation, WorkerReport::Exited { exit: Exit::Abandoned });
+            // It may not have had its first turn, at which it is counted otherwise.
+            return host.once_counted(&Handle::current(), move || counted.count(incarnation), tell);
         }
         before = now;
     }
@@ -379,7 +395,10 @@ impl Future for Main {
 
     fn poll(self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
         let me = self.get_mut();
-        let code = me.code.get_or_insert_with(|| Code::new(&*me.body, &me.life));
+        let code = me.code.get_or_insert_with(|| {
+            me.life.site.count(me.life.incarnation);
+            Code::new(&*me.body, &me.life)
+        });
         let done = std::task::ready!(std::pin::Pin::new(&mut code.guarded).poll(context));
         me.finish(done.unwrap_or_else(End::Panicked));
         std::task::Poll::Ready(())
@@ -401,15 +420,33 @@ impl Drop for Main {
 /// Stands in for a type that this program does not know; only a change of the tree while it runs gets here, since a
 /// start checks all names.
 pub(super) struct Unknown {
-    pub(super) actor: String,
-    pub(super) reporter: Reporter,
+    host: Arc<InProcessHost>,
+    actor: String,
+    instance: InstanceId,
+    reporter: Reporter,
+    control: Handle,
+}
+
+impl Unknown {
+    pub(super) fn new(
+        host: &Arc<InProcessHost>,
+        actor: &str,
+        instance: &InstanceId,
+        reporter: Reporter,
+    ) -> Self {
+        let (host, actor, instance) = (Arc::clone(host), actor.to_owned(), instance.clone());
+        Self { host, actor, instance, reporter, control: Handle::current() }
+    }
 }
 
 impl Runner for Unknown {
     fn start(&mut self, incarnation: Incarnation) {
         let detail = format!("this program registers no actor `{}`", self.actor);
         let exit = Exit::StartFailed(StartFailure::System { detail });
-        (self.reporter)(incarnation, WorkerReport::StartFailed { exit, hint: None });
+        let reporter = Arc::clone(&self.reporter);
+        let told = move || reporter(incarnation, WorkerReport::StartFailed { exit, hint: None });
+        let (host, instance) = (Arc::clone(&self.host), self.instance.clone());
+        self.host.once_counted(&self.control, move || host.count_start(&instance, incarnation), told);
     }
 
     fn stop(&mut self) {}

@@ -136,8 +136,12 @@ impl Record {
             return Ok(Left::default());
         }
         let by = lines.clone().next().and_then(Owner::parse);
-        let newest: HashMap<_, _> =
-            lines.filter_map(parse).map(|entry| (entry.instance.clone(), entry)).collect();
+        let mut newest: HashMap<InstanceId, Entry> = HashMap::new();
+        for mut entry in lines.filter_map(parse) {
+            let before = newest.get(&entry.instance).map(|before| before.incarnation);
+            entry.incarnation = further(before, entry.incarnation);
+            newest.insert(entry.instance.clone(), entry);
+        }
         let numbers = newest.values().map(|entry| (entry.instance.clone(), entry.incarnation)).collect();
         if head.next() != Some(&boot_id()) {
             return Ok(Left { numbers, ..Left::default() });
@@ -214,7 +218,7 @@ impl Record {
         let none = || Entry { instance: instance.clone(), incarnation, pid: 0, inode: 0 };
         let entry = live.entries.entry(instance.clone()).or_insert_with(none);
         // Its process, if an earlier one lives on.
-        entry.incarnation = incarnation;
+        entry.incarnation = further(Some(entry.incarnation), incarnation);
         let text = line(entry);
         drop(live);
         if let Err(error) = rustix::io::write(&*hold.place, text.as_bytes()) {
@@ -241,8 +245,10 @@ impl Record {
         }
     }
 
-    fn remember(&self, hold: &Hold<'_>, entry: Entry) {
+    fn remember(&self, hold: &Hold<'_>, mut entry: Entry) {
         let mut live = self.lock();
+        let before = live.entries.get(&entry.instance).map(|before| before.incarnation);
+        entry.incarnation = further(before, entry.incarnation);
         // The child has written its line into a file that somebody had removed.
         if live.written != hold.written
             && let Err(error) = rustix::io::write(&*hold.place, line(&entry).as_bytes())
@@ -304,6 +310,11 @@ pub(super) fn written_by(pid: u32, text: &str) -> Option<Vec<Entry>> {
     }
     let writer = lines.next().and_then(Owner::parse)?;
     writer.is(pid).then(|| lines.filter_map(parse).collect())
+}
+
+/// How far one has come that says this number now: nobody goes back, but who is new begins with the first.
+fn further(before: Option<Incarnation>, now: Incarnation) -> Incarnation {
+    if now == Incarnation(1) { now } else { before.map_or(now, |before| before.max(now)) }
 }
 
 /// As a child writes it.

@@ -85,6 +85,29 @@ fn how_far_everybody_has_come_outlives_their_processes_and_the_runtime() {
 }
 
 #[test]
+fn nobody_goes_back_but_who_is_new_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spawned");
+    let web: InstanceId = "web".parse().unwrap();
+    let record = Record::open(&path, None, Vec::new(), &none()).unwrap();
+    let read = || Record::read(&path).unwrap().numbers;
+    for (number, expected) in [(3, 3), (5, 5), (3, 5), (6, 6)] {
+        record.count(&web, Incarnation(number));
+        assert_eq!(read(), last(&[("web", expected)]), "after {number}");
+    }
+    // A child that was slow to write its line.
+    write_line(&record.hold(), &entry("web", 4));
+    assert_eq!(read(), last(&[("web", 6)]));
+    record.started(record.hold(), entry("web", 4));
+    record.compact().unwrap();
+    assert_eq!(read(), last(&[("web", 6)]), "nor when it is written anew");
+    record.count(&web, Incarnation(1));
+    assert_eq!(read(), last(&[("web", 1)]), "who had gone and is there again");
+    record.compact().unwrap();
+    assert_eq!(read(), last(&[("web", 1)]));
+}
+
+#[test]
 fn a_number_that_nobody_can_have_is_not_believed() {
     assert_eq!(parse("web 18446744073709551615 0 0"), None);
     assert_eq!(parse("web 7 0 0").map(|entry| entry.incarnation), Some(Incarnation(7)));

@@ -2,12 +2,12 @@
 //! `tests/it/faults_actor.rs`.
 
 use std::panic::{panic_any, resume_unwind};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, StartFailure};
 use crate::worker::WorkerReport;
-use crate::worker::in_process::{Context, Reply, Restored, Worker, WorkerError};
+use crate::worker::in_process::{Context, Registry, Reply, Restored, Worker, WorkerError};
 
 use super::rig::{Rig, until};
 
@@ -290,7 +290,10 @@ async fn b2_an_error_that_panics_when_it_is_asked_what_it_is_ends_nobody_else() 
 
 #[tokio::test]
 async fn b7_what_cannot_be_killed_is_left_behind_and_its_successor_runs_apart() {
-    let mut rig = Rig::ready::<Bad>("").await;
+    let mut rig = Rig::new::<Bad>("");
+    let told = Told::default();
+    count_into(&rig, &told);
+    rig.start(1).await;
     let bad = rig.address::<Do>();
     bad.cast(Do::Deadlock).unwrap();
     let blocks = || {
@@ -322,6 +325,73 @@ async fn b7_what_cannot_be_killed_is_left_behind_and_its_successor_runs_apart() 
     rig.runner.start(crate::id::Incarnation(18));
     let refused = rig.end().await;
     assert!(refused.to_string().contains("could not be ended"), "{refused}");
+    // The seventeenth was never asked for.
+    let expected: Vec<_> = (1..=16).chain([18]).map(|number| ("counted", number)).collect();
+    until("also the one that came to nothing is counted", || told.lock().unwrap().len() >= expected.len())
+        .await;
+    assert_eq!(*told.lock().unwrap(), expected);
+}
+
+/// What was counted and what ran, in this order.
+type Told = Arc<Mutex<Vec<(&'static str, u64)>>>;
+
+fn count_into(rig: &Rig, told: &Told) {
+    let told = Arc::clone(told);
+    rig.host.set_counting(Box::new(move |_, incarnation| {
+        told.lock().unwrap().push(("counted", incarnation.0));
+    }));
+}
+
+#[tokio::test]
+async fn a_start_is_counted_before_its_code_has_its_number_and_once_however_late_it_returns() {
+    static TOLD: OnceLock<Told> = OnceLock::new();
+    static ENOUGH: Mutex<Option<mpsc::Receiver<()>>> = Mutex::new(None);
+    struct Late;
+    impl Worker for Late {
+        type Config = ();
+        type State = ();
+        type Message = Reply<()>;
+
+        async fn start(ctx: Context<Self>, (): (), _: Restored<()>) -> Result<Self, WorkerError> {
+            TOLD.get().unwrap().lock().unwrap().push(("ran", ctx.incarnation().0));
+            let first = ENOUGH.lock().unwrap().take();
+            if let Some(enough) = first {
+                enough.recv().unwrap();
+            }
+            Ok(Self)
+        }
+
+        async fn message(&mut self, reply: Reply<()>, _: &Context<Self>) -> Result<(), WorkerError> {
+            reply.send(());
+            Ok(())
+        }
+    }
+    let told = Arc::clone(TOLD.get_or_init(Told::default));
+    let (enough, waits) = mpsc::channel();
+    *ENOUGH.lock().unwrap() = Some(waits);
+    let mut rig = Rig::new::<Late>("");
+    count_into(&rig, &told);
+    rig.runner.start(crate::id::Incarnation(3));
+    until("its start blocks", || told.lock().unwrap().contains(&("ran", 3))).await;
+    rig.runner.kill();
+    assert_eq!(rig.end().await, Exit::Abandoned);
+    rig.start(4).await;
+    enough.send(()).unwrap();
+    until("it has come back", || rig.host.left_behind() == 0).await;
+    assert!(rig.address::<Reply<()>>().call(|reply| reply).await.is_ok());
+    assert_eq!(*told.lock().unwrap(), [("counted", 3), ("ran", 3), ("counted", 4), ("ran", 4)]);
+}
+
+#[tokio::test]
+async fn a_start_of_a_type_that_nobody_knows_is_counted() {
+    let mut rig = Rig::of(Registry::default(), "");
+    let told = Told::default();
+    count_into(&rig, &told);
+    rig.runner.start(crate::id::Incarnation(7));
+    let exit = rig.end().await;
+    assert!(exit.to_string().contains("registers no actor"), "{exit}");
+    until("it is counted", || !told.lock().unwrap().is_empty()).await;
+    assert_eq!(*told.lock().unwrap(), [("counted", 7)]);
 }
 
 #[tokio::test]

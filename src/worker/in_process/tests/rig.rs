@@ -25,12 +25,17 @@ pub(super) struct Rig {
 impl Rig {
     /// A worker of this type, with these further keys, not started.
     pub(super) fn new<W: Worker>(keys: &str) -> Self {
+        let mut registry = Registry::default();
+        registry.add::<W>("It");
+        Self::of(registry, keys)
+    }
+
+    /// The same in a program that knows these types.
+    pub(super) fn of(registry: Registry, keys: &str) -> Self {
         install_hook();
         let dir = tempfile::tempdir().unwrap();
         let text = format!("[worker.it]\nactor = \"It\"\n{keys}\n");
         let settings = load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings;
-        let mut registry = Registry::default();
-        registry.add::<W>("It");
         let host = InProcessHost::new(registry, dir.path(), InProcessOptions::default());
         let (tell, reports) = mpsc::unbounded_channel();
         let id = InstanceId::single(Name::try_new("it").unwrap());
