@@ -197,9 +197,10 @@ impl Record {
         Hold { place, written }
     }
 
-    /// What stands before the pid in a child's line.
+    /// What stands before the pid in a child's line. It begins anew: on a disk that is full the one before may have been
+    /// written in part.
     pub(super) fn line_head(instance: &InstanceId, incarnation: Incarnation) -> String {
-        format!("{instance} {incarnation} ")
+        format!("\n{instance} {incarnation} ")
     }
 
     /// Remembers a start, so that the next compaction keeps it. Only then is the file let go of: written anew before, it
@@ -221,7 +222,7 @@ impl Record {
         entry.incarnation = further(Some(entry.incarnation), incarnation);
         let text = line(entry);
         drop(live);
-        if let Err(error) = rustix::io::write(&*hold.place, text.as_bytes()) {
+        if let Err(error) = append(&hold.place, &text) {
             tracing::warn!(%instance, %error, "its start could not be recorded");
         }
         drop(hold);
@@ -251,7 +252,7 @@ impl Record {
         entry.incarnation = further(before, entry.incarnation);
         // The child has written its line into a file that somebody had removed.
         if live.written != hold.written
-            && let Err(error) = rustix::io::write(&*hold.place, line(&entry).as_bytes())
+            && let Err(error) = append(&hold.place, &line(&entry))
         {
             tracing::warn!(instance = %entry.instance, %error, "its start could not be recorded");
         }
@@ -320,6 +321,15 @@ fn further(before: Option<Incarnation>, now: Incarnation) -> Incarnation {
 /// As a child writes it.
 fn line(Entry { instance, incarnation, pid, inode }: &Entry) -> String {
     format!("{instance} {incarnation} {pid} {inode}\n")
+}
+
+/// Appends a line in one write. What came before it may have been written in part.
+fn append(place: &OwnedFd, line: &str) -> io::Result<()> {
+    let line = format!("\n{line}");
+    match rustix::io::write(place, line.as_bytes())? {
+        all if all == line.len() => Ok(()),
+        _ => Err(io::Error::from(io::ErrorKind::StorageFull)),
+    }
 }
 
 fn write_anew<'a>(

@@ -108,6 +108,20 @@ fn nobody_goes_back_but_who_is_new_begins_anew() {
 }
 
 #[test]
+fn what_was_written_in_part_on_a_full_disk_spoils_no_later_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spawned");
+    let record = Record::open(&path, None, Vec::new(), &none()).unwrap();
+    let cut = || rustix::io::write(&*record.hold().place, b"\nweb 5 4").unwrap();
+    cut();
+    start(&record, record.hold(), entry("api", 7));
+    cut();
+    record.count(&"thumbs".parse().unwrap(), Incarnation(3));
+    let left = Record::read(&path).unwrap();
+    assert_eq!((left.entries, left.numbers), (vec![entry("api", 7)], last(&[("api", 7), ("thumbs", 3)])));
+}
+
+#[test]
 fn a_number_that_nobody_can_have_is_not_believed() {
     assert_eq!(parse("web 18446744073709551615 0 0"), None);
     assert_eq!(parse("web 7 0 0").map(|entry| entry.incarnation), Some(Incarnation(7)));
