@@ -30,6 +30,9 @@ use super::whom::Whom;
 /// runtime leaves what cannot be killed behind and says so.
 const LAST_GRACE: Duration = Duration::from_secs(10);
 
+/// Who was reached, or why not everybody who was named.
+type Answer = Result<Vec<InstanceId>, ActError>;
+
 /// The loop and what it needs.
 pub(super) struct Director {
     pub(super) plane: Arc<Plane>,
@@ -119,7 +122,7 @@ impl Director {
                     return self.scale(&targets, instances, by, reply);
                 }
                 let (answer, wish) = match self.act(&targets, act, &by) {
-                    Ok((reached, wish)) => (Ok(reached), wish),
+                    Ok(done) => done,
                     Err(error) => (Err(error), false),
                 };
                 if wish {
@@ -152,13 +155,13 @@ impl Director {
         }
     }
 
-    /// The instances that were reached, and whether a wish of somebody's is to be kept over restarts. What cannot be asked
-    /// is refused before anything is done.
-    fn act(&mut self, targets: &[Target], act: Act, by: &Asker) -> Result<(Vec<InstanceId>, bool), ActError> {
+    /// The answer, with the instances that were reached, and whether a wish of somebody's is to be kept over restarts. What
+    /// cannot be asked is refused before anything is done.
+    fn act(&mut self, targets: &[Target], act: Act, by: &Asker) -> Result<(Answer, bool), ActError> {
         if self.stopping.is_some() {
             return Err(ActError::ShuttingDown);
         }
-        let Whom { told, known, mut refused } = self.whom(targets, act, by)?;
+        let Whom { told, known, mut refused, by_target } = self.whom(targets, act, by)?;
         targets.iter().for_each(|target| self.announce(target, act, by));
         let meant: Vec<InstanceId> = known.iter().chain(&told).cloned().collect();
         let former: HashMap<InstanceId, Wish> =
@@ -201,7 +204,13 @@ impl Director {
         }
         match refused {
             Some(error) if reached.is_empty() => Err(error),
-            _ => Ok((reached, wish)),
+            // It ended meanwhile, and whoever named it must not take it for reached.
+            Some(error) if Whom::misses_one(&by_target, &reached) => {
+                let others = reached.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let text = format!("{error}; {} of {others} was asked and stands", act.word());
+                Ok((Err(ActError::Conflict(text)), wish))
+            }
+            _ => Ok((Ok(reached), wish)),
         }
     }
 
@@ -240,6 +249,16 @@ impl Director {
 
     fn signal(&self, child: &InstanceId, act: Act, address: &Address) -> Result<(), ActError> {
         let Act::Signal(signal) = act else { return Ok(()) };
+        self.hears(child, act)?;
+        let message = SupervisorMsg::Signal { child: child.to_string(), signal };
+        address.send_message(message).map_err(|_| ActError::Conflict(format!("{child} is just ending")))
+    }
+
+    /// Whether it can hear a signal, if that is what it is to be told.
+    pub(super) fn hears(&self, child: &InstanceId, act: Act) -> Result<(), ActError> {
+        if !matches!(act, Act::Signal(_)) {
+            return Ok(());
+        }
         let entry = self.plane.board.instance(child);
         if entry.as_ref().is_some_and(|entry| entry.kind == "actor") {
             return Err(ActError::Unsuited(format!(
@@ -249,8 +268,7 @@ impl Director {
         if entry.is_none_or(|entry| entry.pid.is_none()) {
             return Err(ActError::Conflict(format!("{child} does not run, so nothing can hear a signal")));
         }
-        let message = SupervisorMsg::Signal { child: child.to_string(), signal };
-        address.send_message(message).map_err(|_| ActError::Conflict(format!("{child} is just ending")))
+        Ok(())
     }
 
     /// The event that says what was asked of whom, and by whom.

@@ -23,6 +23,18 @@ pub(super) struct Whom {
     pub(super) known: Vec<InstanceId>,
     /// Why it is not all of them.
     pub(super) refused: Option<ActError>,
+    /// Who is meant by each of the targets.
+    pub(super) by_target: Vec<Vec<InstanceId>>,
+}
+
+impl Whom {
+    /// Whether one of the targets is without anybody who was reached.
+    pub(super) fn misses_one(by_target: &[Vec<InstanceId>], reached: &[InstanceId]) -> bool {
+        let reached: HashSet<&InstanceId> = reached.iter().collect();
+        let missed =
+            |meant: &Vec<InstanceId>| !meant.is_empty() && meant.iter().all(|one| !reached.contains(one));
+        by_target.iter().any(missed)
+    }
 }
 
 impl Director {
@@ -42,6 +54,7 @@ impl Director {
         let (mut whom, mut seen) = (Whom::default(), HashSet::new());
         for (target, children) in all {
             let (mut any, mut refused) = (false, None);
+            whom.by_target.push(children.clone());
             for child in children {
                 if !seen.insert(child.clone()) {
                     any = true;
@@ -97,7 +110,10 @@ impl Director {
                 }
                 Ok(false)
             }
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                self.hears(child, act.meant_for(&self.info.settings(), child.worker()))?;
+                Ok(true)
+            }
             Err(ActError::Conflict(_)) if act == Act::Stop => {
                 self.note_stopped(child, by);
                 Ok(false)
@@ -304,5 +320,20 @@ fn is_for_supervisors(act: Act) -> bool {
         | Act::Reload
         | Act::Roll { .. }
         | Act::Scale { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_of_which_nobody_was_reached_is_missed() {
+        let ids =
+            |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<InstanceId>>();
+        let targets = [ids(&["a"]), ids(&["pool/0", "pool/1"]), ids(&[])];
+        assert!(!Whom::misses_one(&targets, &ids(&["pool/1", "a"])));
+        assert!(Whom::misses_one(&targets, &ids(&["pool/0", "pool/1"])));
+        assert!(Whom::misses_one(&targets, &ids(&["a"])));
     }
 }

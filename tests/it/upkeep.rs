@@ -85,6 +85,25 @@ fn a_signal_reaches_the_main_process_and_reload_is_the_signal_it_names() {
 }
 
 #[test]
+fn several_of_whom_one_cannot_hear_a_signal_are_not_told_and_whoever_asks_hears_so() {
+    let rig = Rig::start(&format!(
+        "{}\n[worker.b]\ncommand = [\"sleep\", \"999\"]\nreload = {{ signal = \"HUP\" }}\n",
+        LISTENER.replace("stop =", "reload = { signal = \"HUP\" }\nstop =")
+    ));
+    started(&rig, 1);
+    rig.ok(&["stop", "b", "--wait"]);
+    let refused = rig.regrow(&["reload", "w", "b"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("b does not run, so nothing can hear a signal"), "{told}");
+    rig.ok(&["signal", "w", "USR1"]);
+    rig.wait("it hears USR1", || !rig.witness("heard").is_empty());
+    assert_eq!(rig.witness("heard"), ["usr1"], "and heard nothing before");
+    rig.ok(&["reload", "--all"]);
+    rig.wait("those that run are told of all", || rig.witness("heard") == ["usr1", "hup"]);
+}
+
+#[test]
 fn reload_without_a_signal_is_a_restart() {
     let rig = Rig::start(LISTENER);
     started(&rig, 1);
