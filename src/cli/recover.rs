@@ -40,6 +40,9 @@ pub(crate) struct RecoverArgs {
 pub(crate) struct ApproveArgs {
     /// The incident whose step waits, as `regrow incidents` names it
     incident: String,
+    /// The step that you saw wait: if another one waits by now, it is not approved
+    #[arg(long, value_name = "STRATEGY")]
+    step: Option<String>,
 }
 
 pub(crate) fn recover(context: &mut Context, args: RecoverArgs) -> Result<(), Failure> {
@@ -86,9 +89,10 @@ fn print_plans(context: &mut Context, plans: &PlansBody) -> Result<(), Failure> 
 
 pub(crate) fn approve(context: &mut Context, args: ApproveArgs) -> Result<(), Failure> {
     let path = format!("/api/v1/incidents/{}/approve", encode(&args.incident));
+    let body = args.step.map(|step| serde_json::json!({ "strategy": step }));
     let client = context.client()?;
     block_on(async {
-        let accepted: Accepted = client.ask_for(Method::POST, &path, None, PATIENCE).await?;
+        let accepted: Accepted = client.ask_for(Method::POST, &path, body.as_ref(), PATIENCE).await?;
         act::print_accepted(context, "approve", &[accepted])
     })
 }

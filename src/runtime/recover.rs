@@ -12,7 +12,7 @@ use crate::exit::signal_name;
 use crate::id::{Incarnation, InstanceId};
 use crate::policy::{ChildKey, Refused, Reply, Request, RestartStrategy};
 use crate::recovery::{Copies, Plan, PlanLine, Skip, Step, Strategy};
-use crate::supervisor::{Address, Asked, Operator, SupervisorMsg, Wanted};
+use crate::supervisor::{Address, Approval, Asked, Operator, SupervisorMsg, Wanted};
 
 use super::director::Director;
 use super::handle::{ActError, Asker, Order, RuntimeHandle};
@@ -38,6 +38,8 @@ pub enum Mend {
         instance: InstanceId,
         /// Which incident, and no other one of it.
         incident: String,
+        /// Which step; `None`: whichever waits.
+        step: Option<Strategy>,
     },
 }
 
@@ -79,6 +81,20 @@ impl RuntimeHandle {
     /// # Errors
     /// [`ActError`]: there is no such incident, or none of its steps waits.
     pub async fn approve(&self, incident: &str, by: Asker) -> Result<Vec<InstanceId>, ActError> {
+        self.approve_step(incident, None, by).await
+    }
+
+    /// The same for this step alone: if meanwhile another one waits, or none, nothing is approved. `None`: whichever
+    /// waits.
+    ///
+    /// # Errors
+    /// [`ActError`]: there is no such incident, or that step of it does not wait.
+    pub async fn approve_step(
+        &self,
+        incident: &str,
+        step: Option<Strategy>,
+        by: Asker,
+    ) -> Result<Vec<InstanceId>, ActError> {
         let Some(found) = self.healer().incident(incident) else {
             return Err(ActError::NotFound(incident.to_owned()));
         };
@@ -90,7 +106,7 @@ impl RuntimeHandle {
                 format!("{incident} is over ({}): nothing of it waits any more", closed.outcome.word());
             return Err(ActError::Conflict(text));
         }
-        let approved = self.mend(Mend::Approve { instance, incident: incident.to_owned() }, by).await?;
+        let approved = self.mend(Mend::Approve { instance, incident: incident.to_owned(), step }, by).await?;
         Ok(approved.into_iter().map(|(instance, _)| instance).collect())
     }
 
@@ -138,31 +154,26 @@ impl RuntimeHandle {
 impl Director {
     /// Passes what is asked to the supervisors that decide, and answers once they have.
     pub(super) fn mend(&self, mend: Mend, by: &Asker, reply: Mended) {
-        let (asked, approved) = match mend {
+        let asked = match mend {
             // The number is the worker's, not that of each of its instances.
             Mend::Recover { target: Target::Worker(name), strategy } if strategy.is_scaling() => {
                 return self.scale_by_one(&name, &strategy, by, reply);
             }
-            Mend::Recover { target, strategy } => (self.ask_steps(&target, &strategy, by), None),
-            Mend::Approve { instance, incident } => {
+            Mend::Recover { target, strategy } => self.ask_steps(&target, &strategy, by),
+            Mend::Approve { instance, incident, step } => {
                 let text = format!("the step of {incident} that waited is approved by {}", by.0);
                 let mut event = self.requested(&Target::Instance(instance.clone()), "approve", text, by);
                 event.incident = Some(incident.clone());
                 let approve = |child: ChildKey| Request::Approve { child };
-                let asked = self.ask_one(&instance, Box::new(approve), Some(incident), by);
-                (asked.map(|waiting| vec![waiting]), Some((event, self.plane.journal.clone())))
+                let approval = Box::new(Approval { incident, step, event });
+                let asked = self.ask_one(&instance, Box::new(approve), Some(approval), by);
+                asked.map(|waiting| vec![waiting])
             }
         };
         match asked {
             Err(error) => drop(reply.send(Err(error))),
-            Ok(asked) => drop(tokio::spawn(async move {
-                let settled = settled(asked).await;
-                if let (Ok(_), Some((event, journal))) = (&settled, approved) {
-                    journal.emit(event);
-                }
-                // An asker that has gone away needs no answer.
-                let _ = reply.send(settled);
-            })),
+            // An asker that has gone away needs no answer.
+            Ok(asked) => drop(tokio::spawn(async move { reply.send(settled(asked).await) })),
         }
     }
 
@@ -233,14 +244,14 @@ impl Director {
         &self,
         instance: &InstanceId,
         request: Box<dyn FnOnce(ChildKey) -> Request + Send>,
-        about: Option<String>,
+        approval: Option<Box<Approval>>,
         by: &Asker,
     ) -> Result<Waiting, ActError> {
         let address = self.address_of(instance)?;
         let ((reply, answer), (tell, opened)) = (oneshot::channel(), oneshot::channel());
         let by = Operator { by: by.0.clone(), at: Timestamp::now() };
         let child = instance.to_string();
-        let asked = Asked { about, opened: Some(tell), ..Asked::new(child, request, by, reply) };
+        let asked = Asked { approval, opened: Some(tell), ..Asked::new(child, request, by, reply) };
         let sent = address.send_message(SupervisorMsg::Asked(Box::new(asked)));
         sent.map_err(|_| ActError::Conflict(format!("the supervisor of {instance} is just ending")))?;
         Ok(Waiting { instance: instance.clone(), answer, opened })

@@ -32,7 +32,7 @@ mod turn;
 
 pub use crate::worker::OutputCounters;
 pub(crate) use actor::{Outcome, SupervisorMsg, Upward};
-pub(crate) use asked::Asked;
+pub(crate) use asked::{Approval, Asked};
 pub use attempts::{Attempts, Totals};
 pub(crate) use board::OUTDATED;
 pub use board::{

@@ -60,6 +60,30 @@ fn what_is_approved_is_the_step_of_that_incident_and_of_no_other_one() {
 }
 
 #[test]
+fn a_step_that_was_not_seen_is_not_approved_and_the_one_that_was_is_written_down_before_it_begins() {
+    let rig = Rig::start(ASKS);
+    rig.wait_status("web", "healthy");
+    std::fs::write(rig.path("ill"), "").unwrap();
+    let incident = waiting(&rig);
+    let refused = rig.regrow(&["approve", &incident, "--step", "reset"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("soft_restart waits for approval now, and reset does not"), "{told}");
+    assert_eq!(waiting(&rig), incident, "it waits on");
+    assert_eq!(orders(&rig), Vec::<Value>::new(), "and nothing was allowed");
+    rig.ok(&["approve", &incident, "--step", "soft_restart"]);
+    let events = || {
+        let all = rig.ok(&["events", "--since", "1h", "-o", "jsonl"]);
+        all.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let place = |kind: &str| events().iter().position(|event| event["kind"] == kind);
+    rig.wait("the step is taken", || place("recovery.step").is_some());
+    let (allowed, taken) = (place("action.requested"), place("recovery.step"));
+    assert!(allowed.is_some() && allowed < taken, "{:?}", events());
+    assert_eq!(orders(&rig)[0]["data"]["strategy"], "soft_restart");
+}
+
+#[test]
 fn a_step_by_hand_names_who_asked_for_it() {
     let rig =
         Rig::start("[ladder.default]\nverify = \"50ms\"\n[worker.web]\ncommand = [\"sleep\", \"1000\"]\n");

@@ -24,7 +24,7 @@ use super::super::{problem::Problem, snapshot, why};
 use super::act::{Asked, Passed, keyed, meant_of, through};
 use super::look::{Ask, worker_target};
 use super::page::Page;
-use super::{Api, ask, json};
+use super::{Api, json};
 
 /// The body of `/recover`.
 #[derive(Debug, Deserialize)]
@@ -155,6 +155,14 @@ fn no_incident() -> Problem {
     Problem::not_found("there is no such incident; `regrow incidents` lists those that are kept")
 }
 
+/// The body of `/approve`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Approve {
+    /// The step that was seen to wait, and no other one.
+    strategy: Option<String>,
+}
+
 /// `POST /api/v1/incidents/{id}/approve`
 pub(super) async fn approve(
     State(api): State<Arc<Api>>,
@@ -165,11 +173,23 @@ pub(super) async fn approve(
 ) -> Asked {
     let Path(id) = id.map_err(|error| Problem::invalid(error.body_text()))?;
     peer.require(Role::Operator)?;
-    ask::nothing(&body)?;
+    let Approve { strategy } = if body.is_empty() {
+        Approve::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| {
+            Problem::invalid(format!("no body, or one such as {{\"strategy\": \"reset\"}}: {error}"))
+        })?
+    };
+    let parse = |word: String| Strategy::parse(&word).ok_or_else(|| Problem::invalid(unknown(&word)));
+    let step = strategy.map(parse).transpose()?;
     api.runtime.healer().incident(&id).ok_or_else(no_incident)?;
+    let request = match &step {
+        Some(step) => format!("approve {id} {step}"),
+        None => format!("approve {id}"),
+    };
     through(async move {
-        keyed(&api, &peer, &headers, &format!("approve {id}"), async || {
-            api.runtime.approve(&id, Asker(peer.name.clone())).await?;
+        keyed(&api, &peer, &headers, &request, async || {
+            api.runtime.approve_step(&id, step.clone(), Asker(peer.name.clone())).await?;
             Ok(Passed::new(Verb::Approve, id.clone(), Vec::new()))
         })
         .await
