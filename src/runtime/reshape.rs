@@ -381,11 +381,13 @@ fn time_to_leave(settings: &Settings, moved: &HashSet<Name>) -> Duration {
     workers.fold(LEAVE, Duration::saturating_add)
 }
 
-/// What a supervisor took with it when it left.
+/// What a supervisor took with it when it left. Who is still ending below one that is there is told of until it is gone.
 fn clear_away(plane: &Plane) {
     let (instances, supervisors) = plane.planted();
     for state in plane.board.instances() {
-        if !instances.contains(&state.instance) {
+        let up = matches!(state.phase, Phase::Starting | Phase::Running | Phase::Stopping | Phase::Stuck);
+        let leaves = up && supervisors.contains(&state.supervisor);
+        if !instances.contains(&state.instance) && !leaves {
             plane.forget(&state.instance);
         }
     }

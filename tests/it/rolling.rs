@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, send};
 
 /// Requests a second.
 const RATE: u64 = 500;
@@ -363,4 +363,28 @@ fn a_pool_that_is_old_is_replaced_one_by_one_and_never_has_fewer() {
         drop(over);
     });
     assert!(backends.fewest.load(Ordering::Relaxed) >= 2, "there were never fewer ready than before");
+}
+
+#[test]
+fn who_is_still_ending_is_shown_until_it_is_gone_whatever_else_is_changed() {
+    let mut rig = Rig::new("");
+    let dir = rig.path("").display().to_string();
+    rig.configure(&format!(
+        "[worker.w]\ninstances = 2\nstop.timeout = \"10m\"\nready.log = \"here\"\ncommand = [\"sh\", \"-c\", \"trap 'test ! -e \
+         {dir}/go || exit 0' TERM; echo here; while :; do sleep 0.1; done\"]\n[worker.x]\ncommand = [\"sleep\", \"1000\"]\n"
+    ));
+    rig.launch();
+    all_ready(&rig, 3);
+    let leaver = u32::try_from(rig.worker("w/1")["pid"].as_u64().unwrap()).unwrap();
+    rig.ok(&["scale", "w", "1"]);
+    rig.wait_phase("w/1", "stopping");
+    for number in ["2", "3", "1"] {
+        rig.ok(&["scale", "x", number, "--wait"]);
+        assert_eq!(rig.worker("w/1")["pid"], leaver, "x has {number}");
+    }
+    std::fs::write(rig.path("go"), "").unwrap();
+    send(leaver, rustix::process::Signal::TERM);
+    rig.wait("it is gone", || rig.code(&["describe", "w/1"]) == 4);
+    rig.ok(&["shutdown"]);
+    assert_eq!(rig.wait_end(), 0);
 }
