@@ -26,6 +26,7 @@ mod guard;
 mod host;
 mod inbox;
 mod life;
+mod numbers;
 mod panic;
 mod place;
 mod plain;

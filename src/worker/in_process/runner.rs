@@ -20,6 +20,7 @@ use super::guard::Guarded;
 use super::host::{InProcessHost, MAX_ABANDONED};
 use super::inbox::{Ask, Order, Ordered};
 use super::life::{End, Life};
+use super::numbers::Numbers;
 use super::panic::{Panicked, aside, contain};
 use super::registry::{Body, Owned};
 use super::saved::{SaveError, Saved};
@@ -48,7 +49,7 @@ pub(super) struct Site {
     /// An incarnation was left behind: later ones get a thread of their own.
     apart: AtomicBool,
     unsaved: Mutex<Option<SaveError>>,
-    counted: Mutex<Incarnation>,
+    numbers: Mutex<Numbers>,
 }
 
 impl Site {
@@ -74,16 +75,15 @@ impl Site {
             current: Mutex::default(),
             apart: AtomicBool::new(false),
             unsaved: Mutex::default(),
-            counted: Mutex::default(),
+            numbers: Mutex::default(),
         })
     }
 
     /// Writes down the number of a start, once: before its code has it, and never after a later one.
     pub(super) fn count(&self, incarnation: Incarnation) {
-        let mut counted = lock(&self.counted);
-        if incarnation > *counted {
-            self.host.count_start(&self.instance, incarnation);
-            *counted = incarnation;
+        let mut numbers = lock(&self.numbers);
+        if let Some(until) = numbers.due(incarnation, Instant::now()) {
+            self.host.count_start(&self.instance, until);
         }
     }
 
