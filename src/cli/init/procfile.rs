@@ -115,17 +115,17 @@ fn is_minded(line: &str) -> bool {
 fn is_for_a_shell(line: &str) -> bool {
     let first = line.split([' ', ';']).next().unwrap_or(line);
     let sets = |word: &str| word.split_once('=').is_some_and(|(name, _)| is_variable(name));
-    let closes = ["fi", "done", "esac", "then", "else", "elif", "do", "}", "{", ")", ";;"];
+    let closes = ["fi", "done", "esac", "then", "else", "elif", "do", "}", ")", ";;"];
     let changes = ["cd", "export", "set", "unset", "source", ".", "trap", "ulimit", "umask", "alias", "wait"];
     let opens = ["if", "for", "while", "until", "case", "function"];
-    let ends = |word: &str| line.ends_with(word);
-    // `cd web && ./serve` is a command; `if …; fi` in one line is one, too.
+    let has = |ends: &[&str]| line.split([' ', '\t', ';']).any(|word| ends.contains(&word));
+    // `cd web && ./serve` is a command; `if …; fi` in one line is one, too, wherever its output goes.
     let alone = !line.contains(['&', ';', '|']);
     let is_one = !line.contains(char::is_whitespace);
     closes.contains(&first)
         || (changes.contains(&first) && alone)
-        || (opens.contains(&first) && !["fi", "done", "esac", "}"].into_iter().any(ends))
-        || (first.ends_with("()") && !ends("}"))
+        || (opens.contains(&first) && !has(&["fi", "done", "esac", "}"]))
+        || ((first == "{" || first.ends_with("()")) && !has(&["}"]))
         || (alone && (is_one || !line.contains(['$', '`', '"', '\''])) && line.split_whitespace().all(sets))
 }
 
@@ -229,9 +229,16 @@ mod tests {
         ] {
             assert!(refused(text).contains(&format!("`{line}` is for a shell")), "{text}");
         }
-        let right = "set -e\n./web &\ncd api && ./serve &\nA=1 ./clock &\nif true; then ./x; fi\nwait\n";
+        let right = "set -e\n./web &\ncd api && ./serve &\nA=1 ./clock &\nif true; then ./x; fi\nwhile :; do ./y; done &\n\
+                     for i in 1 2; do ./z $i; done >> log 2>&1\nrun() { ./v; } && run\nwait\n";
         let names: Vec<_> = found(right).into_iter().map(|(_, line)| line).collect();
-        assert_eq!(names, ["./web", "cd api && ./serve", "A=1 ./clock", "if true; then ./x; fi"]);
+        let (first, last) = names.split_at(4);
+        assert_eq!(first, ["./web", "cd api && ./serve", "A=1 ./clock", "if true; then ./x; fi"]);
+        assert_eq!(last[0], "while :; do ./y; done");
+        assert!(
+            last[1].starts_with("for i in 1 2; do ./z $i; done") && last[2] == "run() { ./v; } && run",
+            "{last:?}"
+        );
         assert!(commands(right, "f").is_ok());
         assert!(commands("set: ./set\ncd: ./cd\n", "f").is_ok(), "a Procfile may name them so");
     }
