@@ -149,7 +149,7 @@ impl Reshape {
                 if let Err(refused) = settle(answers).await {
                     tracing::error!(?refused, "a supervisor refused its new definition; this is a bug");
                 }
-                clear_away(&plane);
+                clear_away(&plane, true);
             });
         } else {
             self.relocate(&root, &moved).await?;
@@ -174,7 +174,8 @@ impl Reshape {
             // Its new runner waits for the old one anyway; only what people are told may be of both.
             Err(_) => tracing::error!(?moved, "who moves does not end and is started at its new place"),
         }
-        clear_away(&self.plane);
+        // Who moves comes onto the board anew.
+        clear_away(&self.plane, false);
         self.plane.plant(root);
         // A supervisor that moved has gone from the board with its old place.
         self.show_supervisors();
@@ -381,12 +382,12 @@ fn time_to_leave(settings: &Settings, moved: &HashSet<Name>) -> Duration {
     workers.fold(LEAVE, Duration::saturating_add)
 }
 
-/// What a supervisor took with it when it left. Who is still ending below one that is there is told of until it is gone.
-fn clear_away(plane: &Plane) {
+/// What a supervisor took with it when it left. Who `may_end` below one that is there is shown until it is gone.
+fn clear_away(plane: &Plane, may_end: bool) {
     let (instances, supervisors) = plane.planted();
     for state in plane.board.instances() {
         let up = matches!(state.phase, Phase::Starting | Phase::Running | Phase::Stopping | Phase::Stuck);
-        let leaves = up && supervisors.contains(&state.supervisor);
+        let leaves = may_end && up && supervisors.contains(&state.supervisor);
         if !instances.contains(&state.instance) && !leaves {
             plane.forget(&state.instance);
         }

@@ -41,6 +41,9 @@ const SLACK: Duration = Duration::from_secs(3600);
 /// milliseconds.
 const AT_ONCE: usize = 360_000;
 
+/// The same in blocks.
+const BLOCKS: usize = 6000;
+
 /// How often that is done at most until others have their turn: enough for a hundred thousand instances.
 const STEPS: usize = 100;
 
@@ -382,11 +385,12 @@ fn roll_up(conn: &Connection, now: i64, begun: bool) -> rusqlite::Result<bool> {
         return Ok(false);
     }
     let mut statement = conn.prepare_cached(
-        "SELECT instance, at, record FROM block WHERE level = 0 AND until < ?1 ORDER BY instance, at",
+        "SELECT instance, at, record FROM block WHERE level = 0 AND until < ?1 ORDER BY instance, at LIMIT ?2",
     )?;
     let mut by_instance: BTreeMap<i64, Gathered> = BTreeMap::new();
     let (mut taken, mut points) = (Vec::new(), 0);
-    let mut rows = statement.query([old])?;
+    // They are sorted in memory.
+    let mut rows = statement.query([old, BLOCKS as i64])?;
     while points < AT_ONCE
         && let Some(row) = rows.next()?
     {
@@ -399,6 +403,7 @@ fn roll_up(conn: &Connection, now: i64, begun: bool) -> rusqlite::Result<bool> {
         }
     }
     drop(rows);
+    let more = points >= AT_ONCE || taken.len() >= BLOCKS;
     let mut delete =
         conn.prepare_cached("DELETE FROM block WHERE instance = ?1 AND level = 0 AND at = ?2")?;
     for (instance, at) in taken {
@@ -407,7 +412,7 @@ fn roll_up(conn: &Connection, now: i64, begun: bool) -> rusqlite::Result<bool> {
     for (instance, gathered) in by_instance {
         gathered.minutes().store(conn, instance, MINUTES)?;
     }
-    Ok(points >= AT_ONCE)
+    Ok(more)
 }
 
 fn find(conn: &Connection, instance: &str, since: i64) -> rusqlite::Result<Vec<Point>> {

@@ -422,12 +422,25 @@ impl SupervisorState {
     fn finish(&mut self, ended: Ended) {
         self.finished = true;
         let why = self.why_finished(&ended);
+        self.forget_those_removed();
         self.plane.leave(&self.name);
         for (_, waiting) in self.waiting.drain(..) {
             let _ = waiting.send(Err(crate::policy::Refused::ShuttingDown));
         }
         (self.upward)(Outcome::Finished(ended, why));
         self.ear.close();
+    }
+
+    /// Who was taken out of the definition while all of it was ending has no successor to be told of.
+    fn forget_those_removed(&self) {
+        for slot in self.slots.iter().flatten() {
+            let Who::Worker(instance) = &slot.who else { continue };
+            let is_here =
+                self.plane.board.instance(instance).is_some_and(|entry| entry.supervisor == self.name);
+            if is_here && !self.plane.names(&self.name, instance) {
+                self.plane.forget(instance);
+            }
+        }
     }
 
     pub(super) fn slot(&self, child: ChildKey) -> Option<&Slot> {

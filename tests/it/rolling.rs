@@ -388,3 +388,30 @@ fn who_is_still_ending_is_shown_until_it_is_gone_whatever_else_is_changed() {
     rig.ok(&["shutdown"]);
     assert_eq!(rig.wait_end(), 0);
 }
+
+#[test]
+fn who_is_removed_while_its_supervisor_ends_is_gone_with_it() {
+    let mut rig = Rig::new("");
+    let dir = rig.path("").display().to_string();
+    let web = format!(
+        "[worker.web]\nstop.timeout = \"10m\"\nready.log = \"here\"\ncommand = [\"sh\", \"-c\", \"trap 'test ! -e {dir}/go || exit 0' \
+         TERM; echo here; while :; do sleep 0.1; done\"]\n"
+    );
+    let rest = |children: &str| {
+        format!("[worker.api]\ncommand = [\"sleep\", \"1000\"]\n[supervisor.a]\nchildren = [{children}]\n")
+    };
+    rig.configure(&(web + &rest("\"api\", \"web\"")));
+    rig.launch();
+    all_ready(&rig, 2);
+    let leaver = u32::try_from(rig.worker("web")["pid"].as_u64().unwrap()).unwrap();
+    rig.ok(&["restart", "sup:a"]);
+    rig.wait_phase("web", "stopping");
+    rig.configure(&rest("\"api\""));
+    rig.ok(&["apply"]);
+    std::fs::write(rig.path("go"), "").unwrap();
+    send(leaver, rustix::process::Signal::TERM);
+    rig.wait("it is gone", || rig.code(&["describe", "web"]) == 4);
+    all_ready(&rig, 1);
+    rig.ok(&["shutdown"]);
+    assert_eq!(rig.wait_end(), 0);
+}

@@ -81,8 +81,9 @@ impl Site {
 
     /// Writes down the number of a start, once: before its code has it, and never after a later one.
     pub(super) fn count(&self, incarnation: Incarnation) {
-        let mut numbers = lock(&self.numbers);
-        if let Some(until) = numbers.due(incarnation, Instant::now()) {
+        let due = lock(&self.numbers).due(incarnation, Instant::now());
+        // Not with the lock: a disk that hangs holds this start alone.
+        if let Some(until) = due {
             self.host.count_start(&self.instance, until);
         }
     }
@@ -395,10 +396,15 @@ impl Future for Main {
 
     fn poll(self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
         let me = self.get_mut();
-        let code = me.code.get_or_insert_with(|| {
+        if me.code.is_none() {
             me.life.site.count(me.life.incarnation);
-            Code::new(&*me.body, &me.life)
-        });
+            // A disk may have held it until it was given up: its code has not begun and does not begin.
+            if me.life.is_killed() {
+                me.finish(End::Killed);
+                return std::task::Poll::Ready(());
+            }
+        }
+        let code = me.code.get_or_insert_with(|| Code::new(&*me.body, &me.life));
         let done = std::task::ready!(std::pin::Pin::new(&mut code.guarded).poll(context));
         me.finish(done.unwrap_or_else(End::Panicked));
         std::task::Poll::Ready(())

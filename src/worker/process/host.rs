@@ -434,9 +434,10 @@ impl ProcessHost {
         }
     }
 
-    /// Whether there is no place for anybody's directory: then what a start failed by is nothing of the worker's.
+    /// Whether there is no place for anybody's directory: then what a start failed by is nothing of the worker's. Where
+    /// the state directory took nothing from the start, the place is in the shelter.
     pub(super) fn is_homeless(&self) -> bool {
-        let homeless = matches!(self.workers_dir.try_exists(), Ok(false));
+        let homeless = self.shelter.is_none() && shelter::is_gone(&self.workers_dir);
         self.homeless.store(homeless, Ordering::Relaxed);
         homeless
     }

@@ -167,6 +167,14 @@ fn probe(dir: &Path) -> io::Result<()> {
     written.and(removed)
 }
 
+/// Whether a directory is not there, or the file system that it was on is gone.
+pub(super) fn is_gone(dir: &Path) -> bool {
+    let left = |error: io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::StaleNetworkFileHandle)
+    };
+    dir.try_exists().map_or_else(left, |is_there| !is_there)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
