@@ -76,6 +76,7 @@ impl Director {
                 outcome = self.outcomes.recv(), if over.is_none() => match outcome {
                     Some(Outcome::Booted) => crate::worker::unix::give_back(),
                     Some(Outcome::Finished(ended, why)) => {
+                        self.say_it_ends(&ended, &why);
                         over = Some((ended, why));
                         self.end_remains();
                     }
@@ -406,6 +407,16 @@ impl Director {
         // Also of those who are not in the file any more.
         let all: BTreeSet<String> = own.chain(self.remains.names()).collect();
         all.into_iter().collect()
+    }
+
+    /// That it ends though nobody has asked: whoever looks how far the start is must not take the end for it.
+    fn say_it_ends(&self, ended: &Ended, why: &str) {
+        match ended {
+            Ended::GaveUp { .. } | Ended::BootFailed { .. } if self.stopping.is_none() => {
+                self.plane.tell(EventKind::RuntimeStopping, why.to_owned());
+            }
+            Ended::GaveUp { .. } | Ended::BootFailed { .. } | Ended::Shutdown | Ended::AutoShutdown => {}
+        }
     }
 
     /// What an earlier runtime left and nobody could kill is left behind once more.
