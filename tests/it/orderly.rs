@@ -174,3 +174,19 @@ fn starting_a_supervisor_starts_whom_somebody_stopped_below_it() {
         assert_eq!(rig.worker(worker)["status"], "healthy", "{worker}");
     }
 }
+
+#[test]
+fn who_is_named_beside_its_supervisor_is_down_with_it() {
+    let rig = Rig::start(FLEET);
+    all_run(&rig);
+    for targets in [["x", "sup:e"], ["sup:e", "y"]] {
+        let said = rig.ok(&["stop", targets[0], targets[1], "--wait"]);
+        assert!(
+            said.contains("x: stopped (it is down)") && said.contains("y: stopped (it is down)"),
+            "{said}"
+        );
+        rig.ok(&["start", "sup:e", "--wait"]);
+        all_run(&rig);
+    }
+    let_go(&rig);
+}
