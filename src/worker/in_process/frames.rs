@@ -28,6 +28,9 @@ pub(super) fn own_frames(whole: &str) -> String {
         let of_it = |line: &&&str| is_place(line) || machinery(line);
         first + lines[first..end].iter().take_while(of_it).count()
     });
+    // Code that was inlined into ours has no frame of its own; ours names its type then.
+    let with_place = |at: usize| at + 1 + usize::from(lines.get(at + 1).is_some_and(|line| is_place(line)));
+    let end = if begin < end { end } else { with_place(end).min(lines.len()) };
     let mut own = String::new();
     for line in &lines[begin..end] {
         if own.len() + line.len() > MAX {
@@ -89,6 +92,14 @@ mod tests {
    9: own::outer
 ";
         assert_eq!(own_frames(&format!("{HOOK}{own}  10: regrow::worker::in_process::guard::around")), own);
+    }
+
+    #[test]
+    fn code_that_was_inlined_into_ours_is_shown_with_it() {
+        let ours = "   7: regrow::worker::in_process::run::whole::<own::Web>::{closure#0}\n             at ./src/own.rs:3:78\n";
+        let below = "   8: regrow::worker::in_process::guard::around\n";
+        assert_eq!(own_frames(&format!("{HOOK}{ours}{below}")), ours);
+        assert_eq!(own_frames(HOOK), "", "nothing is left below");
     }
 
     #[test]
