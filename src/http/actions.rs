@@ -222,11 +222,8 @@ impl Action {
         let now = runtime.board().instance(&before.instance);
         let (state, message) = match (self.verb, before.goal) {
             (Verb::Shutdown, _) => (ActionState::Running, String::new()),
-            // Not whoever is down with its supervisor, which is what was stopped then.
             (Verb::Act(Act::Stop), Goal::Asked)
-                if now
-                    .as_ref()
-                    .is_some_and(|now| now.is_wanted_since(self.at) && now.phase != Phase::Stopped) =>
+                if now.as_ref().is_some_and(|now| now.is_wanted_since(self.at)) =>
             {
                 (ActionState::Failed, "somebody started it again".to_owned())
             }

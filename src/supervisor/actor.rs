@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::id::{Incarnation, InstanceId, Name};
 use crate::policy::{
-    Action, Actions, ChildKey, ChildSpec, Ended, Fact, Reply, Request, RequestId, Supervisor, SupervisorSpec,
-    Time,
+    Action, Actions, ChildKey, ChildSpec, ChildView, Ended, Fact, Reply, Request, RequestId, Supervisor,
+    SupervisorSpec, Time,
 };
 use crate::worker::{Reporter, Runner};
 
@@ -449,6 +449,15 @@ impl SupervisorState {
 
     pub(super) fn slot_mut(&mut self, child: ChildKey) -> Option<&mut Slot> {
         self.slots.get_mut(child.at())?.as_mut().filter(|slot| slot.key == child)
+    }
+}
+
+/// What the policy knows of an operator's wish.
+pub(super) fn wanted(view: &ChildView<'_>) -> Wanted {
+    match view.paused {
+        _ if view.stopped_by_operator => Wanted::Stopped,
+        Some(_) => Wanted::Paused,
+        None => Wanted::Running,
     }
 }
 

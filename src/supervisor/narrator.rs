@@ -16,8 +16,8 @@ use crate::policy::{
 };
 use crate::units::format_duration;
 
-use super::actor::{SupervisorState, wanted_by};
-use super::board::{End, Entry, InstanceState, NextAction, Operator, Wanted};
+use super::actor::{SupervisorState, wanted, wanted_by};
+use super::board::{End, Entry, InstanceState, NextAction, Operator};
 use super::child::{Slot, Stop};
 use super::tree::Who;
 
@@ -351,7 +351,10 @@ impl SupervisorState {
                     .filter(|slot| slot.key == child)?
                     .place
                     .as_mut()?;
+                // Whose supervisor ends is asked by nobody through it: what is noted of its wishes stands.
+                let wanted = (!self.core.is_ending()).then(|| wanted(&view));
                 self.plane.board.at(place, |entry| {
+                    entry.state.wanted = wanted.unwrap_or(entry.state.wanted);
                     match (entry.state.recovery.as_deref_mut(), recovering) {
                         (Some(shown), Some(now)) => *shown = now,
                         (_, now) => entry.state.recovery = now.map(Box::new),
@@ -479,11 +482,6 @@ fn write_view(
         entry.soft_restarts.held();
     }
     entry.outdated = view.outdated;
-    entry.wanted = match view.paused {
-        _ if view.stopped_by_operator => Wanted::Stopped,
-        Some(_) => Wanted::Paused,
-        None => Wanted::Running,
-    };
 }
 
 /// Whom the events of this child are about.

@@ -185,6 +185,9 @@ fn who_is_named_beside_its_supervisor_is_down_with_it() {
             said.contains("x: stopped (it is down)") && said.contains("y: stopped (it is down)"),
             "{said}"
         );
+        let is_wanted_down = |worker: &str| rig.worker(worker)["wanted"] == "stopped";
+        let named = |worker: &str| targets.contains(&worker);
+        assert_eq!(["x", "y"].map(is_wanted_down), ["x", "y"].map(named), "{targets:?}");
         rig.ok(&["start", "sup:e", "--wait"]);
         all_run(&rig);
     }
