@@ -186,8 +186,9 @@ async fn survivors_of_a_killed_runtime_are_found_and_ended() {
 #[tokio::test]
 async fn a_survivor_that_has_closed_its_output_and_left_its_session_is_found_without_a_cgroup() {
     // It ignores TERM, so it outlives its main process; it holds no fence, and its parents are gone.
-    let script = "(setsid sh -c 'trap \"\" TERM; exec sleep 1000' </dev/null >/dev/null 2>&1 & echo $! > half; mv half escaped); \
-                  echo $$ > plain; exec sleep 1000";
+    // It says its number itself, once it is what it is to be: in the middle of an exec nobody can tell whose it is.
+    let script = "mkfifo never; (setsid sh -c 'trap \"\" TERM; echo $$ > half; mv half escaped; read -r it < never' \
+                  </dev/null >/dev/null 2>&1 &); echo $$ > plain; exec sleep 1000";
     for main_dies in [false, true] {
         let mut owner = owner_of(&[("plain", script)], NO_CGROUP);
         let at = |name: &str| owner.dir.path().join(name);
