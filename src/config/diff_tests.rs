@@ -1,11 +1,8 @@
 //! What differs between two files, and what is told of it.
 
 use super::*;
+use crate::config::trial::settings;
 use crate::config::{Sources, load};
-
-fn settings(text: &str) -> Settings {
-    load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings
-}
 
 /// `~ worker web: restarts`, then ` command: [...] -> [...] (restarts)`.
 fn told(old: &str, new: &str) -> Vec<String> {

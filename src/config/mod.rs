@@ -54,6 +54,8 @@ mod template;
 mod template_check;
 mod torn;
 mod tree;
+#[cfg(test)]
+pub(crate) mod trial;
 mod unheeded;
 pub(crate) mod words;
 

@@ -106,11 +106,8 @@ pub(super) fn without_effect(
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Settings, Sources, load};
-
-    fn settings(text: &str) -> Settings {
-        load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings
-    }
+    use crate::config::trial::settings;
+    use crate::config::{Sources, load};
 
     #[test]
     fn an_actor_inherits_nothing_that_only_a_process_has() {

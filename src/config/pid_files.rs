@@ -78,11 +78,8 @@ pub(super) fn overlaps(workers: &[Settled], places: &Places, problems: &mut Vec<
 
 #[cfg(test)]
 mod tests {
+    use crate::config::trial::refused;
     use crate::config::{Sources, load};
-
-    fn refused(text: &str) -> String {
-        load(&Sources::text(text)).err().map(|problems| problems.to_string()).unwrap_or_default()
-    }
 
     fn worker(name: &str, more: &str) -> String {
         format!("[worker.{name}]\ncommand = [\"x\"]\n{more}\n")

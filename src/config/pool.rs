@@ -148,15 +148,8 @@ pub(super) const NEEDS_QUEUES: &str = "it follows the work that waits in queues,
 
 #[cfg(test)]
 mod tests {
+    use crate::config::trial::{refused, settings};
     use crate::config::{Settings, Sources, WorkerSettings, load};
-
-    fn settings(text: &str) -> Settings {
-        load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings
-    }
-
-    fn refused(text: &str) -> String {
-        load(&Sources::text(text)).err().map(|problems| problems.to_string()).unwrap_or_default()
-    }
 
     fn pool(bounds: &str) -> String {
         format!("[worker.w]\ncommand = [\"x\"]\npool = {{ {bounds} }}\n")

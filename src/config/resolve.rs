@@ -365,15 +365,8 @@ fn settled(name: Name, raw: &RawSupervisor, tree: &mut Tree) -> SupervisorSettin
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Remedy, SecretSource, Settings, Sources, load};
-
-    fn settings(text: &str) -> Settings {
-        load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings
-    }
-
-    fn refused(text: &str) -> String {
-        load(&Sources::text(text)).err().map(|problems| problems.to_string()).unwrap_or_default()
-    }
+    use crate::config::trial::{refused, settings};
+    use crate::config::{Remedy, SecretSource, Sources, load};
 
     #[test]
     fn a_remedy_is_a_signal_or_a_command_and_the_later_one_wins() {

@@ -356,6 +356,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::trial::settings;
     use crate::config::{Sources, load};
 
     const FILE: &str = r#"
@@ -368,10 +369,6 @@ params.user = "[a-z{}]+"
 after = ["db"]
 max = 2
 "#;
-
-    fn settings(text: &str) -> Settings {
-        load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings
-    }
 
     fn added(id: &str, user: &str) -> Added {
         Added {

@@ -67,12 +67,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::trial::settings;
     use crate::id::Name;
-
-    fn settings(text: &str) -> Settings {
-        load(&Sources::text(text)).unwrap_or_else(|problems| panic!("{problems}")).settings
-    }
 
     fn added() -> Arc<Added> {
         let name = |text: &str| Name::try_new(text).unwrap();

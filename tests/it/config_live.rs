@@ -15,7 +15,7 @@ pub(crate) fn stays(name: &str, more: &str) -> String {
 }
 
 /// The same as another program.
-fn other(name: &str, more: &str) -> String {
+pub(crate) fn other(name: &str, more: &str) -> String {
     stays(name, more).replace("\"one\"", "\"two\"")
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn up(rig: &Rig, instances: &[&str]) {
     }
 }
 
-fn config(rig: &Rig) -> Value {
+pub(crate) fn config(rig: &Rig) -> Value {
     get(rig, "/api/v1/config")
 }
 
@@ -42,7 +42,7 @@ pub(super) fn page(rig: &Rig, method: &str, path: &str) -> String {
     exchange(&mut stream, &request(method, path, "", "")).body
 }
 
-fn events(rig: &Rig, kind: &str) -> Vec<Value> {
+pub(crate) fn events(rig: &Rig, kind: &str) -> Vec<Value> {
     let text = rig.ok(&["events", "--kind", kind, "-o", "jsonl"]);
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -121,84 +121,6 @@ fn who_is_new_starts_and_who_is_gone_stops_and_is_forgotten() {
     rig.ok(&["apply", "--wait"]);
     up(&rig, &["b"]);
     assert_eq!(rig.worker("b")["restarts"], 0);
-}
-
-#[test]
-fn c5_a_wrong_file_changes_nothing_and_says_so() {
-    let good = stays("a", "") + &stays("b", "");
-    let rig = Rig::start(&good);
-    up(&rig, &["a", "b"]);
-    let before = (pid(&rig, "a"), pid(&rig, "b"), config(&rig));
-    let wrong = [
-        ("[worker.a\n".to_owned(), "regrow.toml:1"),
-        (other("a", "") + &stays("b", "comand = 1"), "unknown key `worker.b.comand`"),
-        (other("a", "") + &stays("b", "") + &stays("b", ""), "regrow.toml:"),
-        (other("a", "after = [\"b\"]") + &stays("b", "after = [\"a\"]"), "wait for each other"),
-        (other("a", "") + "[supervisor.x]\nchildren = [\"a\", \"nobody\"]\n" + &stays("b", ""), "nobody"),
-    ];
-    for (file, says) in &wrong {
-        rig.configure(file);
-        for verb in [vec!["diff"], vec!["apply"], vec!["apply", "--dry-run"]] {
-            let output = rig.regrow(&verb);
-            assert_eq!(output.status.code(), Some(6), "{verb:?} {file}");
-            assert!(stderr(&output).contains(says), "{says}: {}", stderr(&output));
-        }
-        assert_eq!((pid(&rig, "a"), pid(&rig, "b"), config(&rig)), before);
-    }
-    assert!(page(&rig, "GET", "/metrics").contains("regrow_config_last_reload_successful 0\n"));
-    let rejected = events(&rig, "config.rejected");
-    assert_eq!(rejected.len(), wrong.len(), "each apply, and no dry run");
-    assert!(rejected[1]["message"].as_str().unwrap().contains("unknown key"), "{}", rejected[1]["message"]);
-    assert_eq!(rejected[1]["data"]["problems"][0]["line"], 6);
-    assert_eq!(rig.status()["runtime"]["config_generation"], 1);
-    rig.configure(&good);
-    assert!(rig.ok(&["apply"]).contains("nothing differs"));
-    assert!(page(&rig, "GET", "/metrics").contains("regrow_config_last_reload_successful 1\n"));
-}
-
-#[test]
-fn a_file_that_was_emptied_stops_nobody_and_one_that_lost_its_workers_does() {
-    let rig = Rig::start(&(stays("a", "") + &stays("b", "")));
-    up(&rig, &["a", "b"]);
-    let before = (pid(&rig, "a"), pid(&rig, "b"));
-    for text in ["", "# later\n"] {
-        std::fs::write(rig.path("regrow.toml"), text).unwrap();
-        for verb in ["apply", "diff"] {
-            let output = rig.regrow(&[verb]);
-            assert_eq!(output.status.code(), Some(6), "{verb}: {output:?}");
-            let said = stderr(&output);
-            assert!(said.contains("2 workers of it would be stopped"), "{said}");
-            assert!(said.contains("leave the line `[runtime]` in it"), "{said}");
-        }
-    }
-    assert_eq!((pid(&rig, "a"), pid(&rig, "b")), before);
-    assert_eq!(events(&rig, "config.rejected").len(), 2);
-    rig.configure("[runtime]\n");
-    assert!(rig.ok(&["apply", "--wait"]).contains("- worker a: stops"));
-    rig.wait("nobody is left", || rig.status()["workers"].as_array().is_some_and(Vec::is_empty));
-}
-
-#[test]
-fn a_file_that_cannot_be_read_to_its_end_is_refused_and_holds_up_nobody() {
-    let rig = Rig::start(&stays("a", ""));
-    up(&rig, &["a"]);
-    let (file, kept) = (rig.path("regrow.toml"), rig.path("kept.toml"));
-    std::fs::rename(&file, &kept).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
-    // By the socket: the command would look at the file as well.
-    let out = std::process::Command::new(env!("CARGO_BIN_EXE_regrow"))
-        .arg("--socket")
-        .arg(rig.path(".regrow/regrow.sock"))
-        .args(["apply", "-o", "json"])
-        .output()
-        .unwrap();
-    let shown: Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!((&shown["schema"], &shown["ok"]), (&"regrow.apply/1".into(), &false.into()), "{shown}");
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(6), "{said}");
-    assert!(said.contains("it is a FIFO"), "{said}");
-    std::fs::rename(&kept, &file).unwrap();
-    assert_eq!(rig.code(&["apply"]), 0, "nothing of that is left");
 }
 
 #[test]
@@ -512,51 +434,6 @@ fn of_whom_somebody_paused_it_is_said_that_the_change_waits_for_the_end_of_the_p
     rig.wait("it runs as the file says", || {
         rig.worker("a")["pid"].as_u64().is_some_and(|pid| pid != before[0]) && !outdated()
     });
-}
-
-#[test]
-fn the_first_copy_of_a_worker_that_was_no_pool_has_a_number_as_well() {
-    let rig = Rig::start(&stays("a", ""));
-    up(&rig, &["a"]);
-    let first = pid(&rig, "a");
-    rig.ok(&["scale", "a", "2", "--wait"]);
-    up(&rig, &["a", "a/1"]);
-    let second = pid(&rig, "a/1");
-    assert!(rig.ok(&["describe", "a/0"]).starts_with("a   healthy"));
-    assert_eq!(rig.ok(&["status", "a/0", "-o", "name"]), "a\n");
-    rig.ok(&["restart", "a/0", "--wait"]);
-    assert_ne!(pid(&rig, "a"), first, "it alone is meant");
-    assert_eq!(pid(&rig, "a/1"), second);
-    assert_eq!(rig.code(&["describe", "a/2"]), 4);
-}
-
-#[test]
-fn a_worker_that_comes_to_be_numbered_is_gone_before_its_first_copy_starts() {
-    // Whoever comes while the other is there leaves a trace, as one would that finds its port taken.
-    let worker = "[worker.w]\ncommand = [\"sh\", \"-c\", \"exec 9>{dir}/lock$PORT; \
-         flock -n 9 || {{ echo twice >> {dir}/twice; exit 1; }; \
-         trap 'while ! test -e {dir}/go; do sleep 0.05; done; exit 0' TERM; echo up; \
-         while :; do sleep 0.05; done\"]\n\
-         port = { base = 18630 }\nready = { log = \"up\" }\nstop.timeout = \"5m\"\n"
-        .to_owned();
-    let rig = Rig::start(&(worker.clone() + &stays("b", "")));
-    up(&rig, &["w", "b"]);
-    let before = pid(&rig, "b");
-    for (more, names) in [("instances = 2\n", &["w/0", "w/1"][..]), ("", &["w"])] {
-        let old = rig.worker(if names.len() == 2 { "w" } else { "w/0" })["instance"].clone();
-        rig.configure(&(worker.clone() + more + &stays("b", "")));
-        std::thread::scope(|scope| {
-            let apply = scope.spawn(|| rig.ok(&["apply", "--wait"]));
-            rig.wait_phase(old.as_str().unwrap(), "stopping");
-            std::fs::write(rig.path("go"), "").unwrap();
-            apply.join().unwrap();
-        });
-        up(&rig, names);
-        std::fs::remove_file(rig.path("go")).unwrap();
-    }
-    assert!(!rig.path("twice").exists());
-    assert_eq!((rig.worker("w")["restarts"].clone(), pid(&rig, "b")), (0.into(), before));
-    assert_eq!(rig.ok(&["incidents", "-o", "name"]), "");
 }
 
 #[test]
